@@ -1,0 +1,112 @@
+# DL-ILD. `make help` lists what can be made; README.md explains it.
+# Virtual environments are made on first use, from the lock files in requirements/.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+SCAN ?=
+OUT ?= demo
+PROFILE ?= embedded
+GRPC_PORT ?= 8001
+HTTP_PORT ?= 8000
+METRICS_PORT ?= 8002
+
+VENV := .venv
+SERVER_VENV := .venv-server
+BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check --quiet
+PACKAGES := client export analysis
+CHECKED := $(PACKAGES:%=%/src) deploy model_repository requirements tests
+# Glue and pure modules outside the three distributions, checked as strictly as they are.
+GLUE := $(filter-out %/model.py,$(wildcard deploy/embedded/*.py model_repository/*/1/*.py))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo serve test test-slow test-gpu lint format configs weights lock venvs clean
+
+help:  ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- use -------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.demo $(SERVER_VENV)/.server  ## Score a phantom, or SCAN=<folder>, through a real Triton; results in OUT=demo
+	@$(BIN)/python deploy/embedded/demo.py --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)")
+
+serve: $(SERVER_VENV)/.server  ## Start the server on loopback: PROFILE, GRPC_PORT, HTTP_PORT, METRICS_PORT
+	@exec $(SERVER_VENV)/bin/python deploy/embedded/launcher.py --profile "$(PROFILE)" \
+		--grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT)
+
+# ---- checks ----------------------------------------------------------------------------------------
+
+test: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests (about five minutes on two cores)
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that take long
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that need an NVIDIA GPU
+	$(BIN)/python -m pytest -m gpu
+
+lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift of the configs
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy
+	$(BIN)/mypy $(GLUE)
+	$(BIN)/lint-imports
+	$(BIN)/python -m dlild_export.configs --check
+
+format: $(VENV)/.dev  ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+# ---- what is made from something else --------------------------------------------------------------
+
+configs: $(VENV)/.demo  ## Render every config.pbtxt from model_repository/contract.json
+	$(BIN)/python -m dlild_export.configs
+
+LUNG_MASKS ?=
+RUN ?= runs/first
+masks = $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)")
+
+weights: $(VENV)/.dev  ## Make the weights again: phantoms, training, export (about an hour); LUNG_MASKS=<folder> for real lung shapes
+	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 160 $(masks)
+	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/coarse --steps 4500 --patch 64
+	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 70 --first-seed 1000 --lung-hu -965 -830 $(masks)
+	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/fine --start $(RUN)/coarse/checkpoint.pt \
+		--steps 500 --patch 96 --learning-rate 1e-3 --seed 1
+	$(BIN)/dlild-export onnx $(RUN)/fine/checkpoint.pt model_repository
+	$(BIN)/dlild-export evaluate model_repository/ild_unet/1/model.onnx
+
+lock: $(VENV)/.dev  ## Resolve the dependencies anew and write requirements/*.lock
+	PATH="$(CURDIR)/$(BIN):$$PATH" requirements/lock.sh
+
+venvs: $(VENV)/.dev $(SERVER_VENV)/.server  ## Make both virtual environments
+
+clean:  ## Remove the virtual environments, caches and the demo's output
+	rm -rf $(VENV) $(SERVER_VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo
+
+# ---- virtual environments --------------------------------------------------------------------------
+
+$(VENV)/bin/python:
+	@requirements/check-python.sh "$(PYTHON)"
+	"$(PYTHON)" -m venv $(VENV)
+
+$(SERVER_VENV)/bin/python:
+	@requirements/check-python.sh "$(PYTHON)"
+	"$(PYTHON)" -m venv $(SERVER_VENV)
+
+$(SERVER_VENV)/.server: requirements/server.lock | $(SERVER_VENV)/bin/python
+	$(SERVER_VENV)/bin/python $(PIP) install --no-deps --require-hashes -r requirements/server.lock
+	@touch $@
+
+# Everything but torch: client, phantoms, configs.
+$(VENV)/.demo: requirements/demo.lock client/pyproject.toml export/pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python $(PIP) install --no-deps --require-hashes -r requirements/demo.lock
+	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e client -e export
+	@touch $@
+
+# torch comes last, when all that it needs of the registry is there in locked versions, and without a
+# hash: machines differ in whether they take its CPU or its CUDA build.
+$(VENV)/.dev: requirements/dev.lock $(PACKAGES:%=%/pyproject.toml) | $(VENV)/bin/python
+	$(BIN)/python $(PIP) install --no-deps --require-hashes -r requirements/dev.lock
+	$(BIN)/python $(PIP) install torch==2.13.0
+	$(BIN)/python $(PIP) install --no-deps --no-build-isolation $(PACKAGES:%=-e %)
+	@touch $(VENV)/.demo $@

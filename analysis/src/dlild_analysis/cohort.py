@@ -1,0 +1,175 @@
+"""The cohort: one validated table of patients and, where the study has them, their visits.
+
+Nothing is averaged, mended or dropped in silence: whatever is not used is in `notes`, by row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dlild_analysis.cohort_columns import check_outcome, read_patients
+from dlild_analysis.errors import InputRejectedError
+from dlild_analysis.faults import (
+    Fault,
+    FaultLog,
+    check_repeats,
+)
+from dlild_analysis.study import Study
+from dlild_analysis.tables import need_columns, read_results, read_table, words
+from dlild_analysis.visits import collapse, empty_visits, fill_baseline, read_visits
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A validated cohort.
+
+    Attributes
+    ----------
+    patients : DataFrame
+        One row a patient: `row`, `id`, and of `score`, `visual` (percent or points), `fvc_percent`,
+        `dlco_percent`, `fvc_litres`, the covariates, `reading_1` ..., `time`, `status` (0 censored,
+        1 progression, 2 death), `death`, `transplant`, `last_seen` (months) those that the study
+        has.
+    visits : DataFrame
+        One row a visit: `row`, `patient` (position in `patients`), `time` (months), and of
+        `fvc_percent`, `fvc_litres`, `dlco_percent`, `symptoms`, `radiology` those that the study
+        has.
+    study : Study
+        The study that describes it.
+    notes : tuple of Fault
+        What was left out or looks odd, by row; nothing in it stopped the analysis.
+    source : str
+        Base name of the table.
+    """
+
+    patients: pd.DataFrame
+    visits: pd.DataFrame
+    study: Study
+    notes: tuple[Fault, ...]
+    source: str
+
+    def has(self, *names: str) -> bool:
+        """Whether all these columns are there, each with a value at least."""
+        return all(name in self.patients and self.patients[name].notna().any() for name in names)
+
+
+def load_cohort(
+    path: Path, study: Study, results: Path | None = None, visits: Path | None = None
+) -> Cohort:
+    """Read and validate a cohort.
+
+    Parameters
+    ----------
+    path : Path
+        CSV or Parquet.
+    results : Path, optional
+        Folder of the client's result files, joined to the table by id.
+    visits : Path, optional
+        Table of visits; replaces `visits.file` of the study.
+
+    Raises
+    ------
+    CohortError
+        The table holds faults; every one is in its `faults`.
+    InputRejectedError
+        A file cannot be read or lacks a column.
+    """
+    log = FaultLog(path.name)
+    frame = _identified(read_table(path, study.table.encoding), study, log)
+    if results is not None:
+        frame = _join_results(frame, read_results(results, study.results_id, log), log)
+    need_columns(frame, _wanted(study), path.name)
+    raw_visits = read_visits(frame, study, visits, log)
+    if study.table.layout == "visits":
+        frame = collapse(frame, raw_visits, study, log)
+    else:
+        frame = check_repeats(frame, ["id"], "id", study.table.duplicates, log)
+    patients = read_patients(frame, study, log)
+    check_outcome(patients, study, log)
+    dropped = log.settle(study.table.faults)
+    patients = patients[~patients["row"].isin(dropped)].reset_index(drop=True)
+    if patients.empty:
+        raise InputRejectedError(
+            f"{path.name}: no patient is left once the rows with faults are out"
+        )
+    kept = _attach(
+        raw_visits[~raw_visits["row"].isin(dropped)] if len(raw_visits) else raw_visits,
+        patients,
+        log,
+    )
+    fill_baseline(patients, kept, study.visits.baseline_window_months)
+    return Cohort(patients, kept, study, tuple(log.warnings), path.name)
+
+
+def _identified(frame: pd.DataFrame, study: Study, log: FaultLog) -> pd.DataFrame:
+    need_columns(frame, {"table.id": study.table.id}, log.source)
+    if study.table.id != "id":
+        frame = frame.drop(columns=["id"], errors="ignore").rename(columns={study.table.id: "id"})
+    frame["id"] = words(frame, "id")
+    for row in frame.loc[frame["id"].isna(), "row"]:
+        log.reject(int(row), study.table.id, "", "", "the id is empty")
+    return frame[frame["id"].notna()].reset_index(drop=True)
+
+
+def _join_results(frame: pd.DataFrame, results: pd.DataFrame, log: FaultLog) -> pd.DataFrame:
+    known = set(frame["id"])
+    for identifier in sorted(set(results["id"]) - known):
+        log.warn(
+            None, "", str(identifier), "", "a scan's result has no row in the table; it is not used"
+        )
+    for identifier in sorted(known - set(results["id"])):
+        log.warn(
+            None, "", str(identifier), "", "no scan's result has this id; its score is missing"
+        )
+    clash = [name for name in results.columns if name != "id" and name in frame.columns]
+    if clash:
+        raise InputRejectedError(
+            f"{log.source}: the table and the results both have {clash[0]!r}; drop one"
+        )
+    return frame.merge(results, on="id", how="left")
+
+
+def _wanted(study: Study) -> dict[str, str]:
+    outcome, function = study.outcome, study.function
+    wanted: dict[str, str | None] = {
+        "score.column": study.score.column if study.score else None,
+        "visual.column": study.visual.column if study.visual else None,
+        "lung_function.fvc_percent": function.fvc_percent,
+        "lung_function.dlco_percent": function.dlco_percent,
+        "lung_function.fvc_volume": function.fvc_volume,
+        "outcome.death_time": outcome.death_time,
+        "outcome.transplant_time": outcome.transplant_time,
+        "outcome.last_seen": outcome.last_seen,
+    }
+    if outcome.rule.split("@")[0] == "recorded":
+        wanted |= {"outcome.time": outcome.time, "outcome.event": outcome.event}
+    wanted |= {f"covariates.{item.name}": item.column for item in study.covariates}
+    wanted |= {f"readings.columns[{index}]": name for index, name in enumerate(study.readings)}
+    return {key: column for key, column in wanted.items() if column}
+
+
+def _attach(visits: pd.DataFrame, patients: pd.DataFrame, log: FaultLog) -> pd.DataFrame:
+    """Give every visit the position of its patient, and sort by patient and time."""
+    if visits.empty:
+        return empty_visits()
+    position = pd.Series(np.arange(len(patients)), index=patients["id"])
+    place = visits["id"].map(position)
+    for identifier in sorted(set(visits.loc[place.isna(), "id"])):
+        log.warn(
+            None,
+            "",
+            str(identifier),
+            "",
+            "visits of an id that is not among the patients; not used",
+        )
+    kept = visits[place.notna()].copy()
+    kept["patient"] = place[place.notna()].astype(np.int64)
+    return (
+        kept.drop(columns="id")
+        .sort_values(["patient", "time", "row"], kind="stable")
+        .reset_index(drop=True)
+    )

@@ -1,0 +1,217 @@
+"""The patients' columns: read, brought to the units of this package, and checked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from dlild_analysis.faults import (
+    ANY,
+    DLCO_PREDICTED,
+    LITRES,
+    PERCENT_PREDICTED,
+    SHARE,
+    FaultLog,
+    FloatArray,
+    Limits,
+    check_limits,
+    check_mixed_units,
+)
+from dlild_analysis.study import Covariate, Measure, Study
+from dlild_analysis.tables import numbers, words
+from dlild_analysis.units import TIME_TO_MONTHS, VOLUME_TO_LITRES
+
+MAX_LEVELS = 12
+
+
+def read_patients(frame: pd.DataFrame, study: Study, log: FaultLog) -> pd.DataFrame:
+    out = pd.DataFrame({"row": frame["row"].to_numpy(), "id": frame["id"].to_numpy()})
+    for name, measure in (("score", study.score), ("visual", study.visual)):
+        if measure:
+            out[name] = _measure(frame, measure, log)
+    baseline = [
+        name
+        for name in ("fvc_percent", "dlco_percent", "fvc_litres")
+        if f"baseline:{name}" in frame
+    ]
+    for name in baseline:
+        out[name] = frame[f"baseline:{name}"].to_numpy(dtype=np.float64)
+    _lung_function(frame, study, out, log)
+    for covariate in study.covariates:
+        out[covariate.name] = _covariate(frame, covariate, log)
+    for index, column in enumerate(study.readings, start=1):
+        out[f"reading_{index}"] = numbers(frame, column, log)
+    _outcome_columns(frame, study, out, log)
+    return out
+
+
+def _measure(frame: pd.DataFrame, measure: Measure, log: FaultLog) -> FloatArray:
+    values = numbers(frame, measure.column, log)
+    if measure.unit == "fraction":
+        values = (
+            check_mixed_units(values, 1.0, frame, measure.column, log, ("a fraction", "percent"))
+            if np.nanmax(values, initial=0.0) > 1.0
+            else values
+        )
+    if measure.unit != "points":
+        scaled = values * measure.factor
+        check_limits(scaled, SHARE, frame, measure.column, log, measure.factor)
+        top = np.nanmax(scaled, initial=0.0)
+        if measure.unit == "percent" and 0.0 < top <= 1.0:
+            log.warn(
+                None,
+                measure.column,
+                "",
+                f"{top:g}",
+                "is the highest value: the column looks like fractions; if so, set its unit to "
+                '"fraction"',
+            )
+        return scaled
+    return values
+
+
+def _lung_function(frame: pd.DataFrame, study: Study, out: pd.DataFrame, log: FaultLog) -> None:
+    function = study.function
+    for name, column, limits in (
+        ("fvc_percent", function.fvc_percent, PERCENT_PREDICTED),
+        ("dlco_percent", function.dlco_percent, DLCO_PREDICTED),
+    ):
+        if column and name not in out:
+            values = numbers(frame, column, log)
+            values = check_mixed_units(values, 1.6, frame, column, log, ("a fraction", "percent"))
+            check_limits(values, limits, frame, column, log)
+            out[name] = values
+    if function.fvc_volume and "fvc_litres" not in out:
+        factor = VOLUME_TO_LITRES[function.fvc_unit]
+        values = numbers(frame, function.fvc_volume, log)
+        values = check_mixed_units(
+            values, 15.0, frame, function.fvc_volume, log, ("litres", "millilitres")
+        )
+        check_limits(values * factor, LITRES, frame, function.fvc_volume, log, factor)
+        out["fvc_litres"] = values * factor
+
+
+def _covariate(frame: pd.DataFrame, covariate: Covariate, log: FaultLog) -> np.ndarray:
+    if covariate.kind == "number":
+        values = numbers(frame, covariate.column, log)
+        default = Limits(0.0, 120.0, "years") if covariate.name == "age" else ANY
+        low, high = max(default.low, covariate.low), min(default.high, covariate.high)
+        meaning = covariate.unit or default.meaning or covariate.label
+        check_limits(values, Limits(low, high, meaning), frame, covariate.column, log)
+        return values
+    text = words(frame, covariate.column)
+    levels = sorted({str(value) for value in text.dropna()})
+    if len(levels) > MAX_LEVELS:
+        log.reject(
+            None,
+            covariate.column,
+            "",
+            f"{len(levels)} levels",
+            f'are too many for a category; set covariates.{covariate.name}.type = "number"',
+        )
+    if len(levels) == 1:
+        log.warn(
+            None,
+            covariate.column,
+            "",
+            levels[0],
+            f"is the only level; covariates.{covariate.name} enters no model",
+        )
+    elif covariate.reference is not None and levels and covariate.reference not in levels:
+        log.reject(
+            None,
+            covariate.column,
+            "",
+            covariate.reference,
+            f"is the reference of covariates.{covariate.name}, but the levels are "
+            f"{', '.join(levels)}",
+        )
+    return text.to_numpy(dtype=object)
+
+
+def _times(frame: pd.DataFrame, column: str, study: Study, log: FaultLog) -> FloatArray:
+    values = numbers(frame, column, log)
+    for index in np.flatnonzero(values < 0):
+        log.reject(
+            int(frame["row"].iloc[index]),
+            column,
+            str(frame["id"].iloc[index]),
+            f"{values[index]:g}",
+            f"is negative; times count from {study.table.time_origin}",
+        )
+    values = np.where(values < 0, np.nan, values)
+    return np.asarray(values * TIME_TO_MONTHS[study.table.time_unit], dtype=np.float64)
+
+
+def _outcome_columns(frame: pd.DataFrame, study: Study, out: pd.DataFrame, log: FaultLog) -> None:
+    outcome = study.outcome
+    for name, column in (
+        ("death", outcome.death_time),
+        ("transplant", outcome.transplant_time),
+        ("last_seen", outcome.last_seen),
+    ):
+        if column:
+            out[name] = _times(frame, column, study, log)
+    if not (outcome.time and outcome.event) or outcome.rule.split("@")[0] != "recorded":
+        return
+    out["time"] = _times(frame, outcome.time, study, log)
+    status = numbers(frame, outcome.event, log)
+    known = np.isfinite(status)
+    for index in np.flatnonzero(known & ~np.isin(status, (0.0, 1.0, 2.0))):
+        log.reject(
+            int(frame["row"].iloc[index]),
+            outcome.event,
+            str(frame["id"].iloc[index]),
+            f"{status[index]:g}",
+            "is no event code; write 0 (censored), 1 (progression) or 2 (death before progression)",
+        )
+    for name, values, column in (
+        ("time", out["time"], outcome.time),
+        ("status", status, outcome.event),
+    ):
+        lost = np.isnan(np.asarray(values)) & _blank(frame, column)
+        for index in np.flatnonzero(lost):
+            log.warn(
+                int(frame["row"].iloc[index]),
+                column,
+                str(frame["id"].iloc[index]),
+                "",
+                f"the outcome's {name} is missing; the patient is left out of every outcome "
+                "analysis",
+            )
+    out["status"] = status
+
+
+def _blank(frame: pd.DataFrame, column: str) -> np.ndarray:
+    return words(frame, column).isna().to_numpy()
+
+
+def check_outcome(patients: pd.DataFrame, study: Study, log: FaultLog) -> None:
+    """Note events after censoring and progression after death."""
+    outcome = study.outcome
+    pairs = (
+        ("time", "last_seen", outcome.time, "is an event after the patient was last seen"),
+        ("time", "death", outcome.time, "is after the patient's death"),
+        (
+            "transplant",
+            "last_seen",
+            outcome.transplant_time,
+            "is a transplant after the patient was last seen",
+        ),
+        ("death", "last_seen", outcome.death_time, "is a death after the patient was last seen"),
+    )
+    for early, late, column, problem in pairs:
+        if early not in patients or late not in patients:
+            continue
+        after = (patients[early] > patients[late] + 1e-9).to_numpy()
+        if early == "time" and late == "last_seen":
+            after &= (patients["status"] > 0).to_numpy()
+        for index in np.flatnonzero(after):
+            row = patients.iloc[index]
+            log.reject(
+                int(row["row"]),
+                str(column),
+                str(row["id"]),
+                f"{row[early]:.6g} months",
+                f"{problem} ({row[late]:.6g} months): an event after censoring",
+            )

@@ -1,0 +1,175 @@
+"""The two-way outcome at the last horizon: logistic regression and ROC curves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dlild_analysis.errors import NotDoneError
+from dlild_analysis.pipeline.data import MEASURES, PROTECTIVE, Data, Sample
+from dlild_analysis.pipeline.step import attempt, failed
+from dlild_analysis.stats import logistic, logistic_checks, roc
+
+
+def logistic_models(data: Data) -> dict[str, Any]:
+    """Uni- and multivariable logistic regression, with linearity of the measures."""
+    plan = data.study.plan
+    candidates = data.available((*MEASURES, *(item.name for item in data.study.covariates)))
+    if not candidates:
+        raise NotDoneError("there is no covariate")
+    data.sample((), "binary")
+    univariable = [
+        {"name": name, "label": data.label(name), "fit": attempt(_fit, data, (name,))}
+        for name in candidates
+    ]
+    wanted = data.available(plan.adjust)
+    multivariable = (
+        attempt(_fit, data, wanted)
+        if len(wanted) > 1
+        else {"not_done_because": "it needs at least two of the covariates in analysis.adjust"}
+    )
+    linear = [
+        {"name": name, "label": data.label(name), "test": attempt(_linearity, data, name)}
+        for name in candidates
+        if _is_number(data, name)
+    ]
+    return {
+        "outcome": f"progression by {plan.horizon:g} months, in patients whose status there is "
+        "known",
+        "univariable": univariable,
+        "multivariable": multivariable,
+        "adjusted_for": [data.label(name) for name in wanted],
+        "linearity": linear,
+    }
+
+
+def _is_number(data: Data, name: str) -> bool:
+    covariate = data.study.covariate(name)
+    return covariate is None or covariate.kind == "number"
+
+
+def _fit(data: Data, names: tuple[str, ...]) -> dict[str, Any]:
+    sample = data.sample(names, "binary")
+    if min(sample.progressed.sum(), (1 - sample.progressed).sum()) < sample.design.shape[1]:
+        smaller = int(min(sample.progressed.sum(), (1 - sample.progressed).sum()))
+        raise NotDoneError(
+            f"{smaller} in the smaller class are too few for {sample.design.shape[1]} parameters"
+        )
+    fit = logistic.fit_logistic(sample.design, sample.progressed)
+    return {"model": fit, "missing": sample.missing}
+
+
+def _linearity(data: Data, name: str) -> Any:
+    sample = data.sample((name,), "binary")
+    return logistic_checks.linearity_test(
+        sample.design.iloc[:, 0].to_numpy(), sample.progressed, name=data.label(name)
+    )
+
+
+def roc_curves(data: Data) -> dict[str, Any]:
+    """ROC curves of the scores and of lung function, the paired comparison, and the cut-off.
+
+    Lung function is turned round (a lower value means progression is likelier).
+    """
+    data.sample((), "binary")
+    names = data.available(MEASURES)
+    if not names:
+        raise NotDoneError("there is no score and no lung function")
+    curves = []
+    for name in names:
+        part = attempt(_one_curve, data, name)
+        curves.append(
+            {
+                "name": name,
+                "label": data.label(name),
+                "turned_round": name in PROTECTIVE,
+                "result": part,
+            }
+        )
+    comparisons = [
+        {
+            "a": "score",
+            "b": name,
+            "label": f"{data.label('score')} minus {data.label(name)}",
+            "result": attempt(_compare, data, name),
+        }
+        for name in names
+        if name != "score" and "score" in names
+    ]
+    return {
+        "horizon_months": data.study.plan.horizon,
+        "curves": curves,
+        "comparisons": comparisons,
+        "cutoff": attempt(choose_cutoff, data),
+    }
+
+
+def signed(data: Data, sample: Sample, name: str) -> np.ndarray:
+    """Take a measure so that a higher value means progression is likelier."""
+    values = sample.design[data.label(name)].to_numpy(dtype=np.float64)
+    return -values if name in PROTECTIVE else values
+
+
+def _one_curve(data: Data, name: str) -> dict[str, Any]:
+    sample = data.sample((name,), "binary")
+    values = signed(data, sample, name)
+    return {
+        "auc": roc.auc(sample.progressed, values),
+        "curve": roc.roc_curve(sample.progressed, values),
+        "youden": attempt(roc.youden_cutoff, sample.progressed, values),
+    }
+
+
+def _compare(data: Data, name: str) -> Any:
+    sample = data.sample(("score", name), "binary")
+    return roc.compare_auc_paired(
+        sample.progressed, signed(data, sample, "score"), signed(data, sample, name)
+    )
+
+
+def choose_cutoff(data: Data) -> dict[str, Any]:
+    """Set the cut-off of the score as the study asks; the median where Youden's cannot be had."""
+    groups = data.study.plan.groups
+    score = data.column("score")
+    known = score[np.isfinite(score)]
+    note = ""
+    if groups == "youden":
+        found = attempt(_youden, data)
+        if failed(found):
+            note = (
+                f"Youden's cut-off could not be had ({found['not_done_because']}); the median "
+                "is used"
+            )
+            groups = "median"
+        else:
+            data.cutoff, data.cutoff_origin = float(found.cutoff), "Youden index"
+    if groups == "median":
+        data.cutoff, data.cutoff_origin = float(np.median(known)), "median"
+    elif groups != "youden":
+        data.cutoff, data.cutoff_origin = float(groups), "given by the study"
+    assert data.cutoff is not None
+    values: dict[str, Any] = {
+        "cutoff": data.cutoff,
+        "origin": data.cutoff_origin,
+        "high": int((known >= data.cutoff).sum()),
+        "low": int((known < data.cutoff).sum()),
+        "warnings": [note] if note else [],
+    }
+    if data.cutoff_origin == "Youden index":
+        values["warnings"].append(
+            "The cut-off was chosen in the same patients in whom it is used: what follows for "
+            "high against low "
+            "is optimistic; see the sensitivity of the cut-off."
+        )
+    sample = attempt(data.sample, ("score",), "binary")
+    if not failed(sample):
+        values["operating_point"] = attempt(
+            roc.operating_point, sample.progressed, signed(data, sample, "score"), data.cutoff
+        )
+    return values
+
+
+def _youden(data: Data) -> Any:
+    sample = data.sample(("score",), "binary")
+    return roc.youden_cutoff(sample.progressed, signed(data, sample, "score"))

@@ -1,0 +1,169 @@
+"""Models as recipes: everything that is chosen from data is chosen again in every resample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from dlild_analysis.faults import FloatArray
+from dlild_analysis.pipeline.data import Sample
+from dlild_analysis.stats import roc, splines
+from dlild_analysis.stats.errors import StatisticsError
+from dlild_analysis.stats.logistic_likelihood import Likelihood, maximise_logistic
+from dlild_analysis.stats.partial_likelihood import maximise
+from dlild_analysis.stats.resampling import Fit, IntArray, Predict
+
+FEW_EVENTS = 5
+RUNAWAY = 12.0  # log odds per standard deviation: no real covariate does that
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one logistic model is made.
+
+    Attributes
+    ----------
+    name, label : str
+        For the files and for the reader.
+    columns : tuple of str
+        Columns of the design.
+    spline : str or None
+        A column that enters as a straight line or as a restricted cubic spline of three knots,
+        whichever has the lower AIC in the training patients.
+    select : bool
+        Backward elimination by AIC in the training patients.
+    """
+
+    name: str
+    label: str
+    columns: tuple[str, ...]
+    spline: str | None = None
+    select: bool = False
+
+    def fitter(self, sample: Sample) -> Fit:
+        """Make the function that resampling calls: indices of training patients to a predictor."""
+        design = sample.design[list(self.columns)]
+        matrix, outcome = design.to_numpy(dtype=np.float64), sample.progressed
+
+        def fit(train: IntArray) -> Predict:
+            shape, chosen = self._choose(matrix[train], outcome[train])
+            model = fit_quickly(shape(matrix[train])[:, chosen], outcome[train])
+            return lambda index: expit(model.line(shape(matrix[index])[:, chosen]))
+
+        return fit
+
+    def _choose(self, matrix: FloatArray, outcome: FloatArray) -> tuple[_Shape, list[int]]:
+        plain = _Shape()
+        shape = plain
+        if self.spline is not None:
+            place = self.columns.index(self.spline)
+            knots = splines.rcs_knots(matrix[:, place], 3)
+            bent = _Shape(place, knots)
+            if _aic(bent(matrix), outcome) < _aic(plain(matrix), outcome):
+                shape = bent
+        columns = list(range(shape(matrix).shape[1]))
+        if self.select and len(columns) > 1:
+            columns = _eliminate(shape(matrix), outcome, columns)
+        return shape, columns
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Adds the non-linear terms of a spline to a design."""
+
+    place: int | None = None
+    knots: FloatArray | None = None
+
+    def __call__(self, matrix: FloatArray) -> FloatArray:
+        if self.place is None or self.knots is None:
+            return matrix
+        return np.hstack([matrix, splines.rcs_basis(matrix[:, self.place], self.knots)[:, 1:]])
+
+
+@dataclass(frozen=True)
+class Quick:
+    """A logistic model without intervals: what a resample needs of it."""
+
+    intercept: float
+    beta: FloatArray
+    log_likelihood: float
+
+    def line(self, matrix: FloatArray) -> FloatArray:
+        """Log odds of each row."""
+        return np.asarray(self.intercept + matrix @ self.beta)
+
+
+def fit_quickly(matrix: FloatArray, outcome: FloatArray) -> Quick:
+    """Fit a logistic model as `stats.logistic.fit_logistic` would, without its intervals.
+
+    Firth's penalty is used where events per parameter are few, or where the plain likelihood runs
+    away.
+    """
+    scale = matrix.std(axis=0, ddof=1)
+    rare = min(outcome.sum(), (1 - outcome).sum())
+    if rare == 0:
+        raise StatisticsError("outcome: only one class in this resample")
+    if not np.all(scale > 0):
+        raise StatisticsError("design: a constant column in this resample")
+    centre = matrix.mean(axis=0)
+    scaled = np.column_stack([np.ones(len(matrix)), (matrix - centre) / scale])
+    free = np.ones(scaled.shape[1], dtype=np.bool_)
+    firth = bool(rare / matrix.shape[1] < FEW_EVENTS)
+    beta, highest = maximise_logistic(Likelihood(scaled, outcome, firth), np.zeros(free.size), free)
+    if not firth and np.abs(beta).max() > RUNAWAY:
+        beta, highest = maximise_logistic(
+            Likelihood(scaled, outcome, True), np.zeros(free.size), free
+        )
+    slopes = beta[1:] / scale
+    return Quick(float(beta[0] - centre @ slopes), slopes, highest)
+
+
+def _aic(matrix: FloatArray, outcome: FloatArray) -> float:
+    return -2 * fit_quickly(matrix, outcome).log_likelihood + 2 * matrix.shape[1]
+
+
+def _eliminate(matrix: FloatArray, outcome: FloatArray, columns: list[int]) -> list[int]:
+    best = _aic(matrix[:, columns], outcome)
+    while len(columns) > 1:
+        trials = [
+            (_aic(matrix[:, [c for c in columns if c != drop]], outcome), drop) for drop in columns
+        ]
+        value, drop = min(trials)
+        if value >= best:
+            break
+        best = value
+        columns = [c for c in columns if c != drop]
+    return columns
+
+
+def cut_fitter(sample: Sample, column: str) -> Fit:
+    """Make a rule that calls high or low by the best cut-off of the training patients."""
+    values, outcome = sample.design[column].to_numpy(dtype=np.float64), sample.progressed
+
+    def fit(train: IntArray) -> Predict:
+        cutoff = roc.youden_cutoff(outcome[train], values[train]).cutoff
+        return lambda index: (values[index] >= cutoff).astype(np.float64)
+
+    return fit
+
+
+def cox_fitter(sample: Sample) -> Fit:
+    """Make a Cox model of all columns; it predicts the linear predictor."""
+    matrix = sample.design.to_numpy(dtype=np.float64)
+
+    def fit(train: IntArray) -> Predict:
+        model = maximise(matrix[train], sample.time[train], sample.event[train].astype(np.bool_))
+        if np.any(model.infinite):
+            raise StatisticsError("Cox model: a coefficient is infinite in this resample")
+        return lambda index: np.asarray(matrix[index] @ model.beta)
+
+    return fit
+
+
+def youden(outcome: FloatArray, called: FloatArray) -> float:
+    """Sensitivity + specificity - 1 of a two-way call."""
+    if not outcome.any() or outcome.all():
+        raise StatisticsError("outcome: only one class in this fold")
+    return float(called[outcome == 1].mean() + (1 - called[outcome == 0]).mean() - 1)

@@ -1,0 +1,253 @@
+"""From visits, deaths and transplants to one outcome a patient: a time and a status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dlild_analysis.cohort import Cohort
+from dlild_analysis.errors import NotDoneError
+from dlild_analysis.faults import Fault, FloatArray
+from dlild_analysis.progression.patient import Visits
+from dlild_analysis.progression.rules import Progressed, Rule, find_rule
+
+CENSORED, PROGRESSED, DIED = 0, 1, 2
+DEATH_WORDS = {
+    "event": "Death and lung transplant counted as progression.",
+    "competing": "Death and lung transplant before progression were competing events.",
+    "ignore": "Patients who died or were transplanted without progression were censored at that "
+    "time.",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of every patient under one rule.
+
+    Attributes
+    ----------
+    rule : str
+        Name and version, such as ``relative-decline@1``.
+    title, statement, source : str
+        As the rule states them; `statement` says what was done with death.
+    time : array of shape (n,)
+        Months to the event or to the end of follow-up; NaN where the outcome is unknown.
+    status : array of shape (n,)
+        0 censored, 1 event, 2 competing death; NaN where unknown.
+    reasons : dict
+        How many events each criterion made.
+    notes : tuple of Fault
+        Patients whose outcome could not be told.
+    """
+
+    rule: str
+    title: str
+    statement: str
+    source: str
+    time: FloatArray
+    status: FloatArray
+    reasons: dict[str, int]
+    notes: tuple[Fault, ...] = ()
+
+    @property
+    def events(self) -> int:
+        """Patients with the event."""
+        return int(np.sum(self.status == PROGRESSED))
+
+    @property
+    def competing(self) -> int:
+        """Patients who died first, where death competes."""
+        return int(np.sum(self.status == DIED))
+
+
+def assess(cohort: Cohort, rule: str | None = None, death: str | None = None) -> Outcome:
+    """Work out the outcome of every patient.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        A validated cohort.
+    rule : str, optional
+        ``recorded``, ``name`` or ``name@version``; by default what the study says.
+    death : {"event", "competing", "ignore"}, optional
+        By default what the study says.
+
+    Raises
+    ------
+    NotDoneError
+        The cohort lacks what the rule needs.
+    UsageError
+        There is no such rule.
+    """
+    name = rule or cohort.study.outcome.rule
+    policy = death or cohort.study.outcome.death
+    if name.split("@")[0] == "recorded":
+        return _recorded(cohort, policy)
+    return _by_rule(cohort, find_rule(name), policy)
+
+
+def _recorded(cohort: Cohort, policy: str) -> Outcome:
+    if not cohort.has("time", "status"):
+        raise NotDoneError("the table records no outcome (outcome.time and outcome.event)")
+    time = cohort.patients["time"].to_numpy(dtype=np.float64).copy()
+    status = cohort.patients["status"].to_numpy(dtype=np.float64).copy()
+    unknown = np.isnan(time) | np.isnan(status)
+    time[unknown] = np.nan
+    status[unknown] = np.nan
+    deaths = int(np.sum(status == DIED))
+    status = _with_policy(status, policy)
+    reasons = {
+        "recorded as progression": int(np.sum(status == PROGRESSED))
+        - (deaths if policy == "event" else 0)
+    }
+    if deaths:
+        reasons["recorded as death"] = deaths
+    return Outcome(
+        rule="recorded@1",
+        title="As recorded in the table",
+        statement="Progression was taken as recorded in the table. "
+        f"{DEATH_WORDS[policy] if deaths else ''}".strip(),
+        source="The study's own table; the criterion behind it is not known to this software.",
+        time=time,
+        status=status,
+        reasons=reasons,
+    )
+
+
+def _with_policy(status: FloatArray, policy: str) -> FloatArray:
+    new = {"event": PROGRESSED, "competing": DIED, "ignore": CENSORED}[policy]
+    return np.where(status == DIED, float(new), status)
+
+
+def _by_rule(cohort: Cohort, rule: Rule, policy: str) -> Outcome:
+    visits = cohort.visits
+    columns = frozenset(name for name in visits.columns if visits[name].notna().any())
+    lacking = rule.lacking(columns) if len(visits) else "serial visits"
+    if lacking:
+        raise NotDoneError(
+            f"the rule {rule.name}@{rule.version} needs {lacking}, which the cohort lacks"
+        )
+    size = len(cohort.patients)
+    time, status = np.full(size, np.nan), np.full(size, np.nan)
+    reasons: dict[str, int] = {}
+    notes: list[Fault] = []
+    terminal = _terminal(cohort)
+    for patient, series in _each(cohort):
+        seen = _last(series)
+        found = rule.assess(series) if series is not None else None
+        time[patient], status[patient], reason = _settle(
+            found, terminal[patient], seen, rule.months
+        )
+        if np.isnan(status[patient]):
+            row = cohort.patients.iloc[patient]
+            notes.append(
+                Fault(
+                    int(row["row"]),
+                    "",
+                    str(row["id"]),
+                    "",
+                    "no visit after the time origin: the outcome is unknown",
+                    rejects=False,
+                )
+            )
+        elif status[patient] in (PROGRESSED, DIED) and (
+            status[patient] == PROGRESSED or policy == "event"
+        ):
+            reasons[reason] = reasons.get(reason, 0) + 1
+    has_deaths = bool(np.isfinite(terminal).any())
+    death_words = (
+        f" {DEATH_WORDS[policy]}" if has_deaths else " No death or transplant is in the table."
+    )
+    return Outcome(
+        rule=f"{rule.name}@{rule.version}",
+        title=rule.title,
+        statement=rule.statement + death_words,
+        source=rule.source,
+        time=time,
+        status=_with_policy(status, policy),
+        reasons=dict(sorted(reasons.items())),
+        notes=tuple(notes),
+    )
+
+
+def _settle(
+    found: Progressed | None, terminal: float, seen: float, months: float
+) -> tuple[float, float, str]:
+    """Choose what came first: progression, death, the rule's last month, or the last visit."""
+    if found is not None and not terminal < found.time:
+        return found.time, float(PROGRESSED), found.reason
+    if np.isfinite(terminal) and terminal <= months:
+        return terminal, float(DIED), "death or transplant"
+    end = np.nanmin([months, np.inf if np.isnan(seen) else seen])
+    if np.isnan(seen) or end <= 0:
+        return np.nan, np.nan, ""
+    return float(end), float(CENSORED), ""
+
+
+def _terminal(cohort: Cohort) -> FloatArray:
+    size = len(cohort.patients)
+    columns = [
+        cohort.patients[name].to_numpy(dtype=np.float64)
+        for name in ("death", "transplant")
+        if name in cohort.patients
+    ]
+    if not columns:
+        return np.full(size, np.nan)
+    stacked = np.vstack(columns)
+    return np.where(
+        np.isnan(stacked).all(axis=0),
+        np.nan,
+        np.nanmin(np.where(np.isnan(stacked), np.inf, stacked), axis=0),
+    )
+
+
+def _last(series: Visits | None) -> float:
+    """Find the last month at which progression could have been seen."""
+    if series is None:
+        return np.nan
+    measured = np.isfinite(
+        np.vstack(
+            [
+                series.fvc_percent,
+                series.fvc_litres,
+                series.dlco_percent,
+                series.symptoms,
+                series.radiology,
+            ]
+        )
+    ).any(axis=0)
+    later = series.time[measured & (series.time > 0)]
+    return float(later.max()) if later.size else np.nan
+
+
+def _each(cohort: Cohort) -> list[tuple[int, Visits | None]]:
+    """Cut the table of visits into patients."""
+    visits: pd.DataFrame = cohort.visits
+    owner: NDArray[np.int64] = visits["patient"].to_numpy(dtype=np.int64)
+    size = len(cohort.patients)
+    starts = np.searchsorted(owner, np.arange(size), side="left")
+    ends = np.searchsorted(owner, np.arange(size), side="right")
+    absent = np.full(len(visits), np.nan)
+    names = ("fvc_percent", "fvc_litres", "dlco_percent", "symptoms", "radiology")
+    data = {
+        name: visits[name].to_numpy(dtype=np.float64) if name in visits else absent
+        for name in names
+    }
+    times = visits["time"].to_numpy(dtype=np.float64)
+    window = cohort.study.visits.baseline_window_months
+    return [
+        (patient, None)
+        if start == end
+        else (
+            patient,
+            Visits(
+                time=times[start:end],
+                window=window,
+                **{name: values[start:end] for name, values in data.items()},
+            ),
+        )
+        for patient, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]

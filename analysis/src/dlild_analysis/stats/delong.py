@@ -1,0 +1,100 @@
+"""Parts of DeLong's method that the ROC modules share."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from dlild_analysis.stats.arrays import (
+    BoolArray,
+    FloatArray,
+    as_binary,
+    as_vector,
+    check_lengths,
+    merge_near_ties,
+    normal_quantile,
+)
+from dlild_analysis.stats.results import Estimate
+
+
+def binary_inputs(outcome: ArrayLike, score: ArrayLike) -> tuple[BoolArray, FloatArray]:
+    """Return event flags and scores, checked."""
+    event, scores = as_binary(outcome), merge_near_ties(as_vector(score, "score"))
+    check_lengths(outcome=event, score=scores)
+    return event, scores
+
+
+def placements(event: BoolArray, scores: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+    """AUC, and each case's and each control's share of pairs that are in the right order."""
+    ranks = stats.rankdata(scores)
+    m, k = int(event.sum()), int((~event).sum())
+    cases = (ranks[event] - stats.rankdata(scores[event])) / k
+    controls = 1 - (ranks[~event] - stats.rankdata(scores[~event])) / m
+    return float(cases.mean()), cases, controls
+
+
+def variance_of(placements: FloatArray) -> float:
+    """Sample variance; zero for a single value."""
+    return float(placements.var(ddof=1)) if placements.size > 1 else 0.0
+
+
+def auc_warnings(theta: float, variance: float, cases: int, controls: int) -> tuple[str, ...]:
+    """Reservations about an AUC's interval."""
+    warnings = []
+    if min(cases, controls) == 1:
+        warnings.append("a class of one patient: its share of the variance is taken as zero")
+    if theta in (0.0, 1.0):
+        warnings.append("the score separates the classes: DeLong's interval has no width")
+    elif variance == 0:
+        warnings.append("the variance is zero (a constant score, or too few patients)")
+    return tuple(warnings)
+
+
+def auc_estimate(
+    theta: float, variance: float, n: int, *, level: float, warnings: tuple[str, ...]
+) -> Estimate:
+    """Return an AUC with its interval and the test against one half."""
+    half = normal_quantile(level) * math.sqrt(variance)
+    return Estimate(
+        estimate=theta,
+        ci_low=max(0.0, theta - half),
+        ci_high=min(1.0, theta + half),
+        p_value=z_test(theta - 0.5, variance)[1],
+        std_error=math.sqrt(variance),
+        n=n,
+        level=level,
+        method="AUC, DeLong interval",
+        warnings=warnings,
+    )
+
+
+def auc_with_interval(event: BoolArray, scores: FloatArray, level: float) -> Estimate:
+    """Return the AUC of checked inputs with DeLong's interval."""
+    theta, cases, controls = placements(event, scores)
+    variance = variance_of(cases) / cases.size + variance_of(controls) / controls.size
+    warnings = auc_warnings(theta, variance, cases.size, controls.size)
+    return auc_estimate(theta, variance, event.size, level=level, warnings=warnings)
+
+
+def z_test(difference: float, variance: float) -> tuple[float, float, tuple[str, ...]]:
+    """Statistic and p of a normal test, with what to say where the variance is zero."""
+    if variance > 0:
+        z = difference / math.sqrt(variance)
+        return z, float(2 * stats.norm.sf(abs(z))), ()
+    if difference == 0:
+        return 0.0, 1.0, ("the two do not differ in any pair: p is 1 by convention",)
+    return math.nan, math.nan, ("the variance is zero: no test is possible",)
+
+
+def positives_by_threshold(
+    event: BoolArray, scores: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Distinct scores from the top, and the true and false positives at or above each."""
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    last = np.append(np.flatnonzero(np.diff(ordered)), ordered.size - 1)
+    true_positive = np.cumsum(event[order])[last].astype(np.float64)
+    return ordered[last], true_positive, last + 1 - true_positive

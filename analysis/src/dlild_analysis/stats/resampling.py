@@ -1,0 +1,245 @@
+"""Bootstrap and cross-validation that know nothing of the model they validate.
+
+A model is given as ``fit``: called with the indices of training patients, it does **everything**
+that the analysis does (imputing, choosing knots, covariates and cut-offs, fitting) and returns a
+function from indices to predictions. A ``metric`` maps indices and their predictions to a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dlild_analysis.stats.arrays import FloatArray, IntArray, check_lengths
+from dlild_analysis.stats.crossvalidation import CrossValidation, cross_validate
+from dlild_analysis.stats.errors import StatisticsError
+from dlild_analysis.stats.resampling_parts import (
+    Fit,
+    Metric,
+    Predict,
+    Progress,
+    Statistic,
+    keep_finite,
+    tell,
+)
+from dlild_analysis.stats.results import Estimate, Result
+
+__all__ = [
+    "CrossValidation",
+    "Fit",
+    "IntArray",
+    "Metric",
+    "Optimism",
+    "Predict",
+    "Progress",
+    "Statistic",
+    "bootstrap_interval",
+    "cross_validate",
+    "optimism_bootstrap",
+]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Optimism(Result):
+    """Optimism of a model's performance in its own data.
+
+    Attributes
+    ----------
+    apparent
+        In the data that fitted the model.
+    optimism
+        Mean over bootstrap samples of (performance in the sample - performance in the data).
+    corrected
+        apparent - optimism, with the location-shifted bootstrap interval.
+    failures
+        Bootstrap samples in which the model could not be fitted; they are left out, and counted.
+    """
+
+    apparent: float
+    optimism: float
+    corrected: Estimate
+    bootstraps: int
+    failures: int
+    optimism_values: FloatArray
+    method: str
+    warnings: tuple[str, ...] = ()
+
+
+def bootstrap_interval(
+    statistic: Statistic,
+    n: int,
+    *,
+    rng: np.random.Generator,
+    bootstraps: int = 200,
+    strata: ArrayLike | None = None,
+    level: float = 0.95,
+    progress: Progress | None = None,
+) -> Estimate:
+    """Percentile bootstrap of a statistic of patients.
+
+    Parameters
+    ----------
+    statistic
+        Called with indices (repeats allowed); returns a number.
+    n
+        Patients.
+    rng
+        Source of the samples.
+    bootstraps
+        Samples, at least 20.
+    strata
+        Shape (n,): drawn within each stratum, when given.
+    level
+        Coverage of the interval.
+    progress
+        Called with (done, total).
+
+    Returns
+    -------
+    Estimate
+        The statistic of the data with percentile limits; samples in which the statistic fails
+        are left out and counted in a warning.
+
+    Raises
+    ------
+    StatisticsError
+        The statistic fails in the data itself, or in more than half of the samples.
+    """
+    whole = statistic(np.arange(n))
+    if not math.isfinite(whole):
+        raise StatisticsError("statistic: not finite in the data themselves")
+    values = []
+    samples = _samples(n, bootstraps, strata, rng)
+    for done, sample in enumerate(samples):
+        values.append(_or_nan(statistic, sample))
+        tell(progress, done + 1, bootstraps)
+    kept, warnings = keep_finite(np.array(values), "bootstrap samples")
+    low, high = np.quantile(kept, [0.5 - level / 2, 0.5 + level / 2])
+    return Estimate(
+        estimate=float(whole),
+        ci_low=float(low),
+        ci_high=float(high),
+        std_error=float(kept.std(ddof=1)),
+        n=n,
+        level=level,
+        method=f"percentile bootstrap, {kept.size} samples",
+        warnings=warnings,
+    )
+
+
+def optimism_bootstrap(
+    fit: Fit,
+    metric: Metric,
+    n: int,
+    *,
+    rng: np.random.Generator,
+    bootstraps: int = 200,
+    strata: ArrayLike | None = None,
+    level: float = 0.95,
+    progress: Progress | None = None,
+) -> Optimism:
+    """Harrell's optimism-corrected performance.
+
+    Parameters
+    ----------
+    fit, metric
+        See the module.
+    n
+        Patients.
+    rng
+        Source of the samples.
+    bootstraps
+        Samples, at least 20; 200 are usual.
+    strata
+        Shape (n,): drawn within each stratum, when given.
+    level
+        Coverage of the interval.
+    progress
+        Called with (done, total).
+
+    Returns
+    -------
+    Optimism
+        Apparent and corrected performance.
+
+    Raises
+    ------
+    StatisticsError
+        The model fails in the data itself, or in more than half of the samples.
+
+    References
+    ----------
+    .. [1] Harrell FE, Lee KL, Mark DB. Multivariable prognostic models. Stat Med 1996;15:361-387.
+    .. [2] Noma H, Shinozaki T, Iba K, Teramukai S, Furukawa TA. Confidence intervals of prediction
+       accuracy measures for multivariable prediction models based on the bootstrap-based optimism
+       correction methods. Stat Med 2021;40:5691-5701.
+    """
+    everyone = np.arange(n)
+    apparent = metric(everyone, fit(everyone)(everyone))
+    if not math.isfinite(apparent):
+        raise StatisticsError("metric: not finite in the data themselves")
+
+    def once(sample: IntArray) -> tuple[float, float]:
+        predict = fit(sample)
+        inside = metric(sample, predict(sample))
+        return inside, metric(everyone, predict(everyone))
+
+    pairs = np.full((bootstraps, 2), math.nan)
+    for done, sample in enumerate(_samples(n, bootstraps, strata, rng)):
+        try:
+            pairs[done] = once(sample)
+        except (StatisticsError, np.linalg.LinAlgError):
+            pairs[done] = math.nan
+        tell(progress, done + 1, bootstraps)
+    gaps, warnings = keep_finite(pairs[:, 0] - pairs[:, 1], "bootstrap samples")
+    inside = pairs[np.isfinite(pairs).all(axis=1), 0]
+    optimism = float(gaps.mean())
+    low, high = np.quantile(inside, [0.5 - level / 2, 0.5 + level / 2])
+    method = f"optimism bootstrap, {gaps.size} samples"
+    return Optimism(
+        apparent=float(apparent),
+        optimism=optimism,
+        corrected=Estimate(
+            estimate=float(apparent) - optimism,
+            ci_low=float(low) - optimism,
+            ci_high=float(high) - optimism,
+            std_error=float(inside.std(ddof=1)),
+            n=n,
+            level=level,
+            method=f"{method}, location-shifted interval",
+            warnings=warnings,
+        ),
+        bootstraps=bootstraps,
+        failures=bootstraps - gaps.size,
+        optimism_values=gaps,
+        method=method,
+        warnings=warnings,
+    )
+
+
+def _samples(
+    n: int, bootstraps: int, strata: ArrayLike | None, rng: np.random.Generator
+) -> Iterator[IntArray]:
+    """Draw bootstrap samples one by one: memory does not grow with their number."""
+    if bootstraps < 20:
+        raise StatisticsError(f"bootstraps: {bootstraps}; at least 20 are needed")
+    if n < 2:
+        raise StatisticsError(f"n: {n}; resampling needs at least 2 patients")
+    groups = [np.arange(n)]
+    if strata is not None:
+        labels = np.asarray(strata).astype(str)
+        check_lengths(patients=np.arange(n), strata=labels)
+        groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    for _ in range(bootstraps):
+        yield np.concatenate([rng.choice(group, group.size) for group in groups])
+
+
+def _or_nan(statistic: Statistic, sample: IntArray) -> float:
+    try:
+        return statistic(sample)
+    except (StatisticsError, np.linalg.LinAlgError):
+        return math.nan

@@ -1,0 +1,229 @@
+"""Light client of a DL-ILD server: a chest CT in; score, label map and picture out.
+
+Names are loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlild_client.client import (
+        Client,
+    )
+    from dlild_client.connection import (
+        ServerInfo,
+    )
+    from dlild_client.contract import (
+        Contract,
+        LabelClass,
+        parse_contract,
+    )
+    from dlild_client.errors import (
+        BadAddress,
+        Busy,
+        ConnectionFailed,
+        ContractError,
+        DlildError,
+        GeometryError,
+        InputError,
+        IrregularSpacing,
+        MissingGeometry,
+        MissingSlices,
+        MixedOrientation,
+        MixedShape,
+        NoSeries,
+        NotChest,
+        NotCT,
+        NotHU,
+        Refused,
+        RepeatedPosition,
+        ScanLost,
+        ServerError,
+        SeveralStudies,
+        TimedOut,
+        TooFewSlices,
+        TooLarge,
+        UnreadableFile,
+    )
+    from dlild_client.geometry import (
+        Tolerances,
+    )
+    from dlild_client.grid import (
+        to_grid,
+    )
+    from dlild_client.lungs import (
+        LungBox,
+        find_lungs,
+    )
+    from dlild_client.outputs import (
+        write_result,
+    )
+    from dlild_client.overlay import (
+        draw_overlay,
+    )
+    from dlild_client.prepare import (
+        PreparedScan,
+        prepare,
+    )
+    from dlild_client.read import (
+        read_volume,
+    )
+    from dlild_client.result import (
+        Result,
+    )
+    from dlild_client.series import (
+        SeriesRules,
+    )
+    from dlild_client.stream import (
+        Timeout,
+    )
+    from dlild_client.volume import (
+        SeriesInfo,
+        Volume,
+    )
+    from dlild_client.windows import (
+        Box,
+        WindowPlan,
+        plan_windows,
+    )
+
+__all__ = [
+    "BadAddress",
+    "Box",
+    "Busy",
+    "Client",
+    "ConnectionFailed",
+    "Contract",
+    "ContractError",
+    "DlildError",
+    "GeometryError",
+    "InputError",
+    "IrregularSpacing",
+    "LabelClass",
+    "LungBox",
+    "MissingGeometry",
+    "MissingSlices",
+    "MixedOrientation",
+    "MixedShape",
+    "NoSeries",
+    "NotCT",
+    "NotChest",
+    "NotHU",
+    "PreparedScan",
+    "Refused",
+    "RepeatedPosition",
+    "Result",
+    "ScanLost",
+    "SeriesInfo",
+    "SeriesRules",
+    "ServerError",
+    "ServerInfo",
+    "SeveralStudies",
+    "TimedOut",
+    "Timeout",
+    "Tolerances",
+    "TooFewSlices",
+    "TooLarge",
+    "UnreadableFile",
+    "Volume",
+    "WindowPlan",
+    "__version__",
+    "draw_overlay",
+    "find_lungs",
+    "parse_contract",
+    "plan_windows",
+    "prepare",
+    "read_volume",
+    "to_grid",
+    "write_result",
+]
+
+_HOMES = {
+    "client": ("Client",),
+    "connection": ("ServerInfo",),
+    "contract": (
+        "Contract",
+        "LabelClass",
+        "parse_contract",
+    ),
+    "errors": (
+        "BadAddress",
+        "Busy",
+        "ConnectionFailed",
+        "ContractError",
+        "DlildError",
+        "GeometryError",
+        "InputError",
+        "IrregularSpacing",
+        "MissingGeometry",
+        "MissingSlices",
+        "MixedOrientation",
+        "MixedShape",
+        "NoSeries",
+        "NotCT",
+        "NotChest",
+        "NotHU",
+        "Refused",
+        "RepeatedPosition",
+        "ScanLost",
+        "ServerError",
+        "SeveralStudies",
+        "TimedOut",
+        "TooFewSlices",
+        "TooLarge",
+        "UnreadableFile",
+    ),
+    "geometry": ("Tolerances",),
+    "grid": ("to_grid",),
+    "lungs": (
+        "LungBox",
+        "find_lungs",
+    ),
+    "outputs": ("write_result",),
+    "overlay": ("draw_overlay",),
+    "prepare": (
+        "PreparedScan",
+        "prepare",
+    ),
+    "read": ("read_volume",),
+    "result": ("Result",),
+    "series": ("SeriesRules",),
+    "stream": ("Timeout",),
+    "volume": (
+        "SeriesInfo",
+        "Volume",
+    ),
+    "windows": (
+        "Box",
+        "WindowPlan",
+        "plan_windows",
+    ),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module (PEP 562)."""
+    if name == "__version__":
+        return _version()
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'dlild_client' has no attribute {name!r}")
+    value = getattr(import_module(f"dlild_client.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
+    try:
+        return version("dlild-client")
+    except PackageNotFoundError:
+        return "0+source"  # run from a checkout that is not installed
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

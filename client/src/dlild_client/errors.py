@@ -1,0 +1,166 @@
+"""Every error that this package raises on purpose, in one tree.
+
+::
+
+    DlildError                  something stands between the scan and its score   exit 1
+    ├── ConnectionFailed        nobody answers here, or the line broke            retryable
+    │   └── BadAddress          the address is not one at all                     exit 2
+    ├── TimedOut                the server is silent for too long                 retryable
+    ├── Busy                    the server holds as many scans as it may          retryable
+    ├── Refused                 the server refuses what was sent
+    ├── ContractError           the server speaks another contract than this client
+    ├── ServerError             the server failed, or its answers do not add up
+    │   └── ScanLost            the server dropped the scan before its end        retryable
+    └── InputError              the scan cannot be scored                         exit 3
+        ├── UnreadableFile      no such path, not an image, or it cannot be decoded
+        ├── NoSeries            a folder without any image series
+        ├── SeveralStudies      more than one study could be meant
+        ├── NotCT               another modality, a localizer, a capture, a reformat
+        ├── NotHU               grey values that cannot be turned into HU
+        ├── NotChest            no lungs, or hardly any
+        ├── TooFewSlices        not enough slices or coverage for a pair of lungs
+        ├── TooLarge            more voxels or windows than the server accepts
+        └── GeometryError       the slices do not add up to a volume
+            ├── MissingGeometry     no position, orientation or pixel spacing
+            ├── MixedOrientation    slices that look in different directions
+            ├── MixedShape          slices of different size or pixel spacing
+            ├── RepeatedPosition    different images at one position
+            ├── MissingSlices       a gap as wide as one or more slices
+            └── IrregularSpacing    steps that differ for another reason
+
+A message is one line that says what is wrong, where, with which value, and what to do. It may name
+the base name of a file, never a folder, a patient or an identifier of one.
+"""
+
+# ruff: noqa: N818  (the names read as what happened; the tree says that they are errors)
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DlildError(Exception):
+    """Root of the tree.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the command `dlild` exits with.
+    retryable : bool
+        True where sending the same scan again, under a new id, may help.
+    """
+
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class ConnectionFailed(DlildError):
+    """Nobody answers at this address, or the line broke."""
+
+    retryable = True
+
+
+class BadAddress(ConnectionFailed):
+    """The address is not one at all."""
+
+    exit_code = 2
+    retryable = False
+
+
+class TimedOut(DlildError):
+    """The server is silent for too long."""
+
+    retryable = True
+
+
+class Busy(DlildError):
+    """The server holds as many open scans as it may."""
+
+    retryable = True
+
+
+class Refused(DlildError):
+    """The server refuses what was sent; sending the same again will not help."""
+
+
+class ContractError(DlildError):
+    """The server's contract is not one that this client understands."""
+
+
+class ServerError(DlildError):
+    """The server failed, or its answers do not add up."""
+
+
+class ScanLost(ServerError):
+    """The server dropped the scan before its end."""
+
+    retryable = True
+
+
+class InputError(DlildError):
+    """The scan cannot be scored."""
+
+    exit_code = 3
+
+
+class UnreadableFile(InputError):
+    """No such path, not an image, or it cannot be decoded."""
+
+
+class NoSeries(InputError):
+    """A folder without any image series."""
+
+
+class SeveralStudies(InputError):
+    """More than one study could be meant."""
+
+
+class NotCT(InputError):
+    """Another modality, a localizer, a capture or a reformat."""
+
+
+class NotHU(InputError):
+    """Grey values that cannot be turned into HU."""
+
+
+class NotChest(InputError):
+    """No lungs, or hardly any."""
+
+
+class TooFewSlices(InputError):
+    """Not enough slices or coverage for a pair of lungs."""
+
+
+class TooLarge(InputError):
+    """More voxels or windows than the server accepts."""
+
+
+class GeometryError(InputError):
+    """The slices do not add up to a volume."""
+
+
+class MissingGeometry(GeometryError):
+    """No position, orientation or pixel spacing."""
+
+
+class MixedOrientation(GeometryError):
+    """Slices that look in different directions."""
+
+
+class MixedShape(GeometryError):
+    """Slices of different size or pixel spacing."""
+
+
+class RepeatedPosition(GeometryError):
+    """Different images at one position."""
+
+
+class MissingSlices(GeometryError):
+    """A gap as wide as one or more slices."""
+
+
+class IrregularSpacing(GeometryError):
+    """Steps between slices that differ without a slice being missing."""

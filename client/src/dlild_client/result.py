@@ -1,0 +1,277 @@
+"""The result of a scan: the score, where it comes from, and every doubt about it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlild_client.connection import ServerInfo
+from dlild_client.contract import Contract
+from dlild_client.errors import NotChest, ServerError
+from dlild_client.prepare import PreparedScan
+from dlild_client.volume import SeriesInfo, Volume
+from dlild_client.windows import Box, Shape
+from dlild_client.wire import ZONES, FinalAnswer
+
+RESULT_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ClassVolume:
+    """One class of lung: its label, its volume in mL, its share of all lung in percent."""
+
+    label: int
+    volume_ml: float
+    percent_of_lung: float
+
+
+@dataclass(frozen=True)
+class ZoneVolume:
+    """One zone of the lungs: all lung and all lesions in mL."""
+
+    lung_ml: float
+    lesion_ml: float
+
+
+@dataclass(frozen=True)
+class GridInfo:
+    """The model grid: spacing in mm, shape in voxels (z, y, x), and the box that was scored."""
+
+    spacing_mm: tuple[float, float, float]
+    shape: Shape
+    box_start: Shape
+    box_stop: Shape
+
+
+@dataclass(frozen=True)
+class ModelUsed:
+    """The network that gave the score, and what ran it."""
+
+    name: str
+    version: int
+    weights_digest: str
+    profile: str
+    engine: str
+    precision: str
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """DL-ILD of one scan. For research use only.
+
+    Attributes
+    ----------
+    dl_ild_percent : float
+        100 x lesion volume / lung volume, lesions included.
+    lung_volume_ml, lesion_volume_ml : float
+    classes : mapping of str to ClassVolume
+        The classes that count as lung, by name.
+    zones : mapping of str to ZoneVolume
+        Thirds of the height of the lungs, right and left.
+    windows : int
+        Windows that the network saw.
+    grid : GridInfo
+    model : ModelUsed
+    series : SeriesInfo
+        Without patient identity.
+    timings_s : mapping of str to float
+        `read`, `resample`, `lungs`, `inference`, `total`.
+    flags : tuple of str
+        Doubts; empty where there are none.
+    labels : Volume
+        uint8 label map on the whole model grid, 0 outside the lung box.
+    image : Volume
+        HU on the model grid.
+    contract : Contract
+        Names, titles and colours of the labels.
+    """
+
+    dl_ild_percent: float
+    lung_volume_ml: float
+    lesion_volume_ml: float
+    classes: Mapping[str, ClassVolume]
+    zones: Mapping[str, ZoneVolume]
+    windows: int
+    grid: GridInfo
+    model: ModelUsed
+    series: SeriesInfo
+    timings_s: Mapping[str, float]
+    flags: tuple[str, ...]
+    labels: Volume
+    image: Volume
+    contract: Contract
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the voxels, as plain values for JSON."""
+        plain = {
+            "schema_version": RESULT_SCHEMA_VERSION,
+            "dl_ild_percent": self.dl_ild_percent,
+            "lung_volume_ml": self.lung_volume_ml,
+            "lesion_volume_ml": self.lesion_volume_ml,
+            "classes": {name: asdict(c) for name, c in self.classes.items()},
+            "zones": {name: asdict(z) for name, z in self.zones.items()},
+            "windows": self.windows,
+            "grid": {
+                "spacing_mm": list(self.grid.spacing_mm),
+                "shape": list(self.grid.shape),
+                "box": {"start": list(self.grid.box_start), "stop": list(self.grid.box_stop)},
+            },
+            "model": asdict(self.model),
+            "series": {
+                k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.series).items()
+            },
+            "timings_s": dict(self.timings_s),
+            "flags": list(self.flags),
+            "research_use_only": True,
+        }
+        return {key: _rounded(value) for key, value in plain.items()}
+
+    def to_json(self) -> str:
+        """Text of `result.json`."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+
+def build_result(
+    prepared: PreparedScan,
+    final: FinalAnswer,
+    engine: str | None,
+    info: ServerInfo,
+    timings_s: Mapping[str, float],
+) -> Result:
+    """Check the server's last answer and put the result together.
+
+    Parameters
+    ----------
+    prepared : PreparedScan
+        What was sent.
+    final : FinalAnswer
+        What came back.
+    engine : str or None
+        Engine and precision, where the answers tell; else the contract's word counts.
+    info : ServerInfo
+    timings_s : mapping
+        Seconds of every stage.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    ServerError
+        Score, volumes and label map do not agree.
+    NotChest
+        The network found no lung.
+    """
+    contract = info.contract
+    check_answer(final, prepared.box, contract)
+    volumes = final.class_volumes_ml
+    lung = float(sum(volumes[label] for label in contract.lung_labels))
+    lesion = float(sum(volumes[label] for label in contract.lesion_labels))
+    if lung <= 0:
+        raise NotChest("the network found no lung in this scan; give a chest CT")
+    labels, spilled = _labels_on_grid(final.labels, prepared.box, prepared.grid.shape)
+    spec = info.engine
+    words = (engine or "").split(maxsplit=1)
+    return Result(
+        dl_ild_percent=100 * lesion / lung,
+        lung_volume_ml=lung,
+        lesion_volume_ml=lesion,
+        classes={
+            c.name: ClassVolume(
+                c.label, float(volumes[c.label]), 100 * float(volumes[c.label]) / lung
+            )
+            for c in contract.classes
+            if c.lung
+        },
+        zones={
+            name: ZoneVolume(float(row[0]), float(row[1]))
+            for name, row in zip(ZONES, final.zone_volumes_ml, strict=True)
+        },
+        windows=len(prepared.plan.origins),
+        grid=_grid_info(prepared),
+        model=ModelUsed(
+            name=contract.model.name,
+            version=contract.model.version,
+            weights_digest=f"sha256:{contract.model.weights_sha256}",
+            profile=info.profile,
+            engine=words[0] if words else spec.engine,
+            precision=words[1] if len(words) > 1 else spec.precision,
+        ),
+        series=prepared.grid.series,
+        timings_s=timings_s,
+        flags=(*prepared.flags, *(("labels_beyond_scan",) if spilled else ())),
+        labels=prepared.grid.with_array(labels),
+        image=prepared.grid,
+        contract=contract,
+    )
+
+
+def check_answer(final: FinalAnswer, box: Box, contract: Contract) -> None:
+    """Raise `ServerError` unless label map, class volumes, zones and score agree."""
+    classes = len(contract.classes)
+    if final.labels.shape != box.shape or final.class_volumes_ml.shape != (classes,):
+        raise ServerError(
+            f"the server's label map has shape {final.labels.shape} and "
+            f"{final.class_volumes_ml.shape[0]} "
+            f"classes, not {box.shape} and {classes}; try again"
+        )
+    counts = np.bincount(final.labels.ravel(), minlength=classes)
+    if len(counts) > classes:
+        raise ServerError(
+            f"the server's label map holds the label {len(counts) - 1}, unknown to its contract"
+        )
+    counted = counts * contract.grid.voxel_volume_mm3 / 1000
+    _agree(final.class_volumes_ml, counted, "class volumes and label map")
+    lung = float(counted[list(contract.lung_labels)].sum())
+    lesion = float(counted[list(contract.lesion_labels)].sum())
+    _agree(final.zone_volumes_ml.sum(axis=0), np.array([lung, lesion]), "zones and classes")
+    expected = 100 * lesion / lung if lung > 0 else math.nan
+    if not np.isclose(final.dl_ild_percent, expected, rtol=1e-6, atol=1e-6, equal_nan=True):
+        raise ServerError(
+            f"the server's score {final.dl_ild_percent:.4f} is not that of its volumes "
+            f"({expected:.4f}); try again"
+        )
+
+
+def _agree(told: npt.NDArray[np.float64], counted: npt.NDArray[np.float64], what: str) -> None:
+    if not np.allclose(told, counted, rtol=1e-5, atol=1e-2):
+        worst = int(np.argmax(np.abs(told - counted)))
+        raise ServerError(
+            f"the server's {what} do not agree: {told[worst]:.3f} and {counted[worst]:.3f} mL; "
+            "try again"
+        )
+
+
+def _labels_on_grid(
+    labels: npt.NDArray[np.uint8], box: Box, grid_shape: Shape
+) -> tuple[npt.NDArray[np.uint8], bool]:
+    """Lay the label map on the whole grid; tell whether labels lie beyond its end."""
+    out = np.zeros(grid_shape, dtype=np.uint8)
+    inside = tuple(
+        slice(0, min(b, n) - a) for a, b, n in zip(box.start, box.stop, grid_shape, strict=True)
+    )
+    out[tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))] = labels[inside]
+    return out, bool(np.count_nonzero(labels) > np.count_nonzero(labels[inside]))
+
+
+def _grid_info(prepared: PreparedScan) -> GridInfo:
+    z, y, x = (min(b, n) for b, n in zip(prepared.box.stop, prepared.grid.shape, strict=True))
+    return GridInfo(prepared.grid.spacing_mm, prepared.grid.shape, prepared.box.start, (z, y, x))
+
+
+def _rounded(value: Any) -> Any:
+    """Round floats to six decimals: finer is noise of the last bit."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return value

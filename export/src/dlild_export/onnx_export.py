@@ -1,0 +1,120 @@
+"""From a checkpoint to the served ONNX file, and the proof that both compute the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from dlild_export.unet import ServedUNet, UNet
+
+INPUT, OUTPUT = "window", "probabilities"
+_OPSET = 17
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the ONNX file is from torch on one window.
+
+    Attributes
+    ----------
+    largest : float
+        Largest difference of a probability.
+    labels_differ : float
+        Share of voxels whose most likely class differs.
+    """
+
+    largest: float
+    labels_differ: float
+
+    @property
+    def holds(self) -> bool:
+        """FP16 rounding and the order of sums may differ, nothing more."""
+        return self.largest <= 5e-3 and self.labels_differ <= 1e-4
+
+
+def export_onnx(network: UNet, path: Path) -> None:
+    """Write the network as it is served: FP16 HU in, FP16 probabilities out, any window shape.
+
+    Parameters
+    ----------
+    network : UNet
+        Trained network, in evaluation mode.
+    path : pathlib.Path
+        ONNX file to write.
+    """
+    edge = 4 * network.config.stride
+    example = torch.zeros(1, 1, edge, edge, edge, dtype=torch.float16)
+    axes = {0: "n", 2: "z", 3: "y", 4: "x"}
+    torch.onnx.export(
+        ServedUNet(network).eval(),
+        (example,),
+        str(path),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_axes={INPUT: axes, OUTPUT: axes},
+        opset_version=_OPSET,
+        dynamo=False,
+    )
+    model = onnx.load(str(path))
+    model.producer_name, model.producer_version, model.doc_string = "dlild-export", "", ""
+    for node in model.graph.node:
+        node.doc_string = ""
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))
+
+
+def check_parity(network: UNet, path: Path, window_hu: np.ndarray) -> Parity:
+    """Compare the ONNX file with torch on one window.
+
+    Parameters
+    ----------
+    network : UNet
+        The network that was exported.
+    path : pathlib.Path
+        The ONNX file.
+    window_hu : ndarray, shape (z, y, x)
+        HU of a window.
+
+    Returns
+    -------
+    Parity
+    """
+    window = window_hu.astype(np.float16)[None, None]
+    runtime = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    served = runtime.run([OUTPUT], {INPUT: window})[0].astype(np.float32)
+    with torch.inference_mode():
+        expected = ServedUNet(network).eval()(torch.from_numpy(window)).float().numpy()
+    # Where two classes are within rounding of each other, either is the right answer.
+    ranked = np.sort(expected, axis=1)
+    clear = ranked[:, -1] - ranked[:, -2] > 5e-3
+    differ = (served.argmax(axis=1) != expected.argmax(axis=1)) & clear
+    return Parity(float(np.abs(served - expected).max()), float(differ.mean()))
+
+
+def write_digest(contract: Path, weights: Path) -> str:
+    """Write the digest of the weights into the contract.
+
+    Parameters
+    ----------
+    contract : pathlib.Path
+        `contract.json`.
+    weights : pathlib.Path
+        ONNX file that holds the weights.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file, in hexadecimal.
+    """
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    text = contract.read_text()
+    before = json.loads(text)["model"]["weights_sha256"]
+    contract.write_text(text.replace(before, digest))
+    return digest

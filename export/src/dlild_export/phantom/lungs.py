@@ -1,0 +1,129 @@
+"""The shape of the lungs: built from a few curves, or taken from a mask of real lungs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from dlild_export.phantom.fields import Array, Mask, smooth_noise
+
+# Room round the lungs for chest wall, shoulders and upper abdomen (z below, z above, y, x), mm.
+_ROOM_MM = (60.0, 50.0, 52.0, 58.0)
+
+
+def built_lungs(spacing_mm: float, rng: np.random.Generator) -> Mask:
+    """Build a pair of lungs from curves: rib cage, mediastinum, heart and diaphragm.
+
+    Parameters
+    ----------
+    spacing_mm : float
+        Edge of a voxel.
+    rng : numpy.random.Generator
+        Draws the size and the proportions.
+
+    Returns
+    -------
+    ndarray of bool, shape (z, y, x)
+        Feet to head, front to back, right to left.
+    """
+    height, width, depth = rng.uniform(190, 275), rng.uniform(112, 150), rng.uniform(72, 105)
+    below, above, room_y, room_x = _ROOM_MM
+    size_mm = (height + below + above, 2 * (depth + room_y), 2 * (width + room_x))
+    shape = (
+        int(size_mm[0] / spacing_mm),
+        int(size_mm[1] / spacing_mm),
+        int(size_mm[2] / spacing_mm),
+    )
+    z = (np.arange(shape[0], dtype=np.float32) * spacing_mm - below)[:, None, None]
+    y = (np.arange(shape[1], dtype=np.float32) * spacing_mm - size_mm[1] / 2)[None, :, None]
+    x = (np.arange(shape[2], dtype=np.float32) * spacing_mm - size_mm[2] / 2)[None, None, :]
+
+    outside = _rib_cage(z, y, x, height, width, depth)
+    middle = 0.22 * depth * np.clip(z / height, 0, 1) ** 2
+    gap = (
+        rng.uniform(3, 9)
+        + 16 * np.exp(-(((y - middle - 0.78 * depth) / 20) ** 2))
+        + rng.uniform(12, 24) * np.exp(-(((y - middle) / 30) ** 2))
+    )
+    outside = np.maximum(outside, gap - np.abs(x))
+    outside = np.maximum(outside, _heart(z, y, x, height, depth, rng))
+    outside = np.maximum(outside, _diaphragm(z, y, x, width, depth, rng))
+    outside = outside + rng.uniform(1.0, 3.5) * smooth_noise(shape, 40.0 / spacing_mm, rng)
+    rounded: Array = ndimage.gaussian_filter((outside < 0).astype(np.float32), 1.6)
+    return _largest_two(rounded > 0.5)
+
+
+def _rib_cage(z: Array, y: Array, x: Array, height: float, width: float, depth: float) -> Array:
+    up = np.clip(z / height, 0, 1.2)
+    half_width = width * (1 - 0.72 * np.clip((up - 0.3) / 0.72, 0, 1) ** 2.2)
+    half_depth = depth * (1 - 0.62 * np.clip((up - 0.4) / 0.62, 0, 1) ** 2.4)
+    middle = 0.22 * depth * np.clip(up, 0, 1) ** 2
+    radius = (np.abs(x / half_width) ** 2.3 + np.abs((y - middle) / half_depth) ** 2.6) ** (1 / 2.4)
+    cage: Array = np.maximum((radius - 1) * np.minimum(half_width, half_depth), z - height)
+    return cage
+
+
+def _heart(
+    z: Array, y: Array, x: Array, height: float, depth: float, rng: np.random.Generator
+) -> Array:
+    centre = (0.27 * height, -0.28 * depth, rng.uniform(10, 26))
+    radii = (rng.uniform(46, 62), rng.uniform(36, 50), rng.uniform(42, 60))
+    radius = np.sqrt(
+        sum(((a - c) / r) ** 2 for a, c, r in zip((z, y, x), centre, radii, strict=True))
+    )
+    heart: Array = (1 - radius) * min(radii)
+    return heart
+
+
+def _diaphragm(
+    z: Array, y: Array, x: Array, width: float, depth: float, rng: np.random.Generator
+) -> Array:
+    dome = rng.uniform(28, 62)
+    higher_right = rng.uniform(0, 18)
+    side = np.where(x < 0, -0.5, 0.5) * width
+    bowl = 1 - ((x - side) / (0.62 * width)) ** 2 - ((y + 0.1 * depth) / (1.05 * depth)) ** 2
+    floor: Array = dome * np.clip(bowl, -0.2, 1) + np.where(x < 0, higher_right, 0.0) - z
+    return floor
+
+
+def lungs_from_mask(path: Path, spacing_mm: float, rng: np.random.Generator) -> Mask:
+    """Take the shape of real lungs from a mask, scaled and mirrored at random.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Mask image, non-zero in the lungs, with axes feet to head, front to back and across.
+    spacing_mm : float
+        Edge of a voxel of the phantom.
+    rng : numpy.random.Generator
+        Draws scale and mirroring.
+
+    Returns
+    -------
+    ndarray of bool, shape (z, y, x)
+    """
+    image = sitk.ReadImage(str(path))
+    mask = sitk.GetArrayFromImage(image) > 0
+    mask = mask[ndimage.find_objects(mask.astype(np.uint8))[0]]
+    if rng.random() < 0.5:
+        mask = mask[:, :, ::-1]
+    source_mm = np.array(image.GetSpacing()[::-1])
+    # Hyperinflated lungs are tall; squeezing the height makes ordinary ones of them.
+    scale = rng.uniform(0.85, 1.12) * np.array([rng.uniform(0.7, 1.05), *rng.uniform(0.93, 1.08, 2)])
+    zoomed = ndimage.zoom(mask.astype(np.float32), source_mm * scale / spacing_mm, order=1)
+    below, above, room_y, room_x = (int(room / spacing_mm) for room in _ROOM_MM)
+    smooth = np.pad(zoomed, ((below, above), (room_y, room_y), (room_x, room_x)))
+    return _largest_two(ndimage.gaussian_filter(smooth, 0.8) > 0.5)
+
+
+def _largest_two(mask: Mask) -> Mask:
+    """Keep the two largest pieces, or one where the lungs touch."""
+    pieces, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(pieces.ravel())[1:]
+    keep = 1 + np.argsort(sizes)[::-1][:2]
+    return np.isin(pieces, keep[sizes[keep - 1] > 0.05 * sizes.sum()])

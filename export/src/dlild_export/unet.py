@@ -1,0 +1,109 @@
+"""The 3D U-Net: raw HU in, class probabilities out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Size of the network, and the window that it looks at HU through."""
+
+    # Channels from full resolution down. Multiples of 16 fill a vector register in bf16.
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    classes: int = 6
+    # HU below and above carry nothing about the lungs and are cut off.
+    window_hu: tuple[float, float] = (-1024.0, 276.0)
+
+    @property
+    def stride(self) -> int:
+        """Voxels that a patch's edges must be a multiple of."""
+        return int(2 ** (len(self.channels) - 1))
+
+
+class _Block(nn.Sequential):
+    """Two convolutions, each with batch normalisation and ReLU.
+
+    Batch normalisation, not instance or group normalisation: its statistics are fixed once trained,
+    so a voxel's class does not depend on where the window was cut, and it costs nothing when served.
+    """
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__(
+            nn.Conv3d(inside, outside, 3, padding=1, bias=False),
+            nn.BatchNorm3d(outside),
+            nn.ReLU(inplace=True),
+            nn.Conv3d(outside, outside, 3, padding=1, bias=False),
+            nn.BatchNorm3d(outside),
+            nn.ReLU(inplace=True),
+        )
+
+
+class UNet(nn.Module):
+    """3D U-Net (Çiçek et al. 2016) with the preprocessing inside.
+
+    Parameters
+    ----------
+    config : UNetConfig
+        Size of the network.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.channels
+        self.down = nn.ModuleList(
+            _Block(a, b) for a, b in zip((1, *widths[:-1]), widths, strict=True)
+        )
+        self.pool = nn.MaxPool3d(2)
+        pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.rise = nn.ModuleList(nn.ConvTranspose3d(a, b, 2, stride=2) for a, b in pairs)
+        self.up = nn.ModuleList(_Block(2 * b, b) for _, b in pairs)
+        self.head = nn.Conv3d(widths[0], config.classes, 1)
+
+    def forward(self, hu: Tensor) -> Tensor:
+        """Return logits of the classes.
+
+        Parameters
+        ----------
+        hu : Tensor, shape (n, 1, z, y, x)
+            HU; edges must be multiples of `config.stride`.
+
+        Returns
+        -------
+        Tensor, shape (n, classes, z, y, x)
+            Logits; softmax over axis 1 gives probabilities.
+        """
+        low, high = self.config.window_hu
+        x = (hu.clamp(low, high) - (low + high) / 2) / ((high - low) / 2)
+        skipped = []
+        for level, block in enumerate(self.down):
+            x = block(self.pool(x) if level else x)
+            skipped.append(x)
+        x = skipped.pop()
+        for rise, block in zip(self.rise, self.up, strict=True):
+            x = block(torch.cat((rise(x), skipped.pop()), dim=1))
+        logits: Tensor = self.head(x)
+        return logits
+
+
+class ServedUNet(nn.Module):
+    """The network as it is served: FP16 HU in, FP16 probabilities out.
+
+    Parameters
+    ----------
+    network : UNet
+        Trained network.
+    """
+
+    def __init__(self, network: UNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, window: Tensor) -> Tensor:
+        """Return probabilities, FP16, shape (n, classes, z, y, x), of an FP16 window of HU."""
+        probabilities: Tensor = torch.softmax(self.network(window.float()), dim=1).half()
+        return probabilities

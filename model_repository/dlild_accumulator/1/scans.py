@@ -1,0 +1,220 @@
+"""All scans that are open: bounded in number, bytes and silence."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from contract import Contract
+from refusals import BusyError, GoneError, RefusedError, ScanError
+from scan import OpenScan
+from score import Score
+from wire import WindowMessage
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a window is answered.
+
+    Attributes
+    ----------
+    windows_received : int
+        Different windows of the scan seen so far.
+    score : Score or None
+        The score, for the last window only.
+    """
+
+    windows_received: int
+    score: Score | None
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """How a scan ended: what the log may know of it.
+
+    Attributes
+    ----------
+    scan : str
+        Its id.
+    outcome : str
+        ``done``, the prefix of its refusal, ``CANCELLED``, ``IDLE`` or ``RESTARTED``.
+    windows_received, window_count : int
+        Windows seen, and windows announced; 0 where the first was refused.
+    box_shape : tuple of int
+        Shape of the box (z, y, x); zeros where the first window was refused.
+    seconds : float
+        From the first window to the end.
+    """
+
+    scan: str
+    outcome: str
+    windows_received: int
+    window_count: int
+    box_shape: tuple[int, int, int]
+    seconds: float
+
+
+@dataclass
+class _Entry:
+    scan: OpenScan
+    bytes_held: int
+    started_s: float
+    touched_s: float
+
+
+class OpenScans:
+    """The open scans of a server. Safe to use from several threads.
+
+    Parameters
+    ----------
+    contract : Contract
+        Limits and classes.
+    report : callable
+        Called once for each scan that ends, with a ``ScanReport``.
+    clock : callable, optional
+        Seconds that never run backwards.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        report: Callable[[ScanReport], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._contract = contract
+        self._report = report
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return the number of open scans."""
+        return len(self._entries)
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes that the open scans hold together."""
+        return sum(entry.bytes_held for entry in self._entries.values())
+
+    def receive(
+        self, scan_id: str, read: Callable[[], WindowMessage], *, start: bool, end: bool
+    ) -> Answer:
+        """Take a window; on the last one answer the score.
+
+        Parameters
+        ----------
+        scan_id : str
+            Id of the scan.
+        read : callable
+            Reads and checks the request; called inside, so that what it refuses ends the scan too.
+        start, end : bool
+            Whether the window is flagged as the scan's first or last.
+
+        Returns
+        -------
+        Answer
+
+        Raises
+        ------
+        ScanError
+            The scan is over then, and nothing of it is held.
+        """
+        with self._lock:
+            self._sweep()
+            if start:
+                # A second start under one id is another scan: its windows must never mix.
+                self._close(scan_id, "RESTARTED")
+            try:
+                if not start and scan_id not in self._entries:
+                    raise GoneError("no such scan is open here; send it again from its start")
+                return self._add(scan_id, read(), start=start, end=end)
+            except ScanError as error:
+                self._close(scan_id, error.prefix, refused_first=start)
+                raise
+            except BaseException:
+                self._close(scan_id, "FAILED", refused_first=start)
+                raise
+
+    def drop(self, scan_id: str, outcome: str) -> None:
+        """Let a scan go; nothing happens where it is not held.
+
+        Parameters
+        ----------
+        scan_id : str
+            Id of the scan.
+        outcome : str
+            Why, for the report.
+        """
+        with self._lock:
+            self._close(scan_id, outcome)
+
+    def sweep(self) -> None:
+        """Drop the scans that have been silent for too long."""
+        with self._lock:
+            self._sweep()
+
+    def _add(self, scan_id: str, message: WindowMessage, *, start: bool, end: bool) -> Answer:
+        if start:
+            self._open(scan_id, message)
+        entry = self._entries[scan_id]
+        _check_same_scan(entry.scan, message)
+        entry.scan.add(message.probabilities, message.origin, message.index)
+        entry.touched_s = self._clock()
+        received = entry.scan.windows_received
+        if not end:
+            return Answer(received, None)
+        score = entry.scan.finish()
+        self._close(scan_id, "done")
+        return Answer(received, score)
+
+    def _open(self, scan_id: str, message: WindowMessage) -> None:
+        limits = self._contract
+        needed = OpenScan.bytes_needed(message.box_shape, limits.classes)
+        if needed > limits.open_bytes:
+            raise RefusedError(
+                f"box_shape {message.box_shape} takes {needed} bytes, "
+                f"the limit for all scans is {limits.open_bytes}"
+            )
+        if len(self._entries) >= limits.open_scans:
+            raise BusyError(f"{len(self._entries)} scans are open, the limit; send it again later")
+        if self.bytes_held + needed > limits.open_bytes:
+            raise BusyError(
+                f"open scans hold {self.bytes_held} bytes and this one takes {needed}, "
+                f"the limit is {limits.open_bytes}; send it again later"
+            )
+        scan = OpenScan(message.box_shape, message.count, message.voxel_volume_mm3, limits)
+        now = self._clock()
+        self._entries[scan_id] = _Entry(scan, needed, started_s=now, touched_s=now)
+
+    def _sweep(self) -> None:
+        oldest = self._clock() - self._contract.scan_idle_s
+        silent = [name for name, entry in self._entries.items() if entry.touched_s < oldest]
+        for scan_id in silent:
+            self._close(scan_id, "IDLE")
+
+    def _close(self, scan_id: str, outcome: str, *, refused_first: bool = False) -> None:
+        entry = self._entries.pop(scan_id, None)
+        if entry is not None:
+            scan = entry.scan
+            self._report(
+                ScanReport(
+                    scan_id,
+                    outcome,
+                    scan.windows_received,
+                    scan.window_count,
+                    scan.box_shape,
+                    self._clock() - entry.started_s,
+                )
+            )
+        elif refused_first:
+            self._report(ScanReport(scan_id, outcome, 0, 0, (0, 0, 0), 0.0))
+
+
+def _check_same_scan(scan: OpenScan, message: WindowMessage) -> None:
+    for name, now, first in (
+        ("window_count", message.count, scan.window_count),
+        ("box_shape", message.box_shape, scan.box_shape),
+        ("voxel_volume_mm3", message.voxel_volume_mm3, scan.voxel_volume_mm3),
+    ):
+        if now != first:
+            raise RefusedError(f"{name} is {now}, the scan began with {first}")

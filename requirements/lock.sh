@@ -1,0 +1,29 @@
+#!/bin/sh
+# Write the lock files anew (`make lock`). Needs uv on the path.
+set -eu
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+compile() {
+    uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_35 \
+        --generate-hashes --no-header --no-annotate "$@"
+}
+collect() { python3 requirements/collect.py "$@"; }
+
+# torch is left out of the locks: whether its CPU or its CUDA build is wanted is the machine's affair.
+# What it needs besides is named here, so that its installation finds all of it present.
+printf 'torch; python_version < "3"\n' > "$work/without-torch.txt"
+{
+    collect client export analysis 'export[train]'
+    cat requirements/tools.in
+    printf '%s\n' filelock fsspec jinja2 networkx setuptools sympy typing-extensions wheel
+} > "$work/dev.in"
+compile --override "$work/without-torch.txt" --output-file requirements/dev.lock "$work/dev.in"
+
+# The demo's packages, in the versions that the tests run with.
+{ collect client export; printf 'setuptools\nwheel\n'; } > "$work/demo.in"
+sed -E '/--hash/d; s/ *\\$//' requirements/dev.lock > "$work/constraints.txt"
+compile --constraint "$work/constraints.txt" --output-file requirements/demo.lock "$work/demo.in"
+
+compile --no-deps --output-file requirements/server.lock requirements/server.in

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlild_client.contract import parse_contract
+from dlild_client.errors import ContractError, DlildError
+
+
+def changed(text: str, **fields: object) -> str:
+    return json.dumps(json.loads(text) | fields)
+
+
+def test_the_contract_of_the_repository_is_understood(contract, contract_text):
+    raw = json.loads(contract_text)
+    assert contract.grid.spacing_mm == tuple(raw["grid"]["spacing_mm"])
+    assert contract.grid.voxel_volume_mm3 == pytest.approx(3.375)
+    assert contract.windows.in_flight == raw["windows"]["in_flight"]
+    assert [c.name for c in contract.classes] == [c["name"] for c in raw["classes"]]
+    assert contract.lung_labels == (1, 2, 3, 4, 5)
+    assert contract.lesion_labels == (2, 3, 4, 5)
+    assert contract.classes[0].code is None
+    assert contract.classes[1].code.scheme == "SCT"
+    assert set(contract.profiles) == set(raw["profiles"])
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5])
+def test_another_schema_is_refused_naming_both_versions(contract_text, version):
+    with pytest.raises(ContractError, match="understands 1") as error:
+        parse_contract(changed(contract_text, schema_version=version))
+    assert repr(version) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("grid", {"spacing_mm": [1.5, 0, 1.5], "orientation": "LPS"}),
+        ("grid", {"spacing_mm": [1.5, 1.5, 1.5], "orientation": "RAS"}),
+        ("hu", {"minimum": 5, "maximum": 1, "padding": 3}),
+        ("windows", {"shapes": [], "minimum_overlap": 0.25, "in_flight": 1}),
+        ("windows", {"shapes": [[96, 96, 96]], "minimum_overlap": 1.0, "in_flight": 1}),
+        ("windows", {"shapes": [[96, 96]], "minimum_overlap": 0.2, "in_flight": 1}),
+        ("classes", []),
+        ("model", {"name": "dlild"}),
+        ("profiles", []),
+        ("limits", None),
+    ],
+)
+def test_a_broken_field_is_refused(contract_text, field, value):
+    with pytest.raises(ContractError):
+        parse_contract(changed(contract_text, **{field: value}))
+
+
+def test_a_lesion_that_is_no_lung_is_refused(contract_text):
+    raw = json.loads(contract_text)
+    raw["classes"][2]["lung"] = False
+    with pytest.raises(ContractError, match="lesion"):
+        parse_contract(json.dumps(raw))
+
+
+@given(st.text() | st.recursive(st.none() | st.integers(), st.lists).map(json.dumps))
+def test_any_other_text_is_a_contract_error(text):
+    with pytest.raises(DlildError):
+        parse_contract(text)

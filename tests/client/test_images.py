@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from dlild_client.errors import GeometryError, NotCT, NotHU, TooFewSlices, UnreadableFile
+from dlild_client.grid import to_grid
+from dlild_client.outputs import write_nifti
+from dlild_client.read import read_volume
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.nrrd", "scan.mha"])
+def test_a_volume_comes_back_from_a_file(tmp_path, chest, name):
+    placed = replace(chest, origin_mm=(-100.0, -80.0, 40.0))
+    write_nifti(placed, tmp_path / name)
+    volume = read_volume(tmp_path / name)
+    np.testing.assert_array_equal(volume.array, chest.array)
+    assert volume.spacing_mm == pytest.approx(chest.spacing_mm)
+    assert volume.origin_mm == pytest.approx(placed.origin_mm)
+    np.testing.assert_allclose(volume.direction, chest.direction, atol=1e-6)
+    assert volume.series.source == "image"
+    assert volume.flags == ("thick_slices",)
+
+
+def test_a_nifti_and_its_dicom_give_the_same_grid(tmp_path, chest, series_writer, contract):
+    from_dicom = read_volume(series_writer.write(chest))
+    flipped = sitk.Flip(_image(from_dicom), [True, True, False])
+    sitk.WriteImage(flipped, str(tmp_path / "scan.nii.gz"))
+    from_nifti = read_volume(tmp_path / "scan.nii.gz")
+    a, b = to_grid(from_dicom, contract), to_grid(from_nifti, contract)
+    np.testing.assert_allclose(a.origin_mm, b.origin_mm, atol=1e-3)
+    assert np.abs(a.array.astype(int) - b.array).max() <= 1
+
+
+def _image(volume):
+    image = sitk.GetImageFromArray(volume.array)
+    image.SetSpacing(volume.spacing_mm[::-1])
+    image.SetOrigin(volume.origin_mm)
+    return image
+
+
+def test_nan_outside_the_field_of_view_is_air(tmp_path, chest):
+    array = chest.array.astype(np.float32)
+    array[:, 0] = np.nan
+    write_nifti(replace(chest, array=array), tmp_path / "scan.nrrd")
+    assert np.all(read_volume(tmp_path / "scan.nrrd").array[:, 0] == -1024)
+
+
+def test_files_that_are_no_chest_ct_are_refused(tmp_path, chest):
+    def write(name, array, spacing=chest.spacing_mm):
+        write_nifti(replace(chest, array=array, spacing_mm=spacing), tmp_path / name)
+        return tmp_path / name
+
+    with pytest.raises(NotHU, match="values from 0 to 5"):
+        read_volume(write("mask.nii", (chest.array > 0).astype(np.int16) * 5))
+    with pytest.raises(TooFewSlices, match="over 20 mm"):
+        read_volume(write("thin.nii", chest.array, (20 / 60, 3, 3)))
+    with pytest.raises(GeometryError, match="cannot be right"):
+        read_volume(write("huge.nii", chest.array, (30, 3, 3)))
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"not a gzip")
+    with pytest.raises(UnreadableFile, match=r"broken\.nii\.gz"):
+        read_volume(broken)
+    colours = sitk.GetImageFromArray(np.zeros((12, 12, 12, 3), dtype=np.uint8), isVector=True)
+    sitk.WriteImage(colours, str(tmp_path / "rgb.nrrd"))
+    with pytest.raises(NotCT, match=r"3 value\(s\)"):
+        read_volume(tmp_path / "rgb.nrrd")
+    four = sitk.GetImageFromArray(np.zeros((2, 12, 12, 12), dtype=np.int16), isVector=False)
+    sitk.WriteImage(four, str(tmp_path / "time.nii"))
+    with pytest.raises(NotCT, match="4 dimensions"):
+        read_volume(tmp_path / "time.nii")

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from dlild_client.client import Client
+from dlild_client.errors import DlildError
+from dlild_client.outputs import write_result
+from dlild_client.overlay import draw_overlay
+from dlild_client.read import read_volume
+from dlild_client.result import Result
+
+
+@pytest.fixture
+def result(server, chest, series_writer) -> Result:
+    folder = series_writer.write(chest, "SECRET-FOLDER")
+    with Client(server.url) as client:
+        return client.score(read_volume(folder))
+
+
+def test_result_json_has_the_promised_names(result, contract):
+    plain = json.loads(result.to_json())
+    assert set(plain) == {
+        "schema_version", "dl_ild_percent", "lung_volume_ml", "lesion_volume_ml", "classes",
+        "zones", "windows", "grid", "model", "series", "timings_s", "flags", "research_use_only",
+    }  # fmt: skip
+    assert plain["schema_version"] == 1
+    assert plain["research_use_only"] is True
+    assert set(plain["classes"]) == {c.name for c in contract.classes if c.lung}
+    assert set(plain["classes"]["ground_glass"]) == {"label", "volume_ml", "percent_of_lung"}
+    assert list(plain["zones"]) == [
+        f"{side}_{third}" for side in ("right", "left") for third in ("upper", "middle", "lower")
+    ]
+    assert set(plain["zones"]["left_upper"]) == {"lung_ml", "lesion_ml"}
+    assert set(plain["grid"]) == {"spacing_mm", "shape", "box"}
+    assert set(plain["grid"]["box"]) == {"start", "stop"}
+    assert set(plain["model"]) == {
+        "name",
+        "version",
+        "weights_digest",
+        "profile",
+        "engine",
+        "precision",
+    }
+    assert plain["model"]["weights_digest"].startswith("sha256:")
+    assert set(plain["timings_s"]) == {"read", "resample", "lungs", "inference", "total"}
+    assert plain["dl_ild_percent"] == pytest.approx(
+        100 * plain["lesion_volume_ml"] / plain["lung_volume_ml"], abs=1e-4
+    )
+    assert sum(c["percent_of_lung"] for c in plain["classes"].values()) == pytest.approx(100)
+    assert "SECRET" not in result.to_json()
+
+
+def test_files_are_whole_and_in_place(result, tmp_path):
+    out = tmp_path / "a" / "b"
+    paths = write_result(result, out)
+    assert sorted(p.name for p in out.iterdir()) == ["labels.nii.gz", "overlay.png", "result.json"]
+    assert [p.name for p in paths] == ["result.json", "labels.nii.gz", "overlay.png"]
+    assert json.loads(paths[0].read_text()) == result.to_dict()
+    image = sitk.ReadImage(str(paths[1]))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), result.labels.array)
+    assert image.GetPixelID() == sitk.sitkUInt8
+    for index in [(0, 0, 0), (5, 7, 11), (-1, -1, -1)]:
+        z, y, x = (i % n for i, n in zip(index, result.labels.shape, strict=True))
+        point = image.TransformIndexToPhysicalPoint((x, y, z))
+        np.testing.assert_allclose(point, result.labels.points_mm([z, y, x]), atol=1e-3)
+    write_result(result, out)
+    assert len(list(out.iterdir())) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_and_leaves_nothing(result, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DlildError, match="cannot be written"):
+        write_result(result, tmp_path / "file")
+    blocked = tmp_path / "blocked"
+    (blocked / "result.json").mkdir(parents=True)
+    with pytest.raises(DlildError, match="cannot be written"):
+        write_result(result, blocked)
+    assert not [p for p in blocked.iterdir() if p.name.startswith(".")]
+
+
+def colours_in(image: Image.Image, colour: tuple[int, int, int]) -> int:
+    return int(np.all(np.asarray(image) == colour, axis=-1).sum())
+
+
+def test_the_overlay_shows_lesions_where_there_are_some(result, contract):
+    bare = draw_overlay(result)
+    assert bare.mode == "RGB"
+    lung = next(c for c in contract.classes if c.lung and not c.lesion)
+    assert colours_in(bare, lung.colour) > 500
+    kind = contract.classes[4]
+    labels = result.labels.array.copy()
+    labels[labels == 1] = kind.label
+    lesioned = draw_overlay(replace(result, labels=result.labels.with_array(labels)))
+    assert lesioned.size == bare.size
+    difference = np.abs(np.asarray(lesioned).astype(int) - np.asarray(bare)).sum(axis=-1) > 30
+    assert difference.mean() > 0.1
+
+
+def test_the_right_lung_is_drawn_on_the_left(result):
+    labels = result.labels.array.copy()
+    # x grows to the patient's left, so low x is the right lung.
+    half = labels.shape[2] // 2
+    right = labels[:, :, :half]
+    right[right == 1] = 5
+    marked = np.asarray(
+        draw_overlay(replace(result, labels=result.labels.with_array(labels)))
+    ).astype(int)
+    bare = np.asarray(draw_overlay(result)).astype(int)
+    changed = np.abs(marked - bare).sum(axis=-1) > 60
+    panel = changed[130:400, 14:454]
+    assert panel[:, :220].sum() > 20 * max(1, panel[:, 220:].sum())

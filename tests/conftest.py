@@ -1,0 +1,36 @@
+"""What tests of several packages share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher import EmbeddedServer
+from preflight import LauncherError, check_platform
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The model repository of this project."""
+    return ROOT / "model_repository"
+
+
+@pytest.fixture(scope="session")
+def embedded_server(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedServer]:
+    """The real server, started once a run on free ports of loopback.
+
+    Skips only where the platform cannot run it: whatever else is wrong is a failure.
+    """
+    try:
+        check_platform()
+    except LauncherError as reason:
+        pytest.skip(str(reason))
+    log = tmp_path_factory.mktemp("server") / "tritonserver.log"
+    with EmbeddedServer(
+        repository, grpc_port=0, http_port=0, metrics_port=0, log_path=log
+    ) as server:
+        yield server

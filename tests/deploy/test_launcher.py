@@ -1,0 +1,131 @@
+import json
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import launcher
+from launcher import EmbeddedServer, LauncherError
+
+
+def fake_environment(folder, script):
+    """An environment whose tritonserver is a shell script."""
+    server = folder / "tritonserver"
+    server.write_text(f"#!/bin/sh\n{script}\n")
+    server.chmod(0o755)
+    backend = folder / "backend"
+    backend.mkdir()
+    (folder / "stub").touch()
+    return launcher.Environment(
+        python=folder / "python",
+        tritonserver=server,
+        stub=folder / "stub",
+        backend=backend,
+        libraries=(),
+    )
+
+
+@pytest.fixture
+def start(machine, model_repository, tmp_path_factory):
+    """Start a server whose program is a script; give back the server and what it raised."""
+
+    def run(script, **options):
+        folder = tmp_path_factory.mktemp("fake")
+        environment = fake_environment(folder, script)
+        machine.setattr(launcher, "find_environment", lambda _python: environment)
+        machine.setattr(launcher.tempfile, "tempdir", str(folder))
+        server = EmbeddedServer(
+            model_repository, grpc_port=0, http_port=0, metrics_port=0, **options
+        )
+        with pytest.raises(LauncherError) as error:
+            server.start()
+        assert list(folder.glob("dlild-server-*")) == []
+        assert server.pid is None
+        return str(error.value)
+
+    return run
+
+
+def test_a_server_that_dies_shows_its_last_errors(start):
+    message = start(
+        "echo 'E1101 cuda: no device'; echo 'I1101 fine'; echo 'E1101 model: broken'; exit 4"
+    )
+    assert message == "the server ended with code 4\n  E1101 model: broken"
+
+
+def test_a_server_that_is_late_is_stopped_with_all_it_started(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "STOP_PATIENCE_S", 0.5)
+    note = tmp_path / "pid"
+    message = start(
+        f"trap '' TERM; sleep 60 & echo $! > {note}; echo 'error: slow'; wait; sleep 60",
+        ready_timeout_s=1.0,
+    )
+    assert message == "the server was not ready after 1 s\n  error: slow"
+    child = int(note.read_text())
+    deadline = time.monotonic() + 5
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(child)
+
+
+def is_running(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_waiting_stops_cleanly(model_repository, tmp_path, kind):
+    """The command line in a process of its own, its tritonserver a script that never gets ready."""
+    if platform.system() != "Linux":
+        pytest.skip("the launcher runs on Linux only")
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    note = folder / "pid"
+    fake_environment(folder, f"echo $$ > {note}; exec sleep 60")
+    program = f"""
+import sys
+sys.path[:0] = {json.dumps([str(Path(launcher.__file__).parent)])}
+import launcher
+from pathlib import Path
+folder = Path({str(folder)!r})
+launcher.check_platform = lambda: None
+launcher.find_environment = lambda _: launcher.Environment(
+    folder / "python", folder / "tritonserver", folder / "stub", folder / "backend", ())
+sys.exit(launcher.main(["--repository", {str(model_repository)!r}, "--log", str(folder / "log"),
+                        "--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]))
+"""
+    running = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 20
+    while not (note.is_file() and note.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    server = int(note.read_text())
+    running.send_signal(kind)
+    out, _ = running.communicate(timeout=20)
+    assert running.returncode == 0
+    assert out == "stopped\n"
+    assert not is_running(server)
+
+
+def test_the_command_line_says_what_is_wrong(machine, tmp_path, capsys):
+    machine.setattr(platform, "machine", lambda: "aarch64")
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert launcher.main(["--repository", str(tmp_path)]) == 1
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    assert capsys.readouterr().err.startswith("error: the embedded server needs Linux x86-64")
+
+
+@pytest.mark.server
+def test_the_real_server_serves_the_profile_asked_for(embedded_server):
+    embedded_server.check_alive()
+    assert embedded_server.grpc_url.startswith("grpc://127.0.0.1:")
+    assert is_running(embedded_server.pid)

@@ -1,0 +1,155 @@
+import copy
+import shutil
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from dlild_export.configs import MODELS, drift, main, read_contract, render_all, write_configs
+
+DIMENSIONS_FREE = -1
+
+
+@pytest.fixture(scope="module")
+def contract(repository):
+    return read_contract(repository)
+
+
+@pytest.fixture(scope="module")
+def configs(contract):
+    """Every rendered configuration, parsed, by path."""
+    return {
+        name: text_format.Parse(text, model_config_pb2.ModelConfig())
+        for name, text in render_all(contract).items()
+    }
+
+
+@pytest.fixture
+def copied(repository, tmp_path):
+    """A repository of configurations that a test may spoil."""
+    shutil.copy(repository / "contract.json", tmp_path)
+    write_configs(tmp_path)
+    return tmp_path
+
+
+def test_the_repository_has_not_drifted(repository):
+    assert drift(repository) == [], "run `make configs`"
+
+
+def test_every_model_has_every_profile_and_the_embedded_one_by_default(contract):
+    texts = render_all(contract)
+    for model in MODELS:
+        for profile in contract["profiles"]:
+            assert f"{model}/configs/{profile}.pbtxt" in texts
+        assert texts[f"{model}/config.pbtxt"] == texts[f"{model}/configs/embedded.pbtxt"]
+
+
+def test_every_config_names_its_model_and_profile(configs):
+    for name, config in configs.items():
+        model, *_, file = name.split("/")
+        profile = "embedded" if file == "config.pbtxt" else file.removesuffix(".pbtxt")
+        assert config.name == model
+        assert config.parameters["profile"].string_value == profile
+        assert config.max_batch_size == 1
+
+
+def test_clients_get_the_whole_contract_from_the_ensemble(configs, contract, tmp_path):
+    for profile in contract["profiles"]:
+        carried = configs[f"dlild/configs/{profile}.pbtxt"].parameters["contract"].string_value
+        (tmp_path / "contract.json").write_text(carried)
+        assert read_contract(tmp_path) == contract
+
+
+def test_only_the_embedded_ensemble_names_its_engine(configs, contract):
+    for profile in contract["profiles"]:
+        outputs = {tensor.name for tensor in configs[f"dlild/configs/{profile}.pbtxt"].output}
+        assert ("engine" in outputs) == (profile == "embedded")
+
+
+def test_the_steps_fit_the_models_they_call(configs, contract):
+    for profile in contract["profiles"]:
+        ensemble = configs[f"dlild/configs/{profile}.pbtxt"]
+        known = {tensor.name: tensor for tensor in ensemble.input}
+        for step in ensemble.ensemble_scheduling.step:
+            called = configs[f"{step.model_name}/configs/{profile}.pbtxt"]
+            inputs = {tensor.name: tensor for tensor in called.input}
+            outputs = {tensor.name: tensor for tensor in called.output}
+            assert set(step.input_map) == set(inputs)
+            for name, source in step.input_map.items():
+                assert list(inputs[name].dims) == list(known[source].dims)
+                assert inputs[name].data_type == known[source].data_type
+            known |= {target: outputs[name] for name, target in step.output_map.items()}
+        for tensor in ensemble.output:
+            assert list(tensor.dims) == list(known[tensor.name].dims)
+            assert tensor.data_type == known[tensor.name].data_type
+
+
+def test_windows_keep_their_order_and_triton_outlives_our_time_limit(configs, contract):
+    limits = contract["limits"]
+    for profile in contract["profiles"]:
+        assert configs[f"ild_unet/configs/{profile}.pbtxt"].dynamic_batching.preserve_ordering
+        accumulator = configs[f"dlild_accumulator/configs/{profile}.pbtxt"]
+        batching = accumulator.sequence_batching
+        assert batching.oldest.preserve_ordering
+        assert batching.max_sequence_idle_microseconds > limits["scan_idle_s"] * 1_000_000
+        assert batching.oldest.max_candidate_sequences > limits["open_scans"]
+        kinds = {control.kind for entry in batching.control_input for control in entry.control}
+        assert model_config_pb2.ModelSequenceBatching.Control.CONTROL_SEQUENCE_CORRID not in kinds
+        assert sum(group.count for group in accumulator.instance_group) == 1
+
+
+def test_the_network_has_the_signature_that_every_profile_names(repository, configs, contract):
+    networks = sorted((repository / "ild_unet").glob("[0-9]*/model.onnx"))
+    if not networks:
+        pytest.skip("model_repository/ild_unet/1/model.onnx is not there yet")
+    onnx = pytest.importorskip("onnx", reason="onnx is an extra of training")
+    graph = onnx.load(networks[-1], load_external_data=False).graph
+    for profile in contract["profiles"]:
+        config = configs[f"ild_unet/configs/{profile}.pbtxt"]
+        declared = {tensor.name: tensor for tensor in (*config.input, *config.output)}
+        for value in (*graph.input, *graph.output):
+            tensor = value.type.tensor_type
+            dims = [axis.dim_value or DIMENSIONS_FREE for axis in tensor.shape.dim]
+            assert tensor.elem_type == onnx.TensorProto.FLOAT16
+            assert declared[value.name].data_type == model_config_pb2.TYPE_FP16
+            # Triton's onnxruntime backend refuses a fixed size over a free one, so all must agree.
+            assert dims == [DIMENSIONS_FREE, *declared[value.name].dims]
+
+
+def test_drift_names_what_is_stale_missing_or_left_over(copied):
+    assert drift(copied) == []
+    (copied / "dlild/config.pbtxt").write_text("name: 'dlild'")
+    (copied / "ild_unet/configs/tensorrt.pbtxt").unlink()
+    (copied / "ild_unet/configs/retired.pbtxt").write_text("")
+    spoilt = [
+        "dlild/config.pbtxt",
+        "ild_unet/configs/retired.pbtxt",
+        "ild_unet/configs/tensorrt.pbtxt",
+    ]
+    assert drift(copied) == spoilt
+    assert write_configs(copied) == spoilt
+    assert drift(copied) == []
+
+
+def test_the_command_checks_and_writes(copied, capsys):
+    (copied / "dlild/config.pbtxt").unlink()
+    assert main(["--check", "--repository", str(copied)]) == 1
+    assert "make configs" in capsys.readouterr().err
+    assert main(["--repository", str(copied)]) == 0
+    assert main(["--check", "--repository", str(copied)]) == 0
+
+
+def test_the_command_needs_a_contract(tmp_path, capsys):
+    assert main(["--repository", str(tmp_path)]) == 1
+    assert "contract.json" in capsys.readouterr().err
+
+
+def test_another_schema_or_engine_is_refused(contract):
+    with pytest.raises(ValueError, match="schema version 9, this renderer understands 1"):
+        render_all(contract | {"schema_version": 9})
+    other = copy.deepcopy(contract)
+    other["profiles"]["tensorrt"]["engine"] = "abacus"
+    with pytest.raises(ValueError, match="'abacus', which has no backend"):
+        render_all(other)
+    with pytest.raises(ValueError, match="no profile 'embedded'"):
+        render_all(contract | {"profiles": {}})

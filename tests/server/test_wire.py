@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from server.cases import WINDOW, make_contract, tensors
+
+from refusals import RefusedError
+from wire import holds_non_finite, read_scan_id, read_window
+
+CONTRACT = make_contract()
+
+
+def int32(*values):
+    return np.array([values], np.int32)
+
+
+def window_with(value):
+    window = np.zeros((1, 1, *WINDOW), np.float16)
+    window[0, 0, 1, 2, 3] = value
+    return window
+
+
+def test_a_valid_request_is_read():
+    message = read_window(tensors(origin=int32(6, 8, 10)), CONTRACT)
+    assert message.origin == (6, 8, 10)
+    assert message.box_shape == (12, 16, 20)
+    assert (message.index, message.count) == (0, 8)
+    assert message.voxel_volume_mm3 == 3.375
+    assert message.probabilities.shape == (6, *WINDOW)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"window": None}, "window is missing"),
+        ({"window": np.zeros((1, 1, *WINDOW), np.float32)}, "window is float32, must be float16"),
+        ({"window": np.zeros(WINDOW, np.float16)}, "window has shape (6, 8, 10), must be (1, 1"),
+        (
+            {"window": np.zeros((1, 1, 6, 8, 9), np.float16)},
+            "window has shape (6, 8, 9), must be one of (6, 8, 10)",
+        ),
+        ({"window": window_with(np.nan)}, "window holds nan"),
+        ({"window": window_with(-np.inf)}, "window holds -inf"),
+        (
+            {"probabilities": np.zeros((1, 5, *WINDOW), np.float16)},
+            "probabilities has shape (1, 5, 6, 8, 10), must be (1, 6, 6, 8, 10)",
+        ),
+        ({"window_count": int32(0)}, "window_count is 0, must be 1 to 64"),
+        ({"window_count": int32(65)}, "window_count is 65, must be 1 to 64"),
+        ({"window_index": int32(8)}, "window_index is 8, must be 0 to 7"),
+        ({"window_index": int32(-1)}, "window_index is -1, must be 0 to 7"),
+        ({"window_index": np.zeros((1, 1), np.int64)}, "window_index is int64, must be int32"),
+        ({"voxel_volume_mm3": np.array([[0]], np.float32)}, "voxel_volume_mm3 is 0.0"),
+        ({"voxel_volume_mm3": np.array([[np.nan]], np.float32)}, "voxel_volume_mm3 is nan"),
+        ({"box_shape": int32(5, 16, 20)}, "box_shape (5, 16, 20) is smaller than the window"),
+        (
+            {"box_shape": int32(2000, 2000, 2000)},
+            "box_shape (2000, 2000, 2000) holds 8000000000 voxels, the limit is 100000",
+        ),
+        ({"box_shape": int32(12, 16)}, "box_shape has shape (1, 2), must be (1, 3)"),
+        ({"origin": int32(-1, 0, 0)}, "origin (-1, 0, 0) puts a window of (6, 8, 10) outside"),
+        ({"origin": int32(0, 0, 11)}, "origin (0, 0, 11) puts a window of (6, 8, 10) outside"),
+        ({"origin": np.zeros((1, 3), np.float32)}, "origin is float32, must be int32"),
+    ],
+)
+def test_what_breaks_the_wire_is_refused_by_name_and_value(changes, says):
+    with pytest.raises(RefusedError) as error:
+        read_window(tensors(**changes), CONTRACT)
+    assert str(error.value).startswith(f"REFUSED: {says}")
+
+
+@given(arrays.arrays(np.float16, st.integers(1, 30), elements=st.floats(width=16)))
+def test_bits_tell_what_numpy_tells(values):
+    assert holds_non_finite(values) == (not np.isfinite(values).all())
+
+
+def test_ids_are_uuids_or_numbers():
+    text = "5f0f2c9e-0a49-4f0e-9f3b-4c8f2f0a9d11"
+    assert read_scan_id(text) == text
+    assert read_scan_id(17) == "17"
+
+
+@pytest.mark.parametrize("given_id", [None, 0, "", "DOE^JANE", "12345"])
+def test_other_ids_are_refused_and_not_repeated(given_id):
+    with pytest.raises(RefusedError, match=r"REFUSED: the (request|sequence)") as error:
+        read_scan_id(given_id)
+    assert "DOE" not in str(error.value)
