@@ -69,7 +69,7 @@ masks = $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)")
 weights: $(VENV)/.dev  ## Make the weights again: phantoms, training, export (about an hour); LUNG_MASKS=<folder> for real lung shapes
 	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 160 $(masks)
 	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/coarse --steps 4500 --patch 64
-	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 70 --first-seed 1000 --lung-hu -965 -830 $(masks)
+	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 30 --first-seed 1000 --lung-hu -965 -830 $(masks)
 	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/fine --start $(RUN)/coarse/checkpoint.pt \
 		--steps 500 --patch 96 --learning-rate 1e-3 --seed 1
 	$(BIN)/dlild-export onnx $(RUN)/fine/checkpoint.pt model_repository

@@ -12,10 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preflight import LauncherError
-
 from dlild_client.errors import DlildError
 from launcher import EmbeddedServer
+from preflight import LauncherError
 
 if TYPE_CHECKING:
     from dlild_client.result import Result
@@ -30,7 +29,9 @@ PHANTOM_SEVERITY = 0.25
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo and return its exit code: 0 done, 1 failed, 3 the scan cannot be scored."""
     parser = argparse.ArgumentParser(description="Score one scan through the embedded server.")
-    parser.add_argument("--scan", type=Path, help="DICOM folder, or NIfTI file; a phantom if left out")
+    parser.add_argument(
+        "--scan", type=Path, help="DICOM folder, or NIfTI file; a phantom if left out"
+    )
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
     chosen = parser.parse_args(arguments)
     try:

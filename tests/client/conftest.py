@@ -13,17 +13,12 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from hypothesis import settings
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from dlild_client.contract import Contract, WindowSpec, parse_contract
 from dlild_client.volume import Volume
-
-# A busy machine is no failure: examples are bounded in number, not in time.
-settings.register_profile("client", deadline=None, max_examples=50)
-settings.load_profile("client")
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"

@@ -1,1 +1,62 @@
-"""Statistics of DL-ILD scores."""
+"""Statistics of DL-ILD scores: cohorts, progression rules, the paper's analysis, and its report.
+
+Stands alone: no server, no network, no deep learning. Research use only.
+"""
+
+from __future__ import annotations
+
+from dlild_analysis.audit import Finding, audit
+from dlild_analysis.cohort import Cohort, load_cohort
+from dlild_analysis.errors import (
+    AnalysisError,
+    CohortError,
+    InputRejectedError,
+    ModelFileError,
+    NotDoneError,
+    OutOfRangeError,
+    StudyError,
+    UsageError,
+)
+from dlild_analysis.faults import Fault
+from dlild_analysis.pipeline import Analysis, Progress, analyse
+from dlild_analysis.predict import build_model, predict_table, read_model
+from dlild_analysis.progression import Outcome, all_rules, assess, find_rule, register
+from dlild_analysis.report import write_report
+from dlild_analysis.simulate import calibrate, draw_cohort, draw_visits, truths
+from dlild_analysis.study import Study
+from dlild_analysis.study_toml import load_study, parse_study
+
+__all__ = [
+    "Analysis",
+    "AnalysisError",
+    "Cohort",
+    "CohortError",
+    "Fault",
+    "Finding",
+    "InputRejectedError",
+    "ModelFileError",
+    "NotDoneError",
+    "OutOfRangeError",
+    "Outcome",
+    "Progress",
+    "Study",
+    "StudyError",
+    "UsageError",
+    "all_rules",
+    "analyse",
+    "assess",
+    "audit",
+    "build_model",
+    "calibrate",
+    "draw_cohort",
+    "draw_visits",
+    "find_rule",
+    "load_cohort",
+    "load_study",
+    "parse_study",
+    "predict_table",
+    "read_model",
+    "register",
+    "truths",
+    "write_report",
+]

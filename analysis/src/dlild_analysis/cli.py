@@ -13,7 +13,7 @@ import typer
 from dlild_analysis.audit import audit as run_audit
 from dlild_analysis.audit import example_path
 from dlild_analysis.cohort import Cohort, load_cohort
-from dlild_analysis.errors import AnalysisError, CohortError, InputRejectedError, UsageError
+from dlild_analysis.errors import AnalysisError, CohortError, OutOfRangeError, UsageError
 from dlild_analysis.pipeline import Progress, analyse
 from dlild_analysis.predict import predict_table, read_model
 from dlild_analysis.progression import all_rules as list_rules
@@ -205,7 +205,7 @@ def predict(
     if len(refused):
         for row in refused.itertuples():
             print(f"refused: id {row.id}: {row.refused}", file=sys.stderr)
-        raise InputRejectedError(
+        raise OutOfRangeError(
             f"{len(refused)} of {len(frame)} patients were refused; the others have their risks"
         )
 

@@ -25,6 +25,7 @@ MAX_LEVELS = 12
 
 
 def read_patients(frame: pd.DataFrame, study: Study, log: FaultLog) -> pd.DataFrame:
+    """Read every column of the patients that the study names; see `Cohort.patients`."""
     out = pd.DataFrame({"row": frame["row"].to_numpy(), "id": frame["id"].to_numpy()})
     for name, measure in (("score", study.score), ("visual", study.visual)):
         if measure:
@@ -49,13 +50,15 @@ def _measure(frame: pd.DataFrame, measure: Measure, log: FaultLog) -> FloatArray
     values = numbers(frame, measure.column, log)
     if measure.unit == "fraction":
         values = (
-            check_mixed_units(values, 1.0, frame, measure.column, log, ("a fraction", "percent"))
+            check_mixed_units(
+                values, 1.0, frame, measure.column, log, names=("a fraction", "percent")
+            )
             if np.nanmax(values, initial=0.0) > 1.0
             else values
         )
     if measure.unit != "points":
         scaled = values * measure.factor
-        check_limits(scaled, SHARE, frame, measure.column, log, measure.factor)
+        check_limits(scaled, SHARE, frame, measure.column, log, factor=measure.factor)
         top = np.nanmax(scaled, initial=0.0)
         if measure.unit == "percent" and 0.0 < top <= 1.0:
             log.warn(
@@ -78,16 +81,18 @@ def _lung_function(frame: pd.DataFrame, study: Study, out: pd.DataFrame, log: Fa
     ):
         if column and name not in out:
             values = numbers(frame, column, log)
-            values = check_mixed_units(values, 1.6, frame, column, log, ("a fraction", "percent"))
+            values = check_mixed_units(
+                values, 1.6, frame, column, log, names=("a fraction", "percent")
+            )
             check_limits(values, limits, frame, column, log)
             out[name] = values
     if function.fvc_volume and "fvc_litres" not in out:
         factor = VOLUME_TO_LITRES[function.fvc_unit]
         values = numbers(frame, function.fvc_volume, log)
         values = check_mixed_units(
-            values, 15.0, frame, function.fvc_volume, log, ("litres", "millilitres")
+            values, 15.0, frame, function.fvc_volume, log, names=("litres", "millilitres")
         )
-        check_limits(values * factor, LITRES, frame, function.fvc_volume, log, factor)
+        check_limits(values * factor, LITRES, frame, function.fvc_volume, log, factor=factor)
         out["fvc_litres"] = values * factor
 
 
@@ -126,7 +131,7 @@ def _covariate(frame: pd.DataFrame, covariate: Covariate, log: FaultLog) -> np.n
             f"is the reference of covariates.{covariate.name}, but the levels are "
             f"{', '.join(levels)}",
         )
-    return text.to_numpy(dtype=object)
+    return np.asarray(text, dtype=object)
 
 
 def _times(frame: pd.DataFrame, column: str, study: Study, log: FaultLog) -> FloatArray:
@@ -183,7 +188,7 @@ def _outcome_columns(frame: pd.DataFrame, study: Study, out: pd.DataFrame, log: 
 
 
 def _blank(frame: pd.DataFrame, column: str) -> np.ndarray:
-    return words(frame, column).isna().to_numpy()
+    return np.asarray(words(frame, column).isna())
 
 
 def check_outcome(patients: pd.DataFrame, study: Study, log: FaultLog) -> None:

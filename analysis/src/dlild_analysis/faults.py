@@ -154,6 +154,7 @@ def check_limits(
     frame: pd.DataFrame,
     column: str,
     log: FaultLog,
+    *,
     factor: float = 1.0,
 ) -> None:
     """Note every value outside its limits.
@@ -186,6 +187,7 @@ def check_mixed_units(
     frame: pd.DataFrame,
     column: str,
     log: FaultLog,
+    *,
     names: tuple[str, str],
 ) -> FloatArray:
     """Note the minority of values that look as if written in another unit.

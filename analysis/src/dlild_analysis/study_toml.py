@@ -94,7 +94,7 @@ def _measure(section: Section, label: str, unit: str = "percent") -> Measure | N
 
 def _covariates(section: Section) -> tuple[Covariate, ...]:
     found = []
-    for name in section.keys():
+    for name in section.names():
         if name in RESERVED:
             raise StudyError(f"{section.where(name)}: the name is taken; choose another")
         value = section.raw(name)

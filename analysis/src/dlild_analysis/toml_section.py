@@ -60,7 +60,7 @@ class Section:
         self._known.append(key)
         return self._data.get(key)
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """List the keys in the order of the file."""
         return list(self._data)
 

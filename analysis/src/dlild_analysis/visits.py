@@ -120,7 +120,7 @@ def _measurements(
         if name in columns:
             values = numbers(table, columns[name], log)
             values = check_mixed_units(
-                values, 1.6, table, columns[name], log, ("a fraction", "percent")
+                values, 1.6, table, columns[name], log, names=("a fraction", "percent")
             )
             check_limits(values, limits, table, columns[name], log)
             out[name] = values
@@ -128,9 +128,9 @@ def _measurements(
         factor = VOLUME_TO_LITRES[study.visits.fvc_unit]
         values = numbers(table, columns["fvc_volume"], log)
         values = check_mixed_units(
-            values, 15.0, table, columns["fvc_volume"], log, ("litres", "millilitres")
+            values, 15.0, table, columns["fvc_volume"], log, names=("litres", "millilitres")
         )
-        check_limits(values * factor, LITRES, table, columns["fvc_volume"], log, factor)
+        check_limits(values * factor, LITRES, table, columns["fvc_volume"], log, factor=factor)
         out["fvc_litres"] = values * factor
     for name in ("symptoms", "radiology"):
         if name in columns:

@@ -1,0 +1,1 @@
+"""Phantoms, training, evaluation and export of the DL-ILD network."""

@@ -20,13 +20,17 @@ _stderr = Console(stderr=True)
 
 MasksOption = Annotated[
     Path | None,
-    typer.Option(help="Folder of lung masks (.nii.gz); every second phantom takes its shape there."),
+    typer.Option(
+        help="Folder of lung masks (.nii.gz); every second phantom takes its shape there."
+    ),
 ]
 
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=_stderr, disable=not sys.stderr.isatty())
+    return Progress(
+        *columns, TimeRemainingColumn(), console=_stderr, disable=not sys.stderr.isatty()
+    )
 
 
 def _masks(folder: Path | None) -> list[Path]:

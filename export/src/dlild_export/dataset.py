@@ -86,7 +86,9 @@ class PatchSource:
     def __init__(self, folder: Path, patch: int, seed: int) -> None:
         self.files = sorted(folder.glob("[0-9]*.npz"))
         if not self.files:
-            raise FileNotFoundError(f"no phantoms in {folder}: make them with `dlild-export phantoms`")
+            raise FileNotFoundError(
+                f"no phantoms in {folder}: make them with `dlild-export phantoms`"
+            )
         self.patch = patch
         self.rng = np.random.default_rng(seed)
         self._scans: list[tuple[np.ndarray, np.ndarray, list[np.ndarray]]] = []

@@ -66,7 +66,9 @@ def predict(session: onnxruntime.InferenceSession, hu: np.ndarray) -> np.ndarray
     return labels
 
 
-def evaluate(weights: Path, seeds: range, *, lung_masks: list[Path] | None = None) -> Iterator[Score]:
+def evaluate(
+    weights: Path, seeds: range, *, lung_masks: list[Path] | None = None
+) -> Iterator[Score]:
     """Score the network on phantoms of the given seeds.
 
     Parameters
@@ -90,9 +92,7 @@ def evaluate(weights: Path, seeds: range, *, lung_masks: list[Path] | None = Non
 
 def _lungs_box(phantom: Phantom, margin: int = 16) -> tuple[slice, ...]:
     places = np.nonzero(phantom.labels)
-    return tuple(
-        slice(max(int(p.min()) - margin, 0), int(p.max()) + margin + 1) for p in places
-    )
+    return tuple(slice(max(int(p.min()) - margin, 0), int(p.max()) + margin + 1) for p in places)
 
 
 def _around_lungs(phantom: Phantom) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.losses import DiceCELoss
+from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
@@ -131,10 +131,10 @@ def train(
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = load_network(start).train() if start else UNet(config.network)
-    network = network.to(device, memory_format=torch.channels_last_3d)
+    network = network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = AveragedModel(
         network,
-        multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / config.average_steps),
+        multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / config.average_steps),  # type: ignore[no-untyped-call]
         use_buffers=True,
     )
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
@@ -146,7 +146,8 @@ def train(
     rng = np.random.default_rng([config.seed, first])
     began = time.monotonic()
     for step in range(first, config.steps):
-        hu, labels = warp(*next(batches), rng)
+        hu, labels = next(batches)
+        hu, labels = warp(hu, labels, rng)
         hu = hu.to(device, memory_format=torch.channels_last_3d)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, config)
@@ -186,8 +187,10 @@ def load_network(checkpoint: Path) -> UNet:
     """
     stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
     settings = stored["config"]["network"]
-    network = UNet(UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}))
-    weights = {k.removeprefix("module."): v for k, v in stored["average"].items() if k != "n_averaged"}
+    network = UNet(UNetConfig(**settings))
+    weights = {
+        k.removeprefix("module."): v for k, v in stored["average"].items() if k != "n_averaged"
+    }
     network.load_state_dict(weights)
     return network.eval()
 

@@ -27,8 +27,9 @@ class UNetConfig:
 class _Block(nn.Sequential):
     """Two convolutions, each with batch normalisation and ReLU.
 
-    Batch normalisation, not instance or group normalisation: its statistics are fixed once trained,
-    so a voxel's class does not depend on where the window was cut, and it costs nothing when served.
+    Batch normalisation, not instance or group normalisation: its statistics are fixed once
+    trained, so a voxel's class does not depend on where the window was cut, and it costs nothing
+    when served.
     """
 
     def __init__(self, inside: int, outside: int) -> None:

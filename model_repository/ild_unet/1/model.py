@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
 from engine import Engine
 from windows import WindowError, check_window
 

@@ -51,7 +51,9 @@ def test_scores_are_compared_through_their_correlations(golden, registry):
     assert found.r_a == pytest.approx(expected["a"], rel=1e-9)
     assert found.r_b == pytest.approx(expected["b"], rel=1e-9)
     assert found.r_ab == pytest.approx(expected["ab"], rel=1e-9)
-    assert found.tests["steiger"].statistic == pytest.approx(expected["result"]["steiger"], rel=1e-9)
+    assert found.tests["steiger"].statistic == pytest.approx(
+        expected["result"]["steiger"], rel=1e-9
+    )
 
 
 def test_published_examples():
@@ -64,9 +66,7 @@ def test_published_examples():
     assert (zou.ci_low, zou.ci_high) == pytest.approx((-0.093, 0.517), abs=0.0005)
 
 
-@given(
-    st.floats(-0.8, 0.8), st.floats(-0.8, 0.8), st.floats(0.0, 0.6), st.integers(10, 500)
-)
+@given(st.floats(-0.8, 0.8), st.floats(-0.8, 0.8), st.floats(0.0, 0.6), st.integers(10, 500))
 def test_swapping_scores_turns_every_sign(r_a, r_b, r_ab, n):
     determinant = 1 - r_a**2 - r_b**2 - r_ab**2 + 2 * r_a * r_b * r_ab
     if determinant <= 1e-6:

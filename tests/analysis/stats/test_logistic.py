@@ -89,7 +89,7 @@ def test_separated_classes_fall_back_to_firth(golden):
     assert [t.odds_ratio.p_value for t in fit.terms] == pytest.approx(data["p"], rel=1e-4)
     with pytest.raises(StatisticsError, match="penalty='firth'"):
         logistic.fit_logistic(design, y, ["x", "w"], penalty="none")
-    with pytest.raises(StatisticsError, match="separated|no convergence"):
+    with pytest.raises(StatisticsError, match=r"separated|no convergence"):
         logistic.logistic_coefficients(design, y)
 
 
@@ -117,7 +117,7 @@ def test_linearity_against_r(golden, registry):
 
 
 def test_linearity_with_few_values_uses_fewer_knots(registry):
-    coarse = np.digitize(registry["lesion"], [12, 25, 40, 60])
+    coarse = np.digitize(registry["lesion"], [20, 40])
     found = logistic_checks.linearity_test(coarse, registry["outcome"], n_knots=5)
     assert len(found.knots) < 5
     assert "want of distinct values" in found.warnings[0]

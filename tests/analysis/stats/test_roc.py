@@ -10,9 +10,9 @@ from dlild_analysis.stats import roc
 from dlild_analysis.stats.errors import StatisticsError
 from dlild_analysis.stats.proportions import wilson_interval
 
-patients = st.lists(
-    st.tuples(st.booleans(), st.integers(-20, 20)), min_size=4, max_size=60
-).filter(lambda rows: 0 < sum(r[0] for r in rows) < len(rows))
+patients = st.lists(st.tuples(st.booleans(), st.integers(-20, 20)), min_size=4, max_size=60).filter(
+    lambda rows: 0 < sum(r[0] for r in rows) < len(rows)
+)
 
 
 def split(rows):

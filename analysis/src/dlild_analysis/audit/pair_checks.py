@@ -78,13 +78,16 @@ def ci_against_p(section: Section) -> Finding:
     low, high = bounds
     if scale == "log" and min(low.low, estimate.low) <= 0:
         raise StudyError(f"{section.where('ci')}: a ratio must be above 0")
-    return _ci_finding(estimate, p, (low, high), change, quantile, (given, formula, source))
+    return _ci_finding(
+        estimate, p, (low, high), change=change, quantile=quantile, told=(given, formula, source)
+    )
 
 
 def _ci_finding(
     estimate: Printed,
     p: Printed,
     ci: tuple[Printed, Printed],
+    *,
     change: object,
     quantile: float,
     told: tuple[dict[str, object], str, str],
@@ -171,7 +174,8 @@ def auc_against_counts(section: Section) -> Finding:
     return Finding(
         "auc-against-counts",
         "",
-        "SE^2 = [A(1-A) + (n1-1)(Q1-A^2) + (n2-1)(Q2-A^2)] / (n1 n2), Q1 = A/(2-A), Q2 = 2A^2/(1+A)",
+        "SE^2 = [A(1-A) + (n1-1)(Q1-A^2) + (n2-1)(Q2-A^2)] / (n1 n2), "
+        "Q1 = A/(2-A), Q2 = 2A^2/(1+A)",
         "Hanley and McNeil, Radiology 1982;143:29-36",
         {
             "auc": [item.text for item in areas],

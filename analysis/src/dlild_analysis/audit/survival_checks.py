@@ -16,7 +16,7 @@ def _survivals(section: Section, key: str) -> dict[float, Printed]:
     """Read `{ "12" = 0.821, "24" = 0.537 }`: printed survival by month."""
     part = section.section(key)
     found = {}
-    for month in part.keys():
+    for month in part.names():
         survival = read_printed(part.raw(month), part.where(month))
         if not 0.0 < survival.value <= 1.0:
             raise StudyError(f"{part.where(month)} is {survival.text}; write a survival in (0, 1]")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dlild_analysis.errors import NotDoneError
+from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.data import MEASURES, PROTECTIVE, Data, Sample
 from dlild_analysis.pipeline.step import attempt, failed
 from dlild_analysis.stats import logistic, logistic_checks, roc
@@ -105,9 +106,9 @@ def roc_curves(data: Data) -> dict[str, Any]:
     }
 
 
-def signed(data: Data, sample: Sample, name: str) -> np.ndarray:
+def signed(data: Data, sample: Sample, name: str) -> FloatArray:
     """Take a measure so that a higher value means progression is likelier."""
-    values = sample.design[data.label(name)].to_numpy(dtype=np.float64)
+    values = np.asarray(sample.design[data.label(name)], dtype=np.float64)
     return -values if name in PROTECTIVE else values
 
 

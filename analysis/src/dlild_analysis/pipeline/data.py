@@ -120,7 +120,7 @@ class Data:
             return self.gap
         if not self.cohort.has(name):
             raise NotDoneError(f"the cohort has no {self.label(name)}")
-        return self.cohort.patients[name].to_numpy(dtype=np.float64)
+        return np.asarray(self.cohort.patients[name], dtype=np.float64)
 
     def progressed(self) -> FloatArray:
         """Tell whether each patient had progressed by the last horizon: 1, 0, or NaN where unknown.

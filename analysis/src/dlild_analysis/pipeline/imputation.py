@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -68,17 +66,6 @@ def nelson_aalen(time: FloatArray, event: np.ndarray) -> FloatArray:
     return np.asarray(hazard[np.searchsorted(unique, time)], dtype=np.float64)
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed NumPy's global source, from which statsmodels draws, and put it back afterwards."""
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
-
-
 def _impute(
     design: pd.DataFrame,
     time: FloatArray,
@@ -94,16 +81,18 @@ def _impute(
     table["hazard"] = nelson_aalen(time, event)
     show = progress.bar("imputation")
     tables = []
-    with _seeded(seed):
-        chains = MICEData(
-            table, perturbation_method="gaussian", k_pmm=min(20, max(3, len(table) // 10))
-        )
-        for index in range(count):
-            chains.update_all(BURN_IN)
-            filled = chains.data[plain].copy()
-            filled.columns = design.columns
-            tables.append(filled)
-            show(index + 1, count)
+    chains = MICEData(
+        table,
+        perturbation_method="gaussian",
+        k_pmm=min(20, max(3, len(table) // 10)),
+        rng=np.random.default_rng([seed, 500]),
+    )
+    for index in range(count):
+        chains.update_all(BURN_IN)
+        filled = chains.data[plain].copy()
+        filled.columns = design.columns
+        tables.append(filled)
+        show(index + 1, count)
     return tables
 
 

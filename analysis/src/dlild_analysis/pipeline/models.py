@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,7 @@ class Recipe:
         shape = plain
         if self.spline is not None:
             place = self.columns.index(self.spline)
-            knots = splines.rcs_knots(matrix[:, place], 3)
+            knots = np.asarray(splines.rcs_knots(matrix[:, place], 3), dtype=np.float64)
             bent = _Shape(place, knots)
             if _aic(bent(matrix), outcome) < _aic(plain(matrix), outcome):
                 shape = bent
@@ -109,19 +110,38 @@ def fit_quickly(matrix: FloatArray, outcome: FloatArray) -> Quick:
         raise StatisticsError("design: a constant column in this resample")
     centre = matrix.mean(axis=0)
     scaled = np.column_stack([np.ones(len(matrix)), (matrix - centre) / scale])
-    free = np.ones(scaled.shape[1], dtype=np.bool_)
-    firth = bool(rare / matrix.shape[1] < FEW_EVENTS)
-    beta, highest = maximise_logistic(Likelihood(scaled, outcome, firth), np.zeros(free.size), free)
-    if not firth and np.abs(beta).max() > RUNAWAY:
-        beta, highest = maximise_logistic(
-            Likelihood(scaled, outcome, True), np.zeros(free.size), free
-        )
+    plain = None if rare / matrix.shape[1] < FEW_EVENTS else _newton(scaled, outcome)
+    likelihood = Likelihood(scaled, outcome, firth=plain is None)
+    if plain is None:
+        free = np.ones(scaled.shape[1], dtype=np.bool_)
+        found, highest = maximise_logistic(likelihood, np.zeros(free.size), free)
+        beta = np.asarray(found, dtype=np.float64)
+    else:
+        beta, highest = plain, likelihood.parts(plain)[0]
     slopes = beta[1:] / scale
     return Quick(float(beta[0] - centre @ slopes), slopes, highest)
 
 
+def _newton(scaled: FloatArray, outcome: FloatArray) -> FloatArray | None:
+    """Maximise the plain likelihood; None where it runs away or breaks down."""
+    beta = np.zeros(scaled.shape[1])
+    for _ in range(40):
+        risk = expit(scaled @ beta)
+        information = scaled.T @ (scaled * (risk * (1 - risk))[:, None])
+        try:
+            step = np.linalg.solve(information, scaled.T @ (outcome - risk))
+        except np.linalg.LinAlgError:
+            return None
+        beta = beta + step
+        if not np.abs(beta).max() <= RUNAWAY:
+            return None
+        if np.abs(step).max() < 1e-9:
+            return beta
+    return None
+
+
 def _aic(matrix: FloatArray, outcome: FloatArray) -> float:
-    return -2 * fit_quickly(matrix, outcome).log_likelihood + 2 * matrix.shape[1]
+    return float(-2 * fit_quickly(matrix, outcome).log_likelihood + 2 * matrix.shape[1])
 
 
 def _eliminate(matrix: FloatArray, outcome: FloatArray, columns: list[int]) -> list[int]:
@@ -136,6 +156,19 @@ def _eliminate(matrix: FloatArray, outcome: FloatArray, columns: list[int]) -> l
         best = value
         columns = [c for c in columns if c != drop]
     return columns
+
+
+def remembered(fit: Fit) -> Fit:
+    """Keep the models of every resample, so that a second measure need not fit them again."""
+    kept: dict[bytes, Predict] = {}
+
+    def once(train: IntArray) -> Predict:
+        key = hashlib.blake2b(np.ascontiguousarray(train).tobytes(), digest_size=16).digest()
+        if key not in kept:
+            kept[key] = fit(train)
+        return kept[key]
+
+    return once
 
 
 def cut_fitter(sample: Sample, column: str) -> Fit:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dlild_analysis.cohort import Cohort
-from dlild_analysis.pipeline import added, binary, describe, sensitivity, survival
+from dlild_analysis.pipeline import added, binary, describe, risks, sensitivity, survival
 from dlild_analysis.pipeline.data import Data
 from dlild_analysis.pipeline.imputation import imputed_models
 from dlild_analysis.pipeline.progress import Progress
@@ -159,13 +159,13 @@ def _plan(
         (
             "calibration",
             "Calibration",
-            lambda data: validation.calibrated(data, cross_validated()),
+            lambda data: risks.calibrated(data, cross_validated()),
             (*OWN, "statsmodels"),
         ),
         (
             "decision_curves",
             "Decision curves",
-            lambda data: validation.decisions(data, cross_validated()),
+            lambda data: risks.decisions(data, cross_validated()),
             OWN,
         ),
         ("time_auc", "Time-dependent AUC", added.time_dependent_auc, OWN),

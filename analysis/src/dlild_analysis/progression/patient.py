@@ -49,7 +49,7 @@ class Visits:
         start = self.baseline(values)
         if start is None:
             return np.full(self.time.size, np.nan)
-        decline = 100.0 * (values[start] - values) / values[start]
+        decline: FloatArray = 100.0 * (values[start] - values) / values[start]
         decline[: start + 1] = np.nan
         decline[self.time <= 0] = np.nan
         return decline

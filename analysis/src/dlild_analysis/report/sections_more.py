@@ -148,8 +148,11 @@ def agreement(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
         []
         if failed(icc)
         else [
-            (f"ICC(2,1) was {estimate(icc.icc_2_1, 3)} and ICC(3,1) {estimate(icc.icc_3_1, 3)} in "
-            f"{icc.n} patients.")
+            (
+                f"ICC(2,1) was {estimate(icc.icc_2_1, 3)} and ICC(3,1) {estimate(icc.icc_3_1, 3)} "
+                "in "
+                f"{icc.n} patients."
+            )
         ]
     )
 
@@ -182,9 +185,11 @@ def rules(analysis: Analysis, values: dict[str, Any]) -> list[str]:
     done = [row for row in values["rules"] if "not_done_because" not in row]
     ratios = [row["cox_score"].hazard_ratio_per_sd for row in done if not failed(row["cox_score"])]
     told = [
-        (f"{len(done)} combinations of rule and handling of death were run; events ranged from "
-        f"{min((r['events'] for r in done), default=0)} "
-        f"to {max((r['events'] for r in done), default=0)}.")
+        (
+            f"{len(done)} combinations of rule and handling of death were run; events ranged from "
+            f"{min((r['events'] for r in done), default=0)} "
+            f"to {max((r['events'] for r in done), default=0)}."
+        )
     ]
     if ratios:
         low, high = min(r.estimate for r in ratios), max(r.estimate for r in ratios)

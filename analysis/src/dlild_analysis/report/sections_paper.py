@@ -48,14 +48,12 @@ def patients(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
 def correlations(analysis: Analysis, values: dict[str, Any]) -> list[str]:
     """Tell the correlations and their comparison."""
     label = analysis.data.label
-    told = []
-    for pair in values["pairs"]:
-        if not failed(pair["pearson"]):
-            told.append(
-                f"{label(pair['score'])} and {label(pair['function'])}: Pearson r "
-                f"{estimate(pair['pearson'], 3)}, "
-                f"{p_words(pair['pearson'].p_value)} (n = {pair['n']})."
-            )
+    told = [
+        f"{label(pair['score'])} and {label(pair['function'])}: Pearson r "
+        f"{estimate(pair['pearson'], 3)}, {p_words(pair['pearson'].p_value)} (n = {pair['n']})."
+        for pair in values["pairs"]
+        if not failed(pair["pearson"])
+    ]
     for item in values["comparisons"]:
         if not failed(item["result"]):
             steiger, fisher = (

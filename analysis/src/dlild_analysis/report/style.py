@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -26,7 +27,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, GREY = (
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 STEPS_SHOWN = 2_000
 
-_RC = {
+_RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8,

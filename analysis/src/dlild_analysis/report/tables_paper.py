@@ -42,7 +42,8 @@ def table_one(analysis: Analysis) -> Table | None:
         rows,
         "Numbers are mean (SD), or n (%). P: Welch's t test; chi-squared or Fisher's exact test. "
         "Groups hold the patients "
-        f"whose status at {horizon} is known. Quartiles, ranges and rank tests are in results.json.",
+        f"whose status at {horizon} is known. Quartiles, ranges and rank tests are in "
+        "results.json.",
     )
 
 

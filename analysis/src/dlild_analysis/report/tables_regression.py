@@ -25,9 +25,9 @@ def logistic(analysis: Analysis) -> Table | None:
         values,
         "table4_logistic",
         "Logistic regression",
-        "OR",
-        "odds_ratio",
-        f"Outcome: {values['outcome']}. Per SD: of the patients in the model. VIF: variance "
+        short="OR",
+        key="odds_ratio",
+        note=f"Outcome: {values['outcome']}. Per SD: of the patients in the model. VIF: variance "
         "inflation factor.",
     )
 
@@ -41,16 +41,16 @@ def cox(analysis: Analysis) -> Table | None:
         values,
         "table7_cox",
         "Cox regression",
-        "HR",
-        "hazard_ratio",
-        "Ties by Efron. PH: P of the test of proportional hazards (Grambsch and Therneau); a "
+        short="HR",
+        key="hazard_ratio",
+        note="Ties by Efron. PH: P of the test of proportional hazards (Grambsch and Therneau); a "
         "small P speaks against "
         "proportional hazards.",
     )
 
 
 def _ratios(
-    values: dict[str, Any], name: str, title: str, short: str, key: str, note: str
+    values: dict[str, Any], name: str, title: str, *, short: str, key: str, note: str
 ) -> Table:
     rows: list[tuple[str, ...]] = []
     for item in values["univariable"]:
@@ -84,7 +84,7 @@ def _ratio_rows(part: Any, model: str, label: str, key: str) -> list[tuple[str, 
     fit = part["model"]
     firth = getattr(fit, "penalty", "none") == "firth"
     hazards = part.get("proportional_hazards")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for term in fit.terms:
         ratio = getattr(term, key)
         if hazards is None:

@@ -143,7 +143,15 @@ def write_report(analysis: Analysis, out: Path, progress: Progress | None = None
         written.append(_write(out / "checklists" / f"{item.name}.html", html))
     written.append(
         _write(
-            out / "report.html", _report(analysis, environment, tables, pictures, lists, why_not)
+            out / "report.html",
+            _report(
+                analysis,
+                environment,
+                tables=tables,
+                pictures=pictures,
+                lists=lists,
+                why_not=why_not,
+            ),
         )
     )
     return written
@@ -196,6 +204,7 @@ def _figures(analysis: Analysis, folder: Path, written: list[Path]) -> dict[str,
 def _report(
     analysis: Analysis,
     environment: Environment,
+    *,
     tables: dict[str, Table],
     pictures: dict[str, Picture],
     lists: list[Any],

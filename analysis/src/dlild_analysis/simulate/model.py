@@ -50,14 +50,21 @@ class Targets:
 
 
 NOT_USED = (
-    ("survival of 53.7 % and 84.6 % at two years: with a median split they give 34.6 events, not "
-    "42; only "
-    "their shape over time is used (k)"),
-    ("Cox HR 2.872: neither its contrast nor its adjustment is printed, and the survivals imply "
-    "12.2 and 3.7"),
+    (
+        "survival of 53.7 % and 84.6 % at two years: with a median split they give 34.6 events, "
+        "not "
+        "42; only "
+        "their shape over time is used (k)"
+    ),
+    (
+        "Cox HR 2.872: neither its contrast nor its adjustment is printed, and the survivals imply "
+        "12.2 and 3.7"
+    ),
     "cross-validated AUC 0.833: a property of the sample, not of the model",
-    ("Z 2.593 and 2.598 are read as Meng's dependent test, which fits the design; the abstract "
-    "does not say"),
+    (
+        "Z 2.593 and 2.598 are read as Meng's dependent test, which fits the design; the abstract "
+        "does not say"
+    ),
 )
 
 
@@ -91,7 +98,8 @@ class Parameters:
 
     def survival_given(self, z: FloatArray, months: float) -> FloatArray:
         """Share free of progression, given z."""
-        return np.exp(-self.hazard_24 * (months / HORIZON) ** self.shape * np.exp(self.beta * z))
+        hazard = self.hazard_24 * (months / HORIZON) ** self.shape * np.exp(self.beta * z)
+        return np.asarray(np.exp(-hazard), dtype=np.float64)
 
     def auc(self, months: float = HORIZON, correlation: float = 1.0) -> float:
         """AUC, for the event by a month, of a normal marker that correlates with z.
@@ -139,7 +147,7 @@ def _second_correlation(first: float, z: float, between: float, patients: int) -
     return -float(found)
 
 
-def calibrate(targets: Targets = Targets()) -> Parameters:
+def calibrate(targets: Targets | None = None) -> Parameters:
     """Solve for the parameters that meet the targets.
 
     The share with progression and the AUC of DL-ILD fix `hazard_24` and `beta`; the ratio of the
@@ -147,6 +155,7 @@ def calibrate(targets: Targets = Targets()) -> Parameters:
     `score_sd`; the AUC of the visual score fixes `r_visual`; the two Z fix its correlations with
     lung function.
     """
+    targets = targets or Targets()
     hazard_ratio = math.log(np.mean(targets.survival_24)) / math.log(np.mean(targets.survival_12))
     shape = math.log2(hazard_ratio)
 

@@ -123,8 +123,15 @@ def intraclass_correlation(ratings: ArrayLike, *, level: float = 0.95) -> Intrac
         error=ss_error / ((n - 1) * (k - 1)),
         within=(ss_raters + ss_error) / (n * (k - 1)),
     )
+    nothing = 1e-14 * float(table.var())
+    if max(squares.subjects, squares.error) <= nothing:
+        raise StatisticsError(
+            "ratings: every subject was given the same ratings; nothing varies between subjects"
+        )
     warnings: tuple[str, ...] = ()
-    if squares.error <= 1e-14 * float(table.var()):
+    if squares.subjects <= nothing:
+        warnings = ("subjects have one mean: correlations of averaged ratings have no bound",)
+    elif squares.error <= nothing:
         warnings = ("raters differ by a constant only: intervals of consistency have no width",)
     forms = icc_forms(squares, level, warnings)
     return IntraclassCorrelation(

@@ -32,7 +32,8 @@ def lowess_curve(risk: FloatArray, outcome: FloatArray) -> FloatArray:
         return np.full(risk.size, outcome.mean())
     # In large cohorts neighbouring risks are interpolated, which changes nothing visible.
     delta = 0.0 if risk.size <= 2000 else 0.005 * float(np.ptp(risk))
-    smooth = lowess(outcome, risk, frac=_SPAN, it=0, delta=delta, return_sorted=False)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        smooth = lowess(outcome, risk, frac=_SPAN, it=0, delta=delta, return_sorted=False)
     lost = ~np.isfinite(smooth)
     # With heavy ties a window may have no width; the mean of the tied patients is its limit.
     for value in np.unique(risk[lost]):

@@ -54,7 +54,8 @@ def _thick_slices(hu: Array, thickness: float) -> tuple[Array, Array]:
 def _at(integral: np.ndarray, position: np.ndarray) -> np.ndarray:
     low = np.minimum(position.astype(np.intp), len(integral) - 2)
     weight = (position - low)[:, None, None]
-    return integral[low] * (1 - weight) + integral[low + 1] * weight
+    between: np.ndarray = integral[low] * (1 - weight) + integral[low + 1] * weight
+    return between
 
 
 def _noise(shape: tuple[int, ...], spec: PhantomSpec, rng: np.random.Generator) -> Array:

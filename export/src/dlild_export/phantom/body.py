@@ -41,7 +41,7 @@ def find_landmarks(lungs: Mask, spacing_mm: float) -> Landmarks:
     Landmarks
         `hila` lie just inside the right and the left lung.
     """
-    points = np.argwhere(lungs[::3, ::3, ::3]) * (3 * spacing_mm)
+    points: Points = np.argwhere(lungs[::3, ::3, ::3]).astype(np.float64) * (3 * spacing_mm)
     low, high = points.min(axis=0), points.max(axis=0)
     middle_x = _gap(points[:, 2], low[2], high[2])
     carina = np.array(
@@ -59,7 +59,9 @@ def find_landmarks(lungs: Mask, spacing_mm: float) -> Landmarks:
 def _gap(x: Points, low: float, high: float) -> float:
     counts, edges = np.histogram(x, bins=40, range=(low, high))
     centre = slice(12, 28)
-    return float((edges[centre][np.argmin(counts[centre])] + edges[13 + np.argmin(counts[centre])]) / 2)
+    return float(
+        (edges[centre][np.argmin(counts[centre])] + edges[13 + np.argmin(counts[centre])]) / 2
+    )
 
 
 def build_body(
@@ -133,10 +135,12 @@ def _skin_distance(cavity_mm: Array, spacing_mm: float, rng: np.random.Generator
     areas = carried.sum(axis=(1, 2))
     best = carried[int(np.argmax(areas))]
     carried |= ndimage.binary_erosion(best, iterations=int(15 / (spacing_mm * step)))[None]
-    in_plane = np.stack([
-        ndimage.distance_transform_edt(~plane) - ndimage.distance_transform_edt(plane)
-        for plane in carried
-    ]).astype(np.float32) * (spacing_mm * step)
+    in_plane = np.stack(
+        [
+            ndimage.distance_transform_edt(~plane) - ndimage.distance_transform_edt(plane)
+            for plane in carried
+        ]
+    ).astype(np.float32) * (spacing_mm * step)
     in_plane = ndimage.gaussian_filter(in_plane, (3, 1.5, 1.5))
     wall = rng.uniform(20, 42) + 5.0 * smooth_noise(in_plane.shape, 90 / (spacing_mm * step), rng)
     shoulders = np.linspace(-0.4, 1, in_plane.shape[0])[:, None, None] ** 3 * rng.uniform(0, 25)
@@ -151,9 +155,7 @@ def _under_diaphragm(lungs: Mask) -> Mask:
     return under
 
 
-def _ellipsoid(
-    shape: tuple[int, ...], spacing_mm: float, centre: Points, radii: Points
-) -> Mask:
+def _ellipsoid(shape: tuple[int, ...], spacing_mm: float, centre: Points, radii: Points) -> Mask:
     axes = np.ogrid[tuple(slice(0, n) for n in shape)]
     distance = sum(
         ((a * spacing_mm - c) / r) ** 2 for a, c, r in zip(axes, centre, radii, strict=True)
@@ -180,12 +182,17 @@ def _mediastinum(
     tissue[_ellipsoid(shape, spacing_mm, heart, 0.72 * radii)] = blood_hu
     spine_y = marks.high[1] - 38
     top = marks.carina + np.array([30.0, -10.0, 5.0])
+    trunk = marks.carina + np.array([-18.0, -12.0, 0.0])
     vessels = [
         Segment(np.array([0.0, spine_y, marks.middle_x + 16]), top, rng.uniform(9, 15)),
         Segment(top, heart + np.array([30.0, 5.0, -8.0]), rng.uniform(12, 17)),
-        Segment(marks.carina + [-18.0, -12.0, 0.0], marks.hila[0], rng.uniform(7, 11)),
-        Segment(marks.carina + [-18.0, -12.0, 0.0], marks.hila[1], rng.uniform(7, 11)),
-        Segment(heart + [20.0, 0.0, -25.0], top + [60.0, 0.0, -25.0], rng.uniform(6, 10)),
+        Segment(trunk, marks.hila[0], rng.uniform(7, 11)),
+        Segment(trunk, marks.hila[1], rng.uniform(7, 11)),
+        Segment(
+            heart + np.array([20.0, 0.0, -25.0]),
+            top + np.array([60.0, 0.0, -25.0]),
+            rng.uniform(6, 10),
+        ),
     ]
     filled = draw_segments(shape, spacing_mm, vessels)
     tissue += filled * (blood_hu - tissue)
@@ -220,11 +227,13 @@ def _abdomen(
     fatty = left & (smooth_noise(shape, 35 / spacing_mm, rng) > rng.uniform(-0.8, 0.8))
     tissue[fatty] = FAT_HU
     for _ in range(rng.integers(0, 5)):
-        centre = np.array([
-            marks.low[0] + rng.uniform(-30, 50),
-            rng.uniform(marks.low[1] + 15, marks.high[1] - 50),
-            rng.uniform(marks.middle_x - 40, marks.high[2] - 25),
-        ])
+        centre = np.array(
+            [
+                marks.low[0] + rng.uniform(-30, 50),
+                rng.uniform(marks.low[1] + 15, marks.high[1] - 50),
+                rng.uniform(marks.middle_x - 40, marks.high[2] - 25),
+            ]
+        )
         radii = rng.uniform(10, 42, 3)
         tissue[_ellipsoid(shape, spacing_mm, centre, radii + 4)] = 40.0
         gas = _ellipsoid(shape, spacing_mm, centre, radii)
@@ -261,7 +270,9 @@ def _add_bones(
     centre_y, radius = marks.high[1] - rng.uniform(14, 26), rng.uniform(14, 19)
     body_mm = np.sqrt((y - centre_y) ** 2 + ((x - marks.middle_x) / 1.15) ** 2) - radius
     disc = ((z + 11) % rng.uniform(22, 30)) < 5
-    vertebra = np.where(disc, 90.0, np.where(body_mm > -2.5, rng.uniform(350, 700), rng.uniform(120, 260)))
+    vertebra = np.where(
+        disc, 90.0, np.where(body_mm > -2.5, rng.uniform(350, 700), rng.uniform(120, 260))
+    )
     arch_mm = np.maximum(
         np.abs(x - marks.middle_x) - 4 - 14 * np.exp(-(((y - centre_y - radius - 8) / 9) ** 2)),
         np.abs(y - centre_y - radius - 16) - 22,
@@ -285,7 +296,9 @@ def _add_airway(
 ) -> None:
     """Trachea and main bronchi: air outside the lungs that is not lung."""
     radius = rng.uniform(6.5, 10.5)
-    top = marks.carina + [tissue.shape[0] * spacing_mm, rng.uniform(-35, -10), rng.normal(0, 5)]
+    top = marks.carina + np.array(
+        [tissue.shape[0] * spacing_mm, rng.uniform(-35, -10), rng.normal(0, 5)]
+    )
     tubes = [Segment(marks.carina, top, radius)]
     tubes += [Segment(marks.carina, hilum, rng.uniform(4.5, 7.0)) for hilum in marks.hila]
     wall = draw_segments(tissue.shape, spacing_mm, tubes, grow_mm=rng.uniform(1.0, 2.5))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from dlild_export.phantom.compose import Phantom
 
@@ -38,12 +38,13 @@ def write_dicom_series(
     slices = _resample(phantom, slice_mm, pixel_mm)
     # Everything random about a phantom hangs on its seed: so do its identifiers.
     study, series, frame = (
-        generate_uid(entropy_srcs=[f"{phantom.spec}{kind}"]) for kind in ("study", "series", "frame")
+        generate_uid(entropy_srcs=[f"{phantom.spec}{kind}"])
+        for kind in ("study", "series", "frame")
     )
     half_mm = phantom.spacing_mm / 2
     origin_mm = [pixel_mm / 2 - half_mm, pixel_mm / 2 - half_mm, slice_mm / 2 - half_mm]
     for number, plane in enumerate(slices[::-1], start=1):
-        dataset = _dataset(generate_uid(entropy_srcs=[series, str(number)]))
+        dataset = _dataset(generate_uid(entropy_srcs=[str(series), str(number)]))
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
         dataset.FrameOfReferenceUID = frame
         dataset.InstanceNumber = number
@@ -59,7 +60,7 @@ def write_dicom_series(
     return len(slices)
 
 
-def _dataset(instance_uid: str) -> FileDataset:
+def _dataset(instance_uid: UID) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
     meta.MediaStorageSOPInstanceUID = instance_uid
@@ -95,7 +96,9 @@ def _resample(phantom: Phantom, slice_mm: float, pixel_mm: float) -> np.ndarray:
         place = (np.arange(count) + 0.5) * step_mm / phantom.spacing_mm - 0.5
         place = np.clip(place, 0, volume.shape[axis] - 1)
         low = np.minimum(place.astype(np.intp), volume.shape[axis] - 2)
-        weight = (place - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        weight = (
+            (place - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        )
         below, above = np.take(volume, low, axis), np.take(volume, low + 1, axis)
         volume = below + weight * (above - below)
     return np.clip(np.rint(volume), -1024, 3071).astype(np.int16)

@@ -12,9 +12,7 @@ Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
-def smooth_noise(
-    shape: tuple[int, int, int], wavelength: float, rng: np.random.Generator
-) -> Array:
+def smooth_noise(shape: tuple[int, int, int], wavelength: float, rng: np.random.Generator) -> Array:
     """Return a smooth random field of zero mean and unit variance.
 
     Parameters
@@ -35,7 +33,7 @@ def smooth_noise(
     coarse = tuple(int(np.ceil(n / step)) + 3 for n in shape)
     lattice = ndimage.gaussian_filter(rng.standard_normal(coarse, np.float32), 0.8, mode="wrap")
     field = resize(lattice, shape, step)
-    return (field - field.mean()) / (field.std() + 1e-6)
+    return _normalised(field)
 
 
 def band_noise(shape: tuple[int, int, int], wavelength: float, rng: np.random.Generator) -> Array:
@@ -67,7 +65,12 @@ def band_noise(shape: tuple[int, int, int], wavelength: float, rng: np.random.Ge
     relative = np.sqrt(squared).astype(np.float32) * wavelength
     spectrum *= np.exp(-(((relative - 1.0) / 0.25) ** 2))
     field: Array = fft.irfftn(spectrum, padded)[: shape[0], : shape[1], : shape[2]]
-    return (field - field.mean()) / (field.std() + 1e-6)
+    return _normalised(field)
+
+
+def _normalised(field: Array) -> Array:
+    normalised: Array = (field - field.mean()) / (field.std() + 1e-6)
+    return normalised
 
 
 def resize(lattice: Array, shape: tuple[int, int, int], step: float) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 from scipy import ndimage
 
 from dlild_export.phantom.fields import Array, Mask, smooth_noise
@@ -62,8 +62,9 @@ def _rib_cage(z: Array, y: Array, x: Array, height: float, width: float, depth: 
     half_depth = depth * (1 - 0.62 * np.clip((up - 0.4) / 0.62, 0, 1) ** 2.4)
     middle = 0.22 * depth * np.clip(up, 0, 1) ** 2
     radius = (np.abs(x / half_width) ** 2.3 + np.abs((y - middle) / half_depth) ** 2.6) ** (1 / 2.4)
-    cage: Array = np.maximum((radius - 1) * np.minimum(half_width, half_depth), z - height)
-    return cage
+    cage = np.maximum((radius - 1) * np.minimum(half_width, half_depth), z - height)
+    distance: Array = cage.astype(np.float32)
+    return distance
 
 
 def _heart(
@@ -74,8 +75,8 @@ def _heart(
     radius = np.sqrt(
         sum(((a - c) / r) ** 2 for a, c, r in zip((z, y, x), centre, radii, strict=True))
     )
-    heart: Array = (1 - radius) * min(radii)
-    return heart
+    distance: Array = ((1 - radius) * min(radii)).astype(np.float32)
+    return distance
 
 
 def _diaphragm(
@@ -85,8 +86,9 @@ def _diaphragm(
     higher_right = rng.uniform(0, 18)
     side = np.where(x < 0, -0.5, 0.5) * width
     bowl = 1 - ((x - side) / (0.62 * width)) ** 2 - ((y + 0.1 * depth) / (1.05 * depth)) ** 2
-    floor: Array = dome * np.clip(bowl, -0.2, 1) + np.where(x < 0, higher_right, 0.0) - z
-    return floor
+    floor = dome * np.clip(bowl, -0.2, 1) + np.where(x < 0, higher_right, 0.0) - z
+    distance: Array = floor.astype(np.float32)
+    return distance
 
 
 def lungs_from_mask(path: Path, spacing_mm: float, rng: np.random.Generator) -> Mask:
@@ -105,14 +107,16 @@ def lungs_from_mask(path: Path, spacing_mm: float, rng: np.random.Generator) -> 
     -------
     ndarray of bool, shape (z, y, x)
     """
-    image = sitk.ReadImage(str(path))
-    mask = sitk.GetArrayFromImage(image) > 0
+    image = SimpleITK.ReadImage(str(path))
+    mask = SimpleITK.GetArrayFromImage(image) > 0
     mask = mask[ndimage.find_objects(mask.astype(np.uint8))[0]]
     if rng.random() < 0.5:
         mask = mask[:, :, ::-1]
-    source_mm = np.array(image.GetSpacing()[::-1])
+    source_mm = np.array(image.GetSpacing()[::-1])  # type: ignore[no-untyped-call]
     # Hyperinflated lungs are tall; squeezing the height makes ordinary ones of them.
-    scale = rng.uniform(0.85, 1.12) * np.array([rng.uniform(0.7, 1.05), *rng.uniform(0.93, 1.08, 2)])
+    scale = rng.uniform(0.85, 1.12) * np.array(
+        [rng.uniform(0.7, 1.05), *rng.uniform(0.93, 1.08, 2)]
+    )
     zoomed = ndimage.zoom(mask.astype(np.float32), source_mm * scale / spacing_mm, order=1)
     below, above, room_y, room_x = (int(room / spacing_mm) for room in _ROOM_MM)
     smooth = np.pad(zoomed, ((below, above), (room_y, room_y), (room_x, room_x)))

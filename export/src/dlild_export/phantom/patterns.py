@@ -86,22 +86,26 @@ def _liking(frame: LungFrame, pattern: Pattern, rng: np.random.Generator) -> Arr
     low = 1 - frame.height
     if pattern is Pattern.UIP:
         noise = frame.noise(rng.uniform(20, 50), rng)
-        return 1.3 * near_pleura + 0.9 * low + 0.35 * frame.back + 0.3 * noise
-    if pattern is Pattern.NSIP:
+        liking = 1.3 * near_pleura + 0.9 * low + 0.35 * frame.back + 0.3 * noise
+    elif pattern is Pattern.NSIP:
         spared = np.exp(-frame.depth_mm / 4.0)
-        return 1.1 * low + 0.3 * frame.back + 0.3 * frame.noise(45, rng) - 0.5 * spared
-    if pattern is Pattern.ORGANISING:
-        return frame.noise(rng.uniform(30, 60), rng) + 0.5 * near_pleura + 0.2 * low
-    tilt = rng.uniform(-1.2, 1.2, 3)
-    noise = frame.noise(rng.uniform(18, 70), rng)
-    mixed: Array = noise + tilt[0] * low + tilt[1] * frame.back + tilt[2] * near_pleura
-    return mixed
+        liking = 1.1 * low + 0.3 * frame.back + 0.3 * frame.noise(45, rng) - 0.5 * spared
+    elif pattern is Pattern.ORGANISING:
+        liking = frame.noise(rng.uniform(30, 60), rng) + 0.5 * near_pleura + 0.2 * low
+    else:
+        tilt = rng.uniform(-1.2, 1.2, 3)
+        noise = frame.noise(rng.uniform(18, 70), rng)
+        liking = noise + tilt[0] * low + tilt[1] * frame.back + tilt[2] * near_pleura
+    result: Array = liking
+    return result
 
 
 def _classes(frame: LungFrame, pattern: Pattern, rng: np.random.Generator) -> Labels:
     """Class that a voxel would have if it fell ill; patches of one class are centimetres wide."""
     if pattern is Pattern.UIP:
-        order = np.exp(-frame.depth_mm / 12) + 0.6 * (1 - frame.height) + 0.35 * frame.noise(28, rng)
+        order = (
+            np.exp(-frame.depth_mm / 12) + 0.6 * (1 - frame.height) + 0.35 * frame.noise(28, rng)
+        )
         shares = {HONEYCOMBING: rng.uniform(0.2, 0.5), RETICULATION: rng.uniform(0.3, 0.5)}
         rest = GROUND_GLASS
     elif pattern is Pattern.NSIP:
@@ -114,7 +118,8 @@ def _classes(frame: LungFrame, pattern: Pattern, rng: np.random.Generator) -> La
         rest = GROUND_GLASS
     else:
         fields = [frame.noise(rng.uniform(22, 45), rng) + rng.normal(0, 0.5) for _ in range(4)]
-        return (np.argmax(fields, axis=0) + GROUND_GLASS).astype(np.uint8)
+        mixed: Labels = (np.argmax(fields, axis=0) + GROUND_GLASS).astype(np.uint8)
+        return mixed
     inside = order[frame.lungs]
     classes = np.full(order.shape, rest, np.uint8)
     taken = 0.0
@@ -149,19 +154,20 @@ def paint_lesions(
     ndarray of float32, shape (z, y, x)
         HU.
     """
-    painters = {
-        GROUND_GLASS: _ground_glass,
-        RETICULATION: _reticulation,
-        HONEYCOMBING: _honeycombing,
-    }
     hu = lung_hu
-    for label, paint in painters.items():
+    for label in (GROUND_GLASS, RETICULATION, HONEYCOMBING, CONSOLIDATION):
         where = labels == label
-        if where.any():
-            hu = hu + _soft(where, rng) * (paint(hu, where, frame, rng) - hu)
-    where = labels == CONSOLIDATION
-    if where.any():
-        hu = hu + _soft(where, rng) * (_consolidation(hu, bronchi, frame, rng) - hu)
+        if not where.any():
+            continue
+        if label == GROUND_GLASS:
+            diseased = _ground_glass(hu, frame, rng)
+        elif label == RETICULATION:
+            diseased = _reticulation(hu, frame, rng)
+        elif label == HONEYCOMBING:
+            diseased = _honeycombing(hu, where, frame, rng)
+        else:
+            diseased = _consolidation(hu, bronchi, frame, rng)
+        hu = hu + _soft(where, rng) * (diseased - hu)
     return hu
 
 
@@ -171,14 +177,14 @@ def _soft(where: Mask, rng: np.random.Generator) -> Array:
     return soft
 
 
-def _ground_glass(hu: Array, where: Mask, frame: LungFrame, rng: np.random.Generator) -> Array:
+def _ground_glass(hu: Array, frame: LungFrame, rng: np.random.Generator) -> Array:
     rise = rng.uniform(140, 400) + rng.uniform(15, 60) * frame.noise(rng.uniform(6, 16), rng)
     # The denser the voxel is already, the less air there is to lose.
     hazy: Array = hu + np.clip(rise, 90, 520) * np.clip((40 - hu) / 900, 0, 1)
     return hazy
 
 
-def _reticulation(hu: Array, where: Mask, frame: LungFrame, rng: np.random.Generator) -> Array:
+def _reticulation(hu: Array, frame: LungFrame, rng: np.random.Generator) -> Array:
     shape = (hu.shape[0], hu.shape[1], hu.shape[2])
     haze = rng.uniform(0, 160)
     lines = np.zeros(shape, np.float32)
@@ -211,9 +217,7 @@ def _honeycombing(hu: Array, where: Mask, frame: LungFrame, rng: np.random.Gener
     return painted
 
 
-def _consolidation(
-    hu: Array, bronchi: Array, frame: LungFrame, rng: np.random.Generator
-) -> Array:
+def _consolidation(hu: Array, bronchi: Array, frame: LungFrame, rng: np.random.Generator) -> Array:
     solid = rng.uniform(-60, 55) + rng.uniform(5, 40) * frame.noise(8, rng)
     # Some airways stay open: the air bronchogram.
     open_air = bronchi * rng.uniform(0.0, 1.0)

@@ -1,0 +1,136 @@
+"""The thin path of training: phantoms to checkpoint to ONNX, and its parity with torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dlild_export.dataset import PatchSource, write_phantoms
+from dlild_export.evaluate import Score, dice, predict, summarise
+from dlild_export.onnx_export import check_parity, export_onnx, write_digest
+from dlild_export.phantom import Pattern, PhantomSpec
+from dlild_export.train import TrainConfig, learning_rate, load_network, train, warp
+from dlild_export.unet import UNet, UNetConfig
+
+SMALL = UNetConfig(channels=(8, 16))
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    specs = [PhantomSpec(seed=s, pattern=Pattern.MIXED, severity=0.3) for s in (1, 2)]
+    done = list(write_phantoms(folder, specs, lung_masks=[], spacing_mm=5.0, workers=1))
+    assert sorted(done) == [1, 2]
+    return folder
+
+
+def test_patches_have_all_classes(phantoms: Path) -> None:
+    source = PatchSource(phantoms, patch=24, seed=0)
+
+    met: set[int] = set()
+    for _ in range(60):
+        hu, labels = source.draw()
+        assert hu.shape == labels.shape == (24, 24, 24)
+        met |= set(np.unique(labels).tolist())
+
+    assert met == set(range(6))
+
+
+def test_no_phantoms_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="dlild-export phantoms"):
+        PatchSource(tmp_path, patch=16, seed=0)
+
+
+def test_a_killed_training_goes_on(phantoms: Path, tmp_path: Path) -> None:
+    def config(steps: int) -> TrainConfig:
+        return TrainConfig(network=SMALL, steps=steps, patch=16, warm_up_steps=1, bf16=False)
+
+    train(phantoms, tmp_path, config(2))
+    seen: list[int] = []
+    checkpoint = train(phantoms, tmp_path, config(4), progress=lambda step, _: seen.append(step))
+
+    assert seen == [3, 4]
+    assert load_network(checkpoint).config == SMALL
+
+
+def test_training_learns(phantoms: Path, tmp_path: Path) -> None:
+    losses: list[float] = []
+    config = TrainConfig(network=SMALL, steps=40, patch=24, warm_up_steps=5, bf16=False)
+
+    train(phantoms, tmp_path, config, progress=lambda _, loss: losses.append(loss))
+
+    assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[:4])
+
+
+def test_onnx_computes_what_torch_does(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = UNet(SMALL).eval()
+    weights = tmp_path / "model.onnx"
+    window = np.random.default_rng(0).uniform(-1024, 400, (16, 24, 32)).astype(np.float32)
+
+    export_onnx(network, weights)
+
+    assert check_parity(network, weights, window).holds
+    other = UNet(SMALL).eval()
+    assert not check_parity(other, weights, window).holds
+
+
+def test_the_digest_is_written_into_the_contract(tmp_path: Path) -> None:
+    contract, weights = tmp_path / "contract.json", tmp_path / "model.onnx"
+    contract.write_text(json.dumps({"model": {"weights_sha256": "0" * 64}}))
+    weights.write_bytes(b"weights")
+
+    digest = write_digest(contract, weights)
+
+    assert json.loads(contract.read_text())["model"]["weights_sha256"] == digest
+    assert digest.startswith("9a129038")
+
+
+def test_predict_covers_volumes_of_any_size() -> None:
+    class Background:
+        def run(self, _: object, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+            window = feed["window"]
+            assert all(n % 8 == 0 for n in window.shape[2:])
+            out = np.zeros((1, 6, *window.shape[2:]), np.float16)
+            out[:, 1] = 1
+            return [out]
+
+    assert predict(Background(), np.zeros((9, 16, 17))).shape == (9, 16, 17)  # type: ignore[arg-type]
+
+
+def test_dice() -> None:
+    first, second = np.array([True, True, False]), np.array([True, False, False])
+    assert dice(first, second) == pytest.approx(2 / 3)
+    assert np.isnan(dice(~first & first, ~first & first))
+
+
+def test_summary_signs_the_bias() -> None:
+    scores = [Score(1, 0.9, 0.8, 12.0, 10.0), Score(2, 0.9, float("nan"), 1.0, 0.0)]
+    summary = summarise(scores)
+
+    assert summary["dl_ild_bias"] == pytest.approx(1.5)
+    assert summary["lesion_dice"] == pytest.approx(0.8)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    config = TrainConfig(steps=100, warm_up_steps=10, learning_rate=1.0)
+    rates = [learning_rate(step, config) for step in range(100)]
+
+    assert max(rates) == rates[9] == pytest.approx(1.0)
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[99] < 0.01
+
+
+def test_warping_keeps_hu_and_labels_together() -> None:
+    labels = torch.zeros(1, 1, 24, 24, 24, dtype=torch.int64)
+    labels[..., 8:16, 8:16, 8:16] = 1
+    hu = labels.float() * 1000
+
+    moved_hu, moved = warp(hu, labels, np.random.default_rng(1))
+
+    assert moved.shape == labels.shape
+    assert ((moved_hu > 500) == (moved == 1)).float().mean() > 0.98
