@@ -9,22 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from contract import Contract as ServerContract
-from engine import Engine
-from scan import OpenScan
+from integration.conftest import changed, count_scores, talk
 
+from contract import Contract as ServerContract
 from dlild_client import Client, write_result
 from dlild_client.prepare import PreparedScan
 from dlild_client.wire import WindowRequest
 from dlild_export.phantom import Phantom
-from integration.conftest import changed, count_scores, talk
+from engine import Engine
 from launcher import EmbeddedServer
+from scan import OpenScan
 
 pytestmark = pytest.mark.server
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
-def in_process(prepared: PreparedScan, repository: Path, contract_text: str) -> tuple[float, np.ndarray]:
+def in_process(
+    prepared: PreparedScan, repository: Path, contract_text: str
+) -> tuple[float, np.ndarray]:
     """Score the same windows without a server: same engine, same blending, one process."""
     contract = ServerContract.from_json(contract_text)
     engine = Engine(repository / "ild_unet" / "1" / "model.onnx")
@@ -123,7 +125,9 @@ def test_the_whole_scan_sent_again_scores_after_a_failure(
     assert count_scores(answers) == 1
 
 
-def test_the_files_of_a_result(embedded_server: EmbeddedServer, patient: Path, tmp_path: Path) -> None:
+def test_the_files_of_a_result(
+    embedded_server: EmbeddedServer, patient: Path, tmp_path: Path
+) -> None:
     with Client(embedded_server.grpc_url) as client:
         result = client.score(patient)
     write_result(result, tmp_path)

@@ -9,11 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import settings
-
-# The same examples in every run, and no time limit on a busy machine.
-settings.register_profile("statistics", deadline=None, derandomize=True)
-settings.load_profile("statistics")
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
