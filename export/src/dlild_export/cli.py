@@ -73,6 +73,10 @@ def train(
     steps: Annotated[int, typer.Option(min=1)] = 4500,
     patch: Annotated[int, typer.Option(min=16, help="Edge of a patch, voxels.")] = 64,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Highest; cosine to 0.")] = 3e-3,
+    warm_up_steps: Annotated[int, typer.Option(min=0)] = 150,
+    average_steps: Annotated[
+        int, typer.Option(min=1, help="Of the running mean of weights.")
+    ] = 300,
     start: Annotated[
         Path | None, typer.Option(help="Checkpoint whose weights to begin with (fine-tuning).")
     ] = None,
@@ -82,7 +86,14 @@ def train(
     from dlild_export.train import TrainConfig  # noqa: PLC0415
     from dlild_export.train import train as run  # noqa: PLC0415
 
-    config = TrainConfig(steps=steps, patch=patch, learning_rate=learning_rate, seed=seed)
+    config = TrainConfig(
+        steps=steps,
+        patch=patch,
+        learning_rate=learning_rate,
+        warm_up_steps=warm_up_steps,
+        average_steps=average_steps,
+        seed=seed,
+    )
     with _progress() as bar:
         task = bar.add_task("training", total=steps)
 
