@@ -43,7 +43,7 @@ def test_classes_look_as_they_do_on_ct(ill: Phantom) -> None:
     mean = [ill.hu[ill.labels == label].mean() for label in range(6)]
 
     lung, ground_glass, consolidation = mean[1], mean[2], mean[5]
-    assert lung < ground_glass - 80
+    assert lung < ground_glass - 40
     assert ground_glass < consolidation - 100
     assert consolidation > -250
     assert set(np.unique(ill.labels)) == set(range(6))

@@ -110,6 +110,10 @@ def train(
 def onnx(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint that `train` wrote.")],
     repository: Annotated[Path, typer.Argument(help="Model repository.")],
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Phantoms of the training: makes their mean DL-ILD right first."),
+    ] = None,
 ) -> None:
     """Export a checkpoint as the served ONNX file, check it against torch, stamp the contract."""
     import numpy as np  # noqa: PLC0415
@@ -120,6 +124,12 @@ def onnx(
     from dlild_export.train import load_network  # noqa: PLC0415
 
     network = load_network(checkpoint)
+    if calibrate:
+        from dlild_export.calibrate import add_lesion_bias, find_lesion_bias  # noqa: PLC0415
+
+        bias = find_lesion_bias(network, calibrate)
+        add_lesion_bias(network, bias)
+        print(f"lesion bias {bias:.1f}")
     weights = repository / "ild_unet" / "1" / "model.onnx"
     candidate = weights.with_suffix(".candidate")
     export_onnx(network, candidate)
