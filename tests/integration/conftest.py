@@ -33,7 +33,7 @@ def contract(contract_text: str) -> Contract:
 
 @pytest.fixture(scope="session")
 def phantom() -> Phantom:
-    return make_phantom(PhantomSpec(seed=3_000_001, pattern=Pattern.MIXED, severity=0.2))
+    return make_phantom(PhantomSpec(seed=2_000_005, pattern=Pattern.UIP, severity=0.25))
 
 
 @pytest.fixture(scope="session")
