@@ -19,6 +19,8 @@ from dlild_analysis.predict import predict_table, read_model
 from dlild_analysis.progression import all_rules as list_rules
 from dlild_analysis.report import write_report
 from dlild_analysis.report.write import dump
+from dlild_analysis.serving import add_to_repository as write_to_repository
+from dlild_analysis.serving import tensor_names
 from dlild_analysis.simulate import (
     STUDY_TOML,
     VISITS_TOML,
@@ -208,6 +210,27 @@ def predict(
         raise OutOfRangeError(
             f"{len(refused)} of {len(frame)} patients were refused; the others have their risks"
         )
+
+
+@app.command()
+def add_to_repository(
+    model: Annotated[Path, typer.Argument(help="model.json of a fit.")],
+    repository: Annotated[Path, typer.Argument(help="Model repository that Triton serves.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a progression model that is there.")
+    ] = False,
+) -> None:
+    """Add a saved model to a model repository, as Triton model `progression`."""
+    saved = read_model(model)
+    folder = write_to_repository(saved, repository, replace=replace)
+    print(f"{folder}: Triton model {folder.name!r}; it takes")
+    names = tensor_names(saved)
+    for item in saved["inputs"]:
+        if item["kind"] == "category":
+            takes = f"one of {', '.join(item['levels'])}"
+        else:
+            takes = f"{item['low']:g} to {item['high']:g} {item['unit']}".rstrip()
+        print(f"  {names[item['name']]}: {item['label']} (column {item['column']}), {takes}")
 
 
 def main(arguments: list[str] | None = None) -> int:
