@@ -117,6 +117,7 @@ def _one_curve(data: Data, name: str) -> dict[str, Any]:
     values = signed(data, sample, name)
     return {
         "auc": roc.auc(sample.progressed, values),
+        "auc_logit_interval": roc.auc(sample.progressed, values, interval="logit"),
         "curve": roc.roc_curve(sample.progressed, values),
         "youden": attempt(roc.youden_cutoff, sample.progressed, values),
     }

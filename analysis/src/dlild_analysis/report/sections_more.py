@@ -33,6 +33,12 @@ def optimism(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
                     f"{item['label']}: {words} {number(part.apparent, 3)} apparent, "
                     f"{estimate(part.corrected, 3)} corrected."
                 )
+    left_out = [item for item in values["logistic"] if failed(item["auc"])]
+    if left_out:
+        told.append(
+            f"Not bootstrapped: {joined([item['label'] for item in left_out])} "
+            f"({left_out[0]['auc']['not_done_because']})."
+        )
     return told
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dlild_analysis.pipeline import Analysis
 from dlild_analysis.pipeline.step import failed
 from dlild_analysis.report.text import (
     estimate,
+    interval,
     joined,
     number,
     p_words,
@@ -114,10 +116,17 @@ def logistic(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
     return told
 
 
+def _logit_interval(value: Any) -> str:
+    if not math.isfinite(value.ci_low):
+        return ""
+    return f"; on the logit scale {interval(value.ci_low, value.ci_high, 3)}"
+
+
 def roc(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
     """Tell the areas, their comparison and the cut-off."""
     told = [
-        f"AUC of {item['label']}: {estimate(item['result']['auc'], 3)}."
+        f"AUC of {item['label']}: {estimate(item['result']['auc'], 3)}"
+        f"{_logit_interval(item['result']['auc_logit_interval'])}."
         for item in values["curves"]
         if not failed(item["result"])
     ]

@@ -184,8 +184,8 @@ def roc(analysis: Analysis) -> Table | None:
             "Specificity (95 % CI)",
         ),
         rows,
-        f"Progression by {values['horizon_months']:g} months. AUC by DeLong; P of an AUC against "
-        "0.5, of a difference by "
+        f"Progression by {values['horizon_months']:g} months. AUC by DeLong (results.json has "
+        "the logit-transformed interval too); P of an AUC against 0.5, of a difference by "
         "DeLong's paired test. Sensitivity and specificity are at a cut-off that the same "
         "patients chose.",
     )
