@@ -55,8 +55,8 @@ def faults_of(
             faults.append(f"{name} is {value!r}; the model needs a number")
         elif not item["low"] <= number <= item["high"]:
             faults.append(
-                f"{name} is {number:.10g}; "
-                f"the model was fitted on {item['low']:.10g} to {item['high']:.10g}"
+                f"{name} is {number:.10g}; the model was fitted on {item['low']:.10g} to "
+                f"{item['high']:.10g}"
             )
     return faults
 

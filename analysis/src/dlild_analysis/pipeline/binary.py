@@ -161,8 +161,7 @@ def choose_cutoff(data: Data) -> dict[str, Any]:
     if data.cutoff_origin == "Youden index":
         values["warnings"].append(
             "The cut-off was chosen in the same patients in whom it is used: what follows for "
-            "high against low "
-            "is optimistic; see the sensitivity of the cut-off."
+            "high against low is optimistic; see the sensitivity of the cut-off."
         )
     sample = attempt(data.sample, ("score",), "binary")
     if not failed(sample):

@@ -49,8 +49,7 @@ def imputed_models(data: Data, seed: int, progress: Progress) -> dict[str, Any]:
             name: float(design[name].isna().mean()) for name in design if design[name].isna().any()
         },
         "method": "statsmodels MICEData, predictive mean matching, 10 cycles between tables; "
-        "Rubin's rules with "
-        "Barnard and Rubin's degrees of freedom",
+        "Rubin's rules with Barnard and Rubin's degrees of freedom",
         "cox": attempt(_pool_cox, tables, time, event),
         "logistic": attempt(_pool_logistic, tables, progressed),
     }

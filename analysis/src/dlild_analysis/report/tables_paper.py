@@ -41,9 +41,8 @@ def table_one(analysis: Analysis) -> Table | None:
         ),
         rows,
         "Numbers are mean (SD), or n (%). P: Welch's t test; chi-squared or Fisher's exact test. "
-        "Groups hold the patients "
-        f"whose status at {horizon} is known. Quartiles, ranges and rank tests are in "
-        "results.json.",
+        f"Groups hold the patients whose status at {horizon} is known. Quartiles, ranges and "
+        "rank tests are in results.json.",
     )
 
 
@@ -140,8 +139,7 @@ def correlation_tests(analysis: Analysis) -> Table | None:
         ("Lung function", "Test", "Statistic", "P"),
         rows,
         "Both scores were read in the same patients, so that a dependent test is the right one. A "
-        "negative "
-        "difference means that the first score falls more steeply with lung function.",
+        "negative difference means that the first score falls more steeply with lung function.",
     )
 
 

@@ -20,6 +20,7 @@ from dlild_analysis.stats.arrays import (
     merge_near_ties,
     normal_quantile,
 )
+from dlild_analysis.stats.normal_tests import z_test
 from dlild_analysis.stats.results import Estimate
 
 
@@ -105,16 +106,6 @@ def auc_with_interval(
     variance = variance_of(cases) / cases.size + variance_of(controls) / controls.size
     warnings = auc_warnings(theta, variance, cases.size, controls.size)
     return finish(theta, variance, event.size, level=level, warnings=warnings)
-
-
-def z_test(difference: float, variance: float) -> tuple[float, float, tuple[str, ...]]:
-    """Statistic and p of a normal test, with what to say where the variance is zero."""
-    if variance > 0:
-        z = difference / math.sqrt(variance)
-        return z, float(2 * stats.norm.sf(abs(z))), ()
-    if difference == 0:
-        return 0.0, 1.0, ("the two do not differ in any pair: p is 1 by convention",)
-    return math.nan, math.nan, ("the variance is zero: no test is possible",)
 
 
 def positives_by_threshold(

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 _NO_INTERVAL = (
-    "the apparent value is fixed by the fit: its spread over the bootstrap gives no interval"
+    "the fit fixes the apparent value (a calibration slope of 1): the bootstrap gives no interval"
 )
 
 
