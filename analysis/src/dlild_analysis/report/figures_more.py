@@ -139,7 +139,7 @@ def cutoffs(analysis: Analysis) -> Figure | None:
     axes.set(
         xlabel=f"Cut-off of {analysis.data.label('score')}",
         ylabel="Log-rank |z|",
-        ylim=(0, 1.5 * float(np.nanmax(y))),
+        ylim=(0, 1.5 * max(float(np.nanmax(y)), 1.96)),
     )
     axes.legend(loc="upper left")
     return made
