@@ -10,6 +10,7 @@ import numpy as np
 
 from dlild_analysis.pipeline import Analysis
 from dlild_analysis.pipeline.step import failed
+from dlild_analysis.report.methods import missing_values
 from dlild_analysis.report.text import estimate, joined
 
 UNKNOWN = "To be written by the authors: this software does not know it."
@@ -107,8 +108,7 @@ def _methods(analysis: Analysis) -> dict[str, str]:
         if measured
         else "",
         "sample_size": size.statement if size is not None and not failed(size) else "",
-        "missing": f"{study.table.missing.replace('-', ' ').capitalize()} for each analysis; "
-        "counts in the report.",
+        "missing": missing_values(study),
         "resampling": f"{plan.folds}-fold stratified cross-validation repeated {plan.repeats} "
         f"times, and {plan.bootstraps} bootstraps for optimism; no part was held out.",
         "disjoint": "Patients: every patient is in one row of the table, and in one fold of each "

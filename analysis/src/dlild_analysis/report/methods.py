@@ -6,6 +6,18 @@ from typing import Any
 
 from dlild_analysis.pipeline import Analysis
 from dlild_analysis.report.text import joined
+from dlild_analysis.study import Study
+
+
+def missing_values(study: Study) -> str:
+    """Say what was done with missing values."""
+    words = "Each analysis uses the patients that are complete for it, and states their number."
+    if study.table.missing != "multiple-imputation":
+        return words
+    return (
+        f"{words} The multivariable logistic and Cox models were also fitted in "
+        f"{study.table.imputations} imputed tables and pooled by Rubin's rules."
+    )
 
 
 def paragraphs(analysis: Analysis) -> list[str]:
@@ -43,9 +55,8 @@ def paragraphs(analysis: Analysis) -> list[str]:
             f"choice repeated inside. Horizons were {horizons} months."
         ),
         (
-            f"Missing values: {study.table.missing.replace('-', ' ')}; each result states its "
-            "own n. Intervals cover 95 %; P is two-sided and not adjusted for the number of "
-            "tests."
+            f"{missing_values(study)} Intervals cover 95 %; P is two-sided and not adjusted for "
+            "the number of tests."
         ),
     ]
 
