@@ -14,9 +14,11 @@ from dlild_analysis.audit import audit as run_audit
 from dlild_analysis.audit import example_path
 from dlild_analysis.cohort import Cohort, load_cohort
 from dlild_analysis.errors import AnalysisError, CohortError, OutOfRangeError, UsageError
-from dlild_analysis.pipeline import Progress, analyse
+from dlild_analysis.pipeline import Data, Progress, analyse
+from dlild_analysis.pipeline.sensitivity import few_events
 from dlild_analysis.predict import predict_table, read_model
 from dlild_analysis.progression import all_rules as list_rules
+from dlild_analysis.progression import assess
 from dlild_analysis.report import write_report
 from dlild_analysis.report.write import dump
 from dlild_analysis.serving import add_to_repository as write_to_repository
@@ -85,11 +87,14 @@ def check(
 ) -> None:
     """Only validate a cohort, and list every fault with its row and column."""
     cohort = _load(table, config, results, visits)
-    for note in cohort.notes:
+    outcome = assess(cohort)
+    notes = [str(note) for note in (*cohort.notes, *outcome.notes)]
+    notes += [few for few in [few_events(Data(cohort, outcome))] if few]
+    for note in notes:
         print(f"note: {note}")
     print(
         f"{table.name}: {len(cohort.patients)} patients, {len(cohort.visits)} visits, "
-        f"{len(cohort.notes)} notes, no fault"
+        f"{outcome.events} events, {len(notes)} notes, no fault"
     )
 
 
