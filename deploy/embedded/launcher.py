@@ -27,7 +27,6 @@ from typing import NoReturn, Self
 
 from preflight import (
     HOST,
-    MODELS,
     ROOT,
     SHARED_MEMORY,
     Environment,
@@ -37,6 +36,7 @@ from preflight import (
     check_repository,
     default_server_python,
     find_environment,
+    served_models,
     server_variables,
 )
 
@@ -249,7 +249,7 @@ class EmbeddedServer:
 
     def _check_profile(self) -> None:
         """Ask each model for its profile: Triton falls back to config.pbtxt in silence."""
-        for model in MODELS:
+        for model in served_models(self.repository):
             url = f"{self.http_url}/v2/models/{model}/config"
             with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
                 parameters = json.load(answer).get("parameters", {})

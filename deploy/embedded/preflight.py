@@ -134,7 +134,7 @@ def check_repository(repository: Path, profile: str) -> None:
     """
     if not (repository / "contract.json").is_file():
         raise LauncherError(f"{repository} is no model repository: it has no contract.json")
-    for model in MODELS:
+    for model in served_models(repository):
         wanted = repository / model / "configs" / f"{profile}.pbtxt"
         if not wanted.is_file():
             have = sorted(path.stem for path in wanted.parent.glob("*.pbtxt"))
@@ -149,8 +149,26 @@ def check_repository(repository: Path, profile: str) -> None:
         )
 
 
+def served_models(repository: Path) -> tuple[str, ...]:
+    """Name the models of a repository: those of this project, and what somebody added.
+
+    Parameters
+    ----------
+    repository : Path
+        The model repository.
+
+    Returns
+    -------
+    tuple of str
+        This project's first, whether they are there or not; folders without a configuration are
+        no models.
+    """
+    there = {path.parent.name for path in repository.glob("*/config.pbtxt")}
+    return (*MODELS, *sorted(there - set(MODELS)))
+
+
 def _check_backends(repository: Path, profile: str) -> None:
-    for model in MODELS:
+    for model in served_models(repository):
         text = (repository / model / "configs" / f"{profile}.pbtxt").read_text("utf-8")
         named = re.search(r'^backend: "(\w+)"', text, re.MULTILINE)
         if named and named[1] != "python":

@@ -107,3 +107,14 @@ def test_unknown_rule(files, capsys):
         == 2
     )
     assert "no progression rule 'hunch'" in capsys.readouterr().err
+
+
+def test_check_names_too_few_events_for_the_covariates(files, capsys):
+    table, study = files(lambda frame: frame.assign(event=(frame.index < 30).astype(int)))
+    assert main(["check", str(table), "--config", str(study)]) == 0
+    assert "too few events" not in capsys.readouterr().out
+    table, study = files(lambda frame: frame.assign(event=(frame.index < 5).astype(int)))
+    assert main(["check", str(table), "--config", str(study)]) == 0
+    told = capsys.readouterr().out
+    assert "too few events for the covariates asked: 5 for 3 parameters" in told
+    assert "5 events, 1 notes" in told

@@ -167,3 +167,15 @@ def test_results_of_the_client_are_joined_by_id(tmp_path, files, drawn):
     (tmp_path / "results" / "S01" / "result.json").write_text("{}")
     with pytest.raises(CohortError, match="not a result of the client"):
         load_cohort(table, load_study(study), tmp_path / "results")
+
+
+def test_a_score_that_may_be_a_fraction_is_noted(load):
+    def mix(frame):
+        score = np.where(np.arange(len(frame)) < 3, 0.2, frame["dl_ild_percent"])
+        return frame.assign(dl_ild_percent=score)
+
+    told = [str(note) for note in load(mix).notes if "mixes units" in str(note)]
+    assert [words.split(",")[0] for words in told] == ["row 2", "row 3", "row 4"]
+    shares = load(lambda frame: frame.assign(dl_ild_percent=frame["dl_ild_percent"] / 100))
+    assert "are these fractions?" in " ".join(map(str, shares.notes))
+    assert not any("fraction" in str(note) for note in load().notes)

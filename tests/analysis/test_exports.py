@@ -29,5 +29,6 @@ def test_package_data():
         "examples/paper.toml",
         "report/templates/report.html.j2",
         "report/templates/claim.toml",
+        "serving/triton-model/model.py",
     ):
         assert root.joinpath(name).is_file()

@@ -10,12 +10,14 @@ import pytest
 
 from dlild_analysis import analyse
 from dlild_analysis.errors import NotDoneError
+from dlild_analysis.pipeline import validation
 from dlild_analysis.pipeline.data import Data
 from dlild_analysis.pipeline.gap import gap_points
-from dlild_analysis.pipeline.imputation import nelson_aalen
+from dlild_analysis.pipeline.imputation import _one_level, nelson_aalen
 from dlild_analysis.pipeline.models import fit_quickly
 from dlild_analysis.pipeline.step import attempt, collect_warnings, failed, thin
 from dlild_analysis.progression import assess
+from dlild_analysis.report.sections_more import optimism
 from dlild_analysis.simulate import STUDY_TOML
 from dlild_analysis.stats.logistic import fit_logistic
 
@@ -203,3 +205,20 @@ def test_events_must_exceed_parameters(load):
 
     part = analyse(load(edit)).values("cox")["multivariable"]
     assert "too few for 3 parameters" in part["not_done_because"]
+
+
+def test_what_a_crowd_leaves_out_is_said(load, monkeypatch):
+    monkeypatch.setattr(validation, "CROWD", 50)
+    analysis = analyse(load())
+    left_out = [i["name"] for i in analysis.values("optimism")["logistic"] if failed(i["auc"])]
+    assert left_out == ["score_spline", "full_selected"]
+    told = " ".join(optimism(analysis, analysis.values("optimism")))
+    assert "Not bootstrapped: DL-ILD, straight or spline and DL-ILD + Age + Sex, backward" in told
+    assert "above 50 patients" in told
+
+
+def test_an_imputed_patient_is_in_one_level_of_a_category():
+    table = pd.DataFrame({"a": [1.0, 0, 1, 0], "b": [1.0, 1, 0, 0], "age": [60.0, 61, 62, 63]})
+    _one_level(table, ["a", "b"], np.random.default_rng(1))
+    assert table[["a", "b"]].sum(axis=1).tolist() == [1, 1, 1, 0]
+    assert table["age"].tolist() == [60, 61, 62, 63]

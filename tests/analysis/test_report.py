@@ -11,6 +11,7 @@ import pytest
 
 from dlild_analysis import analyse, write_report
 from dlild_analysis.report.checklists import checklists
+from dlild_analysis.report.methods import missing_values
 from dlild_analysis.report.text import estimate, number, p_value, p_words
 from dlild_analysis.simulate import STUDY_TOML
 
@@ -108,3 +109,13 @@ def test_numbers():
     assert number(-1.5, 1) == "\N{MINUS SIGN}1.5"
     assert p_words(0.03).replace("\N{NO-BREAK SPACE}", " ") == "P = 0.030"
     assert estimate({"not_done_because": "x"}) == "\N{EN DASH}"
+
+
+@pytest.mark.parametrize(("imputed", "words"), [(False, ""), (True, "in 20 imputed tables")])
+def test_what_was_done_with_missing_values_is_said_as_it_was(load, imputed, words):
+    toml = QUICK.replace("[table]", '[table]\nmissing = "multiple-imputation"')
+    study = load(toml=toml if imputed else QUICK).study
+    told = missing_values(study)
+    assert told.startswith("Each analysis uses the patients that are complete for it")
+    assert ("imputed" in told) is imputed
+    assert words in told

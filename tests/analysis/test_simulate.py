@@ -13,6 +13,7 @@ from dlild_analysis.audit.correlation_checks import meng_z
 from dlild_analysis.simulate import Targets, parameters_like
 from dlild_analysis.stats.correlation import pearson
 from dlild_analysis.stats.cox import fit_cox
+from dlild_analysis.stats.logistic import fit_logistic
 from dlild_analysis.stats.roc import auc
 from dlild_analysis.stats.survival import kaplan_meier, survival_at
 
@@ -79,8 +80,16 @@ def test_unknown_models():
 
 @pytest.mark.slow
 def test_estimators_are_unbiased_and_intervals_cover():
-    """Over 500 cohorts of 112: bias within 3 standard errors, coverage from 93 to 97 %."""
-    model, cohorts = calibrate(), 500
+    """Over 2,000 cohorts of 112: bias within 3 standard errors, coverage from 93 to 97 %.
+
+    Not 500: there chance alone moves a coverage by 1 % (one standard error), half of the band.
+    Beside the 3 standard errors, estimators may have the bias that theory gives them in 112
+    patients: 2 % of the value, of order 1/n, for r, KM and partial likelihood; 5 % for the maximum
+    likelihood of a logistic regression, whose bias away from 0 Firth's penalty takes off. AUCs are
+    held with the logit-transformed interval: DeLong's own, which R's pROC gives by default, covers
+    93 % (91.8 to 95.0 in four sets of 500) at an AUC of 0.864 in 42 and 70 patients.
+    """
+    model, cohorts = calibrate(), 2_000
     truth = truths(model)
     rng = np.random.default_rng(20260101)
     names = (
@@ -89,6 +98,8 @@ def test_estimators_are_unbiased_and_intervals_cover():
         "r_visual_fvc",
         "auc_score_24",
         "auc_visual_24",
+        "log_odds_ratio_per_point",
+        "log_odds_ratio_per_point, Firth",
         "log_hazard_ratio_per_point",
         "survival_12",
         "survival_24",
@@ -104,18 +115,29 @@ def test_estimators_are_unbiased_and_intervals_cover():
             "r_score_fvc": pearson(cohort["dl_ild_percent"], cohort["fvc_percent"]),
             "r_score_dlco": pearson(cohort["dl_ild_percent"], cohort["dlco_percent"]),
             "r_visual_fvc": pearson(cohort["visual_score"], cohort["fvc_percent"]),
-            "auc_score_24": auc(event, cohort["dl_ild_percent"]),
-            "auc_visual_24": auc(event, cohort["visual_score"]),
+            "auc_score_24": auc(event, cohort["dl_ild_percent"], interval="logit"),
+            "auc_visual_24": auc(event, cohort["visual_score"], interval="logit"),
             "survival_12": curve[0],
             "survival_24": curve[1],
         }
         for name, result in results.items():
             found[name][index] = result.estimate, result.ci_low, result.ci_high
+        for name, penalty in (
+            ("log_odds_ratio_per_point", "none"),
+            ("log_odds_ratio_per_point, Firth", "firth"),
+        ):
+            odds = fit_logistic(cohort[["dl_ild_percent"]], event, penalty=penalty).terms[0]
+            found[name][index] = (
+                odds.beta,
+                math.log(odds.odds_ratio.ci_low),
+                math.log(odds.odds_ratio.ci_high),
+            )
         found["log_hazard_ratio_per_point"][index] = term.beta, term.beta - half, term.beta + half
     for name, values in found.items():
+        true = truth[name.split(",")[0]]
         middle, low, high = values.T
         error = middle.std(ddof=1) / math.sqrt(cohorts)
-        # Partial likelihood and r have small-sample bias of order 1/n: 2 % of the value is allowed.
-        assert abs(middle.mean() - truth[name]) < 3 * error + 0.02 * abs(truth[name]), name
-        coverage = np.mean((low <= truth[name]) & (truth[name] <= high))
+        allowed = 0.05 if name == "log_odds_ratio_per_point" else 0.02
+        assert abs(middle.mean() - true) < 3 * error + allowed * abs(true), name
+        coverage = np.mean((low <= true) & (true <= high))
         assert 0.93 <= coverage <= 0.97, (name, coverage)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dlild_analysis import CohortError, assess, load_cohort, load_study
+from dlild_analysis import CohortError, analyse, assess, load_cohort, load_study
 
 REGISTRY = """
 [table]
@@ -115,3 +115,20 @@ def test_wide_visits(tmp_path):
     outcome = assess(load_cohort(tmp_path / "w.csv", load_study(tmp_path / "w.toml")))
     np.testing.assert_array_equal(outcome.time, [12, 12, 24])
     np.testing.assert_array_equal(outcome.status, [1, 0, 0])
+
+
+def test_a_patient_without_baseline_is_named_once(registry):
+    table, study = registry('duplicates = "first"')
+    frame = pd.read_csv(table)
+    frame.loc[frame["Patient"] == "P03", "Weeks"] += 40
+    frame.to_csv(table, index=False)
+    told = [str(note) for note in load_cohort(table, study).notes if "P03" in str(note)]
+    assert len([words for words in told if "repeats row" not in words]) == 1
+    assert any("no baseline, the patient is left out" in words for words in told)
+
+
+def test_a_horizon_beyond_all_follow_up_says_where_follow_up_ends(registry):
+    analysis = analyse(load_cohort(*registry('duplicates = "first"')))
+    assert not analysis.steps["roc"].done
+    because = analysis.steps["roc"].because
+    assert "follow-up ends at 11.5 months: set analysis.horizons_months" in because

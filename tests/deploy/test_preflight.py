@@ -67,6 +67,17 @@ def test_a_missing_profile_names_the_model_and_the_file(model_repository):
     assert f"looked for {lost}, there are onnxruntime, tensorrt" in str(error.value)
 
 
+def test_a_model_that_was_added_needs_the_profile_as_well(model_repository):
+    added = model_repository / "progression"
+    (added / "configs").mkdir(parents=True)
+    for path in (added / "config.pbtxt", added / "configs/embedded.pbtxt"):
+        path.write_text('name: "progression"\nbackend: "python"\n')
+    check_repository(model_repository, "embedded")
+    (added / "configs/embedded.pbtxt").unlink()
+    with pytest.raises(LauncherError, match="model progression has no profile 'embedded'"):
+        check_repository(model_repository, "embedded")
+
+
 @pytest.mark.parametrize("profile", ["onnxruntime", "tensorrt"])
 def test_a_profile_that_needs_a_container_says_so(model_repository, profile):
     with pytest.raises(LauncherError, match=f"Triton's {profile} backend"):

@@ -131,6 +131,14 @@ def test_drift_names_what_is_stale_missing_or_left_over(copied):
     assert drift(copied) == []
 
 
+def test_a_model_that_somebody_added_is_left_alone(copied):
+    added = copied / "progression/configs/embedded.pbtxt"
+    added.parent.mkdir(parents=True)
+    added.write_text("")
+    assert write_configs(copied) == []
+    assert added.is_file()
+
+
 def test_the_command_checks_and_writes(copied, capsys):
     (copied / "dlild/config.pbtxt").unlink()
     assert main(["--check", "--repository", str(copied)]) == 1

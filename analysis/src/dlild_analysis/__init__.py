@@ -22,6 +22,7 @@ from dlild_analysis.pipeline import Analysis, Progress, analyse
 from dlild_analysis.predict import build_model, predict_table, read_model
 from dlild_analysis.progression import Outcome, all_rules, assess, find_rule, register
 from dlild_analysis.report import write_report
+from dlild_analysis.serving import add_to_repository
 from dlild_analysis.simulate import calibrate, draw_cohort, draw_visits, truths
 from dlild_analysis.study import Study
 from dlild_analysis.study_toml import load_study, parse_study
@@ -42,6 +43,7 @@ __all__ = [
     "Study",
     "StudyError",
     "UsageError",
+    "add_to_repository",
     "all_rules",
     "analyse",
     "assess",

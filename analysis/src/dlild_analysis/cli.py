@@ -14,11 +14,15 @@ from dlild_analysis.audit import audit as run_audit
 from dlild_analysis.audit import example_path
 from dlild_analysis.cohort import Cohort, load_cohort
 from dlild_analysis.errors import AnalysisError, CohortError, OutOfRangeError, UsageError
-from dlild_analysis.pipeline import Progress, analyse
+from dlild_analysis.pipeline import Data, Progress, analyse
+from dlild_analysis.pipeline.sensitivity import few_events
 from dlild_analysis.predict import predict_table, read_model
 from dlild_analysis.progression import all_rules as list_rules
+from dlild_analysis.progression import assess
 from dlild_analysis.report import write_report
 from dlild_analysis.report.write import dump
+from dlild_analysis.serving import add_to_repository as write_to_repository
+from dlild_analysis.serving import tensor_names
 from dlild_analysis.simulate import (
     STUDY_TOML,
     VISITS_TOML,
@@ -83,11 +87,14 @@ def check(
 ) -> None:
     """Only validate a cohort, and list every fault with its row and column."""
     cohort = _load(table, config, results, visits)
-    for note in cohort.notes:
+    outcome = assess(cohort)
+    notes = [str(note) for note in (*cohort.notes, *outcome.notes)]
+    notes += [few for few in [few_events(Data(cohort, outcome))] if few]
+    for note in notes:
         print(f"note: {note}")
     print(
         f"{table.name}: {len(cohort.patients)} patients, {len(cohort.visits)} visits, "
-        f"{len(cohort.notes)} notes, no fault"
+        f"{outcome.events} events, {len(notes)} notes, no fault"
     )
 
 
@@ -208,6 +215,27 @@ def predict(
         raise OutOfRangeError(
             f"{len(refused)} of {len(frame)} patients were refused; the others have their risks"
         )
+
+
+@app.command()
+def add_to_repository(
+    model: Annotated[Path, typer.Argument(help="model.json of a fit.")],
+    repository: Annotated[Path, typer.Argument(help="Model repository that Triton serves.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a progression model that is there.")
+    ] = False,
+) -> None:
+    """Add a saved model to a model repository, as Triton model `progression`."""
+    saved = read_model(model)
+    folder = write_to_repository(saved, repository, replace=replace)
+    print(f"{folder}: Triton model {folder.name!r}; it takes")
+    names = tensor_names(saved)
+    for item in saved["inputs"]:
+        if item["kind"] == "category":
+            takes = f"one of {', '.join(item['levels'])}"
+        else:
+            takes = f"{item['low']:g} to {item['high']:g} {item['unit']}".rstrip()
+        print(f"  {names[item['name']]}: {item['label']} (column {item['column']}), {takes}")
 
 
 def main(arguments: list[str] | None = None) -> int:

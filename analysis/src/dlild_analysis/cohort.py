@@ -82,6 +82,7 @@ def load_cohort(
     frame = _identified(read_table(path, study.table.encoding), study, log)
     if results is not None:
         frame = _join_results(frame, read_results(results, study.results_id, log), log)
+    known = frozenset(frame["id"])
     need_columns(frame, _wanted(study), path.name)
     raw_visits = read_visits(frame, study, visits, log)
     if study.table.layout == "visits":
@@ -99,6 +100,7 @@ def load_cohort(
     kept = _attach(
         raw_visits[~raw_visits["row"].isin(dropped)] if len(raw_visits) else raw_visits,
         patients,
+        known,
         log,
     )
     fill_baseline(patients, kept, study.visits.baseline_window_months)
@@ -152,13 +154,19 @@ def _wanted(study: Study) -> dict[str, str]:
     return {key: column for key, column in wanted.items() if column}
 
 
-def _attach(visits: pd.DataFrame, patients: pd.DataFrame, log: FaultLog) -> pd.DataFrame:
-    """Give every visit the position of its patient, and sort by patient and time."""
+def _attach(
+    visits: pd.DataFrame, patients: pd.DataFrame, known: frozenset[str], log: FaultLog
+) -> pd.DataFrame:
+    """Give every visit the position of its patient, and sort by patient and time.
+
+    Visits of an id that the table never had are named; why a known one was left out is named
+    elsewhere already.
+    """
     if visits.empty:
         return empty_visits()
     position = pd.Series(np.arange(len(patients)), index=patients["id"])
     place = visits["id"].map(position)
-    for identifier in sorted(set(visits.loc[place.isna(), "id"])):
+    for identifier in sorted(set(visits.loc[place.isna(), "id"]) - known):
         log.warn(
             None,
             "",

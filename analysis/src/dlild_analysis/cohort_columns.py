@@ -46,6 +46,30 @@ def read_patients(frame: pd.DataFrame, study: Study, log: FaultLog) -> pd.DataFr
     return out
 
 
+def _note_fractions(values: FloatArray, frame: pd.DataFrame, column: str, log: FaultLog) -> None:
+    """Note values of a percentage that may be fractions: up to 1, and far from all others.
+
+    A note only: a lung with half a percent of lesions is no fault.
+    """
+    known = np.isfinite(values) & (values > 0)
+    small, large = known & (values <= 1.0), known & (values > 1.0)
+    if not small.any() or values[large].min(initial=np.inf) < 3.0 * values[small].max():
+        return
+    if not large.any():
+        words = 'no value lies above 1: are these fractions? Then write unit = "fraction"'
+        log.warn(None, column, "", "", words)
+        return
+    for index in np.flatnonzero(small):
+        log.warn(
+            int(frame["row"].iloc[index]),
+            column,
+            str(frame["id"].iloc[index]),
+            f"{values[index]:.10g}",
+            f"lies far below the others, which begin at {values[large].min():.4g}: if it is a "
+            "fraction, the column mixes units",
+        )
+
+
 def _measure(frame: pd.DataFrame, measure: Measure, log: FaultLog) -> FloatArray:
     values = numbers(frame, measure.column, log)
     if measure.unit == "fraction":
@@ -56,6 +80,8 @@ def _measure(frame: pd.DataFrame, measure: Measure, log: FaultLog) -> FloatArray
             if np.nanmax(values, initial=0.0) > 1.0
             else values
         )
+    if measure.unit == "percent":
+        _note_fractions(values, frame, measure.column, log)
     if measure.unit != "points":
         scaled = values * measure.factor
         check_limits(scaled, SHARE, frame, measure.column, log, factor=measure.factor)

@@ -21,7 +21,11 @@ SCHEMA_VERSION = 1
 KIND = "cox-progression-risk"
 
 
-def faults_of(model: Mapping[str, Any], patient: Mapping[str, Any]) -> list[str]:
+def faults_of(
+    model: Mapping[str, Any],
+    patient: Mapping[str, Any],
+    shown: Mapping[str, str] | None = None,
+) -> list[str]:
     """Say why a patient cannot be predicted; empty where he can.
 
     Parameters
@@ -30,6 +34,8 @@ def faults_of(model: Mapping[str, Any], patient: Mapping[str, Any]) -> list[str]
         A saved model, as parsed from its JSON.
     patient : mapping
         Value of every input by its name: numbers in the unit of the model, categories as text.
+    shown : mapping, optional
+        What to call an input in the message, by its name, where that is not the name itself.
 
     Returns
     -------
@@ -38,7 +44,8 @@ def faults_of(model: Mapping[str, Any], patient: Mapping[str, Any]) -> list[str]
     """
     faults = []
     for item in model["inputs"]:
-        name, value = item["name"], patient.get(item["name"])
+        value = patient.get(item["name"])
+        name = (shown or {}).get(item["name"], item["name"])
         if item["kind"] == "category":
             if value is None or str(value) not in item["levels"]:
                 faults.append(f"{name} is {value!r}; the model knows {', '.join(item['levels'])}")
@@ -48,7 +55,8 @@ def faults_of(model: Mapping[str, Any], patient: Mapping[str, Any]) -> list[str]
             faults.append(f"{name} is {value!r}; the model needs a number")
         elif not item["low"] <= number <= item["high"]:
             faults.append(
-                f"{name} is {number:g}; the model was fitted on {item['low']:g} to {item['high']:g}"
+                f"{name} is {number:.10g}; the model was fitted on {item['low']:.10g} to "
+                f"{item['high']:.10g}"
             )
     return faults
 

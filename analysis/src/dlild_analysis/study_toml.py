@@ -249,8 +249,8 @@ def _check_together(study: Study, source: str) -> None:
     if outcome.rule.split("@")[0] == "recorded" and not (outcome.time and outcome.event):
         raise StudyError(
             f"{source}: outcome.rule is 'recorded', so outcome.time and outcome.event must name "
-            "the "
-            "columns; or name a rule that reads serial visits (dlild-analysis rules lists them)"
+            "the columns; or name a rule that reads serial visits (dlild-analysis rules lists "
+            "them)"
         )
     if study.table.layout == "visits" and visits.time is None:
         raise StudyError(

@@ -159,8 +159,7 @@ def collapse(
             str(visit["id"]),
             f"{visit['time']:.4g} months",
             f"is the visit nearest to {study.table.time_origin}, more than {window:g} months "
-            "away: no "
-            "baseline, the patient is left out",
+            "away: no baseline, the patient is left out",
         )
     first = first[first["distance"] <= window]
     _check_constant(frame, study, log)
@@ -184,8 +183,7 @@ def _check_constant(frame: pd.DataFrame, study: Study, log: FaultLog) -> None:
                 str(identifier),
                 "",
                 f"changes between the {int(counts[identifier])} values of this patient's visits; "
-                "the baseline "
-                "visit's is used",
+                "the baseline visit's is used",
             )
 
 

@@ -148,7 +148,9 @@ def drift(repository: Path) -> list[str]:
     texts = render_all(read_contract(repository))
     stale = {name for name, text in texts.items() if _read(repository / name) != text}
     present = {
-        path.relative_to(repository).as_posix() for path in repository.glob("*/configs/*.pbtxt")
+        path.relative_to(repository).as_posix()
+        for model in MODELS  # others, such as a progression model, are not the contract's
+        for path in (repository / model / "configs").glob("*.pbtxt")
     }
     return sorted(stale | (present - texts.keys()))
 

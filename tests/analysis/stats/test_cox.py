@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifelines import CoxPHFitter
 
-from dlild_analysis.stats import cox
+from dlild_analysis.stats import cox, partial_likelihood
 from dlild_analysis.stats.errors import StatisticsError
 
 NAMES = ["lung", "ovarian", "veteran", "pbc", "registry"]
@@ -150,3 +152,23 @@ def test_prediction_refusals(registry):
         cox.proportional_hazards_test(
             registry[["lesion"]], registry["month"], registry["event"], transform="sqrt"
         )
+
+
+def test_rounding_below_zero_makes_no_negative_variance(monkeypatch):
+    """An information of zero that rounding turned negative has told nothing, not less."""
+    x = np.random.default_rng(1).normal(size=(20, 2))
+    time, event = np.repeat([6.0, 12.0], 10), np.ones(20, dtype=bool)
+    whole = partial_likelihood.moments_at
+
+    def rounded(sets, beta):
+        moments = whole(sets, beta)
+        information = moments.information.copy()
+        if len(information) > 1:
+            information[1], information[:, 1] = [0, -1e-17], [0, -1e-17]
+        return replace(moments, information=information)
+
+    monkeypatch.setattr(partial_likelihood, "moments_at", rounded)
+    fit = cox.fit_cox(x, time, event)
+    assert [np.isfinite(term.std_error) for term in fit.terms] == [True, False]
+    assert "likelihood rises without end" in fit.warnings[0]
+    assert (np.diag(fit.covariance) >= 0).all()

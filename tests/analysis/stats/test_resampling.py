@@ -60,6 +60,20 @@ def test_optimism_of_noise_is_found(noise):
     assert found.corrected.ci_low < found.corrected.estimate < found.corrected.ci_high
 
 
+def test_a_metric_fixed_by_the_fit_has_no_shifted_interval(noise):
+    fit, metric = model(*noise)
+    found = resampling.optimism_bootstrap(
+        fit,
+        metric,
+        len(noise[1]),
+        rng=np.random.default_rng(6),
+        bootstraps=20,
+        shifted_interval=False,
+    )
+    assert np.isnan(found.corrected.ci_low)
+    assert "gives no interval" in found.corrected.warnings[-1]
+
+
 def test_cross_validation_of_noise_is_chance(noise):
     fit, metric = model(*noise)
     found = resampling.cross_validate(

@@ -28,6 +28,26 @@ def test_auc_against_proc(golden, table, marker):
     assert [found.ci_low, found.ci_high] == pytest.approx(expected["ci"], rel=1e-9)
 
 
+@pytest.mark.parametrize("marker", ["s100b", "ndka", "wfns"])
+def test_logit_interval_has_delongs_variance_on_its_own_scale(golden, table, marker):
+    expected, data = golden("roc")[marker], table("asah")
+    found = roc.auc(data["outcome"], data[marker], interval="logit")
+    odds = expected["auc"] / (1 - expected["auc"])
+    factor = np.exp(1.959963984540054 * np.sqrt(expected["var"]) * (1 + odds) ** 2 / odds)
+    assert found.estimate == pytest.approx(expected["auc"], rel=1e-10)
+    assert found.ci_low == pytest.approx(odds / (odds + factor), rel=1e-8)
+    assert found.ci_high == pytest.approx(odds * factor / (1 + odds * factor), rel=1e-8)
+    assert "logit" in found.method
+
+
+def test_logit_interval_where_there_is_none():
+    perfect = roc.auc([0, 0, 1, 1], [1, 2, 3, 4], interval="logit")
+    assert (perfect.ci_low, perfect.ci_high) == (1, 1)
+    assert perfect.warnings
+    with pytest.raises(StatisticsError, match="use 'delong' or 'logit'"):
+        roc.auc([0, 1], [1, 2], interval="wald")
+
+
 @pytest.mark.parametrize(("a", "b"), [("s100b", "wfns"), ("s100b", "ndka"), ("ndka", "wfns")])
 def test_paired_delong_against_proc(golden, table, a, b):
     expected, data = golden("roc")[f"{a}_{b}"], table("asah")

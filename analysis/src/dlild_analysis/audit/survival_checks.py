@@ -71,8 +71,7 @@ def events_against_survival(section: Section) -> Finding:
         verdict = "tension"
         words = (
             f"the survivals at {month:g} months give {expected:.1f} events without censoring; "
-            f"{events} "
-            "observed events are possible only if enough patients were censored before"
+            f"{events} observed events are possible only if enough patients were censored before"
         )
     else:
         verdict = "coherent"
@@ -140,8 +139,7 @@ def hazard_ratio_against_survival(section: Section) -> Finding:
         "",
         "log S_high(t) / log S_low(t); var log(-log S) = (1 - S) / (n S log^2 S)",
         "cumulative hazard H = -log S; under proportional hazards the ratio is the same at every "
-        "t; "
-        "delta method on the binomial variance (Kalbfleisch and Prentice, 2002, section 1.4)",
+        "t; delta method on the binomial variance (Kalbfleisch and Prentice, 2002, section 1.4)",
         {
             "hazard_ratio": ratio.text,
             "patients": patients,

@@ -147,23 +147,20 @@ def incremental_value(data: Data) -> dict[str, Any]:
     if not data.available(("score",)):
         raise NotDoneError("there is no score")
     covariates = tuple(data.study.plan.base)
-    bases = [
+    bases: list[tuple[str | None, tuple[str, ...]]] = [
         ("visual score", ("visual",)),
         ("lung function", ("fvc_percent", "dlco_percent")),
         ("clinical covariates", covariates),
         ("GAP points", ("gap",)),
-        (
-            "visual score, lung function and clinical covariates",
-            ("visual", "fvc_percent", "dlco_percent", *covariates),
-        ),
+        (None, ("visual", "fvc_percent", "dlco_percent", *covariates)),
     ]
     found = []
     for label, names in bases:
         there = tuple(dict.fromkeys(name for name in data.available(names) if name != "score"))
-        if there and not (label.startswith("visual score,") and len(there) < 2):
+        if there and (label is not None or len(there) > 1):
             found.append(
                 {
-                    "base": label,
+                    "base": label or f"all of these: {', '.join(map(data.label, there))}",
                     "columns": [data.label(name) for name in there],
                     "time_to_event": attempt(_added_survival, data, there),
                     "two_way": attempt(_added_binary, data, there),

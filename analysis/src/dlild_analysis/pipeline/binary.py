@@ -117,6 +117,7 @@ def _one_curve(data: Data, name: str) -> dict[str, Any]:
     values = signed(data, sample, name)
     return {
         "auc": roc.auc(sample.progressed, values),
+        "auc_logit_interval": roc.auc(sample.progressed, values, interval="logit"),
         "curve": roc.roc_curve(sample.progressed, values),
         "youden": attempt(roc.youden_cutoff, sample.progressed, values),
     }
@@ -160,8 +161,7 @@ def choose_cutoff(data: Data) -> dict[str, Any]:
     if data.cutoff_origin == "Youden index":
         values["warnings"].append(
             "The cut-off was chosen in the same patients in whom it is used: what follows for "
-            "high against low "
-            "is optimistic; see the sensitivity of the cut-off."
+            "high against low is optimistic; see the sensitivity of the cut-off."
         )
     sample = attempt(data.sample, ("score",), "binary")
     if not failed(sample):

@@ -214,7 +214,15 @@ class Data:
             raise NotDoneError("no patient had the event")
         if need == "binary" and len(np.unique(sample.progressed)) < 2:
             which = "with progression" if not sample.progressed.any() else "without progression"
-            raise NotDoneError(f"no patient {which} whose outcome at {horizon:g} months is known")
+            last = float(np.nanmax(self.outcome.time, initial=0.0))
+            reach = (
+                f"; follow-up ends at {last:.3g} months: set analysis.horizons_months within it"
+                if last < horizon - self.study.plan.tolerance_months
+                else ""
+            )
+            raise NotDoneError(
+                f"no patient {which} whose outcome at {horizon:g} months is known{reach}"
+            )
 
     def high(self, sample: Sample) -> NDArray[np.int64]:
         """Tell which patients of a sample are in the high group of the score.

@@ -53,8 +53,8 @@ def table_one(data: Data) -> dict[str, Any]:
         else [],
         "rows": rows,
         "method": "mean (SD), median (quartiles); Welch's t and Mann-Whitney U; chi-squared, or "
-        "Fisher's exact test in "
-        "two-by-two tables with an expected count under 5; follow-up by reverse Kaplan-Meier",
+        "Fisher's exact test in two-by-two tables with an expected count under 5; follow-up by "
+        "reverse Kaplan-Meier",
     }
 
 

@@ -28,7 +28,7 @@ def imputed_models(data: Data, seed: int, progress: Progress) -> dict[str, Any]:
     names = data.available(data.study.plan.adjust)
     if not names:
         raise NotDoneError("analysis.adjust names no covariate that the cohort has")
-    design, _ = data.design(names)
+    design, terms = data.design(names)
     known = np.isfinite(data.outcome.time)
     design = design[known].reset_index(drop=True)
     gaps = int(design.isna().to_numpy().sum())
@@ -41,6 +41,12 @@ def imputed_models(data: Data, seed: int, progress: Progress) -> dict[str, Any]:
     tables = _impute(
         design, time, event, count=data.study.table.imputations, seed=seed, progress=progress
     )
+    categories = {term.name for term in terms if term.level is not None}
+    rng = np.random.default_rng([seed, 501])
+    for name in sorted(categories):
+        columns = [term.label for term in terms if term.name == name]
+        for table in tables:
+            _one_level(table, columns, rng)
     progressed = data.progressed()[known]
     return {
         "imputations": len(tables),
@@ -49,8 +55,7 @@ def imputed_models(data: Data, seed: int, progress: Progress) -> dict[str, Any]:
             name: float(design[name].isna().mean()) for name in design if design[name].isna().any()
         },
         "method": "statsmodels MICEData, predictive mean matching, 10 cycles between tables; "
-        "Rubin's rules with "
-        "Barnard and Rubin's degrees of freedom",
+        "Rubin's rules with Barnard and Rubin's degrees of freedom",
         "cox": attempt(_pool_cox, tables, time, event),
         "logistic": attempt(_pool_logistic, tables, progressed),
     }
@@ -94,6 +99,15 @@ def _impute(
         tables.append(filled)
         show(index + 1, count)
     return tables
+
+
+def _one_level(table: pd.DataFrame, columns: list[str], rng: np.random.Generator) -> None:
+    """Keep one level, at random, where the indicators of a category were drawn together."""
+    drawn = table[columns].to_numpy()
+    for row in np.flatnonzero(drawn.sum(axis=1) > 1):
+        kept = rng.choice(np.flatnonzero(drawn[row]))
+        drawn[row] = np.arange(len(columns)) == kept
+    table[columns] = drawn
 
 
 def _pool_cox(

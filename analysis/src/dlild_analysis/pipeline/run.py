@@ -145,10 +145,10 @@ def _plan(
     steps: list[tuple[str, str, Body, tuple[str, ...]]] = [
         ("table_one", "Patients", describe.table_one, OWN),
         ("correlations", "Correlation with lung function", describe.correlations, OWN),
-        ("logistic", "Logistic regression", binary.logistic_models, OWN),
+        ("logistic", "Logistic regression", binary.logistic_models, (*OWN, "statsmodels")),
         ("roc", "ROC curves", binary.roc_curves, OWN),
         ("kaplan_meier", "Progression-free survival", survival.kaplan_meier, (*OWN, "lifelines")),
-        ("cox", "Cox regression", survival.cox_models, (*OWN, "lifelines")),
+        ("cox", "Cox regression", survival.cox_models, OWN),
         (
             "cross_validation",
             "Cross-validation",
@@ -170,7 +170,7 @@ def _plan(
         ),
         ("time_auc", "Time-dependent AUC", added.time_dependent_auc, OWN),
         ("concordance", "Concordance", added.concordances, OWN),
-        ("incremental", "Incremental value", added.incremental_value, OWN),
+        ("incremental", "Incremental value", added.incremental_value, (*OWN, "statsmodels")),
         ("competing_risks", "Competing risks", survival.competing_risks, OWN),
         ("agreement", "Agreement of repeated readings", describe.readings_agreement, OWN),
         ("sample_size", "Size of the study", sensitivity.sample_size, OWN),

@@ -14,6 +14,21 @@ from dlild_analysis.pipeline.step import attempt
 from dlild_analysis.progression import all_rules, assess
 from dlild_analysis.stats import cox, cutoff, samplesize, survival, timeauc
 
+EVENTS_PER_PARAMETER = 10
+
+
+def few_events(data: Data) -> str:
+    """Say that the covariates of analysis.adjust are too many for the events; empty where not."""
+    names = data.available(data.study.plan.adjust)
+    parameters = len(data.terms(names))
+    if data.outcome.events >= EVENTS_PER_PARAMETER * parameters:
+        return ""
+    return (
+        f"too few events for the covariates asked: {data.outcome.events} for {parameters} "
+        f"parameters of analysis.adjust ({', '.join(names)}), "
+        f"{data.outcome.events / parameters:.1f} each, and {EVENTS_PER_PARAMETER} are customary"
+    )
+
 
 def sample_size(data: Data) -> dict[str, Any]:
     """State events per parameter, and what Riley's criteria would have asked for."""

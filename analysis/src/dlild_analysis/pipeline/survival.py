@@ -8,7 +8,7 @@ import numpy as np
 
 from dlild_analysis.errors import NotDoneError
 from dlild_analysis.pipeline.data import MEASURES, Data, Sample
-from dlild_analysis.pipeline.step import attempt, failed
+from dlild_analysis.pipeline.step import attempt
 from dlild_analysis.progression import DIED, assess
 from dlild_analysis.stats import competing, cox, finegray, rmst, survival
 
@@ -213,8 +213,3 @@ def _regress(data: Data, names: tuple[str, ...], fit: Any, code: int) -> Any:
     if not names:
         raise NotDoneError("there is no score")
     return fit(sample.design, sample.time, sample.status, of=code)
-
-
-def model_of(part: Any) -> Any:
-    """Take the model out of a part of `cox_models` or `logistic_models`; None where it failed."""
-    return None if part is None or failed(part) else part["model"]

@@ -68,15 +68,12 @@ class RelativeDecline:
     title: str = "FVC -10 % or DLCO -15 %, relative, 24 months"
     statement: str = (
         "Progression was a relative decline from baseline of FVC by at least 10 % or of DLCO by "
-        "at least "
-        "15 % at any visit within 24 months."
+        "at least 15 % at any visit within 24 months."
     )
     source: str = (
         "Thresholds of the 2011 ATS/ERS/JRS/ALAT statement on IPF (Raghu et al., Am J Respir Crit "
-        "Care Med "
-        "2011;183:788-824); relative change as in Richeldi et al., Thorax 2012;67:407-411. No "
-        "confirmatory "
-        "second measurement is asked."
+        "Care Med 2011;183:788-824); relative change as in Richeldi et al., Thorax "
+        "2012;67:407-411. No confirmatory second measurement is asked."
     )
     months: float = 24.0
 
@@ -105,14 +102,12 @@ class ProgressiveFibrosing:
     title: str = "PF-ILD (INBUILD), 24 months"
     statement: str = (
         "Progression was, within 24 months: a relative decline of FVC by at least 10 %; or by 5 "
-        "to less than "
-        "10 % with worse respiratory symptoms or more fibrosis on HRCT; or worse symptoms and "
-        "more fibrosis."
+        "to less than 10 % with worse respiratory symptoms or more fibrosis on HRCT; or worse "
+        "symptoms and more fibrosis."
     )
     source: str = (
         "Inclusion criteria of INBUILD (Flaherty et al., N Engl J Med 2019;381:1718-1727), "
-        "applied forward "
-        "from the time origin instead of backward from enrolment."
+        "applied forward from the time origin instead of backward from enrolment."
     )
     months: float = 24.0
 
@@ -147,18 +142,14 @@ class ProgressivePulmonaryFibrosis:
     title: str = "PPF (2022 guideline), 12 months"
     statement: str = (
         "Progression was at least two of three within 12 months of one another: worse respiratory "
-        "symptoms; "
-        "physiology (absolute decline of FVC by at least 5 points or of DLCO by at least 10 "
-        "points of percent "
-        "predicted within 12 months); radiological progression."
+        "symptoms; physiology (absolute decline of FVC by at least 5 points or of DLCO by at "
+        "least 10 points of percent predicted within 12 months); radiological progression."
     )
     source: str = (
         "ATS/ERS/JRS/ALAT guideline 2022 (Raghu et al., Am J Respir Crit Care Med "
-        "2022;205:e18-e47), which "
-        "means ILD other than IPF. A decline is measured from the earliest value of the 12 months "
-        "before; "
-        "alternative explanations cannot be excluded from a table; DLCO is taken as corrected for "
-        "haemoglobin."
+        "2022;205:e18-e47), which means ILD other than IPF. A decline is measured from the "
+        "earliest value of the 12 months before; alternative explanations cannot be excluded from "
+        "a table; DLCO is taken as corrected for haemoglobin."
     )
     months: float = 24.0
 

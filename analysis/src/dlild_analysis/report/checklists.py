@@ -10,6 +10,7 @@ import numpy as np
 
 from dlild_analysis.pipeline import Analysis
 from dlild_analysis.pipeline.step import failed
+from dlild_analysis.report.methods import missing_values
 from dlild_analysis.report.text import estimate, joined
 
 UNKNOWN = "To be written by the authors: this software does not know it."
@@ -107,29 +108,25 @@ def _methods(analysis: Analysis) -> dict[str, str]:
         if measured
         else "",
         "sample_size": size.statement if size is not None and not failed(size) else "",
-        "missing": f"{study.table.missing.replace('-', ' ').capitalize()} for each analysis; "
-        "counts in the report.",
+        "missing": missing_values(study),
         "resampling": f"{plan.folds}-fold stratified cross-validation repeated {plan.repeats} "
-        f"times, and {plan.bootstraps} "
-        "bootstraps for optimism; no part was held out.",
+        f"times, and {plan.bootstraps} bootstraps for optimism; no part was held out.",
         "disjoint": "Patients: every patient is in one row of the table, and in one fold of each "
         "repeat.",
         "form": "Numbers entered as straight lines, categories as indicators; linearity was "
         "tested with restricted cubic splines.",
         "model_type": "Logistic regression (Firth's where events are few or separated) and Cox "
-        "regression (Efron); "
-        "choices of spline, selection and cut-off were repeated inside each fold and bootstrap.",
+        "regression (Efron); choices of spline, selection and cut-off were repeated inside each "
+        "fold and bootstrap.",
         "measures": "AUC (DeLong), time-dependent AUC with censoring weights, Harrell's and Uno's "
-        "C, calibration slope, intercept, "
-        "ICI and curve, Brier score, net benefit.",
+        "C, calibration slope, intercept, ICI and curve, Brier score, net benefit.",
         "uncertainty": "95 % intervals beside every estimate; two-sided P, not adjusted for "
         "multiplicity.",
         "updating": "None was done.",
         "prediction": "Risk from the saved model's coefficients and baseline hazard (model.json).",
         "imbalance": "No re-sampling or weighting of classes.",
         "output": "Probability of progression by each horizon with a 95 % interval; high and low "
-        "groups by "
-        f"{analysis.data.cutoff_origin or 'no cut-off'}.",
+        f"groups by {analysis.data.cutoff_origin or 'no cut-off'}.",
         "same_data": "Development and evaluation share the same patients, by resampling.",
         "image_processing": "Done by the DL-ILD client and server; see the model card of the "
         "scoring model.",
@@ -156,10 +153,8 @@ def _results(analysis: Analysis, has_model: bool) -> dict[str, str]:
     limits = sorted({warning for step in analysis.steps.values() for warning in step.warnings})
     return {
         "flow": f"{len(analysis.data.cohort.patients)} patients in the table, {known} with a "
-        "known outcome, "
-        f"{first['status_known_at_horizon']} with known status at {first['horizon_months']:g} "
-        "months, "
-        f"{analysis.outcome.events} events."
+        f"known outcome, {first['status_known_at_horizon']} with known status at "
+        f"{first['horizon_months']:g} months, {analysis.outcome.events} events."
         if first
         else "",
         "table_one": "Table 1." if first else "",

@@ -134,13 +134,12 @@ def cutoffs(analysis: Analysis) -> Figure | None:
         markersize=5,
         markeredgecolor="white",
         label=f"Best: {number(scan.best_cutoff)}; P {p_value(scan.best_naive_p)} as if chosen "
-        "before,\n"
-        f"P {p_value(scan.corrected_p)} corrected for the choice",
+        f"before,\nP {p_value(scan.corrected_p)} corrected for the choice",
     )
     axes.set(
         xlabel=f"Cut-off of {analysis.data.label('score')}",
         ylabel="Log-rank |z|",
-        ylim=(0, 1.5 * float(np.nanmax(y))),
+        ylim=(0, 1.5 * max(float(np.nanmax(y)), 1.96)),
     )
     axes.legend(loc="upper left")
     return made

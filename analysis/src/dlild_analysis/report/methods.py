@@ -6,6 +6,18 @@ from typing import Any
 
 from dlild_analysis.pipeline import Analysis
 from dlild_analysis.report.text import joined
+from dlild_analysis.study import Study
+
+
+def missing_values(study: Study) -> str:
+    """Say what was done with missing values."""
+    words = "Each analysis uses the patients that are complete for it, and states their number."
+    if study.table.missing != "multiple-imputation":
+        return words
+    return (
+        f"{words} The multivariable logistic and Cox models were also fitted in "
+        f"{study.table.imputations} imputed tables and pooled by Rubin's rules."
+    )
 
 
 def paragraphs(analysis: Analysis) -> list[str]:
@@ -16,43 +28,35 @@ def paragraphs(analysis: Analysis) -> list[str]:
     return [
         (
             f"Times count from {study.table.time_origin} in months of 365.25/12 days. "
-            f"{analysis.outcome.statement} The two-way outcome is "
-            f"progression by {plan.horizon:g} months; a patient censored more than "
-            f"{plan.tolerance_months:g} month before counts as "
-            "unknown and enters only the time-to-event analyses."
+            f"{analysis.outcome.statement} The two-way outcome is progression by "
+            f"{plan.horizon:g} months; a patient censored more than {plan.tolerance_months:g} "
+            "month before counts as unknown and enters only the time-to-event analyses."
         ),
         (
             "Percent-predicted lung function is taken from the table. Working it out from litres "
-            "(GLI "
-            "equations) is outside this software."
+            "(GLI equations) is outside this software."
         ),
         (
             "Correlations are Pearson's (Fisher's z interval) and Spearman's; two scores' "
-            "correlations with one variable are compared by "
-            "tests for dependent overlapping correlations, with Zou's interval, and the "
-            "independent "
-            "Fisher test is shown for comparison only."
+            "correlations with one variable are compared by tests for dependent overlapping "
+            "correlations, with Zou's interval, and the independent Fisher test is shown for "
+            "comparison only."
         ),
         (
-            f"Logistic and Cox models were fitted to each covariate alone and together ({names}); "
-            "Firth's penalty was used where events "
-            "were few or separated. AUCs have DeLong's interval and paired test. Survival is "
-            "Kaplan-Meier's, compared by the log-rank test; "
-            "proportional hazards were tested, and restricted mean times are given where hazards "
-            "cross."
+            "Logistic and Cox models were fitted to each covariate alone and together "
+            f"({names}); Firth's penalty was used where events were few or separated. AUCs have "
+            "DeLong's interval and paired test. Survival is Kaplan-Meier's, compared by the "
+            "log-rank test; proportional hazards were tested, and restricted mean times are "
+            "given where hazards cross."
         ),
         (
             f"Internal validation: {plan.folds}-fold stratified cross-validation, {plan.repeats} "
-            f"repeats, and {plan.bootstraps} bootstraps "
-            "for optimism, with every data-driven choice repeated inside. Horizons were "
-            f"{horizons} "
-            "months."
+            f"repeats, and {plan.bootstraps} bootstraps for optimism, with every data-driven "
+            f"choice repeated inside. Horizons were {horizons} months."
         ),
         (
-            f"Missing values: {study.table.missing.replace('-', ' ')}; each result states its own "
-            "n. "
-            "Intervals cover 95 %; P is two-sided "
-            "and not adjusted for the number of tests."
+            f"{missing_values(study)} Intervals cover 95 %; P is two-sided and not adjusted for "
+            "the number of tests."
         ),
     ]
 

@@ -33,6 +33,12 @@ def optimism(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
                     f"{item['label']}: {words} {number(part.apparent, 3)} apparent, "
                     f"{estimate(part.corrected, 3)} corrected."
                 )
+    left_out = [item for item in values["logistic"] if failed(item["auc"])]
+    if left_out:
+        told.append(
+            f"Not bootstrapped: {joined([item['label'] for item in left_out])} "
+            f"({left_out[0]['auc']['not_done_because']})."
+        )
     return told
 
 
@@ -40,8 +46,7 @@ def calibration(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
     """Tell slopes and intercepts."""
     return [
         f"{item['label']} ({item['risks']}): slope {estimate(item['result'].slope)}, intercept "
-        f"{estimate(item['result'].intercept)}, "
-        f"ICI {number(item['result'].ici, 3)}."
+        f"{estimate(item['result'].intercept)}, ICI {number(item['result'].ici, 3)}."
         for item in (*values["binary"], *values["survival"])
         if not failed(item["result"])
     ]
@@ -149,9 +154,8 @@ def agreement(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
         if failed(icc)
         else [
             (
-                f"ICC(2,1) was {estimate(icc.icc_2_1, 3)} and ICC(3,1) {estimate(icc.icc_3_1, 3)} "
-                "in "
-                f"{icc.n} patients."
+                f"ICC(2,1) was {estimate(icc.icc_2_1, 3)} and ICC(3,1) "
+                f"{estimate(icc.icc_3_1, 3)} in {icc.n} patients."
             )
         ]
     )
@@ -172,10 +176,9 @@ def cutoffs(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
         if not failed(scan):
             told.append(
                 f"Of {scan.cutoffs.size} cut-offs ({words}), {number(scan.best_cutoff)} parted "
-                "the patients best: P "
-                f"{p_value(scan.best_naive_p)} as if it had been chosen before, "
-                f"{p_value(scan.corrected_p)} once the choice is "
-                f"paid for ({scan.permutations} permutations)."
+                f"the patients best: P {p_value(scan.best_naive_p)} as if it had been chosen "
+                f"before, {p_value(scan.corrected_p)} once the choice is paid for "
+                f"({scan.permutations} permutations)."
             )
     return told
 
@@ -186,9 +189,9 @@ def rules(analysis: Analysis, values: dict[str, Any]) -> list[str]:
     ratios = [row["cox_score"].hazard_ratio_per_sd for row in done if not failed(row["cox_score"])]
     told = [
         (
-            f"{len(done)} combinations of rule and handling of death were run; events ranged from "
-            f"{min((r['events'] for r in done), default=0)} "
-            f"to {max((r['events'] for r in done), default=0)}."
+            f"{len(done)} combinations of rule and handling of death were run; events ranged "
+            f"from {min((r['events'] for r in done), default=0)} to "
+            f"{max((r['events'] for r in done), default=0)}."
         )
     ]
     if ratios:

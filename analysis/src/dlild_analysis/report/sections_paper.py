@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dlild_analysis.pipeline import Analysis
 from dlild_analysis.pipeline.step import failed
 from dlild_analysis.report.text import (
     estimate,
+    interval,
     joined,
     number,
     p_words,
@@ -21,8 +23,7 @@ def patients(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
     horizon = f"{values['horizon_months']:g} months"
     told = [
         f"The cohort had {values['patients']} patients; the outcome of {values['outcome_known']} "
-        "was known. "
-        f"{values['events']} had the event"
+        f"was known. {values['events']} had the event"
         + (
             f" and {values['competing_events']} died before it."
             if values["competing_events"]
@@ -33,8 +34,7 @@ def patients(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
         told.append(f"Median follow-up (reverse Kaplan-Meier) was {number(median, 1)} months.")
     told.append(
         f"Status at {horizon} was known in {values['status_known_at_horizon']}, of whom "
-        f"{values['progressed_at_horizon']} "
-        "had progressed."
+        f"{values['progressed_at_horizon']} had progressed."
     )
     if values["event_criteria"]:
         told.append(
@@ -63,9 +63,8 @@ def correlations(analysis: Analysis, values: dict[str, Any]) -> list[str]:
             if steiger and fisher:
                 told.append(
                     f"For {label(item['function'])} the two correlations differed by "
-                    f"{estimate(item['result'].difference, 3)} "
-                    f"(Zou); dependent test (Steiger) Z = {number(steiger.statistic, 3)}, "
-                    f"{p_words(steiger.p_value)}; as if "
+                    f"{estimate(item['result'].difference, 3)} (Zou); dependent test (Steiger) Z "
+                    f"= {number(steiger.statistic, 3)}, {p_words(steiger.p_value)}; as if "
                     f"independent (Fisher) Z = {number(fisher.statistic, 3)}, "
                     f"{p_words(fisher.p_value)}."
                 )
@@ -79,9 +78,8 @@ def _ratios(values: dict[str, Any], key: str, short: str) -> list[str]:
         term = first["fit"]["model"].terms[0]
         ratio, per_sd = getattr(term, key), getattr(term, f"{key}_per_sd")
         told.append(
-            f"Alone, {term.name} had {short} {estimate(ratio, 3)} per unit and {estimate(per_sd)} "
-            "per SD "
-            f"({number(term.sd)}), {p_words(ratio.p_value)}."
+            f"Alone, {term.name} had {short} {estimate(ratio, 3)} per unit and "
+            f"{estimate(per_sd)} per SD ({number(term.sd)}), {p_words(ratio.p_value)}."
         )
     together = values["multivariable"]
     if not failed(together):
@@ -114,10 +112,17 @@ def logistic(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
     return told
 
 
+def _logit_interval(value: Any) -> str:
+    if not math.isfinite(value.ci_low):
+        return ""
+    return f"; on the logit scale {interval(value.ci_low, value.ci_high, 3)}"
+
+
 def roc(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
     """Tell the areas, their comparison and the cut-off."""
     told = [
-        f"AUC of {item['label']}: {estimate(item['result']['auc'], 3)}."
+        f"AUC of {item['label']}: {estimate(item['result']['auc'], 3)}"
+        f"{_logit_interval(item['result']['auc_logit_interval'])}."
         for item in values["curves"]
         if not failed(item["result"])
     ]

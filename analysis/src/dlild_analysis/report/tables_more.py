@@ -55,7 +55,7 @@ def discrimination(analysis: Analysis) -> Table | None:
                 _difference(item["uno"]),
             )
         )
-    heads = tuple(f"AUC({item['horizon_months']:g} months)" for item in at)
+    heads = tuple(f"AUC ({item['horizon_months']:g} months)" for item in at)
     return Table(
         "table10_discrimination",
         "Discrimination over time",
@@ -107,9 +107,8 @@ def incremental(analysis: Analysis) -> Table | None:
         ),
         rows,
         "The likelihood ratio is the test to read. NRI and IDI are given because readers ask for "
-        "them: both reward models "
-        "that are merely miscalibrated, and their intervals are unreliable (Hilden and Gerds "
-        "2014; Kerr et al. 2014).",
+        "them: both reward models that are merely miscalibrated, and their intervals are "
+        "unreliable (Hilden and Gerds 2014; Kerr et al. 2014).",
     )
 
 

@@ -41,9 +41,8 @@ def table_one(analysis: Analysis) -> Table | None:
         ),
         rows,
         "Numbers are mean (SD), or n (%). P: Welch's t test; chi-squared or Fisher's exact test. "
-        "Groups hold the patients "
-        f"whose status at {horizon} is known. Quartiles, ranges and rank tests are in "
-        "results.json.",
+        f"Groups hold the patients whose status at {horizon} is known. Quartiles, ranges and "
+        "rank tests are in results.json.",
     )
 
 
@@ -140,8 +139,7 @@ def correlation_tests(analysis: Analysis) -> Table | None:
         ("Lung function", "Test", "Statistic", "P"),
         rows,
         "Both scores were read in the same patients, so that a dependent test is the right one. A "
-        "negative "
-        "difference means that the first score falls more steeply with lung function.",
+        "negative difference means that the first score falls more steeply with lung function.",
     )
 
 
@@ -184,8 +182,8 @@ def roc(analysis: Analysis) -> Table | None:
             "Specificity (95 % CI)",
         ),
         rows,
-        f"Progression by {values['horizon_months']:g} months. AUC by DeLong; P of an AUC against "
-        "0.5, of a difference by "
+        f"Progression by {values['horizon_months']:g} months. AUC by DeLong (results.json has "
+        "the logit-transformed interval too); P of an AUC against 0.5, of a difference by "
         "DeLong's paired test. Sensitivity and specificity are at a cut-off that the same "
         "patients chose.",
     )

@@ -44,8 +44,7 @@ def cox(analysis: Analysis) -> Table | None:
         short="HR",
         key="hazard_ratio",
         note="Ties by Efron. PH: P of the test of proportional hazards (Grambsch and Therneau); a "
-        "small P speaks against "
-        "proportional hazards.",
+        "small P speaks against proportional hazards.",
     )
 
 

@@ -80,9 +80,8 @@ def validation(analysis: Analysis) -> Table | None:
         ),
         rows,
         f"{plan.folds}-fold stratified cross-validation, {plan.repeats} repeats, interval by "
-        "Nadeau and Bengio; "
-        f"{plan.bootstraps} bootstraps. Spline, selection and cut-off were chosen anew in every "
-        "fold and bootstrap.",
+        f"Nadeau and Bengio; {plan.bootstraps} bootstraps. Spline, selection and cut-off were "
+        "chosen anew in every fold and bootstrap.",
     )
 
 

@@ -79,8 +79,8 @@ def percent_estimate(value: Any, digits: int = 1) -> str:
     if not math.isfinite(value.ci_low):
         return f"{number(100 * value.estimate, digits)}{NBSP}%"
     return (
-        f"{number(100 * value.estimate, digits)}{NBSP}% "
-        f"({number(100 * value.ci_low, digits)} to {number(100 * value.ci_high, digits)})"
+        f"{number(100 * value.estimate, digits)}{NBSP}% ({number(100 * value.ci_low, digits)} to "
+        f"{number(100 * value.ci_high, digits)})"
     )
 
 

@@ -231,7 +231,7 @@ def _report(
         methods=paragraphs,
         method_list=methods.method_list(analysis),
         missing="; ".join(gaps) or "none",
-        missing_policy="Each analysis uses the patients that are complete for it.",
+        missing_policy=methods.missing_values(analysis.data.study),
         software="; ".join(f"{name} {version}" for name, version in analysis.versions.items()),
         notes=[str(note) for note in (*analysis.data.cohort.notes, *analysis.outcome.notes)],
         checklists=lists,

@@ -52,9 +52,7 @@ class Targets:
 NOT_USED = (
     (
         "survival of 53.7 % and 84.6 % at two years: with a median split they give 34.6 events, "
-        "not "
-        "42; only "
-        "their shape over time is used (k)"
+        "not 42; only their shape over time is used (k)"
     ),
     (
         "Cox HR 2.872: neither its contrast nor its adjustment is printed, and the survivals imply "

@@ -18,8 +18,8 @@ from dlild_analysis.stats.delong import (
     binary_inputs,
     placements,
     variance_of,
-    z_test,
 )
+from dlild_analysis.stats.normal_tests import z_test
 from dlild_analysis.stats.results import Estimate, Result
 
 

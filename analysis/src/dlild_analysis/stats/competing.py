@@ -1,6 +1,9 @@
 """Competing risks: Aalen-Johansen incidence, cause-specific Cox.
 
 ``cause`` is 0 for censoring and 1, 2, ... for the kinds of event.
+
+lifelines moves tied times apart at random, which changes the curve from run to run, and has no
+model of the subdistribution; both are written here and held against R.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from dlild_analysis.stats.arrays import (
 from dlild_analysis.stats.concordance_parts import NO_PAIR, ConcordanceParts, concordance_parts
 from dlild_analysis.stats.dominance import count_pairs
 from dlild_analysis.stats.errors import StatisticsError
+from dlild_analysis.stats.normal_tests import normal_difference
 from dlild_analysis.stats.results import Estimate, Result
 
 Weight = Literal["harrell", "uno"]
@@ -170,30 +171,18 @@ def compare_concordance(
     method = {"harrell": "Harrell's C", "uno": "Uno's C, IPCW"}[weight]
     method += ", infinitesimal jackknife"
     first, second = _estimate(a, level, method), _estimate(b, level, method)
-    error = float(np.linalg.norm(a.influence - b.influence))
-    difference = a.value - b.value
-    warnings: tuple[str, ...] = ()
-    if error > 0:
-        p_value = float(2 * stats.norm.sf(abs(difference) / error))
-    else:
-        p_value = 1.0 if difference == 0 else math.nan
-        warnings = ("the variance of the difference is zero: no test is possible",)
-    half = normal_quantile(level) * error
+    difference = normal_difference(
+        a.value - b.value,
+        float(np.linalg.norm(a.influence - b.influence)) ** 2,
+        n=first.n,
+        level=level,
+        method=f"difference of two dependent C, {method}",
+    )
     return ConcordanceComparison(
         a=first,
         b=second,
-        difference=Estimate(
-            estimate=difference,
-            ci_low=difference - half,
-            ci_high=difference + half,
-            p_value=p_value,
-            std_error=error,
-            n=first.n,
-            level=level,
-            method=f"difference of two dependent C, {method}",
-            warnings=warnings,
-        ),
-        warnings=tuple(dict.fromkeys(first.warnings + second.warnings + warnings)),
+        difference=difference,
+        warnings=tuple(dict.fromkeys(first.warnings + second.warnings + difference.warnings)),
     )
 
 

@@ -87,7 +87,7 @@ def fit_cox(
         make_hazard_term(
             name,
             float(beta[k]),
-            math.sqrt(max(covariance[k, k], 0.0)),
+            math.sqrt(covariance[k, k]),
             float(sd[k]),
             p_value=p_values[k],
             n=n,

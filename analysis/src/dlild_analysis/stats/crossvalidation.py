@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+from sklearn.model_selection import StratifiedKFold
 
 from dlild_analysis.stats.arrays import FloatArray, IntArray
 from dlild_analysis.stats.errors import StatisticsError
@@ -132,13 +133,10 @@ def _possible_folds(labels: IntArray, folds: int, repeats: int) -> tuple[int, tu
 
 
 def _assign_folds(labels: IntArray, folds: int, rng: np.random.Generator) -> IntArray:
-    """Deal each stratum out to the folds, starting where the one before it stopped."""
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=int(rng.integers(2**31)))
     fold_of = np.empty(labels.size, dtype=np.int64)
-    dealt = 0
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        fold_of[members] = (dealt + np.arange(members.size)) % folds
-        dealt += members.size
+    for fold, (_, held) in enumerate(splitter.split(labels, labels)):
+        fold_of[held] = fold
     return fold_of
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+from scipy.special import expit, logit
 
 from dlild_analysis.stats.arrays import (
     BoolArray,
@@ -17,6 +20,7 @@ from dlild_analysis.stats.arrays import (
     merge_near_ties,
     normal_quantile,
 )
+from dlild_analysis.stats.normal_tests import z_test
 from dlild_analysis.stats.results import Estimate
 
 
@@ -71,22 +75,37 @@ def auc_estimate(
     )
 
 
-def auc_with_interval(event: BoolArray, scores: FloatArray, level: float) -> Estimate:
-    """Return the AUC of checked inputs with DeLong's interval."""
+def logit_auc_estimate(
+    theta: float, variance: float, n: int, *, level: float, warnings: tuple[str, ...]
+) -> Estimate:
+    """Return an AUC whose interval is formed on the logit scale.
+
+    The variance of logit(AUC) is that of the AUC over (AUC (1 - AUC))^2 (delta method). At an AUC
+    of 0 or 1, or without variance, there is no logit interval and DeLong's own is returned.
+    """
+    plain = auc_estimate(theta, variance, n, level=level, warnings=warnings)
+    if not 0 < theta < 1 or variance <= 0:
+        return plain
+    half = normal_quantile(level) * math.sqrt(variance) / (theta * (1 - theta))
+    return replace(
+        plain,
+        ci_low=float(expit(logit(theta) - half)),
+        ci_high=float(expit(logit(theta) + half)),
+        method="AUC, DeLong variance, logit-transformed interval",
+    )
+
+
+def auc_with_interval(
+    event: BoolArray,
+    scores: FloatArray,
+    level: float,
+    finish: Callable[..., Estimate] = auc_estimate,
+) -> Estimate:
+    """Return the AUC of checked inputs with DeLong's variance; `finish` forms the interval."""
     theta, cases, controls = placements(event, scores)
     variance = variance_of(cases) / cases.size + variance_of(controls) / controls.size
     warnings = auc_warnings(theta, variance, cases.size, controls.size)
-    return auc_estimate(theta, variance, event.size, level=level, warnings=warnings)
-
-
-def z_test(difference: float, variance: float) -> tuple[float, float, tuple[str, ...]]:
-    """Statistic and p of a normal test, with what to say where the variance is zero."""
-    if variance > 0:
-        z = difference / math.sqrt(variance)
-        return z, float(2 * stats.norm.sf(abs(z))), ()
-    if difference == 0:
-        return 0.0, 1.0, ("the two do not differ in any pair: p is 1 by convention",)
-    return math.nan, math.nan, ("the variance is zero: no test is possible",)
+    return finish(theta, variance, event.size, level=level, warnings=warnings)
 
 
 def positives_by_threshold(

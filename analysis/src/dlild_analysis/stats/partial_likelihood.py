@@ -182,8 +182,11 @@ def _in_own_units(
 ) -> PartialFit:
     values, vectors = np.linalg.eigh(now.information)
     flat = values < 1.0 / _INFINITE**2
-    infinite = np.any(np.abs(vectors[:, flat]) > 0.1, axis=1)
-    covariance = np.linalg.pinv(now.information, rcond=1e-14, hermitian=True)
+    # Rounding can turn an information of zero into one below zero, whose inverse would hold
+    # negative variances: what is not clearly positive tells nothing about its direction.
+    told = values > max(1e-14 * values[-1], 0.0)
+    covariance = (vectors[:, told] / values[told]) @ vectors[:, told].T
+    infinite = np.any(np.abs(vectors[:, flat]) > 0.1, axis=1) | (np.diag(covariance) <= 0)
     return PartialFit(
         beta=beta / sets.scale,
         covariance=covariance / np.outer(sets.scale, sets.scale),

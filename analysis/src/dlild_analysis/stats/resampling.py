@@ -42,6 +42,10 @@ __all__ = [
     "optimism_bootstrap",
 ]
 
+_NO_INTERVAL = (
+    "the fit fixes the apparent value (a calibration slope of 1): the bootstrap gives no interval"
+)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Optimism(Result):
@@ -140,6 +144,7 @@ def optimism_bootstrap(
     bootstraps: int = 200,
     strata: ArrayLike | None = None,
     level: float = 0.95,
+    shifted_interval: bool = True,
     progress: Progress | None = None,
 ) -> Optimism:
     """Harrell's optimism-corrected performance.
@@ -158,6 +163,10 @@ def optimism_bootstrap(
         Shape (n,): drawn within each stratum, when given.
     level
         Coverage of the interval.
+    shifted_interval
+        Whether to form the location-shifted interval: the spread of the apparent performance over
+        the samples, moved by the optimism. It says nothing of a metric whose apparent value is
+        fixed, such as the calibration slope, which is 1 in the data of the fit: none is given then.
     progress
         Called with (done, total).
 
@@ -198,7 +207,12 @@ def optimism_bootstrap(
     gaps, warnings = keep_finite(pairs[:, 0] - pairs[:, 1], "bootstrap samples")
     inside = pairs[np.isfinite(pairs).all(axis=1), 0]
     optimism = float(gaps.mean())
-    low, high = np.quantile(inside, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = (
+        np.quantile(inside, [0.5 - level / 2, 0.5 + level / 2])
+        if shifted_interval
+        else (math.nan, math.nan)
+    )
+    unbounded = () if shifted_interval else (_NO_INTERVAL,)
     method = f"optimism bootstrap, {gaps.size} samples"
     return Optimism(
         apparent=float(apparent),
@@ -207,11 +221,11 @@ def optimism_bootstrap(
             estimate=float(apparent) - optimism,
             ci_low=float(low) - optimism,
             ci_high=float(high) - optimism,
-            std_error=float(inside.std(ddof=1)),
+            std_error=float(inside.std(ddof=1)) if shifted_interval else None,
             n=n,
             level=level,
-            method=f"{method}, location-shifted interval",
-            warnings=warnings,
+            method=method + (", location-shifted interval" if shifted_interval else ""),
+            warnings=(*warnings, *unbounded),
         ),
         bootstraps=bootstraps,
         failures=bootstraps - gaps.size,

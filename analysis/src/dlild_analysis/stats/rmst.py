@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from dlild_analysis.stats.arrays import as_binary, as_survival, check_lengths, normal_quantile
 from dlild_analysis.stats.errors import StatisticsError
+from dlild_analysis.stats.normal_tests import normal_difference
 from dlild_analysis.stats.results import Estimate, Result
 from dlild_analysis.stats.risktable import product_limit, risk_table
 
@@ -128,29 +128,18 @@ def rmst_difference(
     check_lengths(time=times, group=member)
     reference = rmst(times[~member], events[~member], horizon, level=level)
     other = rmst(times[member], events[member], horizon, level=level)
-    difference = other.estimate - reference.estimate
-    error = math.hypot(reference.std_error or 0.0, other.std_error or 0.0)
-    warnings = tuple(dict.fromkeys(reference.warnings + other.warnings))
-    p_value = math.nan
-    if error > 0:
-        p_value = float(2 * stats.norm.sf(abs(difference) / error))
-    else:
-        warnings += ("the variance is zero: no test is possible",)
-    half = normal_quantile(level) * error
+    difference = normal_difference(
+        other.estimate - reference.estimate,
+        (reference.std_error or 0.0) ** 2 + (other.std_error or 0.0) ** 2,
+        n=times.size,
+        level=level,
+        method=f"difference of restricted mean survival times to {horizon:g}, normal test",
+        warnings=tuple(dict.fromkeys(reference.warnings + other.warnings)),
+    )
     return RmstComparison(
         reference=reference,
         other=other,
-        difference=Estimate(
-            estimate=difference,
-            ci_low=difference - half,
-            ci_high=difference + half,
-            p_value=p_value,
-            std_error=error,
-            n=times.size,
-            level=level,
-            method=f"difference of restricted mean survival times to {horizon:g}, normal test",
-            warnings=warnings,
-        ),
+        difference=difference,
         horizon=horizon,
-        warnings=warnings,
+        warnings=difference.warnings,
     )

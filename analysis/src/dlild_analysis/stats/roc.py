@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,8 +24,10 @@ from dlild_analysis.stats.auc_comparison import (
     compare_auc_unpaired,
 )
 from dlild_analysis.stats.delong import (
+    auc_estimate,
     auc_with_interval,
     binary_inputs,
+    logit_auc_estimate,
     positives_by_threshold,
 )
 from dlild_analysis.stats.errors import StatisticsError
@@ -36,8 +39,11 @@ from dlild_analysis.stats.operating import (
 )
 from dlild_analysis.stats.results import Estimate, Result
 
+AucInterval = Literal["delong", "logit"]
+
 __all__ = [
     "AucComparison",
+    "AucInterval",
     "OperatingPoint",
     "RocCurve",
     "YoudenCutoff",
@@ -72,7 +78,13 @@ class RocCurve(Result):
     events: int
 
 
-def auc(outcome: ArrayLike, score: ArrayLike, *, level: float = 0.95) -> Estimate:
+def auc(
+    outcome: ArrayLike,
+    score: ArrayLike,
+    *,
+    level: float = 0.95,
+    interval: AucInterval = "delong",
+) -> Estimate:
     """Area under the ROC curve with DeLong's interval.
 
     Estimand: the probability that a patient with the event scores above one without, ties
@@ -85,7 +97,11 @@ def auc(outcome: ArrayLike, score: ArrayLike, *, level: float = 0.95) -> Estimat
     score
         Shape (n,); higher means the event is likelier.
     level
-        Coverage of the interval (on the AUC scale, clipped to [0, 1]).
+        Coverage of the interval.
+    interval
+        "delong": on the AUC scale, clipped to [0, 1], as most software and papers have it. "logit":
+        on the logit scale with the same variance; it never leaves [0, 1], and its coverage is
+        nearer to the claim where the AUC is high and the classes are small [3]_.
 
     Returns
     -------
@@ -95,7 +111,8 @@ def auc(outcome: ArrayLike, score: ArrayLike, *, level: float = 0.95) -> Estimat
     Raises
     ------
     StatisticsError
-        An outcome that is not 0/1, only one class, a score that is not finite.
+        An outcome that is not 0/1, only one class, a score that is not finite, or an interval
+        of another name.
 
     References
     ----------
@@ -103,9 +120,14 @@ def auc(outcome: ArrayLike, score: ArrayLike, *, level: float = 0.95) -> Estimat
        correlated receiver operating characteristic curves. Biometrics 1988;44:837-845.
     .. [2] Sun X, Xu W. Fast implementation of DeLong's algorithm. IEEE Signal Process Lett
        2014;21:1389-1393.
+    .. [3] Pepe MS. The statistical evaluation of medical tests for classification and prediction.
+       Oxford University Press 2003, section 5.2.5.
     """
+    if interval not in ("delong", "logit"):
+        raise StatisticsError(f"interval: {interval!r}; use 'delong' or 'logit'")
     event, scores = binary_inputs(outcome, score)
-    return auc_with_interval(event, scores, level)
+    finish = auc_estimate if interval == "delong" else logit_auc_estimate
+    return auc_with_interval(event, scores, level, finish)
 
 
 def auc_value(outcome: ArrayLike, score: ArrayLike) -> float:

@@ -2,6 +2,9 @@
 
 ``time`` is follow-up since the origin, any unit, not negative; ``event`` is 1 for the event and 0
 for censoring. At equal times, events come before censorings.
+
+lifelines keeps one scale of interval and no standard error, so the estimator, one cumulative
+product, is written here; the tests hold it against R and lifelines.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from dlild_analysis.stats.arrays import (
     normal_quantile,
 )
 from dlild_analysis.stats.errors import StatisticsError
+from dlild_analysis.stats.normal_tests import normal_difference
 from dlild_analysis.stats.results import Estimate, Result
 from dlild_analysis.stats.risktable import censoring_curve
 
@@ -159,31 +160,19 @@ def compare_time_auc(
     a = _parts(time, event, score_a, horizon)
     b = _parts(time, event, score_b, horizon)
     first, second = _estimate(a, horizon, level), _estimate(b, horizon, level)
-    difference = a[0] - b[0]
-    error = _standard_error(a[1] - b[1])
-    warnings: tuple[str, ...] = ()
-    p_value = 1.0 if difference == 0 else math.nan
-    if error > 0:
-        p_value = float(2 * stats.norm.sf(abs(difference) / error))
-    else:
-        warnings = ("the variance of the difference is zero: no test is possible",)
-    half = normal_quantile(level) * error
+    difference = normal_difference(
+        a[0] - b[0],
+        _standard_error(a[1] - b[1]) ** 2,
+        n=first.n,
+        level=level,
+        method=f"difference of two dependent time-dependent AUC at {horizon:g}",
+    )
     return TimeAucComparison(
         a=first,
         b=second,
-        difference=Estimate(
-            estimate=difference,
-            ci_low=difference - half,
-            ci_high=difference + half,
-            p_value=p_value,
-            std_error=error,
-            n=first.n,
-            level=level,
-            method=f"difference of two dependent time-dependent AUC at {horizon:g}",
-            warnings=warnings,
-        ),
+        difference=difference,
         horizon=horizon,
-        warnings=tuple(dict.fromkeys(first.warnings + second.warnings + warnings)),
+        warnings=tuple(dict.fromkeys(first.warnings + second.warnings + difference.warnings)),
     )
 
 
