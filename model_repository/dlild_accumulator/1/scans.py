@@ -169,7 +169,8 @@ class OpenScans:
 
     def _open(self, scan_id: str, message: WindowMessage) -> None:
         limits = self._contract
-        needed = OpenScan.bytes_needed(message.box_shape, limits.classes)
+        window_shape = message.window_shape
+        needed = OpenScan.bytes_needed(message.box_shape, window_shape, limits.classes)
         if needed > limits.open_bytes:
             raise RefusedError(
                 f"box_shape {message.box_shape} takes {needed} bytes, "
@@ -182,7 +183,9 @@ class OpenScans:
                 f"open scans hold {self.bytes_held} bytes and this one takes {needed}, "
                 f"the limit is {limits.open_bytes}; send it again later"
             )
-        scan = OpenScan(message.box_shape, message.count, message.voxel_volume_mm3, limits)
+        scan = OpenScan(
+            message.box_shape, window_shape, message.count, message.voxel_volume_mm3, limits
+        )
         now = self._clock()
         self._entries[scan_id] = _Entry(scan, needed, started_s=now, touched_s=now)
 
