@@ -49,6 +49,22 @@ sequence_batching {{
 }}
 """
 
+# Kernels are chosen, and memory is taken, at the first inference of a shape: no scan should wait.
+WARM_UP = """\
+model_warmup [
+{samples}
+]
+"""
+WARM_UP_SAMPLE = """\
+  {{
+    name: "{name}"
+    batch_size: 1
+    inputs {{
+      key: "window"
+      value {{ data_type: TYPE_FP16 dims: [ 1, {dims} ] zero_data: true }}
+    }}
+  }}"""
+
 # Inputs and outputs of the ensemble, as docs/wire.md has them, without the batch axis.
 WIRE_INPUTS = (
     ("window", "TYPE_FP16", "1, -1, -1, -1"),
@@ -250,9 +266,18 @@ def _unet(contract: Contract, profile: str) -> str:
             _tensors("output", outputs),
             "dynamic_batching { preserve_ordering: true }\n",
             placing,
+            _warm_up(contract),
             _parameters(parameters),
         )
     )
+
+
+def _warm_up(contract: Contract) -> str:
+    samples = ",\n".join(
+        WARM_UP_SAMPLE.format(name="x".join(map(str, shape)), dims=", ".join(map(str, shape)))
+        for shape in contract["windows"]["shapes"]
+    )
+    return WARM_UP.format(samples=samples)
 
 
 def _is_python(contract: Contract, profile: str) -> bool:

@@ -1,0 +1,125 @@
+"""What the real server tells of itself, and that it lets go of what clients leave behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from integration.conftest import changed, count_scores, talk
+
+from dlild_client.wire import WindowRequest
+from dlild_export.configs import write_configs
+from launcher import EmbeddedServer
+
+pytestmark = pytest.mark.server
+IDLE_S = 2
+UUIDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def read_metrics(server: EmbeddedServer) -> dict[str, float]:
+    """Our own metrics by their name and labels."""
+    with urllib.request.urlopen(server.metrics_url, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("dlild_"))
+    return {name: float(value) for name, value in pairs}
+
+
+def wait_for(server: EmbeddedServer, holds: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+    deadline = time.monotonic() + 20
+    while not holds(metrics := read_metrics(server)):
+        assert time.monotonic() < deadline, metrics
+        time.sleep(0.2)
+    return metrics
+
+
+@pytest.fixture(scope="module")
+def hasty_server(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, embedded_server: EmbeddedServer
+) -> Iterator[EmbeddedServer]:
+    """A server of its own that drops silent scans after two seconds."""
+    copied = tmp_path_factory.mktemp("hasty") / "model_repository"
+    shutil.copytree(repository, copied)
+    contract = json.loads((copied / "contract.json").read_text())
+    contract["limits"] |= {"scan_idle_s": IDLE_S, "open_scans": 1}
+    (copied / "contract.json").write_text(json.dumps(contract))
+    write_configs(copied)
+    log = tmp_path_factory.mktemp("hasty-log") / "tritonserver.log"
+    with EmbeddedServer(copied, grpc_port=0, http_port=0, metrics_port=0, log_path=log) as server:
+        yield server
+
+
+def test_a_scored_scan_and_a_failed_one_are_counted(
+    embedded_server: EmbeddedServer, requests: list[WindowRequest]
+) -> None:
+    before = read_metrics(embedded_server)
+
+    assert count_scores(talk(embedded_server.grpc_url, requests)) == 1
+    lost = [changed(r, sequence_id="5f1b8f0e-7a3d-4b8e-9d57-1f6b0c2a9e45") for r in requests]
+    assert count_scores(talk(embedded_server.grpc_url, lost[:1] + lost[2:])) == 0
+
+    after = read_metrics(embedded_server)
+    gained = {name: value - before[name] for name, value in after.items()}
+    assert gained['dlild_scans_total{outcome="done"}'] == 1
+    assert gained['dlild_scans_total{outcome="INCOMPLETE"}'] == 1
+    assert gained['dlild_scans_total{outcome="FAILED"}'] == 0
+    # The last window of the failed scan is answered with the failure.
+    assert gained["dlild_windows_total"] == 2 * len(requests) - 2
+    assert gained["dlild_inference_seconds_total"] > 0
+    blend, score, whole = (
+        gained[f'dlild_scan_seconds_total{{stage="{stage}"}}']
+        for stage in ("blend", "score", "whole")
+    )
+    assert 0 < blend + score < whole
+    assert after["dlild_open_scans"] == after["dlild_bytes_held"] == 0
+
+
+def test_the_log_tells_of_each_scan_in_json_without_identity(
+    embedded_server: EmbeddedServer, requests: list[WindowRequest]
+) -> None:
+    talk(embedded_server.grpc_url, requests)
+
+    assert embedded_server.log_path is not None
+    log = embedded_server.log_path.read_text()
+    # Triton quotes what a model logs as a JSON string, so there is JSON within JSON.
+    quoted = re.findall(r'\] ("\{\\"event\\": \\"scan\\".*\}")$', log, re.MULTILINE)
+    lines = [json.loads(json.loads(line)) for line in quoted]
+    assert lines[-1]["outcome"] == "done"
+    assert set(lines[-1]) == {
+        "event", "scan", "outcome", "windows_received", "window_count", "box_shape",
+        "seconds", "blend_seconds", "score_seconds",
+    }  # fmt: skip
+    assert all(UUIDS.fullmatch(line["scan"]) for line in lines)
+
+
+def test_an_abandoned_scan_is_let_go_without_traffic(
+    hasty_server: EmbeddedServer, requests: list[WindowRequest]
+) -> None:
+    talk(hasty_server.grpc_url, requests[:2], ends=False)
+    assert read_metrics(hasty_server)["dlild_open_scans"] == 1
+    assert read_metrics(hasty_server)["dlild_bytes_held"] > 0
+
+    after = wait_for(hasty_server, lambda metrics: metrics["dlild_open_scans"] == 0)
+
+    assert after['dlild_scans_total{outcome="IDLE"}'] >= 1
+    assert after["dlild_bytes_held"] == 0
+
+
+def test_one_scan_too_many_is_busy_at_its_first_window_and_welcome_later(
+    hasty_server: EmbeddedServer, requests: list[WindowRequest]
+) -> None:
+    url = hasty_server.grpc_url
+    other = [changed(r, sequence_id="6f1b8f0e-7a3d-4b8e-9d57-1f6b0c2a9e46") for r in requests]
+    talk(url, requests[:1], ends=False)
+
+    refused = talk(url, other[:1], ends=False)
+    wait_for(hasty_server, lambda metrics: metrics["dlild_open_scans"] == 0)
+    again = [changed(r, sequence_id="7f1b8f0e-7a3d-4b8e-9d57-1f6b0c2a9e47") for r in requests]
+
+    assert "BUSY: 1 scans are open" in refused[0].error_message
+    assert count_scores(talk(url, again)) == 1
