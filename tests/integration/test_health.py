@@ -4,54 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from integration.conftest import changed, count_scores, talk
+from integration.conftest import changed, count_scores, read_metrics, talk, wait_for
 
 from dlild_client.wire import WindowRequest
-from dlild_export.configs import write_configs
 from launcher import EmbeddedServer
 
 pytestmark = pytest.mark.server
-IDLE_S = 2
 UUIDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-def read_metrics(server: EmbeddedServer) -> dict[str, float]:
-    """Our own metrics by their name and labels."""
-    with urllib.request.urlopen(server.metrics_url, timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("dlild_"))
-    return {name: float(value) for name, value in pairs}
-
-
-def wait_for(server: EmbeddedServer, holds: Callable[[dict[str, float]], bool]) -> dict[str, float]:
-    deadline = time.monotonic() + 20
-    while not holds(metrics := read_metrics(server)):
-        assert time.monotonic() < deadline, metrics
-        time.sleep(0.2)
-    return metrics
-
-
-@pytest.fixture(scope="module")
-def hasty_server(
-    repository: Path, tmp_path_factory: pytest.TempPathFactory, embedded_server: EmbeddedServer
-) -> Iterator[EmbeddedServer]:
-    """A server of its own that drops silent scans after two seconds."""
-    copied = tmp_path_factory.mktemp("hasty") / "model_repository"
-    shutil.copytree(repository, copied)
-    contract = json.loads((copied / "contract.json").read_text())
-    contract["limits"] |= {"scan_idle_s": IDLE_S, "open_scans": 1}
-    (copied / "contract.json").write_text(json.dumps(contract))
-    write_configs(copied)
-    log = tmp_path_factory.mktemp("hasty-log") / "tritonserver.log"
-    with EmbeddedServer(copied, grpc_port=0, http_port=0, metrics_port=0, log_path=log) as server:
-        yield server
 
 
 def test_a_scored_scan_and_a_failed_one_are_counted(
