@@ -27,7 +27,7 @@ from dlild_export.phantom.dicom import write_dicom_series
 from launcher import EmbeddedServer
 
 # After which the hasty server drops a silent scan.
-IDLE_S = 2
+IDLE_S = 5
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +67,7 @@ def requests(prepared: PreparedScan, contract: Contract) -> list[WindowRequest]:
 def hasty_server(
     repository: Path, tmp_path_factory: pytest.TempPathFactory, embedded_server: EmbeddedServer
 ) -> Iterator[EmbeddedServer]:
-    """A server of its own that drops silent scans after two seconds."""
+    """A server of its own that holds one scan, and drops it after five silent seconds."""
     copied = tmp_path_factory.mktemp("hasty") / "model_repository"
     shutil.copytree(repository, copied)
     contract = json.loads((copied / "contract.json").read_text())
@@ -77,6 +77,13 @@ def hasty_server(
     log = tmp_path_factory.mktemp("hasty-log") / "tritonserver.log"
     with EmbeddedServer(copied, grpc_port=0, http_port=0, metrics_port=0, log_path=log) as server:
         yield server
+
+
+@pytest.fixture
+def quiet_server(hasty_server: EmbeddedServer) -> EmbeddedServer:
+    """The hasty server, holding nothing."""
+    wait_for(hasty_server, lambda metrics: metrics["dlild_open_scans"] == 0)
+    return hasty_server
 
 
 def talk(url: str, requests: Sequence[WindowRequest], *, ends: bool = True) -> list[Any]:

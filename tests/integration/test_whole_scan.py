@@ -40,8 +40,8 @@ def message(volume: np.ndarray, voxel_mm3: float = VOXEL_MM3) -> Any:
 
 
 @pytest.fixture
-def door(embedded_server: EmbeddedServer) -> Any:
-    channel = open_channel(parse_url(embedded_server.grpc_url))
+def door(quiet_server: EmbeddedServer) -> Any:
+    channel = open_channel(parse_url(quiet_server.grpc_url))
     yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
     channel.close()
 
@@ -66,9 +66,9 @@ def same_windows(volume: np.ndarray, contract_text: str) -> list[WindowRequest]:
 
 
 def test_the_answer_is_that_of_the_stream(
-    embedded_server: EmbeddedServer, door: Any, volume: np.ndarray, contract_text: str
+    quiet_server: EmbeddedServer, door: Any, volume: np.ndarray, contract_text: str
 ) -> None:
-    streamed = talk(embedded_server.grpc_url, same_windows(volume, contract_text))
+    streamed = talk(quiet_server.grpc_url, same_windows(volume, contract_text))
     expected = parse_answer(streamed[-1].infer_response).final
 
     answer = parse_answer(door.ModelInfer(message(volume), timeout=60))
@@ -96,7 +96,7 @@ def test_the_answer_is_that_of_the_stream(
     ],
 )
 def test_what_is_wrong_is_refused_by_value_and_nothing_is_held(
-    embedded_server: EmbeddedServer, door: Any, changes: dict[str, Any], says: str
+    quiet_server: EmbeddedServer, door: Any, changes: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(grpc.RpcError) as error:
         door.ModelInfer(message(**changes), timeout=60)
@@ -104,20 +104,20 @@ def test_what_is_wrong_is_refused_by_value_and_nothing_is_held(
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "REFUSED: " in error.value.details()
     assert says in error.value.details()
-    assert read_metrics(embedded_server)["dlild_open_scans"] == 0
+    assert read_metrics(quiet_server)["dlild_open_scans"] == 0
 
 
 def test_too_many_open_scans_are_busy_and_may_try_again(
-    hasty_server: EmbeddedServer, requests: list[WindowRequest], volume: np.ndarray
+    quiet_server: EmbeddedServer, requests: list[WindowRequest], volume: np.ndarray
 ) -> None:
-    """The hasty server holds one scan, and drops it after two silent seconds."""
+    """The hasty server holds one scan, and drops it after five silent seconds."""
     first = changed(requests[0], sequence_id="9f1b8f0e-7a3d-4b8e-9d57-1f6b0c2a9e49")
-    channel = open_channel(parse_url(hasty_server.grpc_url))
+    channel = open_channel(parse_url(quiet_server.grpc_url))
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-    talk(hasty_server.grpc_url, [first], ends=False)
+    talk(quiet_server.grpc_url, [first], ends=False)
     with pytest.raises(grpc.RpcError) as error:
         stub.ModelInfer(message(volume), timeout=60)
-    wait_for(hasty_server, lambda metrics: metrics["dlild_open_scans"] == 0)
+    wait_for(quiet_server, lambda metrics: metrics["dlild_open_scans"] == 0)
     later = parse_answer(stub.ModelInfer(message(volume), timeout=60))
     channel.close()
 
@@ -127,14 +127,14 @@ def test_too_many_open_scans_are_busy_and_may_try_again(
 
 
 def test_a_client_that_goes_away_stops_the_work(
-    embedded_server: EmbeddedServer, door: Any, volume: np.ndarray
+    quiet_server: EmbeddedServer, door: Any, volume: np.ndarray
 ) -> None:
-    before = read_metrics(embedded_server)
+    before = read_metrics(quiet_server)
     call = door.ModelInfer.future(message(volume), timeout=60)
-    wait_for(embedded_server, lambda metrics: metrics["dlild_open_scans"] == 1)
+    wait_for(quiet_server, lambda metrics: metrics["dlild_open_scans"] == 1)
     call.cancel()
 
-    after = wait_for(embedded_server, lambda metrics: metrics["dlild_open_scans"] == 0)
+    after = wait_for(quiet_server, lambda metrics: metrics["dlild_open_scans"] == 0)
 
     gained = {name: value - before[name] for name, value in after.items()}
     assert gained['dlild_scans_total{outcome="INCOMPLETE"}'] == 1
