@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = ("dlild", "dlild_accumulator", "ild_unet")
+MODELS = ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet")
 HOST = "127.0.0.1"
 # Newest symbol of the wheel's libraries (readelf -V) and the wheel's own tag, manylinux_2_35.
 OLDEST_GLIBC = (2, 35)

@@ -98,6 +98,16 @@ def test_windows_keep_their_order_and_triton_outlives_our_time_limit(configs, co
         assert sum(group.count for group in accumulator.instance_group) == 1
 
 
+def test_the_network_is_warmed_up_with_every_window_shape(configs, contract):
+    for profile in contract["profiles"]:
+        config = configs[f"ild_unet/configs/{profile}.pbtxt"]
+        warmed = [list(sample.inputs["window"].dims) for sample in config.model_warmup]
+        assert warmed == [[1, *shape] for shape in contract["windows"]["shapes"]]
+        for sample in config.model_warmup:
+            assert sample.batch_size == 1
+            assert sample.inputs["window"].data_type == config.input[0].data_type
+
+
 def test_the_network_has_the_signature_that_every_profile_names(repository, configs, contract):
     networks = sorted((repository / "ild_unet").glob("[0-9]*/model.onnx"))
     if not networks:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import shutil
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +21,13 @@ from dlild_client.contract import Contract, parse_contract
 from dlild_client.prepare import PreparedScan, prepare
 from dlild_client.read import read_volume
 from dlild_client.wire import WindowRequest
+from dlild_export.configs import write_configs
 from dlild_export.phantom import Pattern, Phantom, PhantomSpec, make_phantom
 from dlild_export.phantom.dicom import write_dicom_series
+from launcher import EmbeddedServer
+
+# After which the hasty server drops a silent scan.
+IDLE_S = 5
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +61,29 @@ def prepared(patient: Path, contract: Contract) -> PreparedScan:
 def requests(prepared: PreparedScan, contract: Contract) -> list[WindowRequest]:
     """The windows of the phantom's scan, under a fresh id."""
     return list(window_requests(prepared, contract))
+
+
+@pytest.fixture(scope="session")
+def hasty_server(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, embedded_server: EmbeddedServer
+) -> Iterator[EmbeddedServer]:
+    """A server of its own that holds one scan, and drops it after five silent seconds."""
+    copied = tmp_path_factory.mktemp("hasty") / "model_repository"
+    shutil.copytree(repository, copied)
+    contract = json.loads((copied / "contract.json").read_text())
+    contract["limits"] |= {"scan_idle_s": IDLE_S, "open_scans": 1}
+    (copied / "contract.json").write_text(json.dumps(contract))
+    write_configs(copied)
+    log = tmp_path_factory.mktemp("hasty-log") / "tritonserver.log"
+    with EmbeddedServer(copied, grpc_port=0, http_port=0, metrics_port=0, log_path=log) as server:
+        yield server
+
+
+@pytest.fixture
+def quiet_server(hasty_server: EmbeddedServer) -> EmbeddedServer:
+    """The hasty server, holding nothing."""
+    wait_for(hasty_server, lambda metrics: metrics["dlild_open_scans"] == 0)
+    return hasty_server
 
 
 def talk(url: str, requests: Sequence[WindowRequest], *, ends: bool = True) -> list[Any]:
@@ -91,3 +123,19 @@ def count_scores(answers: Iterable[Any]) -> int:
 
 def changed(request: WindowRequest, **changes: Any) -> WindowRequest:
     return replace(request, **changes)
+
+
+def read_metrics(server: EmbeddedServer) -> dict[str, float]:
+    """Our own metrics by their name and labels."""
+    with urllib.request.urlopen(server.metrics_url, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("dlild_"))
+    return {name: float(value) for name, value in pairs}
+
+
+def wait_for(server: EmbeddedServer, holds: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+    deadline = time.monotonic() + 20
+    while not holds(metrics := read_metrics(server)):
+        assert time.monotonic() < deadline, metrics
+        time.sleep(0.2)
+    return metrics

@@ -31,7 +31,7 @@ def in_process(
     contract = ServerContract.from_json(contract_text)
     engine = Engine(repository / "ild_unet" / "1" / "model.onnx")
     count = len(prepared.plan.origins)
-    scan = OpenScan(prepared.box.shape, count, 3.375, contract)
+    scan = OpenScan(prepared.box.shape, prepared.plan.shape, count, 3.375, contract)
     for index, (origin, window) in enumerate(prepared.windows(-1024)):
         scan.add(engine.infer(window[None, None])[0], origin, index)
     score = scan.finish()

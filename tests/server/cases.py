@@ -48,7 +48,7 @@ def cut(volume: np.ndarray, origin: tuple[int, int, int]) -> np.ndarray:
 
 
 def messages(labels: np.ndarray, voxel_volume_mm3: float = 3.375) -> list[WindowMessage]:
-    """All windows of a scan whose truth is ``labels``."""
+    """All windows of a scan whose truth is ``labels``, in rising order of z."""
     origins = tile(labels.shape)
     return [
         WindowMessage(

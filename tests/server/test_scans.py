@@ -4,10 +4,10 @@ from server.cases import CLASSES, WINDOW, Clock, always, make_contract, messages
 
 from refusals import BusyError, GoneError, IncompleteError, RefusedError
 from scan import OpenScan
-from scans import OpenScans
+from scans import OUTCOMES, OpenScans
 
 VOLUME = np.ones((9, 12, 15), np.uint8)
-SCAN_BYTES = OpenScan.bytes_needed(VOLUME.shape, CLASSES)
+SCAN_BYTES = OpenScan.bytes_needed(VOLUME.shape, WINDOW, CLASSES)
 
 
 class House:
@@ -210,3 +210,4 @@ def test_reports_hold_what_the_log_may_know():
     assert (report.scan, report.windows_received, report.window_count) == ("a", 1, 8)
     assert report.box_shape == VOLUME.shape
     assert report.seconds == 5
+    assert report.outcome in OUTCOMES

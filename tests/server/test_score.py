@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from score import ZONES, measure
+from score import ZONES, Counts, measure
 
 LUNG = (False, True, True, True, True, True)
 LESION = (False, False, True, True, True, True)
@@ -20,10 +20,12 @@ volumes = arrays.arrays(
 
 
 def score_of(labels, axial_area_mm2=100.0):
+    counts = Counts(labels.shape, lung=LUNG, lesion=LESION)
+    for z, axial in enumerate(labels):
+        counts.add(z, axial)
     return measure(
+        counts,
         labels,
-        lung=LUNG,
-        lesion=LESION,
         voxel_volume_mm3=2.0,
         axial_area_mm2=axial_area_mm2,
     )

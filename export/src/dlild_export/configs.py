@@ -19,7 +19,7 @@ Contract = Mapping[str, Any]
 
 SCHEMA_VERSION = 1
 DEFAULT_PROFILE = "embedded"
-MODELS = ("dlild", "dlild_accumulator", "ild_unet")
+MODELS = ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet")
 
 # Triton must outlive our own time limit: it drops a silent sequence without telling the model.
 IDLE_MARGIN = 1.5
@@ -49,6 +49,22 @@ sequence_batching {{
 }}
 """
 
+# Kernels are chosen, and memory is taken, at the first inference of a shape: no scan should wait.
+WARM_UP = """\
+model_warmup [
+{samples}
+]
+"""
+WARM_UP_SAMPLE = """\
+  {{
+    name: "{name}"
+    batch_size: 1
+    inputs {{
+      key: "window"
+      value {{ data_type: TYPE_FP16 dims: [ 1, {dims} ] zero_data: true }}
+    }}
+  }}"""
+
 # Inputs and outputs of the ensemble, as docs/wire.md has them, without the batch axis.
 WIRE_INPUTS = (
     ("window", "TYPE_FP16", "1, -1, -1, -1"),
@@ -66,6 +82,14 @@ SCORE_OUTPUTS = (
     ("labels", "TYPE_UINT8", "-1, -1, -1"),
 )
 ENGINE_OUTPUT = ("engine", "TYPE_STRING", "1")
+VOLUME_INPUTS = (
+    ("volume", "TYPE_INT16", "-1, -1, -1"),
+    ("voxel_volume_mm3", "TYPE_FP32", "1"),
+)
+
+# Whole volumes that are worked on at once: two, so that a small one need not wait for a large one,
+# and the network has work while the other is read. The rest wait in Triton's queue.
+VOLUMES_AT_ONCE = 2
 
 Tensor = tuple[str, str, str]
 
@@ -96,7 +120,12 @@ def render_all(contract: Contract) -> dict[str, str]:
         )
     if DEFAULT_PROFILE not in contract["profiles"]:
         raise ValueError(f"contract.json names no profile {DEFAULT_PROFILE!r}")
-    renderers = {"dlild": _ensemble, "dlild_accumulator": _accumulator, "ild_unet": _unet}
+    renderers = {
+        "dlild": _ensemble,
+        "dlild_accumulator": _accumulator,
+        "dlild_volume": _volume,
+        "ild_unet": _unet,
+    }
     texts: dict[str, str] = {}
     for model in MODELS:
         for profile in contract["profiles"]:
@@ -178,7 +207,7 @@ def _read(path: Path) -> str | None:
 
 def _ensemble(contract: Contract, profile: str) -> str:
     reports_engine = _is_python(contract, profile)
-    outputs = SCORE_OUTPUTS + ((ENGINE_OUTPUT,) if reports_engine else ())
+    outputs = _scan_outputs(contract, profile)
     unet_outputs = {"probabilities": "probabilities"} | (
         {"engine": "engine"} if reports_engine else {}
     )
@@ -224,6 +253,25 @@ def _accumulator(contract: Contract, profile: str) -> str:
     )
 
 
+def _volume(contract: Contract, profile: str) -> str:
+    # A full queue is refused at once: each volume that waits holds its memory.
+    waiting = contract["limits"]["open_scans"]
+    return "".join(
+        (
+            'name: "dlild_volume"\nbackend: "python"\nmax_batch_size: 1\n',
+            _tensors("input", VOLUME_INPUTS),
+            _tensors("output", _scan_outputs(contract, profile)),
+            f"dynamic_batching {{ default_queue_policy {{ max_queue_size: {waiting} }} }}\n",
+            f"instance_group [ {{ count: {VOLUMES_AT_ONCE} kind: KIND_CPU }} ]\n",
+            _parameters({"profile": profile, "contract": _compact(contract)}),
+        )
+    )
+
+
+def _scan_outputs(contract: Contract, profile: str) -> tuple[Tensor, ...]:
+    return SCORE_OUTPUTS + ((ENGINE_OUTPUT,) if _is_python(contract, profile) else ())
+
+
 def _unet(contract: Contract, profile: str) -> str:
     engine = contract["profiles"][profile]["engine"]
     outputs: tuple[Tensor, ...] = (
@@ -252,9 +300,18 @@ def _unet(contract: Contract, profile: str) -> str:
             _tensors("output", outputs),
             "dynamic_batching { preserve_ordering: true }\n",
             placing,
+            _warm_up(contract),
             _parameters(parameters),
         )
     )
+
+
+def _warm_up(contract: Contract) -> str:
+    samples = ",\n".join(
+        WARM_UP_SAMPLE.format(name="x".join(map(str, shape)), dims=", ".join(map(str, shape)))
+        for shape in contract["windows"]["shapes"]
+    )
+    return WARM_UP.format(samples=samples)
 
 
 def _is_python(contract: Contract, profile: str) -> bool:

@@ -7,7 +7,9 @@ import threading
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from blending import window_weights
 from contract import Contract
+from health import Health
 from refusals import BusyError, GoneError, ScanError
 from scans import Answer, OpenScans, ScanReport
 from wire import read_scan_id, read_window
@@ -34,7 +36,11 @@ class TritonPythonModel:
         """
         parameters = json.loads(args["model_config"])["parameters"]
         self._contract = Contract.from_json(parameters["contract"]["string_value"])
-        self._scans = OpenScans(self._contract, _log)
+        self._health = _open_health()
+        self._scans = OpenScans(self._contract, self._tell)
+        # The first scan should be as fast as the second.
+        for shape in self._contract.window_shapes:
+            window_weights(shape)
         self._stopping = threading.Event()
         # Without traffic no request would sweep: what a vanished client left must go all the same.
         self._sweeper = threading.Thread(target=self._sweep, daemon=True)
@@ -42,7 +48,10 @@ class TritonPythonModel:
 
     def execute(self, requests):
         """Answer each request on its own: what is wrong with one is nothing to the others."""
-        return [self._respond(request) for request in requests]
+        responses = [self._respond(request) for request in requests]
+        if self._health:
+            self._health.held(self._scans)
+        return responses
 
     def finalize(self):
         """Stop sweeping."""
@@ -71,15 +80,36 @@ class TritonPythonModel:
         except Exception as error:
             # A fault in one scan is nothing to the others.
             pb_utils.Logger.log_error(f"accumulator: {type(error).__name__}: {error}")
-            return _failure(
-                f"FAILED: {type(error).__name__} in the accumulator, see the server's log",
-                pb_utils.TritonError.INTERNAL,
-            )
+            message = f"FAILED: {type(error).__name__} in the accumulator, see the server's log"
+            return _failure(message, pb_utils.TritonError.INTERNAL)
+        if self._health:
+            self._health.taken()
         return pb_utils.InferenceResponse(output_tensors=_outputs(answer))
 
     def _sweep(self):
         while not self._stopping.wait(self._contract.scan_idle_s / 4):
             self._scans.sweep()
+            if self._health:
+                self._health.held(self._scans)
+
+    def _tell(self, report: ScanReport):
+        """Log how a scan ended, and count it."""
+        _log(report)
+        if self._health:
+            self._health.ended(report)
+
+
+def _open_health():
+    """Make the metrics; none where the server was told to keep none."""
+
+    def family(kind):
+        return lambda name, text: pb_utils.MetricFamily(name=name, description=text, kind=kind)
+
+    try:
+        return Health(family(pb_utils.MetricFamily.COUNTER), family(pb_utils.MetricFamily.GAUGE))
+    except pb_utils.TritonModelException as error:
+        pb_utils.Logger.log_warn(f"accumulator: no metrics: {error}")
+        return None
 
 
 def _tensors(request):
@@ -118,5 +148,5 @@ def _failure(message, code):
 def _log(report: ScanReport):
     """One line of JSON a scan. Its id is a UUID or a number: nothing here can name a patient."""
     line = {"event": "scan", **dataclasses.asdict(report)}
-    line["seconds"] = round(report.seconds, 3)
+    line |= {name: round(value, 3) for name, value in line.items() if isinstance(value, float)}
     pb_utils.Logger.log_info(json.dumps(line))

@@ -1,69 +1,80 @@
-"""One open scan: the windows seen so far and their blended probabilities."""
+"""One open scan: the windows seen so far, labels where they are final, sums where they are not."""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blending import window_weights
 from contract import Contract
 from refusals import IncompleteError, RefusedError
-from score import Score, measure
+from score import Counts, Score, measure
+from slabs import Slabs
 
 Shape = tuple[int, int, int]
 
-# Probabilities of a voxel add up to 1; FP16 and bf16 miss by far less than this.
-SUM_TOLERANCE = 0.05
 MISSING_NAMED = 10
 
 
 class OpenScan:
-    """Sums of weighted class probabilities over a box, and the set of windows seen.
+    """The set of windows seen, and what they say of the box.
+
+    Windows come in the order of docs/wire.md: their origins never go down in z. So the slices below
+    the origin of a new window are final: they are labelled and counted, and their sums let go.
 
     Parameters
     ----------
-    box_shape : tuple of int
-        Shape of the box (z, y, x), in voxels.
+    box_shape, window_shape : tuple of int
+        Shape of the box and of every window (z, y, x), in voxels.
     window_count : int
         Windows of this scan.
     voxel_volume_mm3 : float
         Volume of one voxel, in mm3.
     contract : Contract
         Classes and what they count as.
-
-    Notes
-    -----
-    The largest sum of weighted probabilities names the class, so the weights themselves are not
-    kept: only which voxels have any.
     """
 
     def __init__(
-        self, box_shape: Shape, window_count: int, voxel_volume_mm3: float, contract: Contract
+        self,
+        box_shape: Shape,
+        window_shape: Shape,
+        window_count: int,
+        voxel_volume_mm3: float,
+        contract: Contract,
     ) -> None:
         self.box_shape = box_shape
+        self.window_shape = window_shape
         self.window_count = window_count
         self.voxel_volume_mm3 = voxel_volume_mm3
         self._contract = contract
         self._seen: set[int] = set()
-        self._sums = np.zeros((contract.classes, *box_shape), dtype=np.float32)
-        self._covered = np.zeros(box_shape, dtype=np.bool_)
+        self._slabs = Slabs(contract.classes, window_shape, box_shape)
+        self._labels = np.empty(box_shape, dtype=np.uint8)
+        self._counts = Counts(box_shape, lung=contract.lung, lesion=contract.lesion)
+        self._fixed = 0
+        self._uncovered = 0
 
     @staticmethod
-    def bytes_needed(box_shape: Shape, classes: int) -> int:
-        """Bytes that a scan of this box holds.
+    def bytes_needed(box_shape: Shape, window_shape: Shape, classes: int) -> int:
+        """Bytes that a scan holds at its peak.
 
         Parameters
         ----------
-        box_shape : tuple of int
-            Shape of the box (z, y, x), in voxels.
+        box_shape, window_shape : tuple of int
+            Shape of the box and of a window (z, y, x), in voxels.
         classes : int
             Number of classes.
 
         Returns
         -------
         int
+            One byte a voxel for the labels, counts of each (z, x), and sums that depend on the
+            box's slices alone, not on how many there are.
         """
-        return math.prod(box_shape) * (classes * 4 + 1)
+        return (
+            math.prod(box_shape)
+            + Counts.bytes_needed(box_shape, classes)
+            + Slabs.bytes_needed(classes, window_shape, box_shape)
+        )
 
     @property
     def windows_received(self) -> int:
@@ -85,37 +96,27 @@ class OpenScan:
         Raises
         ------
         RefusedError
-            When the window does not hold probabilities: NaN, infinity, or sums far from 1. The scan
-            is spoilt then and must be dropped.
+            When the window has another shape than the first, begins below a window that came
+            before, or does not hold probabilities. The scan is spoilt then and must be dropped.
         """
         if index in self._seen:
             return
-        _, depth, height, width = probabilities.shape
-        z, y, x = origin
-        place = (slice(z, z + depth), slice(y, y + height), slice(x, x + width))
-        weights = window_weights((depth, height, width))
-        # One class at a time through one buffer: the temporaries stay the size of a window.
-        buffer = np.empty(weights.shape, dtype=np.float32)
-        total = 0.0
-        for sums, values in zip(self._sums, probabilities, strict=True):
-            np.copyto(buffer, values)
-            buffer *= weights
-            total += float(buffer.sum())
-            sums[place] += buffer
-        self._check_total(total / float(weights.sum()), index)
-        self._covered[place] = True
+        _, *shape = probabilities.shape
+        if tuple(shape) != self.window_shape:
+            raise RefusedError(
+                f"window has shape {tuple(shape)}, the scan began with {self.window_shape}"
+            )
+        if origin[0] < self._fixed:
+            raise RefusedError(
+                f"origin {origin} of window {index} lies below z {self._fixed}, where a window "
+                "before it began; windows must come in rising order of z"
+            )
+        self._fix_below(origin[0])
+        self._slabs.add(probabilities, origin, index)
         self._seen.add(index)
 
-    @staticmethod
-    def _check_total(mean_sum: float, index: int) -> None:
-        if not abs(mean_sum - 1.0) <= SUM_TOLERANCE:  # NaN fails this as well
-            raise RefusedError(
-                f"the network's probabilities of window {index} add up to {mean_sum:.4g} a voxel, "
-                "not 1"
-            )
-
     def finish(self) -> Score:
-        """Label the box and measure it.
+        """Label what is left and measure the box.
 
         Returns
         -------
@@ -135,30 +136,24 @@ class OpenScan:
             raise IncompleteError(
                 f"{len(missing)} of {self.window_count} windows are missing: {named}{more}"
             )
-        uncovered = self._covered.size - int(np.count_nonzero(self._covered))
-        if uncovered:
+        self._fix_below(self.box_shape[0])
+        if self._uncovered:
             raise RefusedError(
-                f"{uncovered} voxels of the box {self.box_shape} lie in none of the "
+                f"{self._uncovered} voxels of the box {self.box_shape} lie in none of the "
                 f"{self.window_count} windows"
             )
         return measure(
-            self._labels(),
-            lung=self._contract.lung,
-            lesion=self._contract.lesion,
+            self._counts,
+            self._labels,
             voxel_volume_mm3=self.voxel_volume_mm3,
             axial_area_mm2=self._contract.axial_area_mm2(self.voxel_volume_mm3),
         )
 
-    def _labels(self) -> NDArray[np.uint8]:
-        """Class of the largest sum; the first of equals, as argmax has it."""
-        labels = np.zeros(self.box_shape, dtype=np.uint8)
-        # Slice by slice, so that all stays in the cache: ten times as fast as numpy's argmax over
-        # the first axis. Labels rise, so the largest of those that won so far is the last to win.
-        for z in range(self.box_shape[0]):
-            best = self._sums[0, z].copy()
-            for label in range(1, self._sums.shape[0]):
-                candidate = self._sums[label, z]
-                won = (candidate > best).view(np.uint8) * np.uint8(label)
-                np.maximum(labels[z], won, out=labels[z])
-                np.maximum(best, candidate, out=best)
-        return labels
+    def _fix_below(self, z: int) -> None:
+        """Label the slices below z for good. Where no window came, only their room is looked at."""
+        for final in range(self._fixed, z):
+            labels, uncovered = self._slabs.fix(final)
+            self._labels[final] = labels
+            self._counts.add(final, labels)
+            self._uncovered += uncovered
+        self._fixed = max(self._fixed, z)

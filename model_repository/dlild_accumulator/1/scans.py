@@ -6,10 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from contract import Contract
-from refusals import BusyError, GoneError, RefusedError, ScanError
+from refusals import BusyError, GoneError, IncompleteError, RefusedError, ScanError
 from scan import OpenScan
 from score import Score
 from wire import WindowMessage
+
+# How a scan can end: with a score, with a refusal, because its client went away or began it anew,
+# by silence, or by a fault of ours.
+OUTCOMES = (
+    "done",
+    *(kind.prefix for kind in (BusyError, GoneError, RefusedError, IncompleteError)),
+    "CANCELLED",
+    "RESTARTED",
+    "IDLE",
+    "FAILED",
+)
 
 
 @dataclass(frozen=True)
@@ -37,13 +48,15 @@ class ScanReport:
     scan : str
         Its id.
     outcome : str
-        ``done``, the prefix of its refusal, ``CANCELLED``, ``IDLE`` or ``RESTARTED``.
+        One of ``OUTCOMES``.
     windows_received, window_count : int
         Windows seen, and windows announced; 0 where the first was refused.
     box_shape : tuple of int
         Shape of the box (z, y, x); zeros where the first window was refused.
     seconds : float
         From the first window to the end.
+    blend_seconds, score_seconds : float
+        Of these, spent on adding windows, and on measuring the box at the end.
     """
 
     scan: str
@@ -52,6 +65,8 @@ class ScanReport:
     window_count: int
     box_shape: tuple[int, int, int]
     seconds: float
+    blend_seconds: float = 0.0
+    score_seconds: float = 0.0
 
 
 @dataclass
@@ -60,6 +75,8 @@ class _Entry:
     bytes_held: int
     started_s: float
     touched_s: float
+    blend_s: float = 0.0
+    score_s: float = 0.0
 
 
 class OpenScans:
@@ -89,12 +106,14 @@ class OpenScans:
 
     def __len__(self) -> int:
         """Return the number of open scans."""
-        return len(self._entries)
+        with self._lock:
+            return len(self._entries)
 
     @property
     def bytes_held(self) -> int:
-        """Bytes that the open scans hold together."""
-        return sum(entry.bytes_held for entry in self._entries.values())
+        """Bytes that the open scans may take together, each at its peak."""
+        with self._lock:
+            return self._bytes_held()
 
     def receive(
         self, scan_id: str, read: Callable[[], WindowMessage], *, start: bool, end: bool
@@ -158,18 +177,22 @@ class OpenScans:
             self._open(scan_id, message)
         entry = self._entries[scan_id]
         _check_same_scan(entry.scan, message)
+        started = self._clock()
         entry.scan.add(message.probabilities, message.origin, message.index)
         entry.touched_s = self._clock()
+        entry.blend_s += entry.touched_s - started
         received = entry.scan.windows_received
         if not end:
             return Answer(received, None)
         score = entry.scan.finish()
+        entry.score_s = self._clock() - entry.touched_s
         self._close(scan_id, "done")
         return Answer(received, score)
 
     def _open(self, scan_id: str, message: WindowMessage) -> None:
         limits = self._contract
-        needed = OpenScan.bytes_needed(message.box_shape, limits.classes)
+        window_shape = message.window_shape
+        needed = OpenScan.bytes_needed(message.box_shape, window_shape, limits.classes)
         if needed > limits.open_bytes:
             raise RefusedError(
                 f"box_shape {message.box_shape} takes {needed} bytes, "
@@ -177,14 +200,20 @@ class OpenScans:
             )
         if len(self._entries) >= limits.open_scans:
             raise BusyError(f"{len(self._entries)} scans are open, the limit; send it again later")
-        if self.bytes_held + needed > limits.open_bytes:
+        held = self._bytes_held()
+        if held + needed > limits.open_bytes:
             raise BusyError(
-                f"open scans hold {self.bytes_held} bytes and this one takes {needed}, "
+                f"open scans hold {held} bytes and this one takes {needed}, "
                 f"the limit is {limits.open_bytes}; send it again later"
             )
-        scan = OpenScan(message.box_shape, message.count, message.voxel_volume_mm3, limits)
+        scan = OpenScan(
+            message.box_shape, window_shape, message.count, message.voxel_volume_mm3, limits
+        )
         now = self._clock()
         self._entries[scan_id] = _Entry(scan, needed, started_s=now, touched_s=now)
+
+    def _bytes_held(self) -> int:
+        return sum(entry.bytes_held for entry in self._entries.values())
 
     def _sweep(self) -> None:
         oldest = self._clock() - self._contract.scan_idle_s
@@ -204,6 +233,8 @@ class OpenScans:
                     scan.window_count,
                     scan.box_shape,
                     self._clock() - entry.started_s,
+                    entry.blend_s,
+                    entry.score_s,
                 )
             )
         elif refused_first:

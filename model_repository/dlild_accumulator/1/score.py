@@ -41,22 +41,92 @@ class Score:
     labels: NDArray[np.uint8]
 
 
-def measure(
-    labels: NDArray[np.uint8],
-    *,
-    lung: Sequence[bool],
-    lesion: Sequence[bool],
-    voxel_volume_mm3: float,
-    axial_area_mm2: float,
-) -> Score:
-    """Measure a label map.
+class Counts:
+    """Voxels of a label map, counted slice by slice: all that volumes and zones need.
 
     Parameters
     ----------
-    labels : ndarray of uint8, shape (z, y, x)
-        Class of each voxel; z runs to the head, x to the patient's left.
+    shape : tuple of int
+        Shape of the label map (z, y, x), in voxels.
     lung, lesion : sequence of bool
         For each class, whether it counts as lung and as lesion.
+
+    Attributes
+    ----------
+    classes : ndarray of int64, shape (classes,)
+        Voxels of each class.
+    lung, lesion : ndarray of int32, shape (z, x)
+        Voxels of lung and of lesion in each column along y.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], *, lung: Sequence[bool], lesion: Sequence[bool]
+    ) -> None:
+        depth, _, width = shape
+        self._counted_as = tuple(zip(lung, lesion, strict=True))
+        self.classes = np.zeros(len(self._counted_as), dtype=np.int64)
+        self.lung = np.zeros((depth, width), dtype=np.int32)
+        self.lesion = np.zeros((depth, width), dtype=np.int32)
+
+    @staticmethod
+    def bytes_needed(shape: tuple[int, int, int], classes: int) -> int:
+        """Bytes that the counts of a label map take.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of the label map (z, y, x), in voxels.
+        classes : int
+            Number of classes.
+
+        Returns
+        -------
+        int
+        """
+        depth, _, width = shape
+        return classes * 8 + 2 * depth * width * 4
+
+    def add(self, z: int, labels: NDArray[np.uint8]) -> None:
+        """Count a slice.
+
+        Parameters
+        ----------
+        z : int
+            Its place; each slice is counted once.
+        labels : ndarray of uint8, shape (y, x)
+            Class of each voxel.
+        """
+        background = np.full(labels.shape[1], labels.shape[0], dtype=np.int32)
+        for label in range(1, self.classes.size):
+            by_x: NDArray[np.int32] = (labels == label).sum(axis=0, dtype=np.int32)
+            background -= by_x
+            self._book(z, label, by_x)
+        self._book(z, 0, background)
+
+    def _book(self, z: int, label: int, by_x: NDArray[np.int32]) -> None:
+        lung, lesion = self._counted_as[label]
+        self.classes[label] += by_x.sum()
+        if lung:
+            self.lung[z] += by_x
+        if lesion:
+            self.lesion[z] += by_x
+
+
+def measure(
+    counts: Counts,
+    labels: NDArray[np.uint8],
+    *,
+    voxel_volume_mm3: float,
+    axial_area_mm2: float,
+) -> Score:
+    """Measure a label map whose slices have all been counted.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of all slices of the label map.
+    labels : ndarray of uint8, shape (z, y, x)
+        Class of each voxel; z runs to the head, x to the patient's left. Handed on as it is.
     voxel_volume_mm3 : float
         Volume of one voxel, in mm3.
     axial_area_mm2 : float
@@ -66,40 +136,24 @@ def measure(
     -------
     Score
     """
-    counts = _count_table(labels, classes=len(lung))
-    per_class = counts.sum(axis=(1, 2))
-    lung_table = counts[np.flatnonzero(lung)].sum(axis=0)
-    lesion_table = counts[np.flatnonzero(lesion)].sum(axis=0)
-    lung_voxels = int(lung_table.sum())
+    lung_voxels = int(counts.lung.sum(dtype=np.int64))
+    lesion_voxels = int(counts.lesion.sum(dtype=np.int64))
     voxel_ml = voxel_volume_mm3 / 1000
     least_voxels = SLICE_LUNG_MM2 / axial_area_mm2
     zones = np.stack(
-        [_zone_counts(table, lung_table, least_voxels) for table in (lung_table, lesion_table)],
+        [_zone_counts(table, counts.lung, least_voxels) for table in (counts.lung, counts.lesion)],
         axis=1,
     )
     return Score(
-        dl_ild_percent=(
-            100.0 * int(lesion_table.sum()) / lung_voxels if lung_voxels else float("nan")
-        ),
-        class_volumes_ml=per_class * voxel_ml,
+        dl_ild_percent=100.0 * lesion_voxels / lung_voxels if lung_voxels else float("nan"),
+        class_volumes_ml=counts.classes * np.float64(voxel_ml),
         zone_volumes_ml=zones * voxel_ml,
         labels=labels,
     )
 
 
-def _count_table(labels: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
-    """Voxels of each class by (class, z, x): all that volumes and zones need, in one pass."""
-    depth, _, width = labels.shape
-    table = np.zeros((classes, depth, width), dtype=np.int64)
-    for z, axial in enumerate(labels):
-        for label in range(1, classes):
-            np.sum(axial == label, axis=0, dtype=np.int64, out=table[label, z])
-    table[0] = labels.shape[1] - table[1:].sum(axis=0)
-    return table
-
-
 def _zone_counts(
-    table: NDArray[np.int64], lung_table: NDArray[np.int64], least_voxels: float
+    table: NDArray[np.int32], lung_table: NDArray[np.int32], least_voxels: float
 ) -> NDArray[np.float64]:
     """Voxels of a (z, x) table in the six zones."""
     thirds = _thirds(lung_table.sum(axis=1), least_voxels)

@@ -44,6 +44,12 @@ class WindowMessage:
     count: int
     voxel_volume_mm3: float
 
+    @property
+    def window_shape(self) -> Shape:
+        """Shape of the window (z, y, x), in voxels."""
+        _, z, y, x = self.probabilities.shape
+        return z, y, x
+
 
 def read_scan_id(correlation_id: object) -> str:
     """Check the id of a scan.

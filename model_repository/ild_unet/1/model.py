@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ class TritonPythonModel:
     """
 
     def initialize(self, args):
-        """Load the network that the contract in this model's configuration names, and warm it up.
+        """Load the network that the contract in this model's configuration names.
 
+        The configuration warms it up with a window of every shape.
         The contract comes from the configuration, not from ``contract.json``: Triton copies a
         model's folder alone where the repository is in an object store.
         """
@@ -39,9 +41,10 @@ class TritonPythonModel:
         )
         _check_digest(path, contract["model"]["weights_sha256"])
         self._name = np.array([[self._engine.name.encode()]], dtype=np.object_)
-        # The first inference of a shape prepares its kernels: no scan should wait for that.
-        for shape in self._shapes:
-            self._engine.infer(np.full((1, 1, *shape), contract["hu"]["padding"], np.float16))
+        # The family must live as long as its metric.
+        self._family, self._seconds = _counter(
+            "dlild_inference_seconds_total", "Seconds inside the network"
+        )
         pb_utils.Logger.log_info(
             json.dumps(
                 {
@@ -62,7 +65,10 @@ class TritonPythonModel:
         try:
             window = pb_utils.get_input_tensor_by_name(request, "window").as_numpy()
             check_window(window, self._shapes)
+            started = time.perf_counter()
             probabilities = self._engine.infer(window)
+            if self._seconds:
+                self._seconds.increment(time.perf_counter() - started)
         except WindowError as error:
             return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:
@@ -78,6 +84,18 @@ class TritonPythonModel:
                 pb_utils.Tensor("engine", self._name),
             ]
         )
+
+
+def _counter(name: str, description: str):
+    """Make a family of one metric; none where the server was told to keep none."""
+    try:
+        family = pb_utils.MetricFamily(
+            name=name, description=description, kind=pb_utils.MetricFamily.COUNTER
+        )
+        return family, family.Metric(labels={})
+    except pb_utils.TritonModelException as error:
+        pb_utils.Logger.log_warn(f"ild_unet: no metrics: {error}")
+        return None, None
 
 
 def _check_digest(path: Path, expected: str):

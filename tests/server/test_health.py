@@ -1,0 +1,98 @@
+import pytest
+from server.cases import make_contract, messages
+from server.test_scans import VOLUME, House
+
+from health import Health
+from scans import OUTCOMES, OpenScans
+
+
+class Board:
+    """Families of metrics as Triton makes them, kept where a test can read them."""
+
+    def __init__(self):
+        self.values = {}
+        self.messages = 0
+
+    def family(self, name, description):
+        assert description
+        return Family(self, name)
+
+
+class Family:
+    def __init__(self, board, name):
+        self.board, self.name = board, name
+
+    def Metric(self, labels):
+        return Metric(self.board, (self.name, *labels.values()))
+
+
+class Metric:
+    def __init__(self, board, key):
+        assert key not in board.values
+        self.board, self.key = board, key
+        board.values[key] = 0
+
+    def increment(self, value):
+        assert value >= 0
+        self.set(self.board.values[self.key] + value)
+
+    def set(self, value):
+        self.board.values[self.key] = value
+        self.board.messages += 1
+
+
+@pytest.fixture
+def board():
+    return Board()
+
+
+@pytest.fixture
+def health(board):
+    return Health(board.family, board.family)
+
+
+def test_every_series_is_there_from_the_start(health, board):
+    assert {key[1] for key in board.values if key[0] == "dlild_scans_total"} == set(OUTCOMES)
+    assert set(board.values.values()) == {0}
+
+
+def test_scans_are_counted_by_outcome_and_seconds_by_stage(health, board):
+    house = House()
+    house.send("a", messages(VOLUME)[0], start=True)
+    house.clock.now_s += 5
+    house.scans.drop("a", "CANCELLED")
+    house.send_all("b", messages(VOLUME))
+    for report in house.reports:
+        health.ended(report)
+    assert board.values["dlild_scans_total", "CANCELLED"] == 1
+    assert board.values["dlild_scans_total", "done"] == 1
+    assert board.values["dlild_scans_total", "FAILED"] == 0
+    assert board.values["dlild_scan_seconds_total", "whole"] == 5
+
+
+def test_what_is_held_is_told_when_it_changes_only(health, board):
+    scans = OpenScans(make_contract(), lambda report: None)
+    windows = messages(VOLUME)
+    for place, window in enumerate(windows):
+        scans.receive("a", lambda w=window: w, start=place == 0, end=False)
+        health.taken()
+        health.held(scans)
+    assert board.values["dlild_windows_total",] == len(windows)
+    assert board.values["dlild_open_scans",] == 1
+    assert board.values["dlild_bytes_held",] == scans.bytes_held > 0
+    assert board.messages == len(windows) + 2
+    scans.drop("a", "CANCELLED")
+    health.held(scans)
+    assert board.values["dlild_open_scans",] == board.values["dlild_bytes_held",] == 0
+
+
+def test_stages_take_their_share_of_the_whole():
+    house = House()
+    scans = OpenScans(make_contract(), house.reports.append)
+    windows = messages(VOLUME)
+    for place, window in enumerate(windows):
+        scans.receive("a", lambda w=window: w, start=place == 0, end=window is windows[-1])
+    (report,) = house.reports
+    assert report.blend_seconds > 0
+    assert report.score_seconds > 0
+    assert report.blend_seconds + report.score_seconds <= report.seconds

@@ -1,0 +1,91 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlild_client.windows import axis_origins as clients_axis_origins
+from plan import Rules, VolumeError, axis_origins, plan_windows
+
+RULES = Rules(
+    window_shapes=((6, 8, 10), (8, 8, 8)),
+    minimum_overlap=0.25,
+    in_flight=4,
+    box_voxels=60_000,
+    windows=200,
+    hu=(-1024, 2047),
+)
+volume_shapes = st.tuples(st.integers(8, 40), st.integers(8, 40), st.integers(10, 40))
+
+
+def planned(shape):
+    return plan_windows(shape, replace(RULES, box_voxels=10**6, windows=10**4))
+
+
+@given(volume_shapes)
+def test_windows_cover_every_voxel_and_stay_inside(shape):
+    plan = planned(shape)
+    covered = np.zeros(shape, np.bool_)
+    for origin in plan.origins:
+        stop = tuple(o + w for o, w in zip(origin, plan.shape, strict=True))
+        assert all(o >= 0 and s <= n for o, s, n in zip(origin, stop, shape, strict=True))
+        covered[tuple(map(slice, origin, stop))] = True
+    assert covered.all()
+
+
+@given(st.integers(1, 300), st.integers(1, 100), st.floats(0, 0.9))
+def test_neighbours_overlap_as_much_as_asked_and_as_the_clients_do(extra, window, overlap):
+    length = window + extra
+    origins = axis_origins(length, window, overlap)
+    assert origins[0] == 0
+    assert origins[-1] == length - window
+    steps = np.diff(origins)
+    assert (steps > 0).all()
+    assert steps.max() <= max(1, math.floor(window * (1 - overlap) + 1e-9))
+    assert tuple(origins) == clients_axis_origins(length, window, overlap)
+
+
+@given(volume_shapes)
+def test_turns_keep_the_order_that_the_accumulator_asks_for(shape):
+    plan = planned(shape)
+    turns = list(plan.turns())
+    assert [index for turn in turns for index in turn] == list(range(len(plan.origins)))
+    assert turns[0] == [0]
+    assert turns[-1] == [len(plan.origins) - 1]
+    heights = [{plan.origins[index][0] for index in turn} for turn in turns]
+    assert all(len(height) == 1 for height in heights)
+    assert [height for (height,) in heights] == sorted(height for (height,) in heights)
+
+
+@given(volume_shapes)
+def test_the_shape_with_the_fewest_voxels_is_taken(shape):
+    best = planned(shape)
+    for only in RULES.window_shapes:
+        rules = replace(RULES, window_shapes=(only,), box_voxels=10**6, windows=10**4)
+        plan = plan_windows(shape, rules)
+        assert len(best.origins) * math.prod(best.shape) <= len(plan.origins) * math.prod(only)
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ((5, 8, 10), r"volume \(5, 8, 10\) is smaller than every window \(6, 8, 10\), \(8, 8, 8\)"),
+        ((40, 40, 40), r"volume \(40, 40, 40\) holds 64000 voxels, the limit is 60000"),
+        ((38, 38, 38), r"volume \(38, 38, 38\) takes \d+ windows, the limit is 200"),
+    ],
+)
+def test_what_cannot_be_tiled_is_refused_by_value(shape, says):
+    with pytest.raises(VolumeError, match=f"^REFUSED: {says}"):
+        plan_windows(shape, RULES)
+
+
+def test_the_contract_of_this_repository_is_understood(repository):
+    text = (repository / "contract.json").read_text()
+    rules = Rules.from_json(text)
+    assert rules.hu == (-1024, 2047)
+    assert (96, 96, 96) in rules.window_shapes
+    with pytest.raises(ValueError, match="schema version 9, this server understands 1"):
+        Rules.from_json(json.dumps(json.loads(text) | {"schema_version": 9}))
