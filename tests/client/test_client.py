@@ -34,7 +34,8 @@ def error(text):
     return service_pb2.ModelStreamInferResponse(error_message=text)
 
 
-def test_a_scan_is_scored_as_its_voxels_say(server, chest, contract):
+def test_a_scan_is_scored_as_its_voxels_say(server, chest):
+    contract = server.contract
     stages = []
     with Client(server.url) as client:
         result = client.score(chest, progress=lambda *step: stages.append(step))
@@ -67,12 +68,13 @@ def test_two_scans_at_once_give_what_they_give_one_after_the_other(server, chest
     assert len(set(server.sequence_ids)) == 4
 
 
-def test_a_scan_shorter_than_a_window_is_padded(server, chest_maker, contract):
+def test_a_scan_shorter_than_a_window_is_padded(server, chest_maker):
+    contract = server.contract
     short = chest_maker(shape=(32, 60, 80), spacing=(4.0, 5.0, 4.5))
     with Client(server.url) as client:
         result = client.score(short)
     assert result.labels.shape == result.image.shape
-    assert result.image.shape[0] < contract.windows.shapes[0][0]
+    assert result.image.shape[0] < contract.windows.minimum[0]
     assert result.grid.box_stop[0] == result.image.shape[0]
     assert "labels_beyond_scan" not in result.flags
 
@@ -298,7 +300,8 @@ def test_the_next_scan_after_a_failure_is_scored(server, chest):
         assert client.score(chest).windows > 1
 
 
-def test_info_tells_contract_version_and_profile(server, contract):
+def test_info_tells_contract_version_and_profile(server):
+    contract = server.contract
     with Client(server.url) as client:
         info = client.info()
     assert info.contract == contract

@@ -9,7 +9,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from engine import Engine
-from windows import WindowError, check_window
+from windows import WindowBounds, WindowError, check_window
 
 UNRELEASED = "0" * 64
 
@@ -29,7 +29,7 @@ class TritonPythonModel:
         """
         parameters = json.loads(args["model_config"])["parameters"]
         contract = json.loads(parameters["contract"]["string_value"])
-        self._shapes = frozenset(tuple(shape) for shape in contract["windows"]["shapes"])
+        self._bounds = WindowBounds.from_fields(contract["windows"])
         path = Path(__file__).with_name("model.onnx")
         threads = os.environ.get("DLILD_THREADS")
         self._engine = Engine(
@@ -39,9 +39,9 @@ class TritonPythonModel:
         )
         _check_digest(path, contract["model"]["weights_sha256"])
         self._name = np.array([[self._engine.name.encode()]], dtype=np.object_)
-        # The first inference of a shape prepares its kernels: no scan should wait for that.
-        for shape in self._shapes:
-            self._engine.infer(np.full((1, 1, *shape), contract["hu"]["padding"], np.float16))
+        # The first inference allocates memory and prepares kernels: no scan should wait for that.
+        smallest = (1, 1, *self._bounds.minimum)
+        self._engine.infer(np.full(smallest, contract["hu"]["padding"], np.float16))
         pb_utils.Logger.log_info(
             json.dumps(
                 {
@@ -61,7 +61,7 @@ class TritonPythonModel:
             return _failure("CANCELLED: the client went away", pb_utils.TritonError.CANCELLED)
         try:
             window = pb_utils.get_input_tensor_by_name(request, "window").as_numpy()
-            check_window(window, self._shapes)
+            check_window(window, self._bounds)
             probabilities = self._engine.infer(window)
         except WindowError as error:
             return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
