@@ -169,6 +169,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.most_in_flight = 0
         self.delay_s = 0.0
         self.cancelled = threading.Event()
+        self.farewells: list[str] = []
         self.context: Any = None
         self.url = ""
 
@@ -209,8 +210,14 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
                 time.sleep(0.001)
                 continue
             time.sleep(self.delay_s)
-            response = self._answer(waiting[0], scan)
-            index = int(waiting[0].id)
+            request = waiting[0]
+            flags = [request.parameters[f"sequence_{k}"].bool_param for k in ("start", "end")]
+            if not scan and flags == [False, True]:
+                self.farewells.append(request.parameters["sequence_id"].string_param)
+                yield service_pb2.ModelStreamInferResponse(error_message="INCOMPLETE: farewell")
+                return
+            response = self._answer(request, scan)
+            index = int(request.id)
             with lock:
                 waiting.pop(0)
             stream = service_pb2.ModelStreamInferResponse(infer_response=response)

@@ -18,6 +18,7 @@ from dlild_client.errors import (
     Busy,
     ConnectionFailed,
     ContractError,
+    DlildError,
     NotChest,
     Refused,
     ScanLost,
@@ -122,6 +123,13 @@ def test_a_lost_last_answer_ends_in_a_time_out(server, chest):
         ("GONE: this scan was dropped", ScanLost, True),
         ("REFUSED: window has NaN", Refused, False),
         ("INCOMPLETE: windows 3 are missing", ScanLost, True),
+        ("FAILED: KeyError in the accumulator, see the server's log", ServerError, False),
+        (
+            "in ensemble 'dlild', must specify the START flag on the first request of the sequence",
+            ScanLost,
+            True,
+        ),
+        ("must specify a non-zero or non-empty correlation ID", Refused, False),
         ("CUDA error: out of memory", ServerError, False),
         ("Exceeds maximum queue size", Busy, True),
     ],
@@ -289,6 +297,41 @@ def test_an_error_of_the_caller_closes_the_stream(server, chest):
     with Client(server.url) as client, pytest.raises(KeyboardInterrupt):
         client.score(chest, progress=stop)
     assert server.cancelled.wait(5)
+
+
+def test_a_cancelled_scan_frees_its_place(server, chest):
+    def stop(stage, done, whole):
+        if stage == "inference" and done == 2:
+            raise KeyboardInterrupt
+
+    with Client(server.url) as client, pytest.raises(KeyboardInterrupt):
+        client.score(chest, progress=stop)
+    assert server.farewells == server.sequence_ids
+
+
+@pytest.mark.parametrize("text", ["BUSY: full", "REFUSED: NaN", "FAILED: see the log"])
+def test_a_refused_scan_frees_its_place(server, chest, text):
+    faulty(server, chest, lambda i, r: [error(text)] if i == 2 else [r], DlildError, text)
+    assert server.farewells == server.sequence_ids
+
+
+def test_a_scan_whose_stream_broke_frees_its_place(server, chest):
+    def fault(i, r):
+        if i == 2:
+            server.context.abort(grpc.StatusCode.INTERNAL, "broke")
+        return [r]
+
+    faulty(server, chest, fault, ServerError, "broke")
+    assert server.farewells == server.sequence_ids
+
+
+def test_a_scan_that_was_sent_to_its_end_needs_no_farewell(server, chest):
+    with Client(server.url) as client:
+        client.score(chest)
+    server.fault = lambda i, r: [error("INCOMPLETE: 3")] if i == 11 else [r]
+    with Client(server.url) as client, pytest.raises(ScanLost):
+        client.score(chest)
+    assert server.farewells == []
 
 
 def test_the_next_scan_after_a_failure_is_scored(server, chest):
