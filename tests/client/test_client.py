@@ -227,6 +227,21 @@ def test_an_unknown_label_is_no_score(server, chest):
     faulty(server, chest, None, ServerError, "label 9")
 
 
+@pytest.mark.parametrize(("axis", "flagged"), [(0, True), (1, True), (2, True), (None, False)])
+def test_lung_on_a_face_of_the_box_is_flagged(server, chest, axis, flagged):
+    def change(outputs):
+        labels = np.zeros_like(outputs["labels"][0])
+        labels[40:80, 40:80, 40:80] = 1
+        if axis is not None:
+            np.moveaxis(labels, axis, 0)[40:, 40:60, 40:60] = 1  # 9 cm2 of the last face
+        outputs.update(server._final(labels, 3.375))
+
+    server.change_final = change
+    with Client(server.url) as client:
+        result = client.score(chest)
+    assert ("lungs_at_box_edge" in result.flags) is flagged
+
+
 def test_no_lung_at_all_is_no_score(server, chest):
     def change(outputs):
         labels = np.zeros_like(outputs["labels"][0])
