@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dlild_client.contract import Contract
 from dlild_client.grid import to_grid
@@ -117,6 +119,32 @@ def test_the_box_holds_the_lung_of_a_real_scan(
     real: tuple[Volume, Mask], part: Callable[[Mask], Mask] | None
 ) -> None:
     assert held(*real, part) >= 0.999
+
+
+@settings(max_examples=20)
+@given(
+    height=st.floats(0.0, 0.6),
+    to_back=st.floats(-0.5, 0.8),
+    to_left=st.floats(-0.4, 0.4),
+    both=st.booleans(),
+)
+def test_the_box_holds_what_is_solid_below_any_plane(
+    real: tuple[Volume, Mask], height: float, to_back: float, to_left: float, both: bool
+) -> None:
+    """Planes that tilt any way, through both lungs or the left one only."""
+
+    def below(lung: Mask) -> Mask:
+        z, y, x = (
+            np.interp(np.arange(n), np.flatnonzero(lung.any(axis=axes))[[0, -1]], [0.0, 1.0])
+            for n, axes in zip(lung.shape, ((1, 2), (0, 2), (0, 1)), strict=True)
+        )
+        plane = height + to_back * (y[:, None] - 0.5) + to_left * (x - 0.5)
+        solid = lung & (z[:, None, None] < plane[None])
+        if not both:
+            solid[:, :, x < 0.5] = False
+        return solid
+
+    assert held(*real, below) >= 0.999
 
 
 def rim(lung: Mask) -> Mask:
