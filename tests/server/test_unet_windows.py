@@ -37,6 +37,13 @@ def test_the_contract_of_this_repository_takes_96_cubed(windows, repository):
     assert taken.take((96, 96, 96))
     assert not taken.take((100, 96, 96))
     assert not taken.take(taken.maximum)  # too many voxels together
+    assert taken.largest_cube() == (128, 128, 128)
+
+
+def test_the_largest_cube_is_always_taken(windows, bounds):
+    assert bounds.largest_cube() == (8, 8, 8)
+    flat = windows.WindowBounds(8, (8, 64, 64), (8, 128, 128), 8 * 64 * 64)
+    assert flat.take(flat.largest_cube())
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,10 @@ class TritonPythonModel:
         )
         _check_digest(path, contract["model"]["weights_sha256"])
         self._name = np.array([[self._engine.name.encode()]], dtype=np.object_)
-        # The first inference allocates memory and prepares kernels: no scan should wait for that.
-        smallest = (1, 1, *self._bounds.minimum)
-        self._engine.infer(np.full(smallest, contract["hu"]["padding"], np.float16))
+        # The first large inference allocates memory, which is most of what a first scan would wait
+        # for; after it another shape costs hardly more than one seen before.
+        largest = (1, 1, *self._bounds.largest_cube())
+        self._engine.infer(np.full(largest, contract["hu"]["padding"], np.float16))
         pb_utils.Logger.log_info(
             json.dumps(
                 {

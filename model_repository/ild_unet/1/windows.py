@@ -57,6 +57,18 @@ class WindowBounds:
             and math.prod(shape) <= self.maximum_voxels
         )
 
+    def largest_cube(self) -> Shape:
+        """Shape of the cube, or what is nearest to one, that takes the most memory."""
+        edge = max(
+            edge
+            for edge in range(self.multiple, max(self.maximum) + 1, self.multiple)
+            if edge**3 <= self.maximum_voxels
+        )
+        z, y, x = (
+            min(max(edge, low), high) for low, high in zip(self.minimum, self.maximum, strict=True)
+        )
+        return (z, y, x) if self.take((z, y, x)) else self.minimum
+
     def __str__(self) -> str:
         """Return the rule in words, for refusals."""
         return (
