@@ -129,7 +129,8 @@ def _say_farewell(stub: Any, request: WindowRequest) -> None:
     On a stream of its own, since the scan's may be broken. It waits for the answer, because Triton
     drops the requests of a stream that ends between its steps.
     """
-    with contextlib.suppress(grpc.RpcError):
+    # ValueError: the channel was closed under the scan.
+    with contextlib.suppress(grpc.RpcError, ValueError):
         for _ in stub.ModelStreamInfer(iter([request.farewell()]), timeout=_FAREWELL_S):
             return
 
