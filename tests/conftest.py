@@ -4,14 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from launcher import EmbeddedServer
 from preflight import LauncherError, check_platform
 
 # A busy machine is no failure: examples are bounded in number, not in time. And a run today and
 # one tomorrow try the same examples.
-settings.register_profile("dlild", deadline=None, max_examples=50, derandomize=True)
+settings.register_profile(
+    "dlild",
+    deadline=None,
+    max_examples=50,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("dlild")
 
 ROOT = Path(__file__).resolve().parents[1]

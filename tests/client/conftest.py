@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ def contract(contract_text: str) -> Contract:
 @pytest.fixture(scope="session")
 def small_contract(contract: Contract) -> Contract:
     """The contract with windows that suit small test volumes."""
-    return replace(contract, windows=WindowSpec(((32, 32, 32), (48, 48, 32)), 0.25, 3))
+    return replace(contract, windows=WindowSpec(8, (24, 24, 24), (56, 56, 48), 65536, 0.25, 3))
 
 
 @pytest.fixture(scope="session")
@@ -168,6 +169,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.most_in_flight = 0
         self.delay_s = 0.0
         self.cancelled = threading.Event()
+        self.farewells: list[str] = []
         self.context: Any = None
         self.url = ""
 
@@ -208,8 +210,14 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
                 time.sleep(0.001)
                 continue
             time.sleep(self.delay_s)
-            response = self._answer(waiting[0], scan)
-            index = int(waiting[0].id)
+            request = waiting[0]
+            flags = [request.parameters[f"sequence_{k}"].bool_param for k in ("start", "end")]
+            if not scan and flags == [False, True]:
+                self.farewells.append(request.parameters["sequence_id"].string_param)
+                yield service_pb2.ModelStreamInferResponse(error_message="INCOMPLETE: farewell")
+                return
+            response = self._answer(request, scan)
+            index = int(request.id)
             with lock:
                 waiting.pop(0)
             stream = service_pb2.ModelStreamInferResponse(infer_response=response)
@@ -275,9 +283,15 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
 
 @pytest.fixture
-def server(contract_text: str, contract: Contract) -> Iterator[FakeServer]:
-    """A running `FakeServer` on a free port of loopback."""
-    fake = FakeServer(contract_text, contract)
+def server(contract_text: str) -> Iterator[FakeServer]:
+    """A running `FakeServer` on a free port of loopback, which takes cubes of 96 and nothing else.
+
+    So that a small chest makes more windows than may be in flight.
+    """
+    raw = json.loads(contract_text)
+    raw["windows"] |= {"minimum": [96, 96, 96], "maximum": [96, 96, 96]}
+    text = json.dumps(raw)
+    fake = FakeServer(text, parse_contract(text))
     limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     running = grpc.server(futures.ThreadPoolExecutor(8), options=limits)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(fake, running)

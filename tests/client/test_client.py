@@ -18,6 +18,7 @@ from dlild_client.errors import (
     Busy,
     ConnectionFailed,
     ContractError,
+    DlildError,
     NotChest,
     Refused,
     ScanLost,
@@ -34,7 +35,8 @@ def error(text):
     return service_pb2.ModelStreamInferResponse(error_message=text)
 
 
-def test_a_scan_is_scored_as_its_voxels_say(server, chest, contract):
+def test_a_scan_is_scored_as_its_voxels_say(server, chest):
+    contract = server.contract
     stages = []
     with Client(server.url) as client:
         result = client.score(chest, progress=lambda *step: stages.append(step))
@@ -67,12 +69,13 @@ def test_two_scans_at_once_give_what_they_give_one_after_the_other(server, chest
     assert len(set(server.sequence_ids)) == 4
 
 
-def test_a_scan_shorter_than_a_window_is_padded(server, chest_maker, contract):
+def test_a_scan_shorter_than_a_window_is_padded(server, chest_maker):
+    contract = server.contract
     short = chest_maker(shape=(32, 60, 80), spacing=(4.0, 5.0, 4.5))
     with Client(server.url) as client:
         result = client.score(short)
     assert result.labels.shape == result.image.shape
-    assert result.image.shape[0] < contract.windows.shapes[0][0]
+    assert result.image.shape[0] < contract.windows.minimum[0]
     assert result.grid.box_stop[0] == result.image.shape[0]
     assert "labels_beyond_scan" not in result.flags
 
@@ -120,6 +123,13 @@ def test_a_lost_last_answer_ends_in_a_time_out(server, chest):
         ("GONE: this scan was dropped", ScanLost, True),
         ("REFUSED: window has NaN", Refused, False),
         ("INCOMPLETE: windows 3 are missing", ScanLost, True),
+        ("FAILED: KeyError in the accumulator, see the server's log", ServerError, False),
+        (
+            "in ensemble 'dlild', must specify the START flag on the first request of the sequence",
+            ScanLost,
+            True,
+        ),
+        ("must specify a non-zero or non-empty correlation ID", Refused, False),
         ("CUDA error: out of memory", ServerError, False),
         ("Exceeds maximum queue size", Busy, True),
     ],
@@ -217,6 +227,21 @@ def test_an_unknown_label_is_no_score(server, chest):
     faulty(server, chest, None, ServerError, "label 9")
 
 
+@pytest.mark.parametrize(("axis", "flagged"), [(0, True), (1, True), (2, True), (None, False)])
+def test_lung_on_a_face_of_the_box_is_flagged(server, chest, axis, flagged):
+    def change(outputs):
+        labels = np.zeros_like(outputs["labels"][0])
+        labels[40:80, 40:80, 40:80] = 1
+        if axis is not None:
+            np.moveaxis(labels, axis, 0)[40:, 40:60, 40:60] = 1  # 9 cm2 of the last face
+        outputs.update(server._final(labels, 3.375))
+
+    server.change_final = change
+    with Client(server.url) as client:
+        result = client.score(chest)
+    assert ("lungs_at_box_edge" in result.flags) is flagged
+
+
 def test_no_lung_at_all_is_no_score(server, chest):
     def change(outputs):
         labels = np.zeros_like(outputs["labels"][0])
@@ -289,6 +314,41 @@ def test_an_error_of_the_caller_closes_the_stream(server, chest):
     assert server.cancelled.wait(5)
 
 
+def test_a_cancelled_scan_frees_its_place(server, chest):
+    def stop(stage, done, whole):
+        if stage == "inference" and done == 2:
+            raise KeyboardInterrupt
+
+    with Client(server.url) as client, pytest.raises(KeyboardInterrupt):
+        client.score(chest, progress=stop)
+    assert server.farewells == server.sequence_ids
+
+
+@pytest.mark.parametrize("text", ["BUSY: full", "REFUSED: NaN", "FAILED: see the log"])
+def test_a_refused_scan_frees_its_place(server, chest, text):
+    faulty(server, chest, lambda i, r: [error(text)] if i == 2 else [r], DlildError, text)
+    assert server.farewells == server.sequence_ids
+
+
+def test_a_scan_whose_stream_broke_frees_its_place(server, chest):
+    def fault(i, r):
+        if i == 2:
+            server.context.abort(grpc.StatusCode.INTERNAL, "broke")
+        return [r]
+
+    faulty(server, chest, fault, ServerError, "broke")
+    assert server.farewells == server.sequence_ids
+
+
+def test_a_scan_that_was_sent_to_its_end_needs_no_farewell(server, chest):
+    with Client(server.url) as client:
+        client.score(chest)
+    server.fault = lambda i, r: [error("INCOMPLETE: 3")] if i == 11 else [r]
+    with Client(server.url) as client, pytest.raises(ScanLost):
+        client.score(chest)
+    assert server.farewells == []
+
+
 def test_the_next_scan_after_a_failure_is_scored(server, chest):
     with Client(server.url, QUICK) as client:
         server.fault = lambda i, r: [error("BUSY: full")]
@@ -298,7 +358,8 @@ def test_the_next_scan_after_a_failure_is_scored(server, chest):
         assert client.score(chest).windows > 1
 
 
-def test_info_tells_contract_version_and_profile(server, contract):
+def test_info_tells_contract_version_and_profile(server):
+    contract = server.contract
     with Client(server.url) as client:
         info = client.info()
     assert info.contract == contract

@@ -35,14 +35,43 @@ def test_another_schema_is_refused_naming_both_versions(contract_text, version):
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("multiple", 0),
+        ("multiple", 7),  # of which 64 is none
+        ("minimum", [64, 64]),
+        ("minimum", [0, 0, 0]),
+        ("minimum", [64, 64, 168]),
+        ("maximum", [32, 160, 160]),
+        ("maximum_voxels", 64**3 - 1),
+        ("minimum_overlap", 1.0),
+        ("in_flight", 0),
+    ],
+)
+def test_bounds_that_no_window_can_keep_are_refused(contract_text, name, value):
+    raw = json.loads(contract_text)
+    raw["windows"][name] = value
+    with pytest.raises(ContractError):
+        parse_contract(json.dumps(raw))
+
+
+def test_a_window_is_taken_within_all_bounds(contract):
+    spec = contract.windows
+    assert spec.takes((96, 96, 96))
+    assert spec.takes((64, 160, 160))
+    assert not spec.takes((96, 96, 100))
+    assert not spec.takes((56, 96, 96))
+    assert not spec.takes((96, 96, 168))
+    assert not spec.takes((160, 160, 160))
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("grid", {"spacing_mm": [1.5, 0, 1.5], "orientation": "LPS"}),
         ("grid", {"spacing_mm": [1.5, 1.5, 1.5], "orientation": "RAS"}),
         ("hu", {"minimum": 5, "maximum": 1, "padding": 3}),
-        ("windows", {"shapes": [], "minimum_overlap": 0.25, "in_flight": 1}),
-        ("windows", {"shapes": [[96, 96, 96]], "minimum_overlap": 1.0, "in_flight": 1}),
-        ("windows", {"shapes": [[96, 96]], "minimum_overlap": 0.2, "in_flight": 1}),
+        ("windows", {"shapes": [[96, 96, 96]], "minimum_overlap": 0.25, "in_flight": 1}),
         ("classes", []),
         ("model", {"name": "dlild"}),
         ("profiles", []),

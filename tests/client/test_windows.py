@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blending import window_weights
 from dlild_client.contract import WindowSpec
 from dlild_client.errors import TooLarge
-from dlild_client.windows import Box, axis_origins, extract_window, fit_box, plan_windows
+from dlild_client.windows import (
+    Box,
+    WindowPlan,
+    axis_origins,
+    choose_shape,
+    extract_window,
+    fit_box,
+    plan_windows,
+)
 
 overlaps = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75])
 
@@ -38,22 +48,69 @@ def test_an_axis_shorter_than_a_window_is_refused():
         axis_origins(5, 6, 0.25)
 
 
-@given(box=st.tuples(*[st.integers(48, 90)] * 3))
-def test_a_plan_covers_every_voxel_from_inside_the_box(small_contract, box):
-    plan = plan_windows(box, small_contract)
-    covered = np.zeros(box, dtype=bool)
-    for origin in plan.origins:
-        piece = covered[tuple(slice(o, o + p) for o, p in zip(origin, plan.shape, strict=True))]
-        assert piece.shape == plan.shape
-        piece[:] = True
-    assert covered.all()
-    assert plan == plan_windows(box, small_contract)
-    assert plan.shape in small_contract.windows.shapes
+boxes = st.tuples(*[st.integers(8, 260)] * 3)
+"""Lung boxes in voxels of 1.5 mm: to 390 mm."""
+
+
+def tiling_voxels(box, edge, overlap):
+    """Voxels that cubes of one edge take to cover a box, at the same overlap."""
+    return math.prod(len(axis_origins(max(n, edge), edge, overlap)) * edge for n in box)
+
+
+@given(box=boxes)
+def test_a_plan_covers_every_voxel_from_inside_the_box(contract, box):
+    box = fit_box((0, 0, 0), box, box, contract).shape
+    plan = plan_windows(box, contract)
+    for axis, (length, edge) in enumerate(zip(box, plan.shape, strict=True)):
+        covered = np.zeros(length, dtype=bool)
+        for origin in {o[axis] for o in plan.origins}:
+            assert 0 <= origin <= length - edge
+            covered[origin : origin + edge] = True
+        assert covered.all()
+    # Along every axis each place is taken with all places of the others: so the axes tell all.
+    assert len(set(plan.origins)) == len(plan.origins)
+    assert len(plan.origins) == math.prod(len({o[a] for o in plan.origins}) for a in range(3))
+    assert plan == plan_windows(box, contract)
+
+
+@given(box=boxes)
+def test_every_voxel_of_the_box_has_weight(contract, box):
+    plan = plan_windows(fit_box((0, 0, 0), box, box, contract).shape, contract)
+    assert window_weights(plan.shape).min() > 0
+
+
+@given(box=boxes)
+def test_a_plan_never_takes_more_voxels_than_cubes_of_96(contract, box):
+    plan = plan_windows(fit_box((0, 0, 0), box, box, contract).shape, contract)
+    assert plan.voxels <= tiling_voxels(box, 96, contract.windows.minimum_overlap)
+
+
+@given(box=boxes)
+def test_windows_keep_the_bounds_and_the_overlap_of_the_contract(contract, box):
+    fitted = fit_box((0, 0, 0), box, box, contract)
+    plan = plan_windows(fitted.shape, contract)
+    assert contract.windows.takes(plan.shape)
+    assert choose_shape(box, contract) == plan.shape  # widening the box changes nothing
+    for axis, edge in enumerate(plan.shape):
+        places = sorted({origin[axis] for origin in plan.origins})
+        steps = np.diff(places)
+        assert np.all(steps <= edge * (1 - contract.windows.minimum_overlap))
+
+
+@given(box=boxes)
+def test_windows_are_sent_from_the_feet_to_the_head(contract, box):
+    plan = plan_windows(fit_box((0, 0, 0), box, box, contract).shape, contract)
+    assert list(plan.origins) == sorted(plan.origins)
 
 
 def test_the_shape_with_the_fewest_voxels_is_chosen(small_contract):
-    assert plan_windows((48, 48, 32), small_contract).shape == (48, 48, 32)
-    assert plan_windows((32, 60, 60), small_contract).shape == (32, 32, 32)
+    assert plan_windows((48, 48, 24), small_contract).shape == (48, 48, 24)
+    assert choose_shape((24, 56, 42), small_contract) == (24, 56, 48)
+    assert len(plan_windows((24, 56, 48), small_contract).origins) == 1
+    # One window of 100 would do, were it not for the bounds: two of 56 overlap by a quarter.
+    assert plan_windows((98, 24, 24), small_contract) == WindowPlan(
+        (56, 24, 24), ((0, 0, 0), (42, 0, 0))
+    )
 
 
 def test_too_many_voxels_or_windows_are_refused_with_the_numbers(small_contract):
@@ -67,7 +124,9 @@ def test_too_many_voxels_or_windows_are_refused_with_the_numbers(small_contract)
 
 @given(data=st.data())
 def test_a_fitted_box_holds_the_box_and_stays_in_the_grid_where_it_can(small_contract, data):
-    contract = replace(small_contract, windows=WindowSpec(((32, 24, 16),), 0.25, 2))
+    contract = replace(
+        small_contract, windows=WindowSpec(8, (32, 24, 16), (32, 24, 16), 32 * 24 * 16, 0.25, 2)
+    )
     grid = data.draw(st.tuples(*[st.integers(8, 80)] * 3))
     start = tuple(data.draw(st.integers(0, n - 1)) for n in grid)
     stop = tuple(data.draw(st.integers(a + 1, n)) for a, n in zip(start, grid, strict=True))

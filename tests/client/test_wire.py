@@ -24,7 +24,7 @@ def test_requests_say_what_docs_wire_says(chest, contract):
     assert first.model_name == "dlild"
     told = [(t.name, t.datatype, list(t.shape)) for t in first.inputs]
     assert told == [
-        ("window", "FP16", [1, 1, 96, 96, 96]),
+        ("window", "FP16", [1, 1, *prepared.plan.shape]),
         ("origin", "INT32", [1, 3]),
         ("box_shape", "INT32", [1, 3]),
         ("window_index", "INT32", [1, 1]),
@@ -33,10 +33,9 @@ def test_requests_say_what_docs_wire_says(chest, contract):
     ]
     raw = first.raw_input_contents
     start = prepared.box.start
-    hu = np.frombuffer(raw[0], "<f2").reshape(96, 96, 96)
-    np.testing.assert_array_equal(
-        hu, prepared.grid.array[tuple(slice(a, a + 96) for a in start)].astype(np.float16)
-    )
+    hu = np.frombuffer(raw[0], "<f2").reshape(prepared.plan.shape)
+    place = tuple(slice(a, a + p) for a, p in zip(start, prepared.plan.shape, strict=True))
+    np.testing.assert_array_equal(hu, prepared.grid.array[place].astype(np.float16))
     assert tuple(np.frombuffer(raw[2], "<i4")) == prepared.box.shape
     assert np.frombuffer(raw[4], "<i4")[0] == len(messages)
     assert np.frombuffer(raw[5], "<f4")[0] == np.float32(3.375)

@@ -1,4 +1,5 @@
 import copy
+import math
 import shutil
 
 import pytest
@@ -98,11 +99,16 @@ def test_windows_keep_their_order_and_triton_outlives_our_time_limit(configs, co
         assert sum(group.count for group in accumulator.instance_group) == 1
 
 
-def test_the_network_is_warmed_up_with_every_window_shape(configs, contract):
+def test_the_network_is_warmed_up_with_a_window_that_it_takes(configs, contract):
     for profile in contract["profiles"]:
         config = configs[f"ild_unet/configs/{profile}.pbtxt"]
         warmed = [list(sample.inputs["window"].dims) for sample in config.model_warmup]
-        assert warmed == [[1, *shape] for shape in contract["windows"]["shapes"]]
+        windows = contract["windows"]
+        (channels, *shape) = warmed[0]
+        assert (len(warmed), channels) == (1, 1)
+        assert all(edge % windows["multiple"] == 0 for edge in shape)
+        assert all(edge <= most for edge, most in zip(shape, windows["maximum"], strict=True))
+        assert windows["maximum_voxels"] / 2 < math.prod(shape) <= windows["maximum_voxels"]
         for sample in config.model_warmup:
             assert sample.batch_size == 1
             assert sample.inputs["window"].data_type == config.input[0].data_type

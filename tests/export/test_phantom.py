@@ -45,7 +45,7 @@ def test_classes_look_as_they_do_on_ct(ill: Phantom) -> None:
     lung, ground_glass, consolidation = mean[1], mean[2], mean[5]
     assert lung < ground_glass - 40
     assert ground_glass < consolidation - 100
-    assert consolidation > -250
+    assert consolidation > -400  # open airways run through it, and voxels are coarse here
     assert set(np.unique(ill.labels)) == set(range(6))
 
 

@@ -92,6 +92,11 @@ def talk(url: str, requests: Sequence[WindowRequest], *, ends: bool = True) -> l
     for place, message in enumerate(messages):
         message.parameters["sequence_start"].bool_param = place == 0
         message.parameters["sequence_end"].bool_param = ends and place == len(messages) - 1
+    return send(url, messages)
+
+
+def send(url: str, messages: Sequence[Any]) -> list[Any]:
+    """Send messages as they are over one stream, and return all answers."""
     channel = open_channel(parse_url(url))
     try:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,36 +14,40 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.server
 
 
-def demo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def demo(temporary: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the demo; its server's folder is then in `temporary`, and names it among the others."""
+    temporary.mkdir()
     command = [sys.executable, ROOT / "deploy" / "embedded" / "demo.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    variables = os.environ | {"TMPDIR": str(temporary)}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=180, check=False, env=variables
+    )
 
 
-def servers() -> set[str]:
-    """Ids of the tritonservers that run on this machine."""
-    found = set()
+def runs_from(temporary: Path) -> bool:
+    """Tell whether a server of this demo still runs."""
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"tritonserver" in entry.read_bytes().split(b"\0")[0]:
-                found.add(entry.parent.name)
+            if os.fsencode(temporary) in entry.read_bytes():
+                return True
         except OSError:  # it ended while we looked
             continue
-    return found
+    return False
 
 
 def test_a_scan_is_scored(patient: Path, tmp_path: Path) -> None:
-    before = servers()
-
-    done = demo("--scan", patient, "--out", tmp_path)
+    done = demo(tmp_path / "t", "--scan", patient, "--out", tmp_path / "out")
 
     assert done.returncode == 0, done.stderr
-    assert {p.name for p in tmp_path.iterdir()} == {"result.json", "labels.nii.gz", "overlay.png"}
+    written = {p.name for p in (tmp_path / "out").iterdir()}
+    assert written == {"result.json", "labels.nii.gz", "overlay.png"}
     assert "DL-ILD, %" in done.stdout
-    assert servers() == before
+    assert not runs_from(tmp_path / "t")
+    assert not list((tmp_path / "t").iterdir())
 
 
 def test_a_missing_scan_is_one_line(tmp_path: Path) -> None:
-    done = demo("--scan", tmp_path / "nowhere", "--out", tmp_path / "out")
+    done = demo(tmp_path / "t", "--scan", tmp_path / "nowhere", "--out", tmp_path / "out")
 
     assert done.returncode == 3
     assert done.stderr.count("error:") == 1
@@ -50,15 +55,15 @@ def test_a_missing_scan_is_one_line(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_scan_is_one_line_and_the_server_stops(tmp_path: Path) -> None:
-    before = servers()
     folder = tmp_path / "scan"
     folder.mkdir()
     (folder / "notes.txt").write_text("no image")
 
-    done = demo("--scan", folder, "--out", tmp_path / "out")
+    done = demo(tmp_path / "t", "--scan", folder, "--out", tmp_path / "out")
 
     assert done.returncode == 3
     assert done.stderr.count("error:") == 1
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
-    assert servers() == before
+    assert not runs_from(tmp_path / "t")
+    assert not list((tmp_path / "t").iterdir())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from integration.conftest import changed, count_scores, talk
+from integration.conftest import changed, count_scores, send, talk
 
 from contract import Contract as ServerContract
 from dlild_client import Client, write_result
@@ -123,6 +123,19 @@ def test_the_whole_scan_sent_again_scores_after_a_failure(
     answers = talk(embedded_server.grpc_url, again)
 
     assert count_scores(answers) == 1
+
+
+def test_a_farewell_ends_a_scan_at_once(
+    embedded_server: EmbeddedServer, requests: list[WindowRequest]
+) -> None:
+    talk(embedded_server.grpc_url, requests[:2], ends=False)
+
+    ended = send(embedded_server.grpc_url, [requests[0].farewell()])
+    late = send(embedded_server.grpc_url, [requests[2].message()])
+
+    assert count_scores(ended + late) == 0
+    assert "INCOMPLETE" in ended[-1].error_message
+    assert "START flag" in late[-1].error_message or "GONE" in late[-1].error_message
 
 
 def test_the_files_of_a_result(

@@ -86,7 +86,7 @@ def test_the_answer_is_that_of_the_stream(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"volume": np.zeros((20, 96, 96), np.int16)}, "smaller than every window"),
+        ({"volume": np.zeros((20, 96, 96), np.int16)}, "smaller than the smallest window"),
         ({"volume": np.full((96, 96, 96), 5000, np.int16)}, "volume holds 5000 HU"),
         # Refused by the accumulator, through the ensemble.
         (

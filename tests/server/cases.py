@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from contract import Contract
+from contract import Contract, WindowBounds
 from wire import WindowMessage
 
 WINDOW = (6, 8, 10)
@@ -17,7 +17,7 @@ def make_contract(**changes: Any) -> Contract:
     """A contract with small windows, changed as named."""
     values: dict[str, Any] = {
         "spacing_mm": (1.5, 1.5, 1.5),
-        "window_shapes": frozenset({WINDOW}),
+        "windows_taken": WindowBounds(2, WINDOW, (12, 12, 14), 1000),
         "lung": (False, True, True, True, True, True),
         "lesion": (False, False, True, True, True, True),
         "box_voxels": 100_000,

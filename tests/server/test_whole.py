@@ -3,6 +3,7 @@ import pytest
 from server.cases import make_contract, one_hot, tensors
 from server.test_volume_plan import RULES
 
+from contract import WindowBounds
 from plan import VolumeError, plan_windows
 from whole import read_volume, shape_of, window_tensors
 from wire import read_window
@@ -32,7 +33,11 @@ def test_anything_else_is_refused_by_value(given, says):
 
 def test_windows_are_what_the_accumulator_reads_and_give_the_volume_back():
     plan = plan_windows(shape_of(VOLUME), RULES)
-    contract = make_contract(window_shapes=frozenset(RULES.window_shapes))
+    contract = make_contract(
+        windows_taken=WindowBounds(
+            RULES.multiple, RULES.minimum, RULES.maximum, RULES.maximum_voxels
+        )
+    )
     back = np.zeros(VOLUME.shape, np.float64)
     for index, origin in enumerate(plan.origins):
         given = window_tensors(VOLUME, plan, index)

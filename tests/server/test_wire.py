@@ -38,7 +38,19 @@ def test_a_valid_request_is_read():
         ({"window": np.zeros(WINDOW, np.float16)}, "window has shape (6, 8, 10), must be (1, 1"),
         (
             {"window": np.zeros((1, 1, 6, 8, 9), np.float16)},
-            "window has shape (6, 8, 9), must be one of (6, 8, 10)",
+            "window has shape (6, 8, 9), must have multiples of 2 from (6, 8, 10) to (12, 12, 14)",
+        ),
+        (
+            {"window": np.zeros((1, 1, 6, 8, 16), np.float16)},
+            "window has shape (6, 8, 16), must have multiples of 2",
+        ),
+        (
+            {"window": np.zeros((1, 1, 8, 10, 13), np.float16)},
+            "window has shape (8, 10, 13), must have multiples of 2",
+        ),
+        (
+            {"window": np.zeros((1, 1, 10, 12, 10), np.float16)},
+            "window has shape (10, 12, 10), must have multiples of 2 from (6, 8, 10) to (12, 12",
         ),
         ({"window": window_with(np.nan)}, "window holds nan"),
         ({"window": window_with(-np.inf)}, "window holds -inf"),

@@ -8,6 +8,7 @@ guessed at.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,11 +53,36 @@ class HuRange:
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """Window shapes (z, y, x), least overlap (share of a window) and windows in flight."""
+    """Which windows the server takes, and how they follow each other.
 
-    shapes: tuple[tuple[int, int, int], ...]
+    Attributes
+    ----------
+    multiple : int
+        Every edge of a window is a multiple of this.
+    minimum, maximum : tuple of int
+        Shortest and longest edges (z, y, x), in voxels.
+    maximum_voxels : int
+        Most voxels of one window.
+    minimum_overlap : float
+        Least overlap of neighbours, as a share of a window's edge.
+    in_flight : int
+        Most windows that may be unanswered.
+    """
+
+    multiple: int
+    minimum: tuple[int, int, int]
+    maximum: tuple[int, int, int]
+    maximum_voxels: int
     minimum_overlap: float
     in_flight: int
+
+    def takes(self, shape: tuple[int, int, int]) -> bool:
+        """Tell whether the server takes windows of this shape (z, y, x)."""
+        edges = zip(self.minimum, shape, self.maximum, strict=True)
+        return (
+            all(low <= n <= high and n % self.multiple == 0 for low, n, high in edges)
+            and math.prod(shape) <= self.maximum_voxels
+        )
 
 
 @dataclass(frozen=True)
@@ -114,8 +140,8 @@ class Contract:
     """The whole contract; see the classes of its fields.
 
     Invariants: labels run 0, 1, 2 …; every lesion class is a lung class; spacing is positive;
-    `hu.minimum <= hu.padding < hu.maximum`; `0 <= minimum_overlap < 1`; windows have at least one
-    shape.
+    `hu.minimum <= hu.padding < hu.maximum`; `0 <= minimum_overlap < 1`; the smallest window is one
+    that the server takes.
     """
 
     schema_version: int
@@ -133,8 +159,10 @@ class Contract:
         _require(all(s > 0 for s in self.grid.spacing_mm), "grid.spacing_mm", self.grid.spacing_mm)
         _require(self.grid.orientation == "LPS", "grid.orientation", self.grid.orientation)
         _require(self.hu.minimum <= self.hu.padding < self.hu.maximum, "hu", self.hu)
-        shapes = self.windows.shapes
-        _require(bool(shapes) and all(n >= 1 for s in shapes for n in s), "windows.shapes", shapes)
+        bounds = self.windows
+        _require(bounds.multiple >= 1, "windows.multiple", bounds.multiple)
+        _require(min(bounds.minimum) >= 1, "windows.minimum", bounds.minimum)
+        _require(bounds.takes(bounds.minimum), "windows", bounds)
         overlap = self.windows.minimum_overlap
         _require(0 <= overlap < 1, "windows.minimum_overlap", overlap)
         _require(self.windows.in_flight >= 1, "windows.in_flight", self.windows.in_flight)
@@ -206,7 +234,10 @@ def _from_fields(raw: Mapping[str, Any]) -> Contract:
         grid=GridSpec(_floats3(grid["spacing_mm"]), str(grid["orientation"])),
         hu=HuRange(int(hu["minimum"]), int(hu["maximum"]), int(hu["padding"])),
         windows=WindowSpec(
-            shapes=tuple(_ints3(shape) for shape in windows["shapes"]),
+            multiple=int(windows["multiple"]),
+            minimum=_ints3(windows["minimum"]),
+            maximum=_ints3(windows["maximum"]),
+            maximum_voxels=int(windows["maximum_voxels"]),
             minimum_overlap=float(windows["minimum_overlap"]),
             in_flight=int(windows["in_flight"]),
         ),

@@ -1,14 +1,18 @@
 """The lung box: the part of the grid that holds the lungs, found generously.
 
 A threshold finds aerated lung only, and lung that disease has made dense is what this product
-measures. So the threshold merely anchors the box, and margins make it generous:
+measures. So the threshold merely anchors the box, and the chest round it says how far lung may go
+(`dlild_client.chest`):
 
-- 12 mm to the sides and in front, 15 mm above, 30 mm below the aerated lung;
-- to within 25 mm of the skin of the back, where dense lung lies when a patient lies on it;
-- where one side reaches much less far from the middle than the other, as far as the other;
-- where the aerated lung is less than 200 mm high, down to 260 mm below its top.
+- 12 mm to the sides, in front and behind, and on to the outer face of the ribs, also on the side
+  that is white: both reach equally far from the middle, and at most 30 mm further to the ribs;
+- 30 mm below and 15 mm above lungs that end as whole lungs do;
+- where they end bluntly below, or in front, to 330 mm below their top; where they end bluntly
+  above, to 330 mm above their base; where neither end is whole, a side is missing, or the lungs do
+  not fill the cage, to 330 mm below their top and 45 mm above it.
 
-Everything is done on voxels of about 3 mm, in well under a second.
+Where no ribs are seen, to within 25 mm of the skin of the back. Everything is done on voxels of
+about 3 mm, in well under a second.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dlild_client.chest import Ends, Ribs, find_ribs, judge_ends
 from dlild_client.errors import NotChest
 from dlild_client.itk import load_sitk
 from dlild_client.volume import Volume
@@ -34,6 +39,15 @@ AIRWAY_CM2 = 5.0
 
 MINIMUM_LUNG_ML = 300.0
 """Less aerated lung than this is no chest CT; sinuses and bowel gas stay below it."""
+
+
+TALLEST_MM = 330.0
+"""Lungs are hardly ever taller than this from base to apex, in deep inspiration."""
+
+
+GAP_MM = 18.0
+"""Further than this from the outer face of the ribs, as the mean of both sides, aerated lung does
+not fill the cage: in whole lungs it is 3 to 18 mm."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,16 @@ class LungBox:
     stop: tuple[int, int, int]
     aerated_ml: float
     flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The scan in coarse voxels: HU, body without its inner air, aerated lungs; spacing in mm."""
+
+    coarse: npt.NDArray[np.float32]
+    body: Mask
+    lungs: Mask
+    spacing: npt.NDArray[np.float64]
 
 
 def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
@@ -90,7 +114,7 @@ def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
     areas_cm2 = lungs.sum(axis=(1, 2)) * float(spacing[1] * spacing[2]) / 100
     low, high = _extent(lungs, areas_cm2)
     flags = _cut_off(areas_cm2)
-    low, high = _add_margins(low, high, body, spacing)
+    low, high = _add_margins(low, high, _Seen(coarse, body, lungs, spacing))
     start = np.clip(np.floor(low * factors), 0, grid.shape).astype(int)
     stop = np.clip(np.ceil(high * factors), 0, grid.shape).astype(int)
     return LungBox(tuple(start.tolist()), tuple(stop.tolist()), millilitres, flags)
@@ -240,26 +264,56 @@ def _cut_off(areas_cm2: npt.NDArray[np.float64]) -> tuple[str, ...]:
 
 
 def _add_margins(
-    low: npt.NDArray[np.float64],
-    high: npt.NDArray[np.float64],
-    body: Mask,
-    spacing: npt.NDArray[np.float64],
+    low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], seen: _Seen
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Widen the bounds (coarse voxels) as the module's docstring says."""
+    spacing = seen.spacing
+    aerated = slice(int(low[0]), int(high[0]))
+    middle = _middle_mm(seen.body[aerated], float(spacing[2]))
+    ends = judge_ends(seen.lungs[aerated], middle / spacing[2])
     low_mm, high_mm = low * spacing, high * spacing
-    torso = body[int(low[0]) : int(high[0])]
-    middle = _middle_mm(torso, float(spacing[2]))
-    left, right = middle - low_mm[2], high_mm[2] - middle
-    reach = max(left, right)
-    if reach - min(left, right) > 40:
-        low_mm[2], high_mm[2] = middle - reach, middle + reach
-    back = _back_mm(torso, float(spacing[1]))
-    if high_mm[0] - low_mm[0] < 200:
-        low_mm[0] = min(low_mm[0], high_mm[0] - 260)
-    low_mm -= [30, 12, 12]
-    high_mm += [15, 12, 12]
-    high_mm[1] = max(high_mm[1], back - 25)
+    reach = max(middle - low_mm[2], high_mm[2] - middle)
+    bottom, top = _ends_mm(low_mm[0], high_mm[0], ends)
+    ribs = _ribs_mm(seen, bottom, top, middle)
+    if ribs is not None and not _lie_at_the_ribs(low_mm[2], high_mm[2], ribs):
+        bottom, top = _ends_mm(low_mm[0], high_mm[0], Ends(bottom=False, top=False))
+    low_mm -= [0, 12, 12]
+    high_mm += [0, 12, 12]
+    if ribs is None:
+        low_mm[2], high_mm[2] = min(low_mm[2], middle - reach), max(high_mm[2], middle + reach)
+        high_mm[1] = max(high_mm[1], _back_mm(seen.body[aerated], float(spacing[1])) - 25)
+    else:
+        low_mm[1] = min(low_mm[1], max(ribs.front, low_mm[1] - 20))
+        high_mm[1] = max(high_mm[1], min(ribs.back, high_mm[1] + 60))
+        low_mm[2] = min(low_mm[2], max(ribs.right, middle - reach - 30))
+        high_mm[2] = max(high_mm[2], min(ribs.left, middle + reach + 30))
+    low_mm[0], high_mm[0] = bottom, top
     return low_mm / spacing, high_mm / spacing
+
+
+def _ends_mm(low: float, high: float, ends: Ends) -> tuple[float, float]:
+    """Lowest and highest that lung may reach, from the ends (mm) of the aerated lung."""
+    if ends.bottom and ends.top:
+        return low - 30, high + 15
+    if ends.bottom:
+        return low - 30, max(high + 15, low + TALLEST_MM)
+    bottom = min(low - 30, high - TALLEST_MM)
+    return bottom, high + (15 if ends.top else 45)
+
+
+def _ribs_mm(seen: _Seen, bottom: float, top: float, middle: float) -> Ribs | None:
+    """Faces of the rib cage in mm, from the lower 55 % of the height between two ends (mm)."""
+    step_z, step_y, step_x = seen.spacing.tolist()
+    chest = slice(max(0, int(bottom / step_z)), int((bottom + 0.55 * (top - bottom)) / step_z))
+    ribs = find_ribs(seen.coarse[chest], seen.body[chest], middle / step_x, step_x)
+    if ribs is None:
+        return None
+    return Ribs(ribs.front * step_y, ribs.back * step_y, ribs.right * step_x, ribs.left * step_x)
+
+
+def _lie_at_the_ribs(right: float, left: float, ribs: Ribs) -> bool:
+    """Tell whether aerated lung fills the cage to the sides: else white lung may line it."""
+    return (right - ribs.right + ribs.left - left) / 2 <= GAP_MM
 
 
 def _middle_mm(torso: Mask, spacing_x: float) -> float:

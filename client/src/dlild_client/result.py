@@ -22,6 +22,10 @@ from dlild_client.wire import ZONES, FinalAnswer
 RESULT_SCHEMA_VERSION = 1
 
 
+EDGE_MM2 = 300.0
+"""More lung than this on a face of the box, and the box may have cut lung off; a speck is none."""
+
+
 @dataclass(frozen=True)
 class ClassVolume:
     """One class of lung: its label, its volume in mL, its share of all lung in percent."""
@@ -206,11 +210,37 @@ def build_result(
         ),
         series=prepared.grid.series,
         timings_s=timings_s,
-        flags=(*prepared.flags, *(("labels_beyond_scan",) if spilled else ())),
+        flags=(*prepared.flags, *_doubts(final.labels, prepared, contract, spilled)),
         labels=prepared.grid.with_array(labels),
         image=prepared.grid,
         contract=contract,
     )
+
+
+def _doubts(
+    labels: npt.NDArray[np.uint8], prepared: PreparedScan, contract: Contract, spilled: bool
+) -> tuple[str, ...]:
+    """Name the flags that the label map of the box raises."""
+    cut = _lung_at_edges_mm2(labels, prepared, contract)
+    doubts = {"labels_beyond_scan": spilled, "lungs_at_box_edge": cut > EDGE_MM2}
+    return tuple(name for name, holds in doubts.items() if holds)
+
+
+def _lung_at_edges_mm2(
+    labels: npt.NDArray[np.uint8], prepared: PreparedScan, contract: Contract
+) -> float:
+    """Largest area of lung on a face of the box behind which the scan goes on."""
+    box, spacing = prepared.box, prepared.grid.spacing_mm
+    worst = 0.0
+    for axis, (start, stop, length) in enumerate(
+        zip(box.start, box.stop, prepared.grid.shape, strict=True)
+    ):
+        faces = [index for index, inside in ((0, start > 0), (-1, stop < length)) if inside]
+        pixel_mm2 = math.prod(spacing) / spacing[axis]
+        for face in faces:
+            lung = np.isin(np.take(labels, face, axis=axis), contract.lung_labels)
+            worst = max(worst, float(np.count_nonzero(lung)) * pixel_mm2)
+    return worst
 
 
 def check_answer(final: FinalAnswer, box: Box, contract: Contract) -> None:

@@ -31,6 +31,7 @@ from dlild_client.wire import Answer, FinalAnswer, WindowRequest, parse_answer
 
 _END = object()
 _CLOSING_S = 2.0
+_FAREWELL_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -94,21 +95,44 @@ def send_scan(
     """
     report = on_answer or (_silent)
     tally = _Tally(count)
-    with _Stream(stub, timeout) as stream:
-        for sent, request in enumerate(requests):
-            while sent - tally.answered >= in_flight:
+    first: WindowRequest | None = None
+    sent = 0
+    try:
+        with _Stream(stub, timeout) as stream:
+            for request in requests:
+                while sent - tally.answered >= in_flight:
+                    tally.add(stream.receive())
+                    report(tally.answered, count)
+                stream.send(request.message())
+                sent += 1
+                first = first or request
+            while tally.answered < count:
                 tally.add(stream.receive())
                 report(tally.answered, count)
-            stream.send(request.message())
-        while tally.answered < count:
-            tally.add(stream.receive())
-            report(tally.answered, count)
-        final = tally.result()
-        if stream.finish() is not None:
-            raise ServerError(
-                f"the server answered more often than the {count} windows of the scan; try again"
-            )
+            final = tally.result()
+            if stream.finish() is not None:
+                raise ServerError(
+                    f"the server answered more often than the {count} windows of the scan; "
+                    "try again"
+                )
+    except BaseException:
+        # Also when the caller cancels: the server holds the place until it hears of it.
+        if first is not None and sent < count:
+            _say_farewell(stub, first)
+        raise
     return final, tally.engine
+
+
+def _say_farewell(stub: Any, request: WindowRequest) -> None:
+    """Free the place of an unfinished scan at once; what the server says to it does not matter.
+
+    On a stream of its own, since the scan's may be broken. It waits for the answer, because Triton
+    drops the requests of a stream that ends between its steps.
+    """
+    # ValueError: the channel was closed under the scan.
+    with contextlib.suppress(grpc.RpcError, ValueError):
+        for _ in stub.ModelStreamInfer(iter([request.farewell()]), timeout=_FAREWELL_S):
+            return
 
 
 def _silent(_done: int, _whole: int) -> None:
@@ -223,27 +247,37 @@ _KINDS: dict[str, tuple[type[DlildError], str]] = {
     "GONE": (ScanLost, "send the scan again"),
     "REFUSED": (Refused, "sending the same again will not help"),
     "INCOMPLETE": (ScanLost, "send the scan again"),
+    "FAILED": (ServerError, "look at its log"),
 }
+_PREFIX = re.compile(r"\b(BUSY|GONE|REFUSED|INCOMPLETE|FAILED)\b.*", flags=re.DOTALL)
+
+_TRITON_SAYS: tuple[tuple[str, type[DlildError], str], ...] = (
+    # Triton itself does not hold the sequence: it never began there, was ended, or fell silent.
+    ("must specify the start flag", ScanLost, "send the scan again"),
+    ("must specify a non-zero or non-empty correlation", Refused, "update the client"),
+    ("maximum queue size", Busy, "try again later"),
+)
 
 
 def from_server_message(message: str) -> DlildError:
-    """Find the error for a message of the server, by its BUSY, GONE, REFUSED or INCOMPLETE.
+    """Find the error for a message of the server, by its prefix, as `docs/wire.md` has them.
 
     Triton puts words of its own before the prefix, so it is looked for, not expected at the start.
     """
-    match = re.search(r"\b(BUSY|GONE|REFUSED|INCOMPLETE)\b.*", message, flags=re.DOTALL)
+    match = _PREFIX.search(message)
     if match:
         kind, remedy = _KINDS[match.group(1)]
         return kind(f"the server answers {_short(match.group(0))}; {remedy}")
-    if "maximum queue size" in message.lower():
-        return Busy(f"the server's queue is full: {_short(message)}; try again later")
+    for words, kind, remedy in _TRITON_SAYS:
+        if words in message.lower():
+            return kind(f"the server answers {_short(message)}; {remedy}")
     return ServerError(f"the server failed: {_short(message)}; look at its log")
 
 
 def from_rpc_error(error: Any) -> DlildError:
     """Find the error for a failed gRPC call."""
     code, details = error.code(), str(error.details() or "no details")
-    if re.search(r"\b(BUSY|GONE|REFUSED|INCOMPLETE)\b", details):
+    if _PREFIX.search(details):
         return from_server_message(details)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return TimedOut(

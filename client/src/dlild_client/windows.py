@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.contract import Contract
+from dlild_client.contract import Contract, WindowSpec
 from dlild_client.errors import TooLarge
 
 Shape = tuple[int, int, int]
@@ -79,27 +79,71 @@ def axis_origins(length: int, window: int, minimum_overlap: float) -> tuple[int,
     return tuple((length - window) * i // steps for i in range(steps + 1)) if steps else (0,)
 
 
-def plan_windows(box_shape: Shape, contract: Contract) -> WindowPlan:
-    """Choose the window shape and origins that cover a box with the fewest voxels.
+def choose_shape(box_shape: Shape, contract: Contract) -> Shape:
+    """Choose the window shape that covers a box with the fewest voxels.
+
+    All shapes that the server takes are weighed, since any of them runs equally fast for its size.
+    An edge may be longer than the box: one window, and `fit_box` widens the box to it.
 
     Parameters
     ----------
     box_shape : tuple of int
-        Voxels (z, y, x), at least one of the contract's window shapes along every axis.
+        Voxels (z, y, x).
     contract : Contract
-        Window shapes, least overlap, limits.
+        Bounds of the windows, least overlap.
+
+    Returns
+    -------
+    tuple of int
+        Of equals, the shape with the fewest windows, and of these the one with the shortest z edge.
+    """
+    spec = contract.windows
+    edges = [_edges(axis, length, spec) for axis, length in enumerate(box_shape)]
+    best: tuple[int, int, Shape] | None = None
+    for (z, nz), (y, ny), (x, nx) in product(*edges):
+        if z * y * x <= spec.maximum_voxels:
+            count = nz * ny * nx
+            rank = (count * z * y * x, count, (z, y, x))
+            best = rank if best is None else min(best, rank)
+    assert best is not None, "the contract takes its own smallest window"
+    return best[2]
+
+
+def _edges(axis: int, length: int, spec: WindowSpec) -> list[tuple[int, int]]:
+    """Edges worth trying along one axis: the shortest for each count of windows, and that count."""
+    shortest: dict[int, int] = {}
+    for edge in range(spec.minimum[axis], spec.maximum[axis] + 1, spec.multiple):
+        count = len(axis_origins(max(length, edge), edge, spec.minimum_overlap))
+        shortest.setdefault(count, edge)
+    return [(edge, count) for count, edge in shortest.items()]
+
+
+def plan_windows(box_shape: Shape, contract: Contract) -> WindowPlan:
+    """Cover a box with windows of the shape that takes the fewest voxels.
+
+    Every voxel of the box lies in a window. None is left out for holding no lung: the box is tight,
+    so that such windows hardly exist, and the server's check that every voxel has weight stays
+    whole.
+
+    Parameters
+    ----------
+    box_shape : tuple of int
+        Voxels (z, y, x) of a box that `fit_box` made.
+    contract : Contract
+        Bounds of the windows, least overlap, limits.
 
     Returns
     -------
     WindowPlan
-        The same for the same box, always.
+        The same for the same box, always. Origins never fall back in z: the server lets go of what
+        no later window can touch.
 
     Raises
     ------
     TooLarge
         More voxels or windows than the contract allows.
     ValueError
-        The box is shorter than every window shape; see `fit_box`.
+        The box is shorter than its windows; see `fit_box`.
     """
     limits = contract.limits
     if math.prod(box_shape) > limits.box_voxels:
@@ -107,16 +151,12 @@ def plan_windows(box_shape: Shape, contract: Contract) -> WindowPlan:
             f"the lung box has {box_shape} = {math.prod(box_shape)} voxels, more than the "
             f"{limits.box_voxels} that the server takes; check the spacing of the scan"
         )
-    plans = [
-        _tile(box_shape, shape, contract.windows.minimum_overlap)
-        for shape in contract.windows.shapes
-        if all(n >= p for n, p in zip(box_shape, shape, strict=True))
+    shape = choose_shape(box_shape, contract)
+    axes = [
+        axis_origins(n, p, contract.windows.minimum_overlap)
+        for n, p in zip(box_shape, shape, strict=True)
     ]
-    if not plans:
-        raise ValueError(
-            f"a box of {box_shape} is shorter than every window {contract.windows.shapes}"
-        )
-    plan = min(plans, key=lambda p: p.voxels)
+    plan = WindowPlan(shape, tuple((z, y, x) for z, y, x in product(*axes)))
     if len(plan.origins) > limits.windows:
         raise TooLarge(
             f"the lung box of {box_shape} voxels takes {len(plan.origins)} windows, more than the "
@@ -125,17 +165,11 @@ def plan_windows(box_shape: Shape, contract: Contract) -> WindowPlan:
     return plan
 
 
-def _tile(box_shape: Shape, window: Shape, overlap: float) -> WindowPlan:
-    axes = [axis_origins(n, p, overlap) for n, p in zip(box_shape, window, strict=True)]
-    return WindowPlan(window, tuple((z, y, x) for z, y, x in product(*axes)))
-
-
 def fit_box(start: Shape, stop: Shape, grid_shape: Shape, contract: Contract) -> Box:
-    """Widen a box to at least a window, with real tissue where the grid has it.
+    """Widen a box to at least the window that will cover it, with real tissue where there is some.
 
-    Of the contract's shapes the one that widens the box least is used. The box grows to both sides
-    alike and is moved into the grid; only where the grid itself is shorter than a window does it
-    reach past its end.
+    The box grows to both sides alike and is moved into the grid; only where the grid itself is
+    shorter than a window does it reach past its end.
 
     Parameters
     ----------
@@ -149,8 +183,8 @@ def fit_box(start: Shape, stop: Shape, grid_shape: Shape, contract: Contract) ->
     -------
     Box
     """
-    fitted = [_fit(start, stop, grid_shape, shape) for shape in contract.windows.shapes]
-    return min(fitted, key=lambda box: math.prod(box.shape))
+    z, y, x = (b - a for a, b in zip(start, stop, strict=True))
+    return _fit(start, stop, grid_shape, choose_shape((z, y, x), contract))
 
 
 def _fit(start: Shape, stop: Shape, grid_shape: Shape, window: Shape) -> Box:

@@ -57,10 +57,20 @@ class WindowRequest:
 
     def message(self) -> Any:
         """Protobuf `ModelInferRequest` of this window."""
+        return self._message(start=self.index == 0, end=self.index == self.count - 1)
+
+    def farewell(self) -> Any:
+        """Protobuf request that ends the scan early: this window again, flagged as the last.
+
+        Sent again it counts for nothing, so it can never make a scan complete.
+        """
+        return self._message(start=False, end=True)
+
+    def _message(self, *, start: bool, end: bool) -> Any:
         request = service_pb2.ModelInferRequest(model_name=MODEL, id=str(self.index))
         request.parameters["sequence_id"].string_param = self.sequence_id
-        request.parameters["sequence_start"].bool_param = self.index == 0
-        request.parameters["sequence_end"].bool_param = self.index == self.count - 1
+        request.parameters["sequence_start"].bool_param = start
+        request.parameters["sequence_end"].bool_param = end
         _add(request, "window", "FP16", self.window[None, None], "<f2")
         _add(request, "origin", "INT32", [self.origin], "<i4")
         _add(request, "box_shape", "INT32", [self.box_shape], "<i4")

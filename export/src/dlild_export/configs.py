@@ -307,11 +307,17 @@ def _unet(contract: Contract, profile: str) -> str:
 
 
 def _warm_up(contract: Contract) -> str:
-    samples = ",\n".join(
-        WARM_UP_SAMPLE.format(name="x".join(map(str, shape)), dims=", ".join(map(str, shape)))
-        for shape in contract["windows"]["shapes"]
+    """Warm up with the largest cube: its memory is most of what a first scan would wait for."""
+    windows = contract["windows"]
+    step = windows["multiple"]
+    cube = max(
+        edge
+        for edge in range(step, min(windows["maximum"]) + 1, step)
+        if edge**3 <= windows["maximum_voxels"]
     )
-    return WARM_UP.format(samples=samples)
+    shape = (cube, cube, cube)
+    sample = WARM_UP_SAMPLE.format(name="x".join(map(str, shape)), dims=", ".join(map(str, shape)))
+    return WARM_UP.format(samples=sample)
 
 
 def _is_python(contract: Contract, profile: str) -> bool:

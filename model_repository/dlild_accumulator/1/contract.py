@@ -2,10 +2,59 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 SCHEMA_VERSION = 1
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class WindowBounds:
+    """Which window shapes are accepted.
+
+    Attributes
+    ----------
+    multiple : int
+        Every edge is a multiple of this.
+    minimum, maximum : tuple of int
+        Shortest and longest edges (z, y, x), in voxels.
+    maximum_voxels : int
+        Most voxels of a window.
+    """
+
+    multiple: int
+    minimum: Shape
+    maximum: Shape
+    maximum_voxels: int
+
+    @classmethod
+    def from_fields(cls, raw: Mapping[str, Any]) -> "WindowBounds":
+        """Read the contract's ``windows``."""
+        (d, h, w), (deepest, highest, widest) = raw["minimum"], raw["maximum"]
+        return cls(
+            int(raw["multiple"]),
+            (int(d), int(h), int(w)),
+            (int(deepest), int(highest), int(widest)),
+            int(raw["maximum_voxels"]),
+        )
+
+    def take(self, shape: Shape) -> bool:
+        """Tell whether a window may have this shape (z, y, x)."""
+        edges = zip(self.minimum, shape, self.maximum, strict=True)
+        return (
+            all(low <= n <= high and n % self.multiple == 0 for low, n, high in edges)
+            and math.prod(shape) <= self.maximum_voxels
+        )
+
+    def __str__(self) -> str:
+        """Return the rule in words, for refusals."""
+        return (
+            f"multiples of {self.multiple} from {self.minimum} to {self.maximum}, "
+            f"at most {self.maximum_voxels} voxels"
+        )
 
 
 @dataclass(frozen=True)
@@ -16,8 +65,8 @@ class Contract:
     ----------
     spacing_mm : tuple of float
         Voxel spacing of the grid (z, y, x), in mm.
-    window_shapes : frozenset of tuple of int
-        Accepted window shapes (z, y, x), in voxels.
+    windows_taken : WindowBounds
+        Which window shapes are accepted.
     lung, lesion : tuple of bool
         For each class, in label order, whether it counts as lung and as lesion.
     box_voxels : int
@@ -33,7 +82,7 @@ class Contract:
     """
 
     spacing_mm: tuple[float, float, float]
-    window_shapes: frozenset[tuple[int, int, int]]
+    windows_taken: WindowBounds
     lung: tuple[bool, ...]
     lesion: tuple[bool, ...]
     box_voxels: int
@@ -73,7 +122,7 @@ class Contract:
         z, y, x = (float(step) for step in raw["grid"]["spacing_mm"])
         return cls(
             spacing_mm=(z, y, x),
-            window_shapes=frozenset((d, h, w) for d, h, w in raw["windows"]["shapes"]),
+            windows_taken=WindowBounds.from_fields(raw["windows"]),
             lung=tuple(entry["lung"] for entry in classes),
             lesion=tuple(entry["lesion"] for entry in classes),
             box_voxels=limits["box_voxels"],

@@ -7,7 +7,6 @@ import threading
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from blending import window_weights
 from contract import Contract
 from health import Health
 from refusals import BusyError, GoneError, ScanError
@@ -38,9 +37,6 @@ class TritonPythonModel:
         self._contract = Contract.from_json(parameters["contract"]["string_value"])
         self._health = _open_health()
         self._scans = OpenScans(self._contract, self._tell)
-        # The first scan should be as fast as the second.
-        for shape in self._contract.window_shapes:
-            window_weights(shape)
         self._stopping = threading.Event()
         # Without traffic no request would sweep: what a vanished client left must go all the same.
         self._sweeper = threading.Thread(target=self._sweep, daemon=True)

@@ -146,9 +146,10 @@ def _check_window(window: NDArray[np.float16], contract: Contract) -> Shape:
     if window.ndim != 5 or window.shape[:2] != (1, 1):
         raise RefusedError(f"window has shape {window.shape}, must be (1, 1, z, y, x)")
     depth, height, width = window.shape[2:]
-    if (depth, height, width) not in contract.window_shapes:
-        accepted = ", ".join(map(str, sorted(contract.window_shapes)))
-        raise RefusedError(f"window has shape {window.shape[2:]}, must be one of {accepted}")
+    if not contract.windows_taken.take((depth, height, width)):
+        raise RefusedError(
+            f"window has shape {window.shape[2:]}, must have {contract.windows_taken}"
+        )
     if holds_non_finite(window):
         value = window[~np.isfinite(window)][0]
         raise RefusedError(f"window holds {value}, must hold finite HU only")

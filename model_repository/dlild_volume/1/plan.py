@@ -26,8 +26,12 @@ class Rules:
 
     Attributes
     ----------
-    window_shapes : tuple of tuple of int
-        Accepted window shapes (z, y, x), in voxels.
+    multiple : int
+        Every edge of a window is a multiple of this.
+    minimum, maximum : tuple of int
+        Shortest and longest edges of a window (z, y, x), in voxels.
+    maximum_voxels : int
+        Most voxels of a window.
     minimum_overlap : float
         Least overlap of neighbours, as a share of the window.
     in_flight : int
@@ -38,7 +42,10 @@ class Rules:
         Least and largest HU.
     """
 
-    window_shapes: tuple[Shape, ...]
+    multiple: int
+    minimum: Shape
+    maximum: Shape
+    maximum_voxels: int
     minimum_overlap: float
     in_flight: int
     box_voxels: int
@@ -71,7 +78,10 @@ class Rules:
             )
         windows, limits = raw["windows"], raw["limits"]
         return cls(
-            window_shapes=tuple((d, h, w) for d, h, w in windows["shapes"]),
+            multiple=windows["multiple"],
+            minimum=tuple(windows["minimum"]),
+            maximum=tuple(windows["maximum"]),
+            maximum_voxels=windows["maximum_voxels"],
             minimum_overlap=windows["minimum_overlap"],
             in_flight=windows["in_flight"],
             box_voxels=limits["box_voxels"],
@@ -138,27 +148,38 @@ def plan_windows(volume_shape: Shape, rules: Rules) -> Plan:
         raise VolumeError(
             f"volume {volume_shape} holds {voxels} voxels, the limit is {rules.box_voxels}"
         )
-    axes = {
-        shape: [
-            axis_origins(length, window, rules.minimum_overlap)
-            for length, window in zip(volume_shape, shape, strict=True)
-        ]
-        for shape in rules.window_shapes
-        if all(n >= w for n, w in zip(volume_shape, shape, strict=True))
-    }
-    if not axes:
-        shapes = ", ".join(map(str, rules.window_shapes))
-        raise VolumeError(
-            f"volume {volume_shape} is smaller than every window {shapes}; crop more generously"
-        )
+    edges = [_edges(axis, length, rules) for axis, length in enumerate(volume_shape)]
     # Counted before anything is listed: a limit should hold before memory is taken.
-    counts = {shape: math.prod(map(len, starts)) for shape, starts in axes.items()}
-    shape = min(axes, key=lambda shape: counts[shape] * math.prod(shape))
+    counts = {
+        (z, y, x): nz * ny * nx
+        for (z, nz), (y, ny), (x, nx) in product(*edges)
+        if z * y * x <= rules.maximum_voxels
+    }
+    if not counts:
+        raise VolumeError(
+            f"volume {volume_shape} is smaller than the smallest window {rules.minimum}; "
+            "crop more generously"
+        )
+    # As the client ranks them: fewest voxels, then fewest windows, then the shortest edge in z.
+    shape = min(counts, key=lambda shape: (counts[shape] * math.prod(shape), counts[shape], shape))
     if counts[shape] > rules.windows:
         raise VolumeError(
             f"volume {volume_shape} takes {counts[shape]} windows, the limit is {rules.windows}"
         )
-    return Plan(shape, tuple((z, y, x) for z, y, x in product(*axes[shape])))
+    axes = [
+        axis_origins(length, window, rules.minimum_overlap)
+        for length, window in zip(volume_shape, shape, strict=True)
+    ]
+    return Plan(shape, tuple((z, y, x) for z, y, x in product(*axes)))
+
+
+def _edges(axis: int, length: int, rules: Rules) -> list[tuple[int, int]]:
+    """Edges worth trying along one axis: the shortest for each count of windows, and that count."""
+    shortest: dict[int, int] = {}
+    for edge in range(rules.minimum[axis], min(rules.maximum[axis], length) + 1, rules.multiple):
+        count = len(axis_origins(length, edge, rules.minimum_overlap))
+        shortest.setdefault(count, edge)
+    return [(edge, count) for count, edge in shortest.items()]
 
 
 def axis_origins(length: int, window: int, minimum_overlap: float) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from engine import Engine
-from windows import WindowError, check_window
+from windows import WindowBounds, WindowError, check_window
 
 UNRELEASED = "0" * 64
 
@@ -31,7 +31,7 @@ class TritonPythonModel:
         """
         parameters = json.loads(args["model_config"])["parameters"]
         contract = json.loads(parameters["contract"]["string_value"])
-        self._shapes = frozenset(tuple(shape) for shape in contract["windows"]["shapes"])
+        self._bounds = WindowBounds.from_fields(contract["windows"])
         path = Path(__file__).with_name("model.onnx")
         threads = os.environ.get("DLILD_THREADS")
         self._engine = Engine(
@@ -64,7 +64,7 @@ class TritonPythonModel:
             return _failure("CANCELLED: the client went away", pb_utils.TritonError.CANCELLED)
         try:
             window = pb_utils.get_input_tensor_by_name(request, "window").as_numpy()
-            check_window(window, self._shapes)
+            check_window(window, self._bounds)
             started = time.perf_counter()
             probabilities = self._engine.infer(window)
             if self._seconds:

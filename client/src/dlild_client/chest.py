@@ -1,0 +1,141 @@
+"""What the chest tells of lungs that a threshold does not see.
+
+Lung that disease has made white has the HU of muscle and liver, and no threshold and no network
+finds its border there. But ribs stay where they are, and a lung has a form: it ends in a thin wedge
+behind the diaphragm below, and in a dome above. So ribs bound the lungs on all sides, and aerated
+lung that ends without a wedge is followed by lung that is not aerated.
+
+All arrays are coarse, (z, y, x), with z to the head and y to the back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+
+BONE_HU = 180
+SPINE_MM = 35.0
+"""Bone nearer to the midline than this is spine or breastbone, not the back of the ribs."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Whether the aerated lungs end as whole lungs do, on both sides."""
+
+    bottom: bool
+    top: bool
+
+
+def judge_ends(lungs: Mask, middle_x: float) -> Ends:
+    """Tell whether aerated lungs are whole below and above.
+
+    Parameters
+    ----------
+    lungs : ndarray of bool, shape (z, y, x)
+        Aerated lungs, from their lowest slice to their highest, in slices of about 3 mm.
+    middle_x : float
+        Plane between the sides, in voxels.
+
+    Returns
+    -------
+    Ends
+        False also where one side is missing: lung that is not there may be white.
+
+    Notes
+    -----
+    Below, a whole lung ends in the wedge between diaphragm and ribs, in the rear of the chest: one
+    slice above its end it has at most 15 % of its widest slice, three slices above it 30 %. Solid
+    lower lobes leave a blunt end, or one in front. Above, in its dome, it has at most 25 and 45 %.
+    """
+    middle = round(middle_x)
+    sides = (lungs[:, :, :middle], lungs[:, :, middle:])
+    areas = [side.sum(axis=(1, 2)) for side in sides]
+    widest = [int(a.max(initial=0)) for a in areas]
+    if min(widest) < 0.2 * max(widest):
+        return Ends(bottom=False, top=False)
+    return Ends(
+        bottom=all(
+            _tapers(area, 0.15, 0.30) and _ends_behind(side)
+            for side, area in zip(sides, areas, strict=True)
+        ),
+        top=all(_tapers(area[::-1], 0.25, 0.45) for area in areas),
+    )
+
+
+def _tapers(area: npt.NDArray[np.int_], near: float, far: float) -> bool:
+    """Tell whether slices grow slowly: shares of the widest one and three slices from the first."""
+    first = _first_slice(area)
+    shares = area[first : first + 4] / area.max()
+    return len(shares) == 4 and bool(shares[1] <= near and shares[3] <= far)
+
+
+def _first_slice(area: npt.NDArray[np.int_]) -> int:
+    """First slice with more than a speck: 1 % of the widest."""
+    return int(np.argmax(area > 0.01 * area.max()))
+
+
+def _ends_behind(side: Mask) -> bool:
+    """Tell whether the lowest 15 mm lie behind the middle of this lung."""
+    rows = np.flatnonzero(side.any(axis=(0, 2)))
+    first = _first_slice(side.sum(axis=(1, 2)))
+    y = np.nonzero(side[first : first + 5])[1]
+    return bool((y.mean() - rows[0]) > 0.55 * (rows[-1] - rows[0]))
+
+
+@dataclass(frozen=True)
+class Ribs:
+    """Where ribs bound the lungs, in coarse voxels: outer faces of the outermost bone."""
+
+    front: float
+    back: float
+    right: float
+    left: float
+
+
+def find_ribs(
+    coarse: npt.NDArray[np.float32], body: Mask, middle_x: float, spacing_x: float
+) -> Ribs | None:
+    """Find the faces of the rib cage in the lower part of the chest, below the shoulder blades.
+
+    Parameters
+    ----------
+    coarse : ndarray, shape (z, y, x)
+        HU of the slices to look at.
+    body : ndarray of bool, shape (z, y, x)
+    middle_x : float
+        Plane between the sides, in voxels.
+    spacing_x : float
+        In mm.
+
+    Returns
+    -------
+    Ribs or None
+        None where too little bone is seen. To the sides, what at least 40 % of the slices reach, so
+        that a shoulder blade in some of them does not count; nearly the outermost in front and
+        behind.
+    """
+    bone = (coarse > BONE_HU) & body
+    columns = _seen_along(bone, 1)
+    x = np.arange(bone.shape[2]) + 0.5
+    lateral = np.abs(x - middle_x) * spacing_x > SPINE_MM
+    right, left = (columns[:, lateral & side] for side in (x < middle_x, x > middle_x))
+    both = right.any(axis=1) & left.any(axis=1)
+    if np.count_nonzero(both) < 5:
+        return None
+    columns, rows = columns[both], _seen_along(bone[both], 2)
+    behind = _seen_along(bone[both][:, :, lateral], 2)
+    width, height = columns.shape[1], rows.shape[1]
+    return Ribs(
+        front=float(np.quantile(np.argmax(rows, axis=1), 0.1)),
+        back=float(np.quantile(height - np.argmax(behind[:, ::-1], axis=1), 0.9)),
+        right=float(np.quantile(np.argmax(columns, axis=1), 0.4)),
+        left=float(np.quantile(width - np.argmax(columns[:, ::-1], axis=1), 0.6)),
+    )
+
+
+def _seen_along(bone: Mask, axis: int) -> Mask:
+    return np.asarray(bone.any(axis=axis), dtype=np.bool_)
