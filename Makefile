@@ -66,7 +66,7 @@ LUNG_MASKS ?=
 RUN ?= runs/first
 masks = $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)")
 
-weights: $(VENV)/.dev  ## Make the weights again: phantoms, training, export (about an hour); LUNG_MASKS=<folder> for real lung shapes
+weights: $(VENV)/.dev  ## Make the weights again: phantoms, training, export (about 80 minutes); LUNG_MASKS=<folder> for real lung shapes
 	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 160 $(masks)
 	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/coarse --steps 4500 --patch 64
 	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 30 --first-seed 1000 --lung-hu -965 -830 $(masks)
