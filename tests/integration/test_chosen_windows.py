@@ -43,7 +43,9 @@ def cubes(prepared: PreparedScan, contract: Contract, overlap: float) -> Prepare
 def score(prepared: PreparedScan, engine: Engine, contract_text: str) -> float:
     """DL-ILD of the planned windows: same engine and blending as the server, one process."""
     contract = ServerContract.from_json(contract_text)
-    scan = OpenScan(prepared.box.shape, len(prepared.plan.origins), 3.375, contract)
+    scan = OpenScan(
+        prepared.box.shape, prepared.plan.shape, len(prepared.plan.origins), 3.375, contract
+    )
     for index, (origin, window) in enumerate(prepared.windows(-1024)):
         scan.add(engine.infer(window[None, None])[0], origin, index)
     return scan.finish().dl_ild_percent
