@@ -101,9 +101,9 @@ def build_body(
     tissue[marbled] = FAT_HU
     inside = cavity_mm < 0
     tissue[inside] = _mediastinum(shape, spacing_mm, blood_hu, marks, rng)[inside]
-    under = _under_diaphragm(lungs) & (cavity_mm < 4) | (
-        (np.arange(shape[0])[:, None, None] * spacing_mm < marks.low[0] + 4) & (cavity_mm > -1e9)
-    ) & (skin_mm < -np.maximum(fat_mm, 1.5) - 12)
+    low_enough = np.arange(shape[0])[:, None, None] * spacing_mm < marks.low[0] + 4
+    within_muscle = skin_mm < -np.maximum(fat_mm, 1.5) - 12
+    under = (_under_diaphragm(lungs) & (cavity_mm < 4)) | (low_enough & within_muscle)
     tissue[under] = _abdomen(shape, spacing_mm, blood_hu, marks, rng)[under]
     tissue += 9.0 * texture
     _add_bones(tissue, cavity_mm, spacing_mm, marks, rng)
@@ -316,7 +316,7 @@ def _add_surroundings(
     if rng.random() < 0.8:
         x = np.arange(shape[2]) - shape[2] / 2
         bend = rng.uniform(0, 0.0012)
-        y = back + 3 + rng.uniform(0, 6) - bend * x**2 * 1.0
+        y = back + 3 + rng.uniform(0, 6) - bend * x**2
         rows = np.arange(shape[1])[:, None]
         plate = np.abs(rows - y[None, :]) < rng.uniform(1, 4)
         inside = (skin_mm > 0) & plate[None]

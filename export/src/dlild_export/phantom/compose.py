@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from dlild_export.phantom.acquisition import acquire
-from dlild_export.phantom.body import Landmarks, build_body, find_landmarks
+from dlild_export.phantom.body import build_body, find_landmarks
 from dlild_export.phantom.fields import Array, Mask, signed_distance
 from dlild_export.phantom.lungs import built_lungs, lungs_from_mask
 from dlild_export.phantom.patterns import Labels, LungFrame, paint_lesions, place_lesions
@@ -175,6 +175,3 @@ def _with_trees(
     hu = hu + walls * np.maximum(-80 - hu, 0)
     lumens = draw_segments(shape, frame.spacing_mm, airways)
     return hu + lumens * (-960 - hu), lumens
-
-
-__all__ = ["Landmarks", "Phantom", "make_phantom"]
