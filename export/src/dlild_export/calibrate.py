@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dlild_export.crop import box_of, pad_to_multiple
+from dlild_export.dataset import phantom_files
 from dlild_export.unet import UNet
 
 FIRST_LESION = 2
@@ -70,9 +72,7 @@ def find_lesion_bias(
     FileNotFoundError
         The folder holds no phantoms.
     """
-    files = sorted(folder.glob("[0-9]*.npz"))
-    if not files:
-        raise FileNotFoundError(f"no phantoms in {folder}: make them with `dlild-export phantoms`")
+    files = phantom_files(folder)
     chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, count).astype(int))]
     errors = np.zeros(len(_CANDIDATES))
     for done, file in enumerate(chosen, start=1):
@@ -97,15 +97,9 @@ def add_lesion_bias(network: UNet, bias: float) -> None:
         last[FIRST_LESION:] += bias
 
 
-def _around_lungs(file: Path, stride: int, margin: int = 16) -> tuple[np.ndarray, np.ndarray]:
+def _around_lungs(file: Path, stride: int) -> tuple[np.ndarray, np.ndarray]:
     """HU and labels of the box of the lungs, with edges that the network takes."""
     with np.load(file) as stored:
         hu, labels = stored["hu"], stored["labels"]
-    box = []
-    for places in np.nonzero(labels):
-        start = max(int(places.min()) - margin, 0)
-        length = int(places.max()) + margin + 1 - start
-        box.append(slice(start, start + length))
-    hu, labels = hu[tuple(box)], labels[tuple(box)]
-    padding = [(0, -n % stride) for n in hu.shape]
-    return np.pad(hu, padding, constant_values=-1024), np.pad(labels, padding)
+    box = box_of(labels, margin=16)
+    return pad_to_multiple(hu[box], stride, -1024), pad_to_multiple(labels[box], stride, 0)

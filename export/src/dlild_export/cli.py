@@ -127,7 +127,11 @@ def onnx(
     if calibrate:
         from dlild_export.calibrate import add_lesion_bias, find_lesion_bias  # noqa: PLC0415
 
-        bias = find_lesion_bias(network, calibrate)
+        with _progress() as bar:
+            task = bar.add_task("calibration", total=10)
+            bias = find_lesion_bias(
+                network, calibrate, count=10, progress=lambda done: bar.update(task, completed=done)
+            )
         add_lesion_bias(network, bias)
         print(f"lesion bias {bias:.1f}")
     weights = repository / "ild_unet" / "1" / "model.onnx"

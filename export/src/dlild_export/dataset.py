@@ -70,6 +70,14 @@ def _write_one(folder: Path, spec: PhantomSpec, lung_mask: Path | None, spacing_
     return spec.seed
 
 
+def phantom_files(folder: Path) -> list[Path]:
+    """Return the phantoms in a folder, in the order of their seeds; none is an error."""
+    files = sorted(folder.glob("[0-9]*.npz"))
+    if not files:
+        raise FileNotFoundError(f"no phantoms in {folder}: make them with `dlild-export phantoms`")
+    return files
+
+
 class PatchSource:
     """Draws patches, so that every class is met often, wherever it is rare.
 
@@ -84,11 +92,7 @@ class PatchSource:
     """
 
     def __init__(self, folder: Path, patch: int, seed: int) -> None:
-        self.files = sorted(folder.glob("[0-9]*.npz"))
-        if not self.files:
-            raise FileNotFoundError(
-                f"no phantoms in {folder}: make them with `dlild-export phantoms`"
-            )
+        self.files = phantom_files(folder)
         self.patch = patch
         self.rng = np.random.default_rng(seed)
         self._scans: list[tuple[np.ndarray, np.ndarray, list[np.ndarray]]] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from dlild_export.crop import box_of, pad_to_multiple
 from dlild_export.dataset import mask_for
 from dlild_export.onnx_export import INPUT, OUTPUT
 from dlild_export.phantom import Phantom, make_phantom, random_spec
@@ -58,8 +59,7 @@ def predict(session: onnxruntime.InferenceSession, hu: np.ndarray) -> np.ndarray
     -------
     ndarray of uint8, shape (z, y, x)
     """
-    padding = [(0, -n % _EDGE_MULTIPLE) for n in hu.shape]
-    window = np.pad(hu, padding, constant_values=-1024).astype(np.float16)[None, None]
+    window = pad_to_multiple(hu, _EDGE_MULTIPLE, -1024).astype(np.float16)[None, None]
     probabilities = session.run([OUTPUT], {INPUT: window})[0][0]
     z, y, x = hu.shape
     labels: np.ndarray = probabilities.argmax(axis=0).astype(np.uint8)[:z, :y, :x]
@@ -87,16 +87,11 @@ def evaluate(
     session = onnxruntime.InferenceSession(str(weights), providers=["CPUExecutionProvider"])
     for seed in seeds:
         phantom = make_phantom(random_spec(seed), lung_mask=mask_for(seed, lung_masks or []))
-        yield score(phantom, predict(session, _around_lungs(phantom)), seed)
+        yield score(phantom, predict(session, phantom.hu[_lungs_box(phantom)]), seed)
 
 
-def _lungs_box(phantom: Phantom, margin: int = 16) -> tuple[slice, ...]:
-    places = np.nonzero(phantom.labels)
-    return tuple(slice(max(int(p.min()) - margin, 0), int(p.max()) + margin + 1) for p in places)
-
-
-def _around_lungs(phantom: Phantom) -> np.ndarray:
-    return phantom.hu[_lungs_box(phantom)]
+def _lungs_box(phantom: Phantom) -> tuple[slice, ...]:
+    return box_of(phantom.labels, margin=16)
 
 
 def score(phantom: Phantom, predicted: np.ndarray, seed: int) -> Score:

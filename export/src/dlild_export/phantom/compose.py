@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from dlild_export.crop import box_of
 from dlild_export.phantom.acquisition import acquire
 from dlild_export.phantom.body import build_body, find_landmarks
 from dlild_export.phantom.fields import Array, Mask, signed_distance
@@ -81,7 +82,7 @@ def make_phantom(
     marks = find_landmarks(lungs, spacing_mm)
     body = build_body(lungs, spacing_mm, spec.blood_hu, marks, rng)
 
-    box = _box_of(lungs, margin=4)
+    box = box_of(lungs, margin=4)
     frame = _frame(lungs[box], spacing_mm)
     offset = np.array([side.start for side in box]) * spacing_mm
     hilum_mm = [hilum - offset for hilum in marks.hila]
@@ -97,14 +98,6 @@ def make_phantom(
     scanned = acquire(hu, spec, spacing_mm, rng)
     whole = np.clip(np.rint(scanned), -1024, 2047).astype(np.int16)
     return Phantom(whole, labels, spacing_mm, spec)
-
-
-def _box_of(mask: Mask, margin: int) -> tuple[slice, ...]:
-    found = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(
-        slice(max(side.start - margin, 0), min(side.stop + margin, size))
-        for side, size in zip(found, mask.shape, strict=True)
-    )
 
 
 def _frame(lungs: Mask, spacing_mm: float) -> LungFrame:

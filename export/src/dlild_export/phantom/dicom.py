@@ -9,6 +9,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from dlild_export.phantom.compose import Phantom
+from dlild_export.phantom.fields import interpolate
 
 _RESCALE_INTERCEPT = -1024
 
@@ -95,10 +96,5 @@ def _resample(phantom: Phantom, slice_mm: float, pixel_mm: float) -> np.ndarray:
         count = int(volume.shape[axis] * phantom.spacing_mm / step_mm)
         place = (np.arange(count) + 0.5) * step_mm / phantom.spacing_mm - 0.5
         place = np.clip(place, 0, volume.shape[axis] - 1)
-        low = np.minimum(place.astype(np.intp), volume.shape[axis] - 2)
-        weight = (
-            (place - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-        )
-        below, above = np.take(volume, low, axis), np.take(volume, low + 1, axis)
-        volume = below + weight * (above - below)
+        volume = interpolate(volume, axis, place)
     return np.clip(np.rint(volume), -1024, 3071).astype(np.int16)

@@ -92,13 +92,34 @@ def resize(lattice: Array, shape: tuple[int, int, int], step: float) -> Array:
     field: Any = lattice
     for axis, size in enumerate(shape):
         position = np.minimum(np.arange(size) / step, field.shape[axis] - 1)
-        low = np.minimum(position.astype(np.intp), field.shape[axis] - 2)
-        weight = (position - low).astype(np.float32)
-        weight = weight.reshape([-1 if a == axis else 1 for a in range(3)])
-        below, above = np.take(field, low, axis), np.take(field, low + 1, axis)
-        field = below + weight * (above - below)
+        field = interpolate(field, axis, position)
     result: Array = field
     return result
+
+
+def interpolate(field: Array, axis: int, position: npt.NDArray[np.float64]) -> Array:
+    """Interpolate a field linearly along one axis.
+
+    Parameters
+    ----------
+    field : ndarray of float32, shape (z, y, x)
+        Any values.
+    axis : int
+        Axis to interpolate along.
+    position : ndarray of float
+        Where along the axis, in voxels, from 0 to its last voxel.
+
+    Returns
+    -------
+    ndarray of float32
+        As long as `position` along the axis.
+    """
+    low = np.minimum(position.astype(np.intp), field.shape[axis] - 2)
+    weight = (position - low).astype(np.float32)
+    weight = weight.reshape([-1 if a == axis else 1 for a in range(3)])
+    below, above = np.take(field, low, axis), np.take(field, low + 1, axis)
+    between: Array = below + weight * (above - below)
+    return between
 
 
 def signed_distance(mask: Mask, spacing_mm: float, *, coarsen: int = 1) -> Array:
