@@ -1,0 +1,1 @@
+"""The sub-commands of `dlild-export`, a module each."""

@@ -1,0 +1,38 @@
+"""What the sub-commands share: where messages go, progress, and common options."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+stderr = Console(stderr=True)
+
+LungMasksOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of lung masks (.nii.gz); every second phantom takes its shape there."
+    ),
+]
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar with the time left; silent where nobody watches."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(
+        *columns, TimeRemainingColumn(), console=stderr, disable=not sys.stderr.isatty()
+    )
+
+
+def lung_mask_files(folder: Path | None) -> list[Path]:
+    """Return the masks in a folder, none where no folder is given."""
+    if folder is None:
+        return []
+    masks = sorted(folder.rglob("*.nii.gz"))
+    if not masks:
+        raise typer.BadParameter(f"no .nii.gz files in {folder}", param_hint="--lung-masks")
+    return masks
