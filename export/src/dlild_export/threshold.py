@@ -130,3 +130,35 @@ def _filled(mask: Mask) -> Mask:
     for plane in filled:
         plane[:] = ndimage.binary_fill_holes(plane)
     return filled
+
+
+def doubtful_tissue(
+    hu: npt.NDArray[np.integer], lungs: Mask, spacing_mm: float, *, radius_mm: float = 6.0
+) -> Mask:
+    """Find what a threshold cannot judge: solid tissue in or between the lungs, and its rim.
+
+    It may be heart, a mass or consolidated lung. A training must not be told what it is.
+
+    Parameters
+    ----------
+    hu : ndarray of int, shape (z, y, x)
+        HU on a grid of cubes.
+    lungs : ndarray of bool, shape (z, y, x)
+        What `threshold_lungs` found.
+    spacing_mm : float
+        Edge of a voxel.
+    radius_mm : float
+        Balls of this radius fit into it: vessels and the chest wall's edge are not meant.
+
+    Returns
+    -------
+    ndarray of bool, shape (z, y, x)
+    """
+    hull = _closed(lungs, 20.0 / spacing_mm)
+    solid = hull & (hu > -300)
+    core = ndimage.distance_transform_edt(solid) > radius_mm / spacing_mm
+    if not core.any():
+        return core
+    reach = (radius_mm + 8.0) / spacing_mm
+    near: Mask = ndimage.distance_transform_edt(~core) <= reach
+    return near & hull
