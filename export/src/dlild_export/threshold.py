@@ -122,7 +122,8 @@ def _closed(mask: Mask, radius: float) -> Mask:
     grown = ndimage.distance_transform_edt(~padded) <= radius
     closed: Mask = ndimage.distance_transform_edt(grown) > radius
     inner = tuple(slice(margin, -margin) for _ in range(3))
-    return closed[inner] | mask
+    whole: Mask = closed[inner] | mask
+    return whole
 
 
 def _filled(mask: Mask) -> Mask:
