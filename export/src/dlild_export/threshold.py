@@ -161,5 +161,5 @@ def doubtful_tissue(
     if not core.any():
         return core
     reach = (radius_mm + 8.0) / spacing_mm
-    near: Mask = ndimage.distance_transform_edt(~core) <= reach
-    return near & hull
+    doubtful: Mask = (ndimage.distance_transform_edt(~core) <= reach) & hull
+    return doubtful
