@@ -157,7 +157,7 @@ def doubtful_tissue(
     """
     hull = _closed(lungs, 20.0 / spacing_mm)
     solid = hull & (hu > -300)
-    core = ndimage.distance_transform_edt(solid) > radius_mm / spacing_mm
+    core: Mask = ndimage.distance_transform_edt(solid) > radius_mm / spacing_mm
     if not core.any():
         return core
     reach = (radius_mm + 8.0) / spacing_mm
