@@ -12,9 +12,12 @@ import onnx
 import onnxruntime
 import torch
 
+from dlild_export.calibrate import add_lesion_bias
+from dlild_export.train import load_network
 from dlild_export.unet import ServedUNet, UNet
 
 INPUT, OUTPUT = "window", "probabilities"
+CHECKPOINT, WEIGHTS, CALIBRATION = "checkpoint.pt", "model.onnx", "calibration.json"
 _OPSET = 17
 
 
@@ -37,6 +40,75 @@ class Parity:
     def holds(self) -> bool:
         """FP16 rounding and the order of sums may differ, nothing more."""
         return self.largest <= 5e-3 and self.labels_differ <= 1e-4
+
+
+def export_run(run: Path) -> Path:
+    """Export a training run as it will be served, or return the file if it is there already.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        Folder of the run, or its checkpoint. Where `calibration.json` lies beside the checkpoint,
+        its `lesion_bias` is added to the lesion classes.
+
+    Returns
+    -------
+    pathlib.Path
+        `model.onnx` beside the checkpoint. The same checkpoint and calibration give the same bytes,
+        so its digest names the weights wherever they are evaluated or released.
+
+    Raises
+    ------
+    FileNotFoundError
+        No checkpoint here.
+    """
+    checkpoint = checkpoint_of(run)
+    weights = checkpoint.with_name(WEIGHTS)
+    record = weights.with_suffix(".json")
+    bias = lesion_bias(checkpoint)
+    made_from = {"checkpoint_sha256": sha256(checkpoint), "lesion_bias": bias}
+    if weights.is_file() and record.is_file():
+        stored = json.loads(record.read_text("utf-8"))
+        if stored == {**made_from, "weights_sha256": sha256(weights)}:
+            return weights
+    network = load_network(checkpoint)
+    add_lesion_bias(network, bias)
+    unfinished = weights.with_suffix(".unfinished")
+    export_onnx(network, unfinished)
+    unfinished.rename(weights)
+    stored = {**made_from, "weights_sha256": sha256(weights)}
+    record.write_text(json.dumps(stored, indent=2) + "\n", "utf-8")
+    return weights
+
+
+def checkpoint_of(run: Path) -> Path:
+    """Return the checkpoint of a run: the folder's, or the file itself.
+
+    Raises
+    ------
+    FileNotFoundError
+        No checkpoint here.
+    """
+    checkpoint = run / CHECKPOINT if run.is_dir() else run
+    if not checkpoint.is_file():
+        raise FileNotFoundError(
+            f"{checkpoint}: no checkpoint here; give a folder that `dlild-export train` wrote"
+        )
+    return checkpoint
+
+
+def lesion_bias(checkpoint: Path) -> float:
+    """Return the calibration that lies beside a checkpoint, 0 where there is none."""
+    calibration = checkpoint.with_name(CALIBRATION)
+    if not calibration.is_file():
+        return 0.0
+    return float(json.loads(calibration.read_text("utf-8"))["lesion_bias"])
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def export_onnx(network: UNet, path: Path) -> None:
