@@ -1,7 +1,7 @@
 """The sliding window as it is served: lung box, windows, blending and labels, in one process.
 
 Box and windows are the client's own (`dlild_client`). Blending is the accumulator's
-(`model_repository/dlild_accumulator/1`), written for a whole box at once, since nothing else waits
+(`model_repository/dlild_accumulator`), written for a whole box at once, since nothing else waits
 for the memory here; a test holds it to the accumulator's labels, voxel by voxel.
 """
 
