@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from dlild_export.onnx_export import export_onnx, export_run, sha256
+from dlild_export.onnx_export import export_run, sha256
 from dlild_export.train import TrainConfig
 from dlild_export.unet import UNet, UNetConfig
 
@@ -27,15 +30,19 @@ def write_checkpoint(run: Path, seed: int) -> Path:
     return run
 
 
-def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    network = UNet(SMALL).eval()
-    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
+def test_the_same_weights_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    here, there = (write_checkpoint(tmp_path / name, 1) for name in ("here", "there"))
+    code = "import sys, pathlib; from dlild_export.onnx_export import export_run as e; "
+    code += "e(pathlib.Path(sys.argv[1]))"
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(there)], env=environment, check=True
+    )
 
-    export_onnx(network, first)
-    export_onnx(network, second)
+    weights = export_run(here)
 
-    assert first.read_bytes() == second.read_bytes()
+    assert weights.read_bytes() == (there / "model.onnx").read_bytes()
+    assert str(Path(__file__).parents[2]).encode() not in weights.read_bytes()
 
 
 def test_a_run_is_exported_once(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from dlild_export.unet import ServedUNet, UNet
 
 INPUT, OUTPUT = "window", "probabilities"
 CHECKPOINT, WEIGHTS, CALIBRATION = "checkpoint.pt", "model.onnx", "calibration.json"
-_OPSET = 17
+# Triton's containers of 2023 and later read these.
+_OPSET, _IR_VERSION = 18, 8
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def sha256(path: Path) -> str:
 def export_onnx(network: UNet, path: Path) -> None:
     """Write the network as it is served: FP16 HU in, FP16 probabilities out, any window shape.
 
+    The same weights give the same bytes, on every machine: their digest names them.
+
     Parameters
     ----------
     network : UNet
@@ -122,24 +125,41 @@ def export_onnx(network: UNet, path: Path) -> None:
         ONNX file to write.
     """
     edge = 4 * network.config.stride
-    example = torch.zeros(1, 1, edge, edge, edge, dtype=torch.float16)
-    axes = {0: "n", 2: "z", 3: "y", 4: "x"}
-    torch.onnx.export(
+    example = torch.zeros(2, 1, edge, edge + network.config.stride, edge, dtype=torch.float16)
+    multiples = [network.config.stride * torch.export.Dim(name) for name in ("z", "y", "x")]
+    shapes = {0: torch.export.Dim("n"), 2: multiples[0], 3: multiples[1], 4: multiples[2]}
+    program = torch.onnx.export(
         ServedUNet(network).eval(),
         (example,),
-        str(path),
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_axes={INPUT: axes, OUTPUT: axes},
+        dynamic_shapes=(shapes,),
         opset_version=_OPSET,
-        dynamo=False,
+        dynamo=True,
+        verbose=False,
     )
-    model = onnx.load(str(path))
-    model.producer_name, model.producer_version, model.doc_string = "dlild-export", "", ""
-    for node in model.graph.node:
-        node.doc_string = ""
+    assert program is not None
+    model = program.model_proto
+    _keep_the_network_only(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
+
+
+def _keep_the_network_only(model: onnx.ModelProto) -> None:
+    """Take out what varies from machine to machine: paths of the source, versions, notes."""
+    model.ir_version = _IR_VERSION
+    model.producer_name, model.producer_version, model.doc_string = "dlild-export", "", ""
+    graph = model.graph
+    graph.doc_string = ""
+    for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del holder.metadata_props[:]
+    for node in graph.node:
+        node.doc_string = ""
+    # Shapes in between are worked out by whoever loads it; those of the ends get plain names.
+    del graph.value_info[:]
+    for value in (*graph.input, *graph.output):
+        for place, name in {0: "n", 2: "z", 3: "y", 4: "x"}.items():
+            value.type.tensor_type.shape.dim[place].dim_param = name
 
 
 def check_parity(network: UNet, path: Path, window_hu: np.ndarray) -> Parity:
