@@ -11,7 +11,7 @@ whether anything drifted.
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ Contract = Mapping[str, Any]
 
 SCHEMA_VERSION = 1
 DEFAULT_PROFILE = "embedded"
+# Windows of one request. Scans differ in the shape of their windows, so nothing could be batched.
+MAX_BATCH = 1
 MODELS = ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet")
 
 # Triton must outlive our own time limit: it drops a silent sequence without telling the model.
@@ -110,8 +112,8 @@ def render_all(contract: Contract) -> dict[str, str]:
     Raises
     ------
     ValueError
-        When the contract has another schema version, lacks the embedded profile, or names an
-        engine that no model can run on.
+        When the contract has another schema version, lacks the embedded profile, names an engine
+        that no model can run on, or names versions that do not add up.
     """
     if contract["schema_version"] != SCHEMA_VERSION:
         raise ValueError(
@@ -120,6 +122,7 @@ def render_all(contract: Contract) -> dict[str, str]:
         )
     if DEFAULT_PROFILE not in contract["profiles"]:
         raise ValueError(f"contract.json names no profile {DEFAULT_PROFILE!r}")
+    _check_versions(contract["model"])
     renderers = {
         "dlild": _ensemble,
         "dlild_accumulator": _accumulator,
@@ -213,18 +216,23 @@ def _ensemble(contract: Contract, profile: str) -> str:
     )
     accumulator_inputs = {name: name for name in ("probabilities", *_names(WIRE_INPUTS))}
     accumulator_outputs = {name: name for name in _names(SCORE_OUTPUTS)}
+    # Both steps are of one version. A scan lives in the accumulator of its version, so that windows
+    # of two networks can never meet in one score, whatever is loaded while it runs.
+    version = contract["model"]["version"]
     steps = ",\n".join(
         (
-            _step("ild_unet", {"window": "window"}, unet_outputs),
-            _step("dlild_accumulator", accumulator_inputs, accumulator_outputs),
+            _step("ild_unet", version, {"window": "window"}, unet_outputs),
+            _step("dlild_accumulator", version, accumulator_inputs, accumulator_outputs),
         )
     )
     return "".join(
         (
-            f'name: "{contract["model"]["name"]}"\nplatform: "ensemble"\nmax_batch_size: 1\n',
+            f'name: "{contract["model"]["name"]}"\nplatform: "ensemble"\n',
+            f"max_batch_size: {MAX_BATCH}\n",
             _tensors("input", WIRE_INPUTS),
             _tensors("output", outputs),
             f"ensemble_scheduling {{\n  step [\n{steps}\n  ]\n}}\n",
+            _versions([version]),
             _parameters({"profile": profile, "contract": _compact(contract)}),
         )
     )
@@ -243,11 +251,12 @@ def _accumulator(contract: Contract, profile: str) -> str:
     # reads the id from the request. One instance, because the bounds on open scans are global.
     return "".join(
         (
-            'name: "dlild_accumulator"\nbackend: "python"\nmax_batch_size: 1\n',
+            f'name: "dlild_accumulator"\nbackend: "python"\nmax_batch_size: {MAX_BATCH}\n',
             _tensors("input", inputs),
             _tensors("output", SCORE_OUTPUTS),
             SEQUENCES.format(idle_us=idle_us, places=places),
             "instance_group [ { count: 1 kind: KIND_CPU } ]\n",
+            _versions(contract["model"]["serving"]),
             _parameters({"profile": profile, "contract": _compact(contract)}),
         )
     )
@@ -258,11 +267,12 @@ def _volume(contract: Contract, profile: str) -> str:
     waiting = contract["limits"]["open_scans"]
     return "".join(
         (
-            'name: "dlild_volume"\nbackend: "python"\nmax_batch_size: 1\n',
+            f'name: "dlild_volume"\nbackend: "python"\nmax_batch_size: {MAX_BATCH}\n',
             _tensors("input", VOLUME_INPUTS),
             _tensors("output", _scan_outputs(contract, profile)),
             f"dynamic_batching {{ default_queue_policy {{ max_queue_size: {waiting} }} }}\n",
             f"instance_group [ {{ count: {VOLUMES_AT_ONCE} kind: KIND_CPU }} ]\n",
+            _versions([contract["model"]["version"]]),
             _parameters({"profile": profile, "contract": _compact(contract)}),
         )
     )
@@ -295,11 +305,12 @@ def _unet(contract: Contract, profile: str) -> str:
     # asynchronously, and the accumulator must see a scan's windows with START first and END last.
     return "".join(
         (
-            f'name: "ild_unet"\n{backend}max_batch_size: 1\n',
+            f'name: "ild_unet"\n{backend}max_batch_size: {MAX_BATCH}\n',
             _tensors("input", (WIRE_INPUTS[0],)),
             _tensors("output", outputs),
             "dynamic_batching { preserve_ordering: true }\n",
             placing,
+            _versions(contract["model"]["serving"]),
             _warm_up(contract),
             _parameters(parameters),
         )
@@ -308,6 +319,13 @@ def _unet(contract: Contract, profile: str) -> str:
 
 def _warm_up(contract: Contract) -> str:
     """Warm up with the largest cube: its memory is most of what a first scan would wait for."""
+    shape = largest_cube(contract)
+    sample = WARM_UP_SAMPLE.format(name="x".join(map(str, shape)), dims=", ".join(map(str, shape)))
+    return WARM_UP.format(samples=sample)
+
+
+def largest_cube(contract: Contract) -> tuple[int, int, int]:
+    """Return the largest window (z, y, x) of equal edges that the contract takes."""
     windows = contract["windows"]
     step = windows["multiple"]
     cube = max(
@@ -315,9 +333,7 @@ def _warm_up(contract: Contract) -> str:
         for edge in range(step, min(windows["maximum"]) + 1, step)
         if edge**3 <= windows["maximum_voxels"]
     )
-    shape = (cube, cube, cube)
-    sample = WARM_UP_SAMPLE.format(name="x".join(map(str, shape)), dims=", ".join(map(str, shape)))
-    return WARM_UP.format(samples=sample)
+    return cube, cube, cube
 
 
 def _is_python(contract: Contract, profile: str) -> bool:
@@ -336,13 +352,30 @@ def _tensors(kind: str, tensors: tuple[Tensor, ...]) -> str:
     return f"{kind} [\n{lines}\n]\n"
 
 
-def _step(model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> str:
+def _versions(versions: Sequence[int]) -> str:
+    """Load these versions and no others: by itself Triton takes the highest number it finds."""
+    return f"version_policy {{ specific {{ versions: {sorted(versions)} }} }}\n"
+
+
+def _check_versions(model: Mapping[str, Any]) -> None:
+    version, serving, releases = model["version"], model["serving"], model["releases"]
+    if version not in serving:
+        raise ValueError(f"contract.json serves versions {serving}, and answers with {version}")
+    unknown = [number for number in serving if str(number) not in releases]
+    if unknown:
+        raise ValueError(f"contract.json serves versions {unknown}, which were never released")
+    if releases[str(version)]["weights_sha256"] != model["weights_sha256"]:
+        raise ValueError(f"contract.json gives version {version} two different weights_sha256")
+
+
+def _step(model: str, version: int, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> str:
     maps = [
         f'      {kind}_map {{ key: "{key}" value: "{value}" }}\n'
         for kind, names in (("input", inputs), ("output", outputs))
         for key, value in names.items()
     ]
-    return f'    {{\n      model_name: "{model}"\n      model_version: -1\n{"".join(maps)}    }}'
+    head = f'      model_name: "{model}"\n      model_version: {version}\n'
+    return f"    {{\n{head}{''.join(maps)}    }}"
 
 
 def _parameters(values: Mapping[str, str]) -> str:

@@ -1,0 +1,62 @@
+"""From a run to the ONNX file: the same weights give the same bytes, other weights do not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from export.tiny import tiny_run, write_run
+
+from dlild_export.onnx_export import export_run, sha256
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Return a run that a test may change."""
+    return shutil.copytree(tiny_run(), tmp_path / "run")
+
+
+def test_the_same_weights_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "elsewhere", 1)
+    code = "import sys, pathlib; from dlild_export.onnx_export import export_run as e; "
+    code += "e(pathlib.Path(sys.argv[1]))"
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(run)], env=environment, check=True
+    )
+
+    written = (run / "model.onnx").read_bytes()
+
+    assert written == (tiny_run() / "model.onnx").read_bytes()
+    assert str(Path(__file__).parents[2]).encode() not in written
+
+
+def test_a_run_is_exported_once(run: Path) -> None:
+    before = (run / "model.onnx").stat().st_mtime_ns
+
+    assert export_run(run) == run / "model.onnx"
+    assert export_run(run / "checkpoint.pt") == run / "model.onnx"
+
+    assert (run / "model.onnx").stat().st_mtime_ns == before
+
+
+def test_a_damaged_file_and_a_new_calibration_are_exported_anew(run: Path) -> None:
+    first = sha256(run / "model.onnx")
+
+    (run / "model.onnx").write_bytes(b"damaged")
+    mended = sha256(export_run(run))
+    (run / "calibration.json").write_text(json.dumps({"lesion_bias": 0.4}))
+    calibrated = sha256(export_run(run))
+
+    assert mended == first
+    assert calibrated != first
+
+
+def test_no_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no checkpoint here; give a folder"):
+        export_run(tmp_path)
