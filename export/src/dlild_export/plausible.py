@@ -30,8 +30,9 @@ LUNG_HU = -500.0
 LEAST_LUNG_ML = 200.0
 """Less labelled or visible lung than this is none."""
 
-TURNED_GAIN = 0.05
-"""Labels that fit better by this much Dice when turned round are turned round."""
+TURNED_GAIN = 0.03
+"""Labels that cover more of the visible lung by this share when turned round are turned round. On
+phantoms of all severities labels cover 0.96 to 1, turned left to right at least 0.04 less."""
 
 LEAST_RECALL = 0.6
 """Share of the visible lung that must be labelled as lung: the labels may leave out airways."""
@@ -200,11 +201,11 @@ def _label_faults(view: View, contract: Contract) -> list[tuple[Kind, str]]:
     if view.ml(labelled) < LEAST_LUNG_ML:
         reason = f"{view.ml(labelled):.0f} mL of lung are labelled, lesions included: an empty mask"
         return [(Kind.EMPTY, reason)]
-    turned = _turned(labelled, view.lungs)
+    covered = labelled | (view.labels == IGNORE)
+    turned = _turned(covered, view.lungs)
     if turned:
         return [(Kind.FLIPPED, turned)]
-    ignored = view.labels == IGNORE
-    recall = float((view.lungs & (labelled | ignored)).sum() / view.lungs.sum())
+    recall = _share(view.lungs, covered)
     if recall < LEAST_RECALL:
         reason = (
             f"only {100 * recall:.0f} % of the lung that the image shows is labelled as lung; lung "
@@ -214,9 +215,9 @@ def _label_faults(view: View, contract: Contract) -> list[tuple[Kind, str]]:
     return _density_faults(view, contract) + _stray_lesions(view, contract)
 
 
-def _turned(labelled: Mask, lungs: Mask) -> str | None:
+def _turned(covered: Mask, lungs: Mask) -> str | None:
     """Say how labels must be turned to fit the lungs, None where they fit as they are."""
-    given = _dice(labelled, lungs)
+    given = _share(lungs, covered)
     ways: dict[str, Callable[[Mask], Mask]] = {
         "left to right": lambda m: m[:, :, ::-1],
         "front to back": lambda m: m[:, ::-1],
@@ -226,21 +227,20 @@ def _turned(labelled: Mask, lungs: Mask) -> str | None:
         "front to back and upside down": lambda m: m[::-1, ::-1],
         "along all three axes": lambda m: m[::-1, ::-1, ::-1],
     }
-    if labelled.shape[1] == labelled.shape[2]:
+    if covered.shape[1] == covered.shape[2]:
         ways["with rows and columns exchanged"] = lambda m: m.swapaxes(1, 2)
-    fits = {name: _dice(turn(labelled), lungs) for name, turn in ways.items()}
+    fits = {name: _share(lungs, turn(covered)) for name, turn in ways.items()}
     best = max(fits, key=lambda name: fits[name])
-    if fits[best] - given <= TURNED_GAIN or fits[best] < 0.5:
+    if fits[best] - given <= TURNED_GAIN or fits[best] < LEAST_RECALL:
         return None
     return (
-        f"turned {best} they fit the lungs of the image better: Dice {fits[best]:.2f}, as they are "
-        f"{given:.2f}"
+        f"turned {best} they cover {100 * fits[best]:.0f} % of the lung that the image shows, as "
+        f"they are {100 * given:.0f} %"
     )
 
 
-def _dice(first: Mask, second: Mask) -> float:
-    total = int(first.sum()) + int(second.sum())
-    return 2 * int((first & second).sum()) / total if total else 0.0
+def _share(lungs: Mask, covered: Mask) -> float:
+    return float((lungs & covered).sum() / lungs.sum())
 
 
 def _density_faults(view: View, contract: Contract) -> list[tuple[Kind, str]]:
