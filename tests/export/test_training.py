@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dlild_export.calibrate import add_lesion_bias, find_lesion_bias, lesion_share
-from dlild_export.dataset import PatchSource, write_phantoms
+from dlild_export.dataset import PatchSource
 from dlild_export.evaluate import Score, dice, predict, summarise
 from dlild_export.onnx_export import check_parity, export_onnx, write_digest
 from dlild_export.phantom import Pattern, PhantomSpec

@@ -15,6 +15,7 @@ from dlild_client.contract import Contract
 from dlild_client.errors import InputError
 from dlild_client.read import read_volume
 from dlild_export.faults import DatasetError, Fault, Kind
+from dlild_export.groups import straddling
 from dlild_export.labels import IGNORE
 from dlild_export.layout import Case, Dataset, read_dataset
 from dlild_export.nifti import SUFFIXES
@@ -204,30 +205,6 @@ def duplicates(dataset: Dataset, digests: Iterable[tuple[str, str | None]]) -> l
         Fault(Kind.DUPLICATE, images[name], f"the same scan as {images[names[0]]}", name)
         for names in by_digest.values()
         for name in names[1:]
-    ]
-
-
-def straddling(dataset: Dataset) -> list[Fault]:
-    """Find groups that `splits_final.json` (nnU-Net) divides between training and validation."""
-    path = dataset.folder / "splits_final.json"
-    if not path.is_file():
-        return []
-    groups = {case.name: case.group for case in dataset.cases}
-    try:
-        folds = [
-            ({groups.get(n, n) for n in fold["train"]}, {groups.get(n, n) for n in fold["val"]})
-            for fold in json.loads(path.read_text(encoding="utf-8"))
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [Fault(Kind.DATASET, path.name, f"not a list of train and val: {error}")]
-    return [
-        Fault(
-            Kind.STRADDLING,
-            path.name,
-            f"fold {number}: the group {group} is in training and in validation",
-        )
-        for number, (train, val) in enumerate(folds)
-        for group in sorted(train & val)
     ]
 
 

@@ -55,7 +55,7 @@ class Fault:
         return f"{self.where}: {self.reason}"
 
 
-class DatasetError(InputError):
+class DatasetError(InputError, ValueError):
     """A dataset that cannot be trained on.
 
     Attributes

@@ -14,18 +14,17 @@ scans of a patient are one group, and no group is divided between training and v
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlild_export.dataset_json import CHANNEL, DECATHLON, NNUNET, read_json, values_by_name
 from dlild_export.faults import Fault, Kind, refuse
+from dlild_export.groups import patient_of, with_groups
 from dlild_export.nifti import SUFFIXES
 
-NNUNET, DECATHLON, DICOM = "nnunet", "decathlon", "dicom"
-_CHANNEL = "_0000"
+DICOM = "dicom"
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def read_dataset(folder: Path) -> Dataset:
     if not folder.is_dir():
         raise refuse(Kind.DATASET, folder.name, "no such folder")
     if (folder / "dataset.json").is_file():
-        described = _read_json(folder / "dataset.json")
+        described = read_json(folder / "dataset.json")
         dataset = (
             _read_decathlon(folder, described)
             if isinstance(described.get("training"), list)
@@ -108,17 +107,7 @@ def read_dataset(folder: Path) -> Dataset:
         dataset = _read_dicom(folder)
     if not dataset.cases and not dataset.faults:
         raise refuse(Kind.DATASET, folder.name, "no case in it; see `dlild-export check --help`")
-    return _with_groups(dataset)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise refuse(Kind.DATASET, path.name, f"not readable as JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise refuse(Kind.DATASET, path.name, "not a JSON object")
-    return content
+    return with_groups(dataset)
 
 
 # ---- nnU-Net ------------------------------------------------------------------------------------
@@ -134,9 +123,7 @@ def _read_nnunet(folder: Path, described: Mapping[str, Any]) -> Dataset:
     if ending not in SUFFIXES:
         reason = f"file_ending is {ending!r}; convert the files to .nii.gz"
         raise refuse(Kind.DATASET, "dataset.json", reason)
-    images = {
-        p.name.removesuffix(_CHANNEL + ending): p for p in _files(folder / "imagesTr", ending)
-    }
+    images = {p.name.removesuffix(CHANNEL + ending): p for p in _files(folder / "imagesTr", ending)}
     labels = {p.name.removesuffix(ending): p for p in _files(folder / "labelsTr", ending)}
     if isinstance(described.get("dataset"), dict):
         images, labels = _listed(folder, described["dataset"])
@@ -145,7 +132,7 @@ def _read_nnunet(folder: Path, described: Mapping[str, Any]) -> Dataset:
     if count is not None and count != len(images):
         reason = f"numTraining is {count}, but imagesTr holds {len(images)} image(s)"
         faults.append(Fault(Kind.DATASET, "dataset.json", reason))
-    names = _values_by_name(described.get("labels"))
+    names = values_by_name(described.get("labels"))
     return Dataset(folder, NNUNET, names, cases, (*faults, *missing))
 
 
@@ -180,7 +167,7 @@ def _paired(
             reason = "named in dataset.json, but there is no such file"
             faults.append(Fault(Kind.PAIR, _inside(label, folder), reason, name))
         elif image is None and label is not None:
-            reason = f"labels without an image; expected imagesTr/{name}{_CHANNEL}…"
+            reason = f"labels without an image; expected imagesTr/{name}{CHANNEL}…"
             faults.append(Fault(Kind.PAIR, _inside(label, folder), reason, name))
         elif label is None and image is not None:
             reason = f"an image without labels; expected labelsTr/{name}…"
@@ -192,25 +179,6 @@ def _paired(
 
 def _inside(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
-
-
-def _values_by_name(labels: object) -> dict[str, int]:
-    """Label names and values, written in either dialect."""
-    if not isinstance(labels, dict) or not labels:
-        raise refuse(Kind.DATASET, "dataset.json", "it names no labels")
-    names: dict[str, int] = {}
-    for key, value in labels.items():
-        if isinstance(value, list):
-            reason = f"{key!r} is a region ({value}); give each label a value of its own"
-            raise refuse(Kind.DATASET, "dataset.json", reason)
-        by_value = isinstance(value, str) and not value.lstrip("-").isdigit()
-        name, number = (value, key) if by_value else (key, value)
-        try:
-            names[str(name)] = int(number)
-        except (TypeError, ValueError):
-            reason = f"the label {key!r}: {value!r} has no whole number"
-            raise refuse(Kind.DATASET, "dataset.json", reason) from None
-    return names
 
 
 # ---- Medical Segmentation Decathlon -------------------------------------------------------------
@@ -230,7 +198,7 @@ def _read_decathlon(folder: Path, described: Mapping[str, Any]) -> Dataset:
             reason = f'an entry of `training` is not {{"image": file, "label": file}}: {entry!r}'
             faults.append(Fault(Kind.DATASET, "dataset.json", reason))
             continue
-        name = case_name(image).removesuffix(_CHANNEL)
+        name = case_name(image).removesuffix(CHANNEL)
         if name in images:
             faults.append(Fault(Kind.DUPLICATE, "dataset.json", f"{name} is listed twice", name))
         images[name], labels[name] = image, label
@@ -241,7 +209,7 @@ def _read_decathlon(folder: Path, described: Mapping[str, Any]) -> Dataset:
             if path.resolve() not in listed:
                 reason = "not listed in dataset.json"
                 missing.append(Fault(Kind.PAIR, _inside(path, folder), reason, case_name(path)))
-    names = _values_by_name(described.get("labels"))
+    names = values_by_name(described.get("labels"))
     return Dataset(folder, DECATHLON, names, cases, (*faults, *missing))
 
 
@@ -250,7 +218,7 @@ def _with_channel(path: Path) -> Path:
     if path.is_file() or not path.name.endswith(SUFFIXES):
         return path
     name = case_name(path)
-    numbered = path.with_name(name + _CHANNEL + path.name.removeprefix(name))
+    numbered = path.with_name(name + CHANNEL + path.name.removeprefix(name))
     return numbered if numbered.is_file() else path
 
 
@@ -263,102 +231,15 @@ def case_name(path: Path) -> str:
 
 
 def _read_dicom(folder: Path) -> Dataset:
-    """Take every folder in it for a case: what those hold is known when they are read."""
+    """Take every folder in it for a case; folders of one patient are one group."""
     folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if any(p.name in {"imagesTr", "labelsTr"} for p in folders):
         reason = "imagesTr and labelsTr, but no dataset.json beside them to name the labels"
         raise refuse(Kind.DATASET, folder.name, reason)
-    cases = tuple(Case(p.name, p, None, p.name) for p in folders)
-    return Dataset(folder, DICOM, {}, cases, ())
-
-
-# ---- groups -------------------------------------------------------------------------------------
-
-
-def _with_groups(dataset: Dataset) -> Dataset:
-    path = dataset.folder / "groups.csv"
-    if not path.is_file():
-        return dataset
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        groups = {row["case"].strip(): row["group"].strip() for row in rows}
-    except (KeyError, AttributeError, ValueError, csv.Error):
-        fault = Fault(Kind.DATASET, path.name, "not a table with the columns case,group")
-        return replace(dataset, faults=(*dataset.faults, fault))
-    faults = [
-        Fault(Kind.DATASET, path.name, f"no group for the case {case.name}", case.name)
-        for case in dataset.cases
-        if not groups.get(case.name)
-    ]
-    cases = tuple(replace(c, group=groups.get(c.name) or c.name) for c in dataset.cases)
-    return replace(dataset, cases=cases, faults=(*dataset.faults, *faults))
-
-
-# ---- writing ------------------------------------------------------------------------------------
-
-
-def image_path(folder: Path, name: str, layout: str = NNUNET) -> Path:
-    """Return where a layout keeps the image of a case."""
-    return folder / "imagesTr" / f"{name}{_CHANNEL if layout == NNUNET else ''}.nii.gz"
-
-
-def label_path(folder: Path, name: str) -> Path:
-    """Return where the labels of a case are kept."""
-    return folder / "labelsTr" / f"{name}.nii.gz"
-
-
-def write_dataset_json(
-    folder: Path, names: Mapping[str, int], cases: Iterable[str], *, layout: str = NNUNET
-) -> Path:
-    """Write `dataset.json` in either dialect.
-
-    Parameters
-    ----------
-    folder : Path
-        The dataset.
-    names : mapping of str to int
-        Label names and values.
-    cases : iterable of str
-        Names of the cases; their files lie where `image_path` and `label_path` say.
-    layout : str
-        `nnunet` or `decathlon`.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
-    listed = sorted(cases)
-    content: dict[str, Any] = {"name": folder.name, "numTraining": len(listed)}
-    if layout == NNUNET:
-        content |= {
-            "channel_names": {"0": "CT"},
-            "labels": dict(names),
-            "file_ending": ".nii.gz",
-        }
-    else:
-        content |= {
-            "tensorImageSize": "3D",
-            "modality": {"0": "CT"},
-            "labels": {str(value): name for name, value in names.items()},
-            "training": [
-                {
-                    "image": f"./imagesTr/{name}.nii.gz",
-                    "label": f"./labelsTr/{name}.nii.gz",
-                }
-                for name in listed
-            ],
-            "numTest": 0,
-            "test": [],
-        }
-    path = folder / "dataset.json"
-    write_text(path, json.dumps(content, indent=2) + "\n")
-    return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    first_of: dict[str, str] = {}
+    cases = []
+    for place in folders:
+        patient = patient_of(place)
+        group = first_of.setdefault(patient, place.name) if patient else place.name
+        cases.append(Case(place.name, place, None, group))
+    return Dataset(folder, DICOM, {}, tuple(cases), ())

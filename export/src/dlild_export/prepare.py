@@ -5,8 +5,9 @@ that it will be sent. Labels go through the same resampler, class by class, and 
 largest share of a voxel wins.
 
 A prepared case is one `CASE.npz`: `hu` int16 and `labels` uint8, both (z, y, x) on the contract's
-grid, and `info`, a JSON text with `name`, `group`, `spacing_mm`, `source`, `dl_ild_percent`,
-`fingerprint`, and for phantoms `spec`.
+grid, and `info`, a JSON text with `name`, `group`, `spacing_mm`, `source` (layout), `thickness_mm`,
+`dl_ild_percent`, `digest`, `fingerprint`, and whatever `cases.json` says of the case: for phantoms
+all that they were made from, such as `pattern` and `severity`.
 """
 
 from __future__ import annotations
@@ -26,14 +27,18 @@ import numpy.typing as npt
 from dlild_client.contract import Contract
 from dlild_client.grid import to_grid
 from dlild_client.volume import Volume
-from dlild_export.check import check_case, duplicates, straddling
+from dlild_export.check import check_case, duplicates
 from dlild_export.contracts import find_contract
 from dlild_export.faults import DatasetError, Fault, Kind, refuse
+from dlild_export.groups import straddling
 from dlild_export.layout import Case, Dataset, read_dataset
 from dlild_export.scans import LabelRule, label_rule
 
 _VERSION = 1
 """Changes when the same files would be prepared differently."""
+
+_OWN_KEYS = {"name", "digest", "group", "spacing_mm", "source", "dl_ild_percent", "fingerprint"}
+"""Of `info`: what `cases.json` says of the same name does not count."""
 
 _WEIGHT = 2000
 """A class is resampled as 0 and this: large, so that rounding decides nothing, and a valid HU."""
@@ -79,7 +84,7 @@ def prepare(
     found = read_dataset(dataset)
     rule = label_rule(found, contract, overrides)
     out.mkdir(parents=True, exist_ok=True)
-    extras = _extras(found)
+    extras = read_extras(found)
     jobs = [
         _Job(found, case, rule, out / f"{case.name}.npz", extras.get(case.name, {}))
         for case in found.cases
@@ -158,12 +163,16 @@ def _run(job: _Job) -> _Outcome:
         "spacing_mm": list(grid.spacing_mm),
         "source": job.dataset.layout,
         "dl_ild_percent": report.dl_ild_percent,
-        "slice_step_mm": scan.volume.series.slice_step_mm,
+        "thickness_mm": _thickness_mm(scan.volume),
         "fingerprint": fingerprint,
-        **job.extra,
     }
+    info |= {key: value for key, value in job.extra.items() if key not in _OWN_KEYS}
     write_case(job.target, grid.array, labels, info)
     return info, []
+
+
+def _thickness_mm(volume: Volume) -> float | None:
+    return volume.series.slice_thickness_mm or volume.series.slice_step_mm
 
 
 def labels_to_grid(
@@ -238,7 +247,7 @@ def _fingerprint(job: _Job) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def _extras(dataset: Dataset) -> dict[str, dict[str, Any]]:
+def read_extras(dataset: Dataset) -> dict[str, dict[str, Any]]:
     """Return what `cases.json`, which phantoms come with, says of cases."""
     path = dataset.folder / "cases.json"
     if not path.is_file():

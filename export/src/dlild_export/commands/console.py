@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,23 @@ LungMasksOption = Annotated[
     ),
 ]
 
+RepositoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Model repository whose contract names grid and classes; model_repository here, or "
+        "of the checkout, when left out."
+    ),
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="THEIRS=OURS",
+        help='What a label of the dataset means: "their name=our name", our name being background, '
+        "lung, ground_glass, reticulation, honeycombing, consolidation or ignore. May be repeated.",
+    ),
+]
+
 
 def progress_bar() -> Progress:
     """Return a progress bar with the time left; silent where nobody watches."""
@@ -26,6 +45,22 @@ def progress_bar() -> Progress:
     return Progress(
         *columns, TimeRemainingColumn(), console=stderr, disable=not sys.stderr.isatty()
     )
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Turn an error of the tree into one line, and leave with its exit code."""
+    from dlild_client.errors import DlildError  # noqa: PLC0415
+
+    try:
+        yield
+    except DlildError as error:
+        stderr.print(f"error: {error}", soft_wrap=True, markup=False, highlight=False)
+        raise typer.Exit(error.exit_code) from None
+    except OSError as error:
+        reason = f"{error.filename or ''}: {error.strerror or error}".removeprefix(": ")
+        stderr.print(f"error: {reason}", soft_wrap=True, markup=False, highlight=False)
+        raise typer.Exit(1) from None
 
 
 def lung_mask_files(folder: Path | None) -> list[Path]:
