@@ -23,9 +23,9 @@ from dlild_export.prepare import labels_to_grid, prepared_files, read_extras, re
 from dlild_export.scans import label_rule, read_scan
 
 LEVEL_HU, WIDTH_HU = -600.0, 1500.0
-PANEL_HEIGHT = 230
-CASES_A_ROW = 2
-GAP, TITLE, LEGEND = 10, 26, 40
+PANEL_WIDTH = 264
+CASES_A_ROW = 3
+GAP, TITLE, LEGEND = 12, 42, 36
 OPACITY = 0.5
 MARGIN_MM = 12.0
 BACKGROUND, TEXT, DIM = (14, 17, 22), (232, 236, 241), (150, 158, 168)
@@ -38,7 +38,8 @@ class Tile:
 
     Attributes
     ----------
-    title : str
+    title, remark : str
+        Two lines above the pictures.
     hu : ndarray, shape (z, y, x)
         On the grid, z to the head, y to the back, x to the left.
     labels : ndarray of uint8, shape (z, y, x)
@@ -46,6 +47,7 @@ class Tile:
     """
 
     title: str
+    remark: str
     hu: npt.NDArray[np.int16]
     labels: npt.NDArray[np.uint8]
     spacing_mm: tuple[float, float, float]
@@ -108,11 +110,22 @@ def _tile(
     if "pattern" in info:
         words.append(str(info["pattern"]).upper())
     words.append(f"DL-ILD {100 * lesion / lung:.1f} %" if lung else "no lung")
-    for key, unit in (("thickness_mm", "mm slices"), ("noise_hu", "HU noise")):
-        if isinstance(info.get(key), int | float):
-            words.append(f"{info[key]:.3g} {unit}")
+    remarks = [
+        text.format(info[key]) for key, text in _REMARKS.items() if _is_number(info.get(key))
+    ]
     z, y, x = (float(s) for s in spacing)
-    return Tile("   ".join(words), hu, labels, (z, y, x))
+    return Tile("   ".join(words), "   ".join(remarks), hu, labels, (z, y, x))
+
+
+_REMARKS = {
+    "thickness_mm": "{:.3g} mm slices",
+    "noise_hu": "noise {:.0f} HU",
+    "sharpness": "kernel {:+.1f}",
+}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 def draw_sheet(tiles: list[Tile], contract: Contract) -> Image.Image:
@@ -131,29 +144,26 @@ def draw_sheet(tiles: list[Tile], contract: Contract) -> Image.Image:
     """
     rows = [tiles[i : i + CASES_A_ROW] for i in range(0, len(tiles), CASES_A_ROW)]
     drawn = [[_draw_tile(tile, contract) for tile in row] for row in rows]
-    columns = [
-        max((row[i].width for row in drawn if i < len(row)), default=0) for i in range(CASES_A_ROW)
-    ]
-    columns = [c for c in columns if c]
-    width = sum(columns) + GAP * (len(columns) + 3)
-    height = len(rows) * (TITLE + PANEL_HEIGHT + GAP) + LEGEND + GAP
-    sheet = Image.new("RGB", (width, height), BACKGROUND)
+    heights = [max(picture.height for picture in row) for row in drawn]
+    columns = min(len(tiles), CASES_A_ROW)
+    width = columns * (2 * PANEL_WIDTH + 2 + 2 * GAP)
+    size = (max(width, 780), sum(heights) + len(rows) * (TITLE + 2 * GAP) + LEGEND + GAP)
+    sheet = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     top = GAP
-    for row, pictures in zip(rows, drawn, strict=True):
-        left = GAP
+    for row, pictures, height in zip(rows, drawn, heights, strict=True):
         for i, (tile, picture) in enumerate(zip(row, pictures, strict=True)):
-            font = ImageFont.load_default(15)
-            draw.text((left, top), tile.title, font=font, fill=TEXT)
-            sheet.paste(picture, (left, top + TITLE - 4))
-            left += columns[i] + 3 * GAP
-        top += TITLE + PANEL_HEIGHT + GAP
+            left = GAP + i * (2 * PANEL_WIDTH + 2 + 2 * GAP)
+            draw.text((left, top), tile.title, font=ImageFont.load_default(16), fill=TEXT)
+            draw.text((left, top + 20), tile.remark, font=ImageFont.load_default(13), fill=DIM)
+            sheet.paste(picture, (left, top + TITLE))
+        top += TITLE + height + 2 * GAP
     _legend(draw, contract, top)
     return sheet
 
 
 def _draw_tile(tile: Tile, contract: Contract) -> Image.Image:
-    """Axial and coronal, each plain and labelled, in a row."""
+    """Axial above coronal, each plain on the left and labelled on the right."""
     margin = max(1, round(MARGIN_MM / min(tile.spacing_mm)))
     box = box_of(tile.labels, margin) if tile.labels.any() else (slice(None),) * 3
     hu, labels = tile.hu[box], tile.labels[box]
@@ -162,22 +172,18 @@ def _draw_tile(tile: Tile, contract: Contract) -> Image.Image:
     z, y = _fullest(shown, 0), _fullest(shown, 1)
     sz, sy, sx = tile.spacing_mm
     # z grows to the head, which belongs at the top of a coronal slice.
-    views = [
-        (hu[z], labels[z], sy, sx),
-        (hu[::-1, y], labels[::-1, y], sz, sx),
+    pairs = [
+        _panels(hu[z], labels[z], sy, sx, contract),
+        _panels(hu[::-1, y], labels[::-1, y], sz, sx, contract),
     ]
-    panels = [
-        panel
-        for image, truth, row_mm, column_mm in views
-        for panel in _panels(image, truth, row_mm, column_mm, contract)
-    ]
-    width = sum(p.width for p in panels) + 2 * (len(panels) - 1)
-    strip = Image.new("RGB", (width, PANEL_HEIGHT), BACKGROUND)
-    left = 0
-    for panel in panels:
-        strip.paste(panel, (left, 0))
-        left += panel.width + 2
-    return strip
+    height = sum(plain.height for plain, _ in pairs) + 2
+    block = Image.new("RGB", (2 * PANEL_WIDTH + 2, height), BACKGROUND)
+    top = 0
+    for plain, labelled in pairs:
+        block.paste(plain, (0, top))
+        block.paste(labelled, (PANEL_WIDTH + 2, top))
+        top += plain.height + 2
+    return block
 
 
 def _fullest(mask: npt.NDArray[np.bool_], axis: int) -> int:
@@ -193,8 +199,8 @@ def _panels(
     contract: Contract,
 ) -> tuple[Image.Image, Image.Image]:
     """One slice without and with its labels: lesions tinted, lung outlined."""
-    aspect = image.shape[1] * column_mm / (image.shape[0] * row_mm)
-    size = (max(1, round(PANEL_HEIGHT * aspect)), PANEL_HEIGHT)
+    aspect = image.shape[0] * row_mm / (image.shape[1] * column_mm)
+    size = (PANEL_WIDTH, max(1, round(PANEL_WIDTH * aspect)))
     grey = np.clip((image.astype(np.float32) - (LEVEL_HU - WIDTH_HU / 2)) / WIDTH_HU, 0, 1) * 255
     plain = Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     plain = plain.convert("RGB")
@@ -226,5 +232,5 @@ def _legend(draw: ImageDraw.ImageDraw, contract: Contract, top: int) -> None:
         draw.rectangle((left, top + 6, left + 16, top + 22), fill, kind.colour, 2)
         draw.text((left + 24, top + 14), kind.title, font=font, fill=TEXT, anchor="lm")
         left += 24 + round(draw.textlength(kind.title, font=font)) + 26
-    note = "lung window -600/1500 HU; the patient's right is on the left"
+    note = "window -600/1500 HU, the patient's right on the left"
     draw.text((left, top + 14), note, font=font, fill=DIM, anchor="lm")

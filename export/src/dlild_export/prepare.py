@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ def _run(job: _Job) -> _Outcome:
         info = read_info(job.target)
         if info.get("fingerprint") == fingerprint:
             return info, []
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         pass  # not there, or not whole
     report, scan = check_case(job.dataset, job.case, job.rule)
     info = {"name": job.case.name, "digest": report.digest}

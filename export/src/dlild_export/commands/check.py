@@ -71,15 +71,16 @@ def _print(report: CheckReport) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     console = Console(markup=False, highlight=False)
-    table = Table()
-    for title in ("case", "voxels (z, y, x)", "spacing, mm", "lung, mL", "DL-ILD, %", "faults"):
-        table.add_column(title, justify="left" if title == "case" else "right")
+    table = Table(box=None)
+    for title in ("case", "voxels", "spacing, mm", "lung, mL", "DL-ILD, %", "faults"):
+        left = title == "case"
+        table.add_column(title, justify="left" if left else "right", no_wrap=not left)
     for case in report.cases:
         lung = sum(v for name, v in case.class_ml.items() if name != "ignore")
         table.add_row(
             case.name,
-            " x ".join(map(str, case.shape)) if case.shape else "-",
-            " x ".join(f"{s:.2f}" for s in case.spacing_mm) if case.spacing_mm else "-",
+            "x".join(map(str, case.shape)) if case.shape else "-",
+            "x".join(f"{s:.2f}" for s in case.spacing_mm) if case.spacing_mm else "-",
             f"{lung:.0f}" if case.shape else "-",
             "-" if case.dl_ild_percent is None else f"{case.dl_ild_percent:.1f}",
             str(len(case.faults) or ""),

@@ -259,7 +259,7 @@ def _dataset(instance_uid: UID) -> FileDataset:
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.Modality = "CT"
     dataset.Manufacturer = "DL-ILD phantom"
-    dataset.PatientName = "Phantom"
+    dataset.PatientName = "Phantom^"
     dataset.PatientBirthDate = dataset.PatientSex = ""
     dataset.StudyDate = dataset.StudyTime = dataset.AccessionNumber = dataset.StudyID = ""
     dataset.ReferringPhysicianName = ""
