@@ -10,9 +10,9 @@ import numpy as np
 import onnxruntime
 
 from dlild_export.crop import box_of, pad_to_multiple
-from dlild_export.dataset import mask_for
 from dlild_export.onnx_export import INPUT, OUTPUT
 from dlild_export.phantom import Phantom, make_phantom, random_spec
+from dlild_export.phantoms import mask_for
 
 _EDGE_MULTIPLE = 8
 
