@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dlild_export.train_config import Augmentation
 
+_NONE = 0.2  # width of a Gaussian that changes nothing, voxels
 _MARGIN = 1.25  # of a cube that is turned and stretched, so that it holds the patch
 
 
@@ -32,15 +33,28 @@ class Augment:
         self._affine = RandAffined(
             ("hu", "labels"),
             prob=1,
-            rotate_range=config.turn,
-            shear_range=config.shear,
-            scale_range=config.stretch,
+            rotate_range=(config.turn,) * 3,
+            shear_range=(config.shear,) * 6,
+            scale_range=(config.stretch,) * 3,
             mode=("bilinear", "nearest"),
             padding_mode="border",
         )
         self._noise = RandGaussianNoise(prob=1, std=config.noise_hu)
-        self._smooth = RandGaussianSmooth(prob=1)
-        self._sharpen = RandGaussianSharpen(prob=1)
+        # A kernel acts within the slices. MONAI calls the axes z, y, x of an array x, y, z.
+        soft = (0.3, config.softest)
+        self._smooth = RandGaussianSmooth(
+            prob=1, sigma_x=(_NONE, _NONE), sigma_y=soft, sigma_z=soft
+        )
+        # Unsharp masking: the patch itself, plus a multiple of what a blur takes out of it. MONAI's
+        # own range, 10 to 30, is for photographs: it makes thousands of HU of vessels and noise.
+        self._sharpen = RandGaussianSharpen(
+            prob=1,
+            **{f"sigma1_{axis}": (_NONE, _NONE) for axis in "xyz"},
+            sigma2_x=(_NONE, _NONE),
+            sigma2_y=(0.5, 1.0),
+            sigma2_z=(0.5, 1.0),
+            alpha=(0.2, config.sharpest),
+        )
 
     def size(self, patch: int, rng: np.random.Generator) -> int:
         """Decide whether the patch is turned, and return the edge of the cube to cut for it."""

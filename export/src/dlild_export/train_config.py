@@ -60,9 +60,12 @@ class Augmentation:
     # White noise of up to this standard deviation.
     noise: Share = 0.2
     noise_hu: Size = 40.0
-    # Soft and sharp kernels.
+    # Soft kernels: a blur within the slices, of up to this standard deviation in voxels.
     smooth: Share = 0.1
+    softest: Annotated[float, Field(ge=0.3)] = 1.0
+    # Sharp kernels: up to this multiple of what a blur takes away is added.
     sharpen: Share = 0.1
+    sharpest: Annotated[float, Field(ge=0.2)] = 1.0
     # Thick slices: z averaged over 2 to `thickest` voxels and interpolated back.
     thick: Share = 0.1
     thickest: Annotated[int, Field(ge=2)] = 4
