@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from monai.transforms import (
-    RandAffined,
+from monai.transforms.intensity.array import (
     RandGaussianNoise,
     RandGaussianSharpen,
     RandGaussianSmooth,
 )
+from monai.transforms.spatial.dictionary import RandAffined
 from torch import Tensor, nn
 
 from dlild_export.train_config import Augmentation
@@ -49,7 +51,9 @@ class Augment:
         # own range, 10 to 30, is for photographs: it makes thousands of HU of vessels and noise.
         self._sharpen = RandGaussianSharpen(
             prob=1,
-            **{f"sigma1_{axis}": (_NONE, _NONE) for axis in "xyz"},
+            sigma1_x=(_NONE, _NONE),
+            sigma1_y=(_NONE, _NONE),
+            sigma1_z=(_NONE, _NONE),
             sigma2_x=(_NONE, _NONE),
             sigma2_y=(0.5, 1.0),
             sigma2_z=(0.5, 1.0),
@@ -87,11 +91,11 @@ class Augment:
         if rng.random() < c.flip:
             hu, labels = hu.flip(-1), labels.flip(-1)
         hu = hu * (1 + rng.uniform(-c.scale, c.scale)) + rng.uniform(-c.shift_hu, c.shift_hu)
-        for chance, transform in ((c.smooth, self._smooth), (c.sharpen, self._sharpen)):
+        changes = ((c.smooth, self._smooth), (c.sharpen, self._sharpen), (c.noise, self._noise))
+        for chance, change in changes:
             if rng.random() < chance:
-                hu = _plain(transform.set_random_state(_seed(rng))(hu))
-        if rng.random() < c.noise:
-            hu = _plain(self._noise.set_random_state(_seed(rng))(hu))
+                change.set_random_state(_seed(rng))
+                hu = _plain(change(hu))
         if rng.random() < c.thick:
             hu = thick_slices(hu, int(rng.integers(2, c.thickest + 1)))
         return hu.contiguous(), labels.contiguous()
@@ -131,7 +135,7 @@ def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**31))
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _plain(tensor: Any) -> Tensor:
     """Strip what MONAI adds to a tensor."""
     plain: Tensor = tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor
     return plain

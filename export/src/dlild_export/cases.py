@@ -60,12 +60,13 @@ def case_files(folder: Path) -> list[Path]:
 
 
 def open_case(path: Path) -> Case:
-    """Read what a case says of itself.
+    """Check a case, and read what it says of itself.
 
     Raises
     ------
     CaseError
-        The file is truncated, lacks an array, or its arrays do not belong together.
+        The file is truncated, lacks an array, its arrays do not belong together, or their values
+        cannot be.
     """
     hu, labels = load_arrays(path)
     if hu.ndim != 3 or hu.shape != labels.shape:
@@ -76,6 +77,7 @@ def open_case(path: Path) -> Case:
         raise CaseError(
             f"{path}: hu is {hu.dtype} and labels {labels.dtype}; int16 and uint8 are meant"
         )
+    check_values(path, hu, labels)
     info = _info(path)
     name = str(info.get("name", path.stem))
     return Case(path, name, str(info.get("group", name)), hu.shape)
@@ -133,12 +135,12 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
     with archive.open(entry) as stream:
         if entry.compress_type != zipfile.ZIP_STORED:
             return np.lib.format.read_array(stream, allow_pickle=False)
-        version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+        version = np.lib.format.read_magic(stream)
         read_header = {
             (1, 0): np.lib.format.read_array_header_1_0,
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
-        shape, fortran, dtype = read_header(stream)  # type: ignore[no-untyped-call]
+        shape, fortran, dtype = read_header(stream)
         header_bytes = stream.tell()
     with path.open("rb") as file:
         # The local header repeats the name and may carry extra fields of its own length.

@@ -8,6 +8,7 @@ twice the batch does.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,13 +57,15 @@ class World:
         """Make a network one network of all processes, batch normalisation included."""
         if self.size == 1:
             return network
+        # A kernel of one voxel has no memory order; a note about it would tell the user nothing.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         if self.device.type == "cuda":
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
             return nn.parallel.DistributedDataParallel(
-                network, device_ids=[self.device.index], broadcast_buffers=False
+                network, device_ids=[self.device.index], forward_sync_buffers=False
             )
         _share_statistics(network)
-        return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(network, forward_sync_buffers=False)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
@@ -30,20 +29,11 @@ class Journal:
         self._waiting: list[Mapping[str, float]] = []
         for name in ("metrics.csv", "validation.csv"):
             _forget(folder / name, first)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first or None)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first or None)
 
-    def __enter__(self) -> Journal:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Write out what waits."""
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
     def step(self, done: int, values: Mapping[str, float]) -> None:
         """Write a row of means, once `every` steps; NaN counts as not measured.
@@ -71,7 +61,7 @@ class Journal:
     def _to_board(self, group: str, step: int, values: Mapping[str, float]) -> None:
         for key, value in values.items():
             if not math.isnan(value):
-                self._board.add_scalar(f"{group}/{key}", value, step)  # type: ignore[no-untyped-call]
+                self._board.add_scalar(f"{group}/{key}", value, step)
 
 
 def _mean(values: list[float]) -> float:

@@ -24,7 +24,7 @@ class Loss:
     cross_entropy : Tensor, shape ()
         Mean over the known voxels; focal where so configured.
     dice : Tensor, shape (classes,)
-        Soft Dice of every class over the batch.
+        Soft Dice of every class over the batch; NaN where the batch has none of it.
     """
 
     total: Tensor
@@ -85,10 +85,13 @@ def dice_ce_loss(
     axes = (0, 2, 3, 4)
     parts = (hit.sum(axes), probability.sum(axes), one_hot.sum(axes), each.sum(), weight.sum())
     sums = over_processes(torch.cat([part.reshape(-1) for part in parts]))
-    both, predicted, true, entropy, weights = sums.split((classes, classes, classes, 1, 1))
+    both, predicted, true = sums[: 3 * classes].view(3, classes)
+    entropy, weights = sums[3 * classes :]
     dice = (2 * both + _SMOOTH) / (predicted + true + _SMOOTH)
-    cross_entropy = (entropy / weights.clamp_min(_SMOOTH)).squeeze()
-    return Loss((1 - dice).mean() + cross_entropy, cross_entropy, dice.detach())
+    cross_entropy = entropy / weights.clamp_min(_SMOOTH)
+    total = (1 - dice).mean() + cross_entropy
+    met = torch.where(true > 0, dice.detach(), torch.nan)
+    return Loss(total, cross_entropy.detach(), met)
 
 
 def over_levels(
@@ -116,4 +119,4 @@ def over_levels(
         step = 2**depth
         total = total + 0.5**depth * loss(logits, labels[..., ::step, ::step, ::step]).total
         weight += 0.5**depth
-    return Loss(total / weight, finest.cross_entropy.detach(), finest.dice)
+    return Loss(total / weight, finest.cross_entropy, finest.dice)

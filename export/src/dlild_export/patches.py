@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dlild_export.augment import Augment
-from dlild_export.cases import CLASSES, IGNORE, ArrayCache, Case, check_values
+from dlild_export.cases import CLASSES, IGNORE, ArrayCache, Case
 from dlild_export.train_config import TrainConfig
 
 _COARSE = 2  # voxels between two remembered places of a class
@@ -34,11 +34,6 @@ class PatchSource(Dataset[tuple[Tensor, Tensor]]):
         To draw from.
     config : TrainConfig
         Its `seed`, `stages`, `sampling` and `augmentation`.
-
-    Raises
-    ------
-    CaseError
-        The values of a case cannot be.
     """
 
     def __init__(self, cases: list[Case], config: TrainConfig) -> None:
@@ -46,9 +41,7 @@ class PatchSource(Dataset[tuple[Tensor, Tensor]]):
         self._arrays = ArrayCache(config.cache_gb * 1e9)
         self._places = []
         for case in cases:
-            hu, labels = self._arrays.get(case.path)
-            check_values(case.path, hu, labels)
-            self._places.append(find_places(labels))
+            self._places.append(find_places(self._arrays.get(case.path)[1]))
         self._augment = Augment(config.augmentation)
         shares = np.array(astuple(config.sampling))
         self._shares = shares / shares.sum()

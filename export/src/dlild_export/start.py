@@ -105,29 +105,28 @@ def _config_of(
 def _fill(
     network: UNet, convolutions: list[list[np.ndarray]], rises: list[list[np.ndarray]]
 ) -> None:
+    *blocks, head = convolutions
     with torch.no_grad():
-        for (weight, bias), (conv, norm) in zip(convolutions, folded_pairs(network), strict=False):
+        for (weight, bias), (conv, norm) in zip(blocks, normalised(network), strict=True):
             _copy(conv.weight, weight)
             # Mean 0 and variance 1 - eps: the normalisation passes the convolution through.
-            norm.running_mean.zero_()
-            norm.running_var.fill_(1 - norm.eps)
-            norm.weight.fill_(1)
+            _copy(norm.running_mean, np.zeros_like(bias))
+            _copy(norm.running_var, np.full_like(bias, 1 - norm.eps))
+            _copy(norm.weight, np.ones_like(bias))
             _copy(norm.bias, bias)
-        _copy(network.head.weight, convolutions[-1][0])
-        assert network.head.bias is not None
-        _copy(network.head.bias, convolutions[-1][1])
-        for module, (weight, bias) in zip(network.rise, rises, strict=True):
-            _copy(module.weight, weight)
-            _copy(module.bias, bias)
+        for module, values in zip((network.head, *network.rise), (head, *rises), strict=True):
+            for name, value in zip(("weight", "bias"), values, strict=True):
+                _copy(module.get_parameter(name), value)
 
 
-def _copy(parameter: Tensor, values: np.ndarray) -> None:
+def _copy(parameter: Tensor | None, values: np.ndarray) -> None:
+    assert parameter is not None
     if parameter.shape != values.shape:
         raise ValueError(f"weights of shape {values.shape} stand where {tuple(parameter.shape)} go")
     parameter.copy_(torch.from_numpy(values.copy()))
 
 
-def folded_pairs(network: UNet) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
+def normalised(network: UNet) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
     """Return every convolution and the normalisation that follows it, in the graph's order."""
     pairs = []
     for block in (*network.down, *network.up):
@@ -150,7 +149,7 @@ def restore_statistics(network: UNet, batches: Iterable[Tensor]) -> None:
     batches : iterable of Tensor, shape (n, 1, z, y, x)
         HU of patches of the training.
     """
-    pairs = folded_pairs(network)
+    pairs = normalised(network)
     sums = [torch.zeros(3, norm.num_features, dtype=torch.float64) for _, norm in pairs]
 
     def measure(total: Tensor) -> object:
@@ -176,9 +175,7 @@ def restore_statistics(network: UNet, batches: Iterable[Tensor]) -> None:
         for (_, norm), (count, total, squares) in zip(pairs, sums, strict=True):
             mean = total / count
             variance = (squares / count - mean.square()).clamp_min(0)
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            norm.bias += mean.float()
-            norm.weight.copy_((variance + norm.eps).sqrt().float())
-            norm.running_mean.copy_(mean.float())
-            norm.running_var.copy_(variance.float())
+            _copy(norm.bias, (norm.bias + mean).float().numpy())
+            _copy(norm.weight, (variance + norm.eps).sqrt().float().numpy())
+            _copy(norm.running_mean, mean.float().numpy())
+            _copy(norm.running_var, variance.float().numpy())

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import Field, TypeAdapter, ValidationError
 
+from dlild_export.cases import CLASSES
 from dlild_export.unet import UNetConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -114,7 +115,7 @@ class TrainConfig:
     seed: Count = 0
     # bf16 halves the time of a step where the CPU or GPU has it.
     bf16: bool = True
-    # A GPU's fastest kernels give sums in any order; true forbids them. A CPU is exact as it is.
+    # A GPU's fastest convolutions sum in any order; true forbids them. A CPU is exact as it is.
     deterministic: bool = False
     # Processes that draw patches beside the training; 0: the training draws them itself. On a
     # few CPU cores they gain nothing; a GPU wants 4 to 8.
@@ -124,24 +125,28 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check what one setting means for another."""
+        channels = self.network.channels
+        if len(channels) < 2 or min(channels) < 1:
+            raise ValueError(f"network.channels {channels} must be two or more positive numbers")
+        if self.network.classes != CLASSES:
+            raise ValueError(f"network.classes is {self.network.classes}, the contract's {CLASSES}")
         for stage in self.stages:
             if stage.patch % self.network.stride:
                 raise ValueError(
                     f"patch {stage.patch} is no multiple of {self.network.stride}, which this "
                     "network needs"
                 )
-        weights = asdict(self.sampling).values()
-        if not any(w > 0 for w in weights):
+        if not any(weight > 0 for weight in asdict(self.sampling).values()):
             raise ValueError("sampling: every weight is 0, so no patch can be drawn")
         if self.class_weights and len(self.class_weights) != self.network.classes:
             raise ValueError(
                 f"class_weights has {len(self.class_weights)} numbers for "
                 f"{self.network.classes} classes"
             )
-        if self.deep_supervision > len(self.network.channels) - 2:
+        if self.deep_supervision > len(channels) - 2:
             raise ValueError(
-                f"deep_supervision {self.deep_supervision} is more than the "
-                f"{len(self.network.channels) - 2} coarser levels of this network"
+                f"deep_supervision {self.deep_supervision} is more than the {len(channels) - 2} "
+                "coarser levels of this network's decoder"
             )
 
     @property
