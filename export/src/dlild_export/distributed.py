@@ -12,10 +12,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed, nn
+
+# The others wait while the first prepares a dataset. A process that dies is torchrun's affair: it
+# ends the rest.
+_PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def open_world() -> Iterator[World]:
     if size == 1:
         yield World(0, 1, device)
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield World(rank, size, device)
     finally:

@@ -62,17 +62,15 @@ def _from_onnx(path: Path) -> UNet:
     try:
         graph = onnx.load(str(path)).graph
         weights = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
-        convolutions = [
-            [weights[name].astype(np.float32) for name in node.input[1:3]]
-            for node in graph.node
-            if node.op_type == "Conv"
-        ]
-        rises = [
-            [weights[name].astype(np.float32) for name in node.input[1:3]]
-            for node in graph.node
-            if node.op_type == "ConvTranspose"
-        ]
-        network = UNet(_config_of(graph, convolutions, len(rises)))
+        convolutions, rises = (
+            [
+                [weights[name].astype(np.float32) for name in node.input[1:3]]
+                for node in graph.node
+                if node.op_type == kind
+            ]
+            for kind in ("Conv", "ConvTranspose")
+        )
+        network = UNet(_config_of(graph, weights, convolutions, len(rises)))
         _fill(network, convolutions, rises)
     except (OSError, ValueError, KeyError, IndexError, RuntimeError) as error:
         raise WeightsError(f"{path}: not an ONNX file of this U-Net: {error}") from None
@@ -85,20 +83,28 @@ def _from_onnx(path: Path) -> UNet:
 
 
 def _config_of(
-    graph: onnx.GraphProto, convolutions: list[list[np.ndarray]], depth: int
+    graph: onnx.GraphProto,
+    weights: dict[str, np.ndarray],
+    convolutions: list[list[np.ndarray]],
+    depth: int,
 ) -> UNetConfig:
-    constants = {
-        node.output[0]: float(numpy_helper.to_array(node.attribute[0].t))
-        for node in graph.node
-        if node.op_type == "Constant" and node.attribute[0].t.dims in ([], [1])
-    }
-    clip = next((node for node in graph.node if node.op_type == "Clip"), None)
-    if clip is None or depth < 1 or len(convolutions) != 4 * depth + 3:
+    if depth < 1 or len(convolutions) != 4 * depth + 3:
         raise ValueError(f"{len(convolutions)} convolutions and {depth} transposed ones")
-    low, high = (constants[name] for name in clip.input[1:3])
-    channels = tuple(convolutions[2 * level][0].shape[0] for level in range(depth + 1))
+    # One exporter writes the window's bounds as nodes, another one beside the weights.
+    constants = weights | {
+        node.output[0]: numpy_helper.to_array(node.attribute[0].t)
+        for node in graph.node
+        if node.op_type == "Constant"
+    }
+    bounds = [
+        float(constants[name]) for n in graph.node if n.op_type == "Clip" for name in n.input[1:]
+    ]
+    if len(bounds) != 2:
+        raise ValueError(f"{len(bounds)} bounds of a window of HU")
     return UNetConfig(
-        channels=channels, classes=convolutions[-1][0].shape[0], window_hu=(low, high)
+        channels=tuple(convolutions[2 * level][0].shape[0] for level in range(depth + 1)),
+        classes=convolutions[-1][0].shape[0],
+        window_hu=(bounds[0], bounds[1]),
     )
 
 

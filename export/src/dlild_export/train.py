@@ -49,13 +49,14 @@ def train(
     *,
     start: Path | None = None,
     progress: Callable[[int, float], None] | None = None,
+    preparing: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Train the network on cases; goes on from the checkpoint in `out`, where there is one.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Prepared cases, `*.npz`.
+        Prepared cases, `*.npz`, or a dataset (a folder with `dataset.json`), which is prepared first.
     out : pathlib.Path
         Gets `checkpoint.pt`, `config.toml`, `metrics.csv`, `validation.csv` and `tensorboard/`.
     config : TrainConfig
@@ -64,6 +65,8 @@ def train(
         Checkpoint or ONNX file whose weights to begin with.
     progress : callable, optional
         Called after every step with the steps done and the loss.
+    preparing : callable, optional
+        Called with the number of cases prepared, and of all.
 
     Returns
     -------
@@ -83,7 +86,8 @@ def train(
     """
     with open_world() as world, listening() as caught:
         out.mkdir(parents=True, exist_ok=True)
-        cases = [open_case(path) for path in case_files(folder)]
+        files = case_files(_prepared(folder, out, world, preparing))
+        cases = [open_case(path) for path in files]
         learned, held_out = split(cases, config.held_out, config.seed)
         source = PatchSource(learned, config)
         state = _new_state(config, source, start, world)
@@ -100,6 +104,21 @@ def train(
                 if stopping:
                     raise Stopped(done, caught[0] if caught else signal.SIGTERM)
     return checkpoint
+
+
+def _prepared(
+    folder: Path, out: Path, world: World, preparing: Callable[[int, int], None] | None
+) -> Path:
+    """Return the folder of prepared cases; a dataset is prepared by one process for all."""
+    if not (folder / "dataset.json").exists():
+        return folder
+    from dlild_export.prepare import prepare  # noqa: PLC0415
+
+    prepared = out / "prepared"
+    if world.rank == 0:
+        prepare(folder, prepared, progress=preparing)
+    world.wait()
+    return prepared
 
 
 def _keeper(

@@ -100,32 +100,27 @@ def _run(data: Path, out: Path, config: TrainConfig, start: Path | None) -> None
 
     leader = os.environ.get("RANK", "0") == "0"
     try:
-        folder = _prepared(data, out)
         with progress_bar() as bar:
             task = bar.add_task("training", total=config.steps, visible=leader)
 
+            def preparing(done: int, cases: int) -> None:
+                bar.update(task, completed=done, total=cases, description="preparing")
+
             def show(done: int, loss: float) -> None:
-                bar.update(task, completed=done, description=f"training, loss {loss:.3f}")
+                text = f"training, loss {loss:.3f}"
+                bar.update(task, completed=done, total=config.steps, description=text)
                 if leader and not sys.stderr.isatty() and done % 100 == 0:
                     print(f"step {done} of {config.steps}, loss {loss:.3f}", file=sys.stderr)
 
-            checkpoint = run(folder, out, config, start=start, progress=show)
+            checkpoint = run(data, out, config, start=start, progress=show, preparing=preparing)
     except Stopped as stopped:
         stderr.print(str(stopped), soft_wrap=True)
         raise typer.Exit(128 + stopped.signal_number) from None
-    except (OSError, ValueError, FloatingPointError) as error:
+    except (OSError, ValueError) as error:
         stderr.print(f"error: {error}", soft_wrap=True, markup=False)
-        raise typer.Exit(3 if isinstance(error, ValueError | OSError) else 1) from None
+        raise typer.Exit(3) from None
+    except FloatingPointError as error:
+        stderr.print(f"error: {error}", soft_wrap=True, markup=False)
+        raise typer.Exit(1) from None
     if leader:
         print(f"trained: {checkpoint}")
-
-
-def _prepared(data: Path, out: Path) -> Path:
-    """Return the folder of prepared cases; a dataset is prepared first."""
-    if not (data / "dataset.json").exists():
-        return data
-    from dlild_export.prepare import prepare  # noqa: PLC0415
-
-    folder = out / "prepared"
-    prepare(data, folder)
-    return folder
