@@ -56,7 +56,7 @@ def train(
     Parameters
     ----------
     folder : pathlib.Path
-        Prepared cases, `*.npz`, or a dataset (a folder with `dataset.json`), which is prepared first.
+        Prepared cases, `*.npz`, or a dataset (with its `dataset.json`), which is prepared first.
     out : pathlib.Path
         Gets `checkpoint.pt`, `config.toml`, `metrics.csv`, `validation.csv` and `tensorboard/`.
     config : TrainConfig
