@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from dlild_export.calibrate import add_lesion_bias, find_lesion_bias, lesion_share
-from dlild_export.dataset import PatchSource, write_phantoms
+from dlild_export.dataset import write_phantoms
 from dlild_export.evaluate import Score, dice, predict, summarise
 from dlild_export.onnx_export import check_parity, export_onnx, write_digest
 from dlild_export.phantom import Pattern, PhantomSpec
-from dlild_export.train import TrainConfig, learning_rate, load_network, train, warp
 from dlild_export.unet import UNet, UNetConfig
 
 SMALL = UNetConfig(channels=(8, 16))
@@ -27,45 +26,6 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = list(write_phantoms(folder, specs, lung_masks=[], spacing_mm=5.0, workers=1))
     assert sorted(done) == [1, 2]
     return folder
-
-
-def test_patches_have_all_classes(phantoms: Path) -> None:
-    source = PatchSource(phantoms, patch=24, seed=0)
-
-    met: set[int] = set()
-    for _ in range(60):
-        hu, labels = source.draw()
-        assert hu.shape == labels.shape == (24, 24, 24)
-        met |= set(np.unique(labels).tolist())
-
-    assert met == set(range(6))
-
-
-def test_no_phantoms_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="dlild-export phantoms"):
-        PatchSource(tmp_path, patch=16, seed=0)
-
-
-def test_a_killed_training_goes_on(phantoms: Path, tmp_path: Path) -> None:
-    def config(steps: int) -> TrainConfig:
-        return TrainConfig(network=SMALL, steps=steps, patch=16, warm_up_steps=1, bf16=False)
-
-    train(phantoms, tmp_path, config(2))
-    seen: list[int] = []
-    checkpoint = train(phantoms, tmp_path, config(4), progress=lambda step, _: seen.append(step))
-
-    assert seen == [3, 4]
-    assert load_network(checkpoint).config == SMALL
-
-
-def test_training_learns(phantoms: Path, tmp_path: Path) -> None:
-    losses: list[float] = []
-    config = TrainConfig(network=SMALL, steps=40, patch=24, warm_up_steps=5, bf16=False)
-
-    train(phantoms, tmp_path, config, progress=lambda _, loss: losses.append(loss))
-
-    # From the loss of a network that knows nothing: it moves slowly at first, but it moves.
-    assert np.mean(losses[-10:]) < np.mean(losses[:4]) - 0.15
 
 
 def test_onnx_computes_what_torch_does(tmp_path: Path) -> None:
@@ -142,23 +102,3 @@ def test_summary_signs_the_bias() -> None:
 
     assert summary["dl_ild_bias"] == pytest.approx(1.5)
     assert summary["lesion_dice"] == pytest.approx(0.8)
-
-
-def test_the_learning_rate_rises_and_falls() -> None:
-    config = TrainConfig(steps=100, warm_up_steps=10, learning_rate=1.0)
-    rates = [learning_rate(step, config) for step in range(100)]
-
-    assert max(rates) == rates[9] == pytest.approx(1.0)
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[99] < 0.01
-
-
-def test_warping_keeps_hu_and_labels_together() -> None:
-    labels = torch.zeros(1, 1, 24, 24, 24, dtype=torch.int64)
-    labels[..., 8:16, 8:16, 8:16] = 1
-    hu = labels.float() * 1000
-
-    moved_hu, moved = warp(hu, labels, np.random.default_rng(1))
-
-    assert moved.shape == labels.shape
-    assert ((moved_hu > 500) == (moved == 1)).float().mean() > 0.98

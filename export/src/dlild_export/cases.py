@@ -100,8 +100,11 @@ def check_values(path: Path, hu: np.ndarray, labels: np.ndarray) -> None:
             f"{path}: the lowest hu is {hu.min():g}, so there is no air in the scan: these are "
             "no Hounsfield units"
         )
-    found = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=CLASSES)).tolist()
-    unknown = [label for label in found if label >= CLASSES and label != IGNORE]
+    if labels.dtype == np.uint8:  # counting is much faster than sorting
+        found = np.flatnonzero(np.bincount(labels.reshape(-1))).tolist()
+    else:
+        found = np.unique(labels).tolist()
+    unknown = [label for label in found if not (0 <= label < CLASSES or label == IGNORE)]
     if unknown:
         raise CaseError(
             f"{path}: labels {unknown} are none of the contract's 0 to {CLASSES - 1} (or "
