@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -94,7 +95,7 @@ def test_a_checkpoint_and_an_onnx_file_begin_trainings(tmp_path: Path) -> None:
     # So slow that what comes out is what went in.
     slow = small_config(**settings, learning_rate=1e-30, average_steps=1)
     for start in (checkpoint, tmp_path / "model.onnx"):
-        begun = train(cases, tmp_path / start.name, slow, start=start)
+        begun = train(cases, tmp_path / f"from-{start.name}", slow, start=start)
         got, expected = load_network(begun), network
         for name, parameter in got.head.named_parameters():
             torch.testing.assert_close(parameter, expected.head.get_parameter(name))
@@ -122,9 +123,10 @@ def test_files_that_hold_no_weights_are_named(tmp_path: Path) -> None:
 
 def test_another_onnx_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.onnx"
-    torch.onnx.export(
-        torch.nn.Conv3d(1, 6, 1), (torch.zeros(1, 1, 8, 8, 8),), str(path), dynamo=False
-    )
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "ab"]
+    node = onnx.helper.make_node("Relu", ["a"], ["b"])
+    graph = onnx.helper.make_graph([node], "other", ends[:1], ends[1:])
+    onnx.save(onnx.helper.make_model(graph), str(path))
 
     with pytest.raises(WeightsError, match="not an ONNX file of this U-Net"):
         load_network(path)

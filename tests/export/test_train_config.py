@@ -53,6 +53,7 @@ def test_every_step_has_its_stage() -> None:
         ({"stages": []}, "stages"),
         ({"stages": [{"steps": 0}]}, "stages.0.steps"),
         ({"stages": [{"steps": 5, "patch": 60}]}, "patch 60 is no multiple of 8"),
+        ({"stages": [{"steps": 5, "patch": 16}]}, "patch 16 is less than 32"),
         ({"schedule": "linear"}, "schedule: .*'cosine' or 'poly'"),
         ({"sampling": dict.fromkeys(("anywhere", "lung", "surface", "lesion"), 0)}, "is 0"),
         ({"class_weights": [1, 2]}, "2 numbers for 6 classes"),

@@ -19,6 +19,11 @@ Positive = Annotated[int, Field(ge=1)]
 Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+# Fewer voxels along an edge of the deepest level leave batch normalisation little to measure. And
+# with 2, oneDNN's bf16 gradient of a 3 x 3 x 3 convolution is whatever lay in memory (torch 2.13).
+_DEEPEST_EDGE = 4
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """Steps that share a patch size and a batch."""
@@ -135,6 +140,11 @@ class TrainConfig:
                 raise ValueError(
                     f"patch {stage.patch} is no multiple of {self.network.stride}, which this "
                     "network needs"
+                )
+            if stage.patch < _DEEPEST_EDGE * self.network.stride:
+                raise ValueError(
+                    f"patch {stage.patch} is less than {_DEEPEST_EDGE * self.network.stride}, and "
+                    f"leaves less than {_DEEPEST_EDGE} voxels on the deepest level"
                 )
         if not any(weight > 0 for weight in asdict(self.sampling).values()):
             raise ValueError("sampling: every weight is 0, so no patch can be drawn")
