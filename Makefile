@@ -16,7 +16,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 PACKAGES := client export analysis
 CHECKED := $(PACKAGES:%=%/src) deploy model_repository requirements tests
 # Glue and pure modules outside the three distributions, checked as strictly as they are.
-GLUE := $(filter-out %/model.py,$(wildcard deploy/embedded/*.py model_repository/*/1/*.py))
+GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py model_repository/*/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

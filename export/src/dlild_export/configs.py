@@ -11,7 +11,7 @@ whether anything drifted.
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,8 @@ def render_all(contract: Contract) -> dict[str, str]:
     Raises
     ------
     ValueError
-        When the contract has another schema version, lacks the embedded profile, or names an
-        engine that no model can run on.
+        When the contract has another schema version, lacks the embedded profile, names an engine
+        that no model can run on, or names versions that do not add up.
     """
     if contract["schema_version"] != SCHEMA_VERSION:
         raise ValueError(
@@ -120,6 +120,7 @@ def render_all(contract: Contract) -> dict[str, str]:
         )
     if DEFAULT_PROFILE not in contract["profiles"]:
         raise ValueError(f"contract.json names no profile {DEFAULT_PROFILE!r}")
+    _check_versions(contract["model"])
     renderers = {
         "dlild": _ensemble,
         "dlild_accumulator": _accumulator,
@@ -213,10 +214,13 @@ def _ensemble(contract: Contract, profile: str) -> str:
     )
     accumulator_inputs = {name: name for name in ("probabilities", *_names(WIRE_INPUTS))}
     accumulator_outputs = {name: name for name in _names(SCORE_OUTPUTS)}
+    # Both steps are of one version. A scan lives in the accumulator of its version, so that windows
+    # of two networks can never meet in one score, whatever is loaded while it runs.
+    version = contract["model"]["version"]
     steps = ",\n".join(
         (
-            _step("ild_unet", {"window": "window"}, unet_outputs),
-            _step("dlild_accumulator", accumulator_inputs, accumulator_outputs),
+            _step("ild_unet", version, {"window": "window"}, unet_outputs),
+            _step("dlild_accumulator", version, accumulator_inputs, accumulator_outputs),
         )
     )
     return "".join(
@@ -225,6 +229,7 @@ def _ensemble(contract: Contract, profile: str) -> str:
             _tensors("input", WIRE_INPUTS),
             _tensors("output", outputs),
             f"ensemble_scheduling {{\n  step [\n{steps}\n  ]\n}}\n",
+            _versions([version]),
             _parameters({"profile": profile, "contract": _compact(contract)}),
         )
     )
@@ -248,6 +253,7 @@ def _accumulator(contract: Contract, profile: str) -> str:
             _tensors("output", SCORE_OUTPUTS),
             SEQUENCES.format(idle_us=idle_us, places=places),
             "instance_group [ { count: 1 kind: KIND_CPU } ]\n",
+            _versions(contract["model"]["serving"]),
             _parameters({"profile": profile, "contract": _compact(contract)}),
         )
     )
@@ -263,6 +269,7 @@ def _volume(contract: Contract, profile: str) -> str:
             _tensors("output", _scan_outputs(contract, profile)),
             f"dynamic_batching {{ default_queue_policy {{ max_queue_size: {waiting} }} }}\n",
             f"instance_group [ {{ count: {VOLUMES_AT_ONCE} kind: KIND_CPU }} ]\n",
+            _versions([contract["model"]["version"]]),
             _parameters({"profile": profile, "contract": _compact(contract)}),
         )
     )
@@ -300,6 +307,7 @@ def _unet(contract: Contract, profile: str) -> str:
             _tensors("output", outputs),
             "dynamic_batching { preserve_ordering: true }\n",
             placing,
+            _versions(contract["model"]["serving"]),
             _warm_up(contract),
             _parameters(parameters),
         )
@@ -336,13 +344,30 @@ def _tensors(kind: str, tensors: tuple[Tensor, ...]) -> str:
     return f"{kind} [\n{lines}\n]\n"
 
 
-def _step(model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> str:
+def _versions(versions: Sequence[int]) -> str:
+    """Load these versions and no others: by itself Triton takes the highest number it finds."""
+    return f"version_policy {{ specific {{ versions: {sorted(versions)} }} }}\n"
+
+
+def _check_versions(model: Mapping[str, Any]) -> None:
+    version, serving, releases = model["version"], model["serving"], model["releases"]
+    if version not in serving:
+        raise ValueError(f"contract.json serves versions {serving}, and answers with {version}")
+    unknown = [number for number in serving if str(number) not in releases]
+    if unknown:
+        raise ValueError(f"contract.json serves versions {unknown}, which were never released")
+    if releases[str(version)]["weights_sha256"] != model["weights_sha256"]:
+        raise ValueError(f"contract.json gives version {version} two different weights_sha256")
+
+
+def _step(model: str, version: int, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> str:
     maps = [
         f'      {kind}_map {{ key: "{key}" value: "{value}" }}\n'
         for kind, names in (("input", inputs), ("output", outputs))
         for key, value in names.items()
     ]
-    return f'    {{\n      model_name: "{model}"\n      model_version: -1\n{"".join(maps)}    }}'
+    head = f'      model_name: "{model}"\n      model_version: {version}\n'
+    return f"    {{\n{head}{''.join(maps)}    }}"
 
 
 def _parameters(values: Mapping[str, str]) -> str:

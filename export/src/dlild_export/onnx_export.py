@@ -12,10 +12,14 @@ import onnx
 import onnxruntime
 import torch
 
+from dlild_export.calibrate import add_lesion_bias
+from dlild_export.train import load_network
 from dlild_export.unet import ServedUNet, UNet
 
 INPUT, OUTPUT = "window", "probabilities"
-_OPSET = 17
+CHECKPOINT, WEIGHTS, CALIBRATION = "checkpoint.pt", "model.onnx", "calibration.json"
+# Triton's containers of 2023 and later read these.
+_OPSET, _IR_VERSION = 18, 8
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,79 @@ class Parity:
         return self.largest <= 5e-3 and self.labels_differ <= 1e-4
 
 
+def export_run(run: Path) -> Path:
+    """Export a training run as it will be served, or return the file if it is there already.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        Folder of the run, or its checkpoint. Where `calibration.json` lies beside the checkpoint,
+        its `lesion_bias` is added to the lesion classes.
+
+    Returns
+    -------
+    pathlib.Path
+        `model.onnx` beside the checkpoint. The same checkpoint and calibration give the same bytes,
+        so its digest names the weights wherever they are evaluated or released.
+
+    Raises
+    ------
+    FileNotFoundError
+        No checkpoint here.
+    """
+    checkpoint = checkpoint_of(run)
+    weights = checkpoint.with_name(WEIGHTS)
+    record = weights.with_suffix(".json")
+    bias = lesion_bias(checkpoint)
+    made_from = {"checkpoint_sha256": sha256(checkpoint), "lesion_bias": bias}
+    if weights.is_file() and record.is_file():
+        stored = json.loads(record.read_text("utf-8"))
+        if stored == {**made_from, "weights_sha256": sha256(weights)}:
+            return weights
+    network = load_network(checkpoint)
+    add_lesion_bias(network, bias)
+    unfinished = weights.with_suffix(".unfinished")
+    export_onnx(network, unfinished)
+    unfinished.rename(weights)
+    stored = {**made_from, "weights_sha256": sha256(weights)}
+    record.write_text(json.dumps(stored, indent=2) + "\n", "utf-8")
+    return weights
+
+
+def checkpoint_of(run: Path) -> Path:
+    """Return the checkpoint of a run: the folder's, or the file itself.
+
+    Raises
+    ------
+    FileNotFoundError
+        No checkpoint here.
+    """
+    checkpoint = run / CHECKPOINT if run.is_dir() else run
+    if not checkpoint.is_file():
+        raise FileNotFoundError(
+            f"{checkpoint}: no checkpoint here; give a folder that `dlild-export train` wrote"
+        )
+    return checkpoint
+
+
+def lesion_bias(checkpoint: Path) -> float:
+    """Return the calibration that lies beside a checkpoint, 0 where there is none."""
+    calibration = checkpoint.with_name(CALIBRATION)
+    if not calibration.is_file():
+        return 0.0
+    return float(json.loads(calibration.read_text("utf-8"))["lesion_bias"])
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def export_onnx(network: UNet, path: Path) -> None:
     """Write the network as it is served: FP16 HU in, FP16 probabilities out, any window shape.
+
+    The same weights give the same bytes, on every machine: their digest names them.
 
     Parameters
     ----------
@@ -50,24 +125,41 @@ def export_onnx(network: UNet, path: Path) -> None:
         ONNX file to write.
     """
     edge = 4 * network.config.stride
-    example = torch.zeros(1, 1, edge, edge, edge, dtype=torch.float16)
-    axes = {0: "n", 2: "z", 3: "y", 4: "x"}
-    torch.onnx.export(
+    example = torch.zeros(2, 1, edge, edge + network.config.stride, edge, dtype=torch.float16)
+    multiples = [network.config.stride * torch.export.Dim(name) for name in ("z", "y", "x")]
+    shapes = {0: torch.export.Dim("n"), 2: multiples[0], 3: multiples[1], 4: multiples[2]}
+    program = torch.onnx.export(
         ServedUNet(network).eval(),
         (example,),
-        str(path),
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_axes={INPUT: axes, OUTPUT: axes},
+        dynamic_shapes=(shapes,),
         opset_version=_OPSET,
-        dynamo=False,
+        dynamo=True,
+        verbose=False,
     )
-    model = onnx.load(str(path))
-    model.producer_name, model.producer_version, model.doc_string = "dlild-export", "", ""
-    for node in model.graph.node:
-        node.doc_string = ""
+    assert program is not None
+    model = program.model_proto
+    _keep_the_network_only(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
+
+
+def _keep_the_network_only(model: onnx.ModelProto) -> None:
+    """Take out what varies from machine to machine: paths of the source, versions, notes."""
+    model.ir_version = _IR_VERSION
+    model.producer_name, model.producer_version, model.doc_string = "dlild-export", "", ""
+    graph = model.graph
+    graph.doc_string = ""
+    for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del holder.metadata_props[:]
+    for node in graph.node:
+        node.doc_string = ""
+    # Shapes in between are worked out by whoever loads it; those of the ends get plain names.
+    del graph.value_info[:]
+    for value in (*graph.input, *graph.output):
+        for place, name in {0: "n", 2: "z", 3: "y", 4: "x"}.items():
+            value.type.tensor_type.shape.dim[place].dim_param = name
 
 
 def check_parity(network: UNet, path: Path, window_hu: np.ndarray) -> Parity:
