@@ -11,7 +11,6 @@ import torch
 
 from dlild_export.calibrate import add_lesion_bias, find_lesion_bias, lesion_share
 from dlild_export.dataset import PatchSource, write_phantoms
-from dlild_export.evaluate import Score, dice, predict, summarise
 from dlild_export.onnx_export import check_parity, export_onnx, write_digest
 from dlild_export.phantom import Pattern, PhantomSpec
 from dlild_export.train import TrainConfig, learning_rate, load_network, train, warp
@@ -116,33 +115,6 @@ def test_the_digest_is_written_into_the_contract(tmp_path: Path) -> None:
 
     assert json.loads(contract.read_text())["model"]["weights_sha256"] == digest
     assert digest.startswith("9a129038")
-
-
-def test_predict_covers_volumes_of_any_size() -> None:
-    class Background:
-        def run(self, _: object, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-            window = feed["window"]
-            assert all(n % 8 == 0 for n in window.shape[2:])
-            out = np.zeros((1, 6, *window.shape[2:]), np.float16)
-            out[:, 1] = 1
-            return [out]
-
-    assert predict(Background(), np.zeros((9, 16, 17))).shape == (9, 16, 17)  # type: ignore[arg-type]
-
-
-def test_dice() -> None:
-    first, second = np.array([True, True, False]), np.array([True, False, False])
-    assert dice(first, second) == pytest.approx(2 / 3)
-    assert np.isnan(dice(~first & first, ~first & first))
-
-
-def test_summary_signs_the_bias() -> None:
-    scores = [Score(1, 0.9, 0.8, 12.0, 10.0), Score(2, 0.9, float("nan"), 1.0, 0.0)]
-    summary = summarise(scores)
-
-    assert summary["dl_ild_bias"] == pytest.approx(1.5)
-    assert summary["lesion_dice"] == pytest.approx(0.8)
-
 
 def test_the_learning_rate_rises_and_falls() -> None:
     config = TrainConfig(steps=100, warm_up_steps=10, learning_rate=1.0)
