@@ -15,6 +15,7 @@ Mask = npt.NDArray[np.bool_]
 LUNG_BELOW_HU = -500
 _SMALLEST_ML = 150.0
 _LARGEST_AIRWAY_ML = 90.0
+_AROUND_MM = 15.0
 _AIRWAY_HU = (-900, -920, -940, -960, -975)
 
 
@@ -63,7 +64,23 @@ def _air_inside(air: Mask, spacing_mm: float) -> Mask:
         pieces, _ = ndimage.label(plane)
         rim = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
         kept[:] = plane & ~np.isin(pieces, np.unique(rim))
-    return _large_pieces(inside, spacing_mm)
+    return _within_tissue(_large_pieces(inside, spacing_mm), air, spacing_mm)
+
+
+def _within_tissue(inside: Mask, air: Mask, spacing_mm: float) -> Mask:
+    """Drop the hollow of a table: a thin shell is round it, and air again behind that."""
+    pieces, count = ndimage.label(inside)
+    kept = np.zeros_like(inside)
+    for piece, found in enumerate(ndimage.find_objects(pieces), start=1):
+        reach = int(np.ceil(_AROUND_MM / spacing_mm))
+        box = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in found)
+        own = pieces[box] == piece
+        around = (ndimage.distance_transform_edt(~own) * spacing_mm <= _AROUND_MM) & ~own
+        if (around & air[box]).sum() < 0.4 * around.sum():
+            kept[box] |= own
+    if count and not kept.any():
+        raise NoLungsError("the air that was found has no tissue round it: no lung")
+    return kept
 
 
 def _large_pieces(mask: Mask, spacing_mm: float) -> Mask:
