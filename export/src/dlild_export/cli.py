@@ -6,11 +6,12 @@ import typer
 
 from dlild_export.commands.evaluate import evaluate
 from dlild_export.commands.onnx import onnx
+from dlild_export.commands.parity import parity
 from dlild_export.commands.phantoms import phantoms
 from dlild_export.commands.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (phantoms, train, onnx, evaluate):
+for command in (phantoms, train, onnx, evaluate, parity):
     app.command()(command)
 
 

@@ -19,6 +19,8 @@ Contract = Mapping[str, Any]
 
 SCHEMA_VERSION = 1
 DEFAULT_PROFILE = "embedded"
+# Windows of one request. Scans differ in the shape of their windows, so nothing could be batched.
+MAX_BATCH = 1
 MODELS = ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet")
 
 # Triton must outlive our own time limit: it drops a silent sequence without telling the model.
@@ -225,7 +227,8 @@ def _ensemble(contract: Contract, profile: str) -> str:
     )
     return "".join(
         (
-            f'name: "{contract["model"]["name"]}"\nplatform: "ensemble"\nmax_batch_size: 1\n',
+            f'name: "{contract["model"]["name"]}"\nplatform: "ensemble"\n',
+            f"max_batch_size: {MAX_BATCH}\n",
             _tensors("input", WIRE_INPUTS),
             _tensors("output", outputs),
             f"ensemble_scheduling {{\n  step [\n{steps}\n  ]\n}}\n",
@@ -248,7 +251,7 @@ def _accumulator(contract: Contract, profile: str) -> str:
     # reads the id from the request. One instance, because the bounds on open scans are global.
     return "".join(
         (
-            'name: "dlild_accumulator"\nbackend: "python"\nmax_batch_size: 1\n',
+            f'name: "dlild_accumulator"\nbackend: "python"\nmax_batch_size: {MAX_BATCH}\n',
             _tensors("input", inputs),
             _tensors("output", SCORE_OUTPUTS),
             SEQUENCES.format(idle_us=idle_us, places=places),
@@ -264,7 +267,7 @@ def _volume(contract: Contract, profile: str) -> str:
     waiting = contract["limits"]["open_scans"]
     return "".join(
         (
-            'name: "dlild_volume"\nbackend: "python"\nmax_batch_size: 1\n',
+            f'name: "dlild_volume"\nbackend: "python"\nmax_batch_size: {MAX_BATCH}\n',
             _tensors("input", VOLUME_INPUTS),
             _tensors("output", _scan_outputs(contract, profile)),
             f"dynamic_batching {{ default_queue_policy {{ max_queue_size: {waiting} }} }}\n",
@@ -302,7 +305,7 @@ def _unet(contract: Contract, profile: str) -> str:
     # asynchronously, and the accumulator must see a scan's windows with START first and END last.
     return "".join(
         (
-            f'name: "ild_unet"\n{backend}max_batch_size: 1\n',
+            f'name: "ild_unet"\n{backend}max_batch_size: {MAX_BATCH}\n',
             _tensors("input", (WIRE_INPUTS[0],)),
             _tensors("output", outputs),
             "dynamic_batching { preserve_ordering: true }\n",
@@ -316,6 +319,13 @@ def _unet(contract: Contract, profile: str) -> str:
 
 def _warm_up(contract: Contract) -> str:
     """Warm up with the largest cube: its memory is most of what a first scan would wait for."""
+    shape = largest_cube(contract)
+    sample = WARM_UP_SAMPLE.format(name="x".join(map(str, shape)), dims=", ".join(map(str, shape)))
+    return WARM_UP.format(samples=sample)
+
+
+def largest_cube(contract: Contract) -> tuple[int, int, int]:
+    """Return the largest window (z, y, x) of equal edges that the contract takes."""
     windows = contract["windows"]
     step = windows["multiple"]
     cube = max(
@@ -323,9 +333,7 @@ def _warm_up(contract: Contract) -> str:
         for edge in range(step, min(windows["maximum"]) + 1, step)
         if edge**3 <= windows["maximum_voxels"]
     )
-    shape = (cube, cube, cube)
-    sample = WARM_UP_SAMPLE.format(name="x".join(map(str, shape)), dims=", ".join(map(str, shape)))
-    return WARM_UP.format(samples=sample)
+    return cube, cube, cube
 
 
 def _is_python(contract: Contract, profile: str) -> bool:

@@ -1,15 +1,12 @@
-"""From a checkpoint to the served ONNX file, and the proof that both compute the same."""
+"""From a checkpoint to the served ONNX file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
-import onnxruntime
 import torch
 
 from dlild_export.calibrate import add_lesion_bias
@@ -20,27 +17,6 @@ INPUT, OUTPUT = "window", "probabilities"
 CHECKPOINT, WEIGHTS, CALIBRATION = "checkpoint.pt", "model.onnx", "calibration.json"
 # Triton's containers of 2023 and later read these.
 _OPSET, _IR_VERSION = 18, 8
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far the ONNX file is from torch on one window.
-
-    Attributes
-    ----------
-    largest : float
-        Largest difference of a probability.
-    labels_differ : float
-        Share of voxels whose most likely class differs.
-    """
-
-    largest: float
-    labels_differ: float
-
-    @property
-    def holds(self) -> bool:
-        """FP16 rounding and the order of sums may differ, nothing more."""
-        return self.largest <= 5e-3 and self.labels_differ <= 1e-4
 
 
 def export_run(run: Path) -> Path:
@@ -72,14 +48,26 @@ def export_run(run: Path) -> Path:
         stored = json.loads(record.read_text("utf-8"))
         if stored == {**made_from, "weights_sha256": sha256(weights)}:
             return weights
-    network = load_network(checkpoint)
-    add_lesion_bias(network, bias)
     unfinished = weights.with_suffix(".unfinished")
-    export_onnx(network, unfinished)
+    export_onnx(run_network(checkpoint), unfinished)
     unfinished.rename(weights)
     stored = {**made_from, "weights_sha256": sha256(weights)}
     record.write_text(json.dumps(stored, indent=2) + "\n", "utf-8")
     return weights
+
+
+def run_network(run: Path) -> UNet:
+    """Return the network of a run as it is exported: averaged weights, calibrated.
+
+    Raises
+    ------
+    FileNotFoundError
+        No checkpoint here.
+    """
+    checkpoint = checkpoint_of(run)
+    network = load_network(checkpoint)
+    add_lesion_bias(network, lesion_bias(checkpoint))
+    return network
 
 
 def checkpoint_of(run: Path) -> Path:
@@ -150,63 +138,12 @@ def _keep_the_network_only(model: onnx.ModelProto) -> None:
     model.ir_version = _IR_VERSION
     model.producer_name, model.producer_version, model.doc_string = "dlild-export", "", ""
     graph = model.graph
-    graph.doc_string = ""
-    for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        del holder.metadata_props[:]
-    for node in graph.node:
-        node.doc_string = ""
+    model.ClearField("metadata_props")
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
     # Shapes in between are worked out by whoever loads it; those of the ends get plain names.
     del graph.value_info[:]
     for value in (*graph.input, *graph.output):
         for place, name in {0: "n", 2: "z", 3: "y", 4: "x"}.items():
             value.type.tensor_type.shape.dim[place].dim_param = name
-
-
-def check_parity(network: UNet, path: Path, window_hu: np.ndarray) -> Parity:
-    """Compare the ONNX file with torch on one window.
-
-    Parameters
-    ----------
-    network : UNet
-        The network that was exported.
-    path : pathlib.Path
-        The ONNX file.
-    window_hu : ndarray, shape (z, y, x)
-        HU of a window.
-
-    Returns
-    -------
-    Parity
-    """
-    window = window_hu.astype(np.float16)[None, None]
-    runtime = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    served = runtime.run([OUTPUT], {INPUT: window})[0].astype(np.float32)
-    with torch.inference_mode():
-        expected = ServedUNet(network).eval()(torch.from_numpy(window)).float().numpy()
-    # Where two classes are within rounding of each other, either is the right answer.
-    ranked = np.sort(expected, axis=1)
-    clear = ranked[:, -1] - ranked[:, -2] > 5e-3
-    differ = (served.argmax(axis=1) != expected.argmax(axis=1)) & clear
-    return Parity(float(np.abs(served - expected).max()), float(differ.mean()))
-
-
-def write_digest(contract: Path, weights: Path) -> str:
-    """Write the digest of the weights into the contract.
-
-    Parameters
-    ----------
-    contract : pathlib.Path
-        `contract.json`.
-    weights : pathlib.Path
-        ONNX file that holds the weights.
-
-    Returns
-    -------
-    str
-        SHA-256 of the file, in hexadecimal.
-    """
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    text = contract.read_text()
-    before = json.loads(text)["model"]["weights_sha256"]
-    contract.write_text(text.replace(before, digest))
-    return digest

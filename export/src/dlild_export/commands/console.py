@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +20,21 @@ LungMasksOption = Annotated[
         help="Folder of lung masks (.nii.gz); every second phantom takes its shape there."
     ),
 ]
+
+
+ContractOption = Annotated[Path, typer.Option(help="Contract of the model repository.")]
+
+
+@contextlib.contextmanager
+def input_errors() -> Iterator[None]:
+    """End with one line and exit code 3 where something given cannot be used."""
+    from dlild_client.errors import DlildError  # noqa: PLC0415
+
+    try:
+        yield
+    except (OSError, ValueError, DlildError) as error:
+        stderr.print(f"error: {error}", soft_wrap=True, markup=False)
+        raise typer.Exit(3) from None
 
 
 def progress_bar() -> Progress:
