@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dlild_export.commands.console import LungMasksOption, lung_mask_files, stderr
+from dlild_export.commands.console import LungMasksOption, input_errors, lung_mask_files, stderr
 
 if TYPE_CHECKING:
     from dlild_export.evaluation.cases import Case
@@ -72,12 +72,11 @@ def evaluate(
     Every scan goes through grid, lung box, windows, engine and blending as it is served. OUT gets
     evaluation.html and evaluation.json.
     """
-    from dlild_client.errors import DlildError  # noqa: PLC0415
     from dlild_export.evaluation import evaluate as run  # noqa: PLC0415
     from dlild_export.evaluation import load_served, write_report  # noqa: PLC0415
 
     percents = _percents(planted, real)
-    try:
+    with input_errors():
         served = load_served(weights, engine.value, repository)
         cases, description = (
             _dataset(dataset, out, served)
@@ -91,16 +90,18 @@ def evaluate(
             real=real or [],
             planted_percent=percents,
             tolerance_mm=tolerance,
-            progress=lambda line: stderr.print(line, markup=False, highlight=False, soft_wrap=True),
+            progress=say,
         )
-    except DlildError as error:
-        stderr.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(error.exit_code) from None
     page = write_report(found, served, out, failures=failures)
     _show(found)
     print(f"report: {page}")
     if require_floor and not found.met:
         raise typer.Exit(1)
+
+
+def say(line: str) -> None:
+    """Tell progress, a line a scan."""
+    stderr.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _percents(planted: str, real: list[Path] | None) -> list[float]:
@@ -149,5 +150,5 @@ def _show(found: Evaluation) -> None:
         for column in ("target", "must be", "found", ""):
             table.add_column(column, justify="right" if column == "found" else "left")
         for t in verdict.targets:
-            table.add_row(t.name, t.rule, f"{t.value:.3f}", "met" if t.met else "missed")
+            table.add_row(t.name, t.rule, t.found, "met" if t.met else "missed")
         Console().print(table)

@@ -43,6 +43,13 @@ class Target:
     value: float
     met: bool
 
+    @property
+    def found(self) -> str:
+        """The value as tables show it."""
+        if math.isnan(self.value):
+            return "none"
+        return f"{self.value:.3f}" if "." in self.rule else f"{self.value:.0f}"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -58,7 +65,7 @@ class Verdict:
     def missed(self) -> str:
         """Name the targets that are missed, with their values, in one line."""
         return "; ".join(
-            f"{t.name} is {t.value:.3f}, must be {t.rule}" for t in self.targets if not t.met
+            f"{t.name} is {t.found}, must be {t.rule}" for t in self.targets if not t.met
         )
 
 
@@ -89,7 +96,7 @@ def verdict(summary: Summary, floor: Floor | None = None, *, refused: int = 0) -
             _below("cases not scored", refused, 1, "{:d}"),
             _at_least("Dice, all lung", dice[ALL_LUNG], f.lung_dice),
             _at_least("Dice, all lesions", dice[ALL_LESIONS], f.lesion_dice),
-            *(_at_least(f"Dice, {name}", dice[name], f.class_dice) for name in classes),
+            *(_at_least(f"Dice, class {name}", dice[name], f.class_dice) for name in classes),
             _at_most(
                 "DL-ILD, mean absolute error",
                 score.mean_absolute_error.value,

@@ -28,7 +28,6 @@ _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "legend.frameon": False,
 }
 
 RGB = npt.NDArray[np.uint8]
@@ -69,7 +68,7 @@ def scatter(true: Sequence[float], measured: Sequence[float], groups: Sequence[s
     _points(axes, true, measured, groups)
     axes.set(xlim=(-0.02 * top, top), ylim=(-0.02 * top, top), aspect="equal")
     axes.set(xlabel="true DL-ILD (%)", ylabel="measured DL-ILD (%)")
-    axes.legend(loc="upper left", fontsize=8, handletextpad=0.2)
+    axes.legend(loc="upper left", fontsize=8, handletextpad=0.2, frameon=False)
     return _svg(figure)
 
 

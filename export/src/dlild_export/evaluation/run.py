@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from dlild_client.errors import InputError
 from dlild_export.evaluation.cases import Case
-from dlild_export.evaluation.metrics import ALL_LESIONS, compare
+from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG, compare
 from dlild_export.evaluation.score import score_volume
 from dlild_export.evaluation.served import Served
 from dlild_export.evaluation.summary import CaseResult
@@ -86,12 +87,12 @@ def run_cases(
 def describe(result: CaseResult) -> str:
     """Say in one line how a case went."""
     agreement = result.agreement
-    dice = {name: region.dice for name, region in agreement.regions.items()}
-    return (
+    lesions = agreement.regions[ALL_LESIONS].dice
+    line = (
         f"{result.name}: DL-ILD {agreement.dl_ild_percent:.1f} % (true "
-        f"{agreement.true_percent:.1f} %), Dice of all lung {dice['all_lung']:.3f}, of all lesions "
-        f"{dice['all_lesions']:.3f}"
+        f"{agreement.true_percent:.1f} %), Dice of all lung {agreement.regions[ALL_LUNG].dice:.3f}"
     )
+    return line if math.isnan(lesions) else f"{line}, of all lesions {lesions:.3f}"
 
 
 def worst(results: Iterable[CaseResult], count: int) -> list[CaseResult]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dlild_export.evaluation.metrics import Agreement
+from dlild_export.evaluation.metrics import Agreement, RegionScore
 from dlild_export.evaluation.statistics import Estimate, ScoreAgreement, agree, mean
 
 SEVERITY_EDGES_PERCENT = (5.0, 15.0, 30.0)
@@ -61,6 +61,8 @@ class RegionSummary:
         Means of predicted minus true volume, over the same cases.
     false_ml : Estimate
         Mean volume found in the cases whose truth holds none.
+    pooled_dice : float
+        Dice of all voxels of all cases together, those of false volumes too.
     """
 
     dice: Estimate
@@ -68,6 +70,7 @@ class RegionSummary:
     volume_error_ml: Estimate
     absolute_volume_error_ml: Estimate
     false_ml: Estimate
+    pooled_dice: float
 
 
 @dataclass(frozen=True)
@@ -155,4 +158,12 @@ def _region(name: str, agreements: Sequence[Agreement]) -> RegionSummary:
         volume_error_ml=mean([s.error_ml for s in present]),
         absolute_volume_error_ml=mean([abs(s.error_ml) for s in present]),
         false_ml=mean([s.predicted_ml for s in scores if s.truth_ml == 0]),
+        pooled_dice=_pooled(scores),
     )
+
+
+def _pooled(scores: Sequence[RegionScore]) -> float:
+    if not any(s.truth_ml for s in scores):
+        return float("nan")
+    both = sum(s.dice * (s.truth_ml + s.predicted_ml) for s in scores if s.truth_ml)
+    return both / sum(s.truth_ml + s.predicted_ml for s in scores)
