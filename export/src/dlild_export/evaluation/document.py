@@ -76,7 +76,7 @@ class Evaluation:
 
 def to_json(evaluation: Evaluation) -> str:
     """Return the text of `evaluation.json`; a figure without a value is null."""
-    plain: dict[str, Any] = {
+    document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "about": evaluation.about,
         "floor": _verdict(evaluation.verdict),
@@ -102,7 +102,7 @@ def to_json(evaluation: Evaluation) -> str:
         },
         "research_use_only": True,
     }
-    return json.dumps(_plain(plain), indent=2, allow_nan=False) + "\n"
+    return json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
 
 
 def _verdict(verdict: Verdict | None) -> Any:
@@ -114,14 +114,14 @@ def _without_views(record: Any) -> dict[str, Any]:
     return {f.name: getattr(record, f.name) for f in fields(record) if f.name != "views"}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn dataclasses into dicts, and floats into six decimals or null."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return plain(asdict(value))
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value

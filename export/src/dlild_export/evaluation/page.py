@@ -40,28 +40,38 @@ def to_html(evaluation: Evaluation, contract: Contract, *, failures: int = 4) ->
     failures : int
         Cases to show, of each kind.
     """
-    environment = Environment(
+    return (
+        environment()
+        .get_template("evaluation.html.j2")
+        .render(
+            e=evaluation,
+            titles=_titles(contract),
+            lesions=[c for c in contract.classes if c.lesion],
+            lung_colour=next(
+                (c.colour for c in contract.classes if c.lung and not c.lesion), (0,) * 3
+            ),
+            plots=_plots(evaluation.run.results, evaluation),
+            failures=[
+                _failure(r, evaluation, contract) for r in worst(evaluation.run.results, failures)
+            ],
+            real=[picture for r in evaluation.real.results for picture in _real(r, contract)],
+            all_lung=ALL_LUNG,
+            all_lesions=ALL_LESIONS,
+        )
+    )
+
+
+def environment() -> Environment:
+    """Return the templates, with filters that write figures."""
+    made = Environment(
         loader=PackageLoader("dlild_export.evaluation"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "interval": interval, "plusminus": signed}
-    page = environment.get_template("evaluation.html.j2")
-    return page.render(
-        e=evaluation,
-        titles=_titles(contract),
-        lesions=[c for c in contract.classes if c.lesion],
-        lung_colour=next((c.colour for c in contract.classes if c.lung and not c.lesion), (0,) * 3),
-        plots=_plots(evaluation.run.results, evaluation),
-        failures=[
-            _failure(r, evaluation, contract) for r in worst(evaluation.run.results, failures)
-        ],
-        real=[picture for r in evaluation.real.results for picture in _real(r, contract)],
-        all_lung=ALL_LUNG,
-        all_lesions=ALL_LESIONS,
-    )
+    made.filters |= {"number": number, "interval": interval, "plusminus": signed}
+    return made
 
 
 def number(value: float, decimals: int = 2) -> str:

@@ -95,6 +95,20 @@ def bland_altman(
     return _svg(figure)
 
 
+def spread(scans: Sequence[tuple[str, float, float]]) -> str:
+    """Draw repeated scans: patient, true and measured DL-ILD; a line joins a patient's scans."""
+    figure, axes = _figure()
+    top = max([5.0, *(value for _, *pair in scans for value in pair)]) * 1.05
+    axes.plot([0, top], [0, top], color="#999999", linewidth=0.8, zorder=0)
+    for name in sorted({patient for patient, _, _ in scans}):
+        true = float(np.mean([t for patient, t, _ in scans if patient == name]))
+        measured = [m for patient, _, m in scans if patient == name]
+        axes.plot([true] * len(measured), measured, color=_COLOURS[0], linewidth=1, alpha=0.6)
+        axes.scatter([true] * len(measured), measured, s=14, color=_COLOURS[0])
+    axes.set(xlabel="true DL-ILD (%)", ylabel="measured DL-ILD (%)")
+    return _svg(figure)
+
+
 def _points(axes: Axes, x: Sequence[float], y: Sequence[float], groups: Sequence[str]) -> None:
     for colour, name in zip(_COLOURS * 4, sorted(set(groups)), strict=False):
         chosen = [i for i, group in enumerate(groups) if group == name]
