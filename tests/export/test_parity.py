@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from export.tiny import tiny_run, write_run
+from export.tiny import coarse_scan, tiny_run, write_run
 from typer.testing import CliRunner
 
 from dlild_client.contract import Contract, parse_contract
@@ -19,7 +19,6 @@ from dlild_export.cli import app
 from dlild_export.engines import Engine, cpu_flags, engines_of, torch_engine
 from dlild_export.onnx_export import run_network
 from dlild_export.parity import measure_parity
-from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +28,7 @@ def contract(repository: Path) -> Contract:
 
 @pytest.fixture(scope="module")
 def scans() -> dict[str, Volume]:
-    """Return a phantom of coarse voxels: as a grid it is small, and has lungs all the same."""
-    phantom = make_phantom(PhantomSpec(seed=1, pattern=Pattern.UIP, severity=0.2), spacing_mm=3.0)
-    return {"coarse": Volume(phantom.hu, (3.0, 3.0, 3.0))}
+    return {"coarse": coarse_scan()}
 
 
 def by_hu(lesion_hu: float, precision: str = "x") -> Engine:

@@ -15,7 +15,7 @@ HALF_OPERATORS = frozenset({"Conv", "ConvTranspose", "Relu", "MaxPool", "Concat"
 LARGEST_HALF = 65504.0
 
 
-class HalfError(ValueError):
+class HalfError(RuntimeError):
     """A network that FP16 cannot hold."""
 
 

@@ -170,4 +170,4 @@ def _network_flags(trt: Any) -> int:
 
 
 def _major(trt: Any) -> int:
-    return int(trt.__version__.split(".")[0])
+    return int(trt.__version__.partition(".")[0])
