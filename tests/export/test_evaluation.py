@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from export.coded import (
     SPACING_MM,
     by_threshold,
@@ -19,13 +20,14 @@ from export.coded import (
     served,
 )
 
-from dlild_client.errors import UnreadableFile
+from dlild_client.errors import InputError, UnreadableFile
 from dlild_client.volume import Volume
 from dlild_export.evaluation import evaluate, write_report
-from dlild_export.evaluation.cases import Case, dataset_files, phantom_cases, stored_cases
+from dlild_export.evaluation.cases import Case, StoredCase, dataset_files, phantom_cases
 from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG
 from dlild_export.evaluation.score import score_volume
 from dlild_export.evaluation.served import find_contract, find_onnx, load_served
+from dlild_export.evaluation.unseen import only_unseen, refuse_trained, trained_cases
 from dlild_export.evaluation_file import read_evaluation
 from dlild_export.phantom import Pattern, PhantomSpec
 
@@ -122,7 +124,8 @@ def test_views_are_the_radiologists() -> None:
     axial, coronal = found.run.views["case"]
     assert (axial.plane, coronal.plane) == ("axial", "coronal")
     # Lesions lie at the base, so at the foot of the coronal picture.
-    rows = np.nonzero((coronal.truth or 0) >= 2 if coronal.truth is None else coronal.truth >= 2)[0]
+    assert coronal.truth is not None
+    rows = np.nonzero(coronal.truth >= 2)[0]
     assert rows.mean() > coronal.hu.shape[0] / 2
 
 
@@ -167,7 +170,7 @@ def test_page_and_json(cases: list[Case], scan: Path, tmp_path: Path) -> None:
 
     html = page.read_text("utf-8")
     assert "coded &lt;chests&gt;" in html
-    assert html.count("<figure>") == 3  # the worst by error, the worst by Dice, the real scan
+    assert html.count("<figure>") == 2  # the worst by error and Dice alike, and the real scan
     # Opens offline: nothing but data inside the page is loaded.
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", html)
     assert "url(" not in html
@@ -188,7 +191,8 @@ def test_prepared_scans_are_read_back(tmp_path: Path) -> None:
     info = json.dumps({"pattern": "uip", "thickness_mm": 2.5})
     np.savez(tmp_path / "case-1.npz", hu=hu, labels=truth, info=info)
 
-    (case,) = stored_cases(dataset_files(tmp_path, tmp_path / "work"), CONTRACT)
+    (file,) = dataset_files(tmp_path, tmp_path / "work", CONTRACT)
+    case = StoredCase.open(file).read(CONTRACT)
 
     assert (case.name, case.pattern, case.thickness_mm) == ("case-1", "uip", 2.5)
     np.testing.assert_array_equal(case.grid.array, hu)
@@ -198,8 +202,13 @@ def test_prepared_scans_are_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({}, "no 'hu"),
         ({"hu": np.zeros((2, 2, 2)), "labels": np.zeros((2, 2, 2))}, "no 'spec"),
+        ({"hu": np.zeros((2, 2, 2)), "info": "{}"}, "no 'labels"),
+        ({"info": "[1]"}, r"case\.npz"),
+        (
+            {"hu": np.zeros((2, 2, 2)), "labels": np.zeros((2, 2, 2), np.uint8), "info": "{}"},
+            "hu is float64",
+        ),
         (
             {"hu": np.zeros((2, 2, 2)), "labels": np.zeros((2, 2, 3), np.uint8), "info": "{}"},
             "labels",
@@ -211,18 +220,49 @@ def test_what_is_no_prepared_scan(content: dict, words: str, tmp_path: Path) -> 
     np.savez(tmp_path / "case.npz", **content)
 
     with pytest.raises(UnreadableFile, match=words):
-        list(stored_cases([tmp_path / "case.npz"], CONTRACT))
+        StoredCase.open(tmp_path / "case.npz").read(CONTRACT)
 
 
 def test_a_truncated_scan_is_named(tmp_path: Path) -> None:
     (tmp_path / "case.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(UnreadableFile, match=r"case\.npz"):
-        list(stored_cases([tmp_path / "case.npz"], CONTRACT))
+        StoredCase.open(tmp_path / "case.npz").read(CONTRACT)
 
 
 def test_a_folder_without_scans_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match=r"dataset\.json"):
-        dataset_files(tmp_path, tmp_path)
+        dataset_files(tmp_path, tmp_path, CONTRACT)
+
+
+def stored(*names: str) -> list[StoredCase]:
+    return [StoredCase(Path(f"{name}.npz"), name, {}) for name in names]
+
+
+def test_cases_that_were_trained_on_are_left_out() -> None:
+    found = only_unseen(stored("a", "b", "c"), frozenset({"a", "x"}))
+
+    assert [c.name for c in found.cases] == ["b", "c"]
+    assert found.describe("set") == "2 scans of set; 1 more were trained on and left out"
+    assert "do not tell" in only_unseen(stored("a"), None).describe("set")
+    with pytest.raises(InputError, match="--with-trained"):
+        only_unseen(stored("a"), frozenset({"a"}))
+
+
+def test_phantoms_that_were_trained_on_prove_nothing() -> None:
+    refuse_trained(["phantom-000003"], None)
+    refuse_trained(["phantom-000003"], frozenset({"phantom-000004"}))
+    with pytest.raises(InputError, match="1 of the phantoms were trained on .phantom-000004"):
+        refuse_trained(["phantom-000003", "phantom-000004"], frozenset({"phantom-000004"}))
+
+
+def test_a_run_tells_what_it_was_trained_on(tmp_path: Path) -> None:
+    assert trained_cases(tmp_path) is None
+    torch.save({"cases": ["a", "b"]}, tmp_path / "checkpoint.pt")
+
+    for weights in (tmp_path, tmp_path / "checkpoint.pt", tmp_path / "model.onnx"):
+        assert trained_cases(weights) == {"a", "b"}
+    torch.save({}, tmp_path / "checkpoint.pt")
+    assert trained_cases(tmp_path) is None
 
 
 def test_phantoms_are_made_on_the_contracts_grid() -> None:
@@ -231,7 +271,7 @@ def test_phantoms_are_made_on_the_contracts_grid() -> None:
     (case,) = phantom_cases([spec], CONTRACT, [])
 
     assert case.grid.spacing_mm == (SPACING_MM,) * 3
-    assert (case.name, case.pattern, case.thickness_mm) == ("phantom-3", "uip", 2.0)
+    assert (case.name, case.pattern, case.thickness_mm) == ("phantom-000003", "uip", 2.0)
     assert 100 * (case.truth >= 2).sum() / (case.truth >= 1).sum() == pytest.approx(20, abs=0.1)
 
 
@@ -262,7 +302,7 @@ def test_the_contract_is_that_of_the_weights_repository(
     (repository / "contract.json").write_text(text.replace('"name": "dlild"', '"name": "other"'))
 
     assert find_contract(repository / "ild_unet" / "1" / "model.onnx").model.name == "other"
-    with pytest.raises(UnreadableFile, match="--repository"):
+    with pytest.raises(InputError, match="--repository"):
         find_contract(tmp_path / "run" / "model.onnx")
-    with pytest.raises(UnreadableFile, match="--repository"):
+    with pytest.raises(InputError, match="--repository"):
         find_contract(tmp_path / "model.onnx", tmp_path)

@@ -132,6 +132,8 @@ def test_a_condition_changes_what_it_says_and_nothing_else(condition: str) -> No
     for field in ("seed", "thickness_mm", "noise_hu", "sharpness", "shift_mm", "inspiration"):
         values = {getattr(a, field) for a in drawn}
         assert (len(values) > 1) == (field in fields), field
+    again = reacquire(first, CONDITIONS[condition], np.random.default_rng(0))
+    assert again == drawn[0]
     # What is not to change stays what it was.
     restored = {f: getattr(first, f) for f in fields}
     assert all(replace(a, **restored) == first for a in drawn)
@@ -161,7 +163,7 @@ def test_patients_span_the_severities_and_all_patterns() -> None:
 def test_repeated_scans_of_phantoms(tmp_path: Path) -> None:
     """The truth is held while the scan changes, and a threshold feels the change."""
     network = served(by_threshold)
-    specs = [replace(s, noise_hu=25.0) for s in patients(3, 2)]
+    specs = [replace(s, noise_hu=25.0) for s in patients(3, 1)]
 
     found, refused = measure(specs, network, repeats=2, mask_of=lambda _: None)
     conditions = {c.name: c for c in sum_up(found)}
@@ -169,19 +171,11 @@ def test_repeated_scans_of_phantoms(tmp_path: Path) -> None:
     assert refused == []
     assert [*conditions] == [*CONDITIONS]
     for condition in conditions.values():
-        assert condition.measured.scans == 4
+        assert condition.measured.scans == 2
         # Sampling the truth anew moves it by a little, on these large voxels.
         assert condition.truth_within_sd < 0.5
     assert conditions["noise"].truth_within_sd == 0
     assert conditions["noise"].measured.within_sd.value > 0
-    assert set(conditions["all"].bands) == {"up to 5 %", "over 30 %"}
-    page = write_repeatability(found, refused, network, "two patients", tmp_path)
-    assert "two patients" in page.read_text("utf-8")
-
-
-def test_what_does_not_change_gives_the_same_score_again() -> None:
-    network = served(by_threshold)
-    found = [
-        measure(patients(3, 1), network, repeats=2, mask_of=lambda _: None)[0] for _ in range(2)
-    ]
-    assert found[0] == found[1]
+    assert set(conditions["all"].bands) == {"over 30 %"}
+    page = write_repeatability(found, refused, network, "one patient", tmp_path)
+    assert "one patient" in page.read_text("utf-8")

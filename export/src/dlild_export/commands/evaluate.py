@@ -11,7 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dlild_export.commands.console import LungMasksOption, input_errors, lung_mask_files, stderr
+from dlild_export.commands.console import (
+    LungMasksOption,
+    input_errors,
+    lung_mask_files,
+    progress_bar,
+    stderr,
+)
 
 if TYPE_CHECKING:
     from dlild_export.evaluation.cases import Case
@@ -63,25 +69,31 @@ def evaluate(
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0.0, help="Of the surface Dice, mm.")] = 2.0,
     failures: Annotated[int, typer.Option(min=0, help="Failure cases to show.")] = 4,
+    with_trained: Annotated[
+        bool,
+        typer.Option("--with-trained", help="Also the cases of DATASET that were trained on."),
+    ] = False,
     require_floor: Annotated[
         bool, typer.Option("--require-floor", help="Exit with 1 where the floor is missed.")
     ] = False,
 ) -> None:
     """Evaluate the product with some weights: figures, strata, failure cases, and the floor.
 
-    Every scan goes through grid, lung box, windows, engine and blending as it is served. OUT gets
-    evaluation.html and evaluation.json.
+    Every scan goes through grid, lung box, windows, engine and blending as it is served. Cases of
+    DATASET that the run was trained on are left out. OUT gets evaluation.html and evaluation.json.
     """
     from dlild_export.evaluation import evaluate as run  # noqa: PLC0415
     from dlild_export.evaluation import load_served, write_report  # noqa: PLC0415
+    from dlild_export.evaluation.unseen import trained_cases  # noqa: PLC0415
 
     percents = _percents(planted, real)
     with input_errors():
         served = load_served(weights, engine.value, repository)
+        trained = trained_cases(weights)
         cases, description = (
-            _dataset(dataset, out, served)
+            _dataset(dataset, out, served, None if with_trained else trained)
             if dataset
-            else _phantoms(first_seed, count, lung_mask_files(lung_masks), served)
+            else _phantoms(first_seed, count, lung_mask_files(lung_masks), served, trained)
         )
         found = run(
             served,
@@ -121,20 +133,38 @@ def _percents(planted: str, real: list[Path] | None) -> list[float]:
     return percents
 
 
-def _dataset(dataset: Path, out: Path, served: Served) -> tuple[Iterable[Case], str]:
-    from dlild_export.evaluation.cases import dataset_files, stored_cases  # noqa: PLC0415
+def _dataset(
+    dataset: Path, out: Path, served: Served, trained: frozenset[str] | None
+) -> tuple[Iterable[Case], str]:
+    from dlild_export.evaluation.cases import StoredCase, dataset_files  # noqa: PLC0415
+    from dlild_export.evaluation.unseen import only_unseen  # noqa: PLC0415
 
-    files = dataset_files(dataset, out / "prepared")
-    return stored_cases(files, served.contract), f"{len(files)} scans of {dataset.name}"
+    with progress_bar() as bar:
+        task = bar.add_task("preparing", total=None)
+        files = dataset_files(
+            dataset,
+            out / "prepared",
+            served.contract,
+            progress=lambda done, whole: bar.update(task, completed=done, total=whole),
+        )
+    unseen = only_unseen([StoredCase.open(file) for file in files], trained)
+    cases = (case.read(served.contract) for case in unseen.cases)
+    return cases, unseen.describe(dataset.name)
 
 
 def _phantoms(
-    first_seed: int, count: int | None, masks: list[Path], served: Served
+    first_seed: int,
+    count: int | None,
+    masks: list[Path],
+    served: Served,
+    trained: frozenset[str] | None,
 ) -> tuple[Iterable[Case], str]:
-    from dlild_export.evaluation.cases import phantom_cases  # noqa: PLC0415
+    from dlild_export.evaluation.cases import phantom_cases, phantom_name  # noqa: PLC0415
     from dlild_export.evaluation.plan import random_plan, release_plan  # noqa: PLC0415
+    from dlild_export.evaluation.unseen import refuse_trained  # noqa: PLC0415
 
     specs = release_plan(first_seed) if count is None else random_plan(first_seed, count)
+    refuse_trained([phantom_name(spec.seed) for spec in specs], trained)
     kind = "of the release's plan" if count is None else "drawn at random"
     seeds = f", seeds {specs[0].seed} to {specs[-1].seed}" if specs else ""
     shapes = f", every second with one of {len(masks)} real lung shapes" if masks else ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,11 @@ class Case:
     thickness_mm: float | None = None
 
 
+def phantom_name(seed: int) -> str:
+    """Return the name of a phantom, as datasets of phantoms have it too."""
+    return f"phantom-{seed:06d}"
+
+
 def phantom_cases(
     specs: Iterable[PhantomSpec], contract: Contract, lung_masks: list[Path]
 ) -> Iterator[Case]:
@@ -68,7 +75,7 @@ def phantom_cases(
         mask = mask_for(spec.seed, lung_masks)
         phantom = make_phantom(spec, spacing_mm=spacing_mm[0], lung_mask=mask)
         yield Case(
-            name=f"phantom-{spec.seed}",
+            name=phantom_name(spec.seed),
             grid=Volume(phantom.hu, spacing_mm),
             truth=phantom.labels,
             pattern=str(spec.pattern),
@@ -76,24 +83,63 @@ def phantom_cases(
         )
 
 
-def stored_cases(files: Iterable[Path], contract: Contract) -> Iterator[Case]:
-    """Read prepared scans: NPZ files with `hu`, `labels`, and `info` or `spec` as JSON.
+@dataclass(frozen=True)
+class StoredCase:
+    """A prepared scan on disk: an NPZ file with `hu`, `labels`, and `info` or `spec` as JSON.
 
-    Yields
-    ------
-    Case
-
-    Raises
-    ------
-    UnreadableFile
-        A file is not such a scan; the message names it.
+    Attributes
+    ----------
+    path : pathlib.Path
+    name : str
+    about : mapping
+        What the file says of itself.
     """
-    for file in files:
-        yield _read(file, contract)
+
+    path: Path
+    name: str
+    about: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> StoredCase:
+        """Read what a prepared scan says of itself, not its voxels.
+
+        Raises
+        ------
+        UnreadableFile
+            The file is not such a scan; the message names it.
+        """
+        with _reading(path), np.load(path) as stored:
+            about = dict(json.loads(str(stored["info" if "info" in stored else "spec"])))
+        return cls(path, str(about.get("name", path.stem)), about)
+
+    def read(self, contract: Contract) -> Case:
+        """Read the scan and its truth.
+
+        Raises
+        ------
+        UnreadableFile
+            The file is not a scan with its truth; the message names it.
+        """
+        with _reading(self.path), np.load(self.path) as stored:
+            hu, truth = stored["hu"], stored["labels"]
+        _check(self.path, hu, truth)
+        thickness = self.about.get("thickness_mm", self.about.get("slice_step_mm"))
+        pattern = self.about.get("pattern")
+        return Case(
+            name=self.name,
+            grid=Volume(hu, contract.grid.spacing_mm),
+            truth=truth,
+            pattern=None if pattern is None else str(pattern),
+            thickness_mm=None if thickness is None else float(thickness),
+        )
 
 
 def dataset_files(
-    dataset: Path, work: Path, *, progress: Callable[[int, int], None] | None = None
+    dataset: Path,
+    work: Path,
+    contract: Contract,
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Find the scans of a dataset, prepared where they are not yet.
 
@@ -103,6 +149,8 @@ def dataset_files(
         A folder of prepared NPZ files, or a dataset in nnU-Net's layout.
     work : pathlib.Path
         Folder for what has to be prepared.
+    contract : Contract
+        Grid and classes.
     progress : callable, optional
         Handed to the preparation.
 
@@ -115,49 +163,36 @@ def dataset_files(
     UnreadableFile
         Neither of both.
     """
-    files = sorted(f for f in dataset.glob("*.npz") if not f.name.startswith("unfinished"))
+    files = sorted(f for f in dataset.glob("*.npz") if not f.name.startswith((".", "unfinished")))
     if files:
         return files
     if (dataset / "dataset.json").is_file():
         from dlild_export.prepare import prepare  # noqa: PLC0415
 
-        return prepare(dataset, work, progress=progress)
+        prepared: list[Path] = prepare(dataset, work, contract=contract, progress=progress)
+        return prepared
     raise UnreadableFile(
         f"{dataset}: neither prepared scans (*.npz) nor a dataset.json; give a dataset, or leave "
         "it out to evaluate on phantoms"
     )
 
 
-def _read(file: Path, contract: Contract) -> Case:
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
     try:
-        with np.load(file) as stored:
-            hu, truth = stored["hu"], stored["labels"]
-            about = json.loads(str(stored["info" if "info" in stored else "spec"]))
+        yield
     except KeyError as error:
         raise UnreadableFile(f"{file.name}: no {error} in it; prepare the dataset again") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UnreadableFile(f"{file.name}: {error}; prepare the dataset again") from None
-    _check(file, hu, truth)
-    return Case(
-        name=file.stem,
-        grid=Volume(hu, contract.grid.spacing_mm),
-        truth=truth,
-        pattern=_text(about.get("pattern")),
-        thickness_mm=_number(about.get("thickness_mm", about.get("slice_thickness_mm"))),
-    )
 
 
 def _check(file: Path, hu: np.ndarray, truth: np.ndarray) -> None:
-    if hu.ndim != 3 or hu.shape != truth.shape or truth.dtype != np.uint8:
+    if hu.ndim != 3 or hu.shape != truth.shape:
         raise UnreadableFile(
-            f"{file.name}: hu has shape {hu.shape}, labels {truth.shape} {truth.dtype}; they must "
-            "be (z, y, x) alike, labels uint8"
+            f"{file.name}: hu has shape {hu.shape}, labels {truth.shape}; both must be (z, y, x)"
         )
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    if hu.dtype.kind != "i" or truth.dtype != np.uint8:
+        raise UnreadableFile(
+            f"{file.name}: hu is {hu.dtype}, labels {truth.dtype}; they must be int16 and uint8"
+        )

@@ -24,6 +24,7 @@ import numpy as np
 
 from dlild_client.errors import InputError
 from dlild_client.volume import Volume
+from dlild_export.evaluation.cases import phantom_name
 from dlild_export.evaluation.plan import PATTERNS
 from dlild_export.evaluation.run import Refusal
 from dlild_export.evaluation.score import score_volume
@@ -165,7 +166,7 @@ def measure(
             try:
                 found.append(_score(patient, condition, acquisition, served))
             except InputError as error:
-                refused.append(Refusal(f"phantom-{spec.seed}, {condition}", str(error)))
+                refused.append(Refusal(f"{phantom_name(spec.seed)}, {condition}", str(error)))
             if progress:
                 progress()
     return found, refused
@@ -185,7 +186,7 @@ def _score(
     scan = scan_patient(patient, acquisition)
     scored = score_volume(Volume(scan.hu, contract.grid.spacing_mm), served.run, contract)
     return Measurement(
-        patient=f"phantom-{patient.spec.seed}",
+        patient=phantom_name(patient.spec.seed),
         pattern=str(patient.spec.pattern),
         condition=condition,
         acquisition=acquisition,
