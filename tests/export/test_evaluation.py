@@ -251,7 +251,7 @@ def test_cases_that_were_trained_on_are_left_out() -> None:
 def test_phantoms_that_were_trained_on_prove_nothing() -> None:
     refuse_trained(["phantom-000003"], None)
     refuse_trained(["phantom-000003"], frozenset({"phantom-000004"}))
-    with pytest.raises(InputError, match="1 of the phantoms were trained on .phantom-000004"):
+    with pytest.raises(InputError, match=r"trained on \(phantom-000004"):
         refuse_trained(["phantom-000003", "phantom-000004"], frozenset({"phantom-000004"}))
 
 

@@ -88,6 +88,7 @@ def evaluate(
 
     percents = _percents(planted, real)
     with input_errors():
+        out.mkdir(parents=True, exist_ok=True)  # before the work: afterwards it would be lost
         served = load_served(weights, engine.value, repository)
         trained = trained_cases(weights)
         cases, description = (

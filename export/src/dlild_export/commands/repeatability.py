@@ -51,6 +51,7 @@ def repeatability(
     masks = lung_mask_files(lung_masks)
     specs = reacquire.patients(first_seed, patients)
     with input_errors(), progress_bar() as bar:
+        out.mkdir(parents=True, exist_ok=True)  # before the work: afterwards it would be lost
         served = load_served(weights, engine.value, repository)
         task = bar.add_task("scans", total=patients * repeats * len(reacquire.CONDITIONS))
         found, refused = reacquire.measure(

@@ -94,6 +94,8 @@ def find_onnx(weights: Path) -> Path:
         if served.is_file():
             return served
         raise UnreadableFile(str(error)) from None
+    except OSError as error:
+        raise UnreadableFile(f"{weights}: {error}") from None
     except Exception as error:
         # torch raises whatever its reader met.
         raise UnreadableFile(f"{weights}: not a checkpoint of the training: {error}") from None
