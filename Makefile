@@ -73,7 +73,7 @@ weights: $(VENV)/.dev  ## Make the weights again: phantoms, training, export (ab
 	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/fine --start $(RUN)/coarse/checkpoint.pt \
 		--steps 500 --patch 96 --learning-rate 1e-3 --warm-up-steps 50 --average-steps 100 --seed 1
 	$(BIN)/dlild-export onnx $(RUN)/fine --calibrate $(RUN)/phantoms
-	$(BIN)/dlild-export evaluate model_repository/ild_unet/1/model.onnx
+	$(BIN)/dlild-export evaluate $(RUN)/fine
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew and write requirements/*.lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" requirements/lock.sh
