@@ -12,6 +12,7 @@ from dlild_export.commands.parity import parity
 from dlild_export.commands.phantom import phantom
 from dlild_export.commands.plant import plant
 from dlild_export.commands.release import release, serve
+from dlild_export.commands.repeatability import repeatability
 from dlild_export.commands.tensorrt import tensorrt
 from dlild_export.commands.train import train
 
@@ -23,6 +24,7 @@ COMMANDS = (
     check,
     train,
     evaluate,
+    repeatability,
     onnx,
     parity,
     release,
