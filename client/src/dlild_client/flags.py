@@ -36,9 +36,11 @@ MEANINGS: Mapping[str, str] = {
     # the lungs
     "lungs_cut_off_top": "the lungs go on where the scan ends",
     "lungs_cut_off_bottom": "the lungs go on where the scan ends",
+    "lungs_at_box_edge": "the network saw lung on a face of the lung box; more may lie beyond it",
+    "labels_beyond_scan": "the network saw lung in the padding beyond the scan",
     "chest_doubtful": "little aerated lung, or the header names another part of the body",
 }
-"""What every flag of reading and preparing means."""
+"""What every flag means."""
 
 
 class Flag(str):
@@ -49,7 +51,7 @@ class Flag(str):
     Parameters
     ----------
     code : str
-        One of `MEANINGS`, or a flag of the result.
+        One of `MEANINGS`.
     **values : float, int or str
         The numbers behind the doubt; the unit is in the name (`step_mm`, `mean_hu`).
 
@@ -88,6 +90,18 @@ class Flag(str):
 
 def _restore(code: str, values: dict[str, Any]) -> Flag:
     return Flag(code, **values)
+
+
+def merge(flags: Iterable[str]) -> tuple[Flag, ...]:
+    """Join flags of one code: what the header says and what the pixels say of one doubt."""
+    made: dict[str, Flag] = {}
+    for flag in flags:
+        values = flag.values if isinstance(flag, Flag) else {}
+        known = made[flag].values if flag in made else {}
+        made[str(flag)] = Flag(
+            str(flag), **known, **{k: v for k, v in values.items() if k not in known}
+        )
+    return tuple(made.values())
 
 
 def details(flags: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from dlild_client.errors import NotHU
 from dlild_client.flags import Flag
 from dlild_client.hu import from_the_edges
 from dlild_client.kernels import Kernel, judge_kernel
+from dlild_client.ranking import is_chest_word
 from dlild_client.rescale import air_level
 from dlild_client.series import Candidate
 from dlild_client.volume import AIR_HU
@@ -66,6 +67,8 @@ def header_flags(chosen: Candidate) -> list[Flag]:
     flags += geometry_flags(chosen.step_mm, (rows, columns))
     if judge_kernel(first.kernel) is Kernel.UNUSUAL:
         flags.append(Flag("unusual_kernel", kernel=first.kernel))
+    if first.body_part and not is_chest_word(first.body_part):
+        flags.append(Flag("chest_doubtful", body_part=first.body_part))
     if first.contrast_agent:
         flags.append(Flag("contrast_likely", header="names a contrast agent"))
     return flags

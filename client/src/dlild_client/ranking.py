@@ -67,9 +67,14 @@ def _key(candidate: Candidate, widest_mm: float, rules: SeriesRules) -> tuple[fl
 
 def _body_part(name: str) -> int:
     """0 for the chest, 1 where the header is silent, 2 for another part."""
-    if any(word in name for word in CHEST_WORDS):
+    if is_chest_word(name):
         return 0
     return 2 if name else 1
+
+
+def is_chest_word(body_part: str) -> bool:
+    """Tell whether BodyPartExamined names the chest, alone or with others."""
+    return any(word in body_part for word in CHEST_WORDS)
 
 
 def _last_if_none(number: int | None) -> float:
