@@ -75,7 +75,7 @@ def _read(
     chosen = replace(chosen, slices=rescaled.slices)
     array = _decode(rescaled, threads)
     flags = [*chosen.flags, *flags, *header_flags(chosen), *rescaled.flags]
-    flags += pixel_flags(array, chosen.voxel_mm3)
+    flags += pixel_flags(array)
     volume = _volume(array, chosen, series_found=len({h.series for h in scan.headers}))
     return replace(volume, flags=tuple(flags))
 

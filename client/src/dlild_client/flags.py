@@ -96,11 +96,10 @@ def merge(flags: Iterable[str]) -> tuple[Flag, ...]:
     """Join flags of one code: what the header says and what the pixels say of one doubt."""
     made: dict[str, Flag] = {}
     for flag in flags:
+        code = str(flag)
         values = flag.values if isinstance(flag, Flag) else {}
-        known = made[flag].values if flag in made else {}
-        made[str(flag)] = Flag(
-            str(flag), **known, **{k: v for k, v in values.items() if k not in known}
-        )
+        known = made[code].values if code in made else {}
+        made[code] = Flag(code, **(values | known))
     return tuple(made.values())
 
 

@@ -64,7 +64,7 @@ def read_image(path: Path) -> Volume:
     body_axis = int(np.argmax(np.abs(direction[2])))
     step = spacing[body_axis]
     in_plane = [s for axis, s in enumerate(spacing) if axis != body_axis]
-    flags = pixel_flags(hu, float(np.prod(spacing)))
+    flags = pixel_flags(hu)
     flags += thickness_flags(step, None)
     flags += geometry_flags(step, (in_plane[0], in_plane[1]))
     info = SeriesInfo(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dlild_client.flags import Flag
 from dlild_client.lungs import SeenChest
-from dlild_client.trachea import measure_trachea
+from dlild_client.trachea import extents, measure_trachea
 from dlild_client.volume import Volume
 
 CONTRAST_HU = 90.0
@@ -24,6 +24,8 @@ NOISE_HU = 60.0
 """Standard deviation on the model grid: the network has learnt on 5 to 60 HU."""
 
 METAL_HU, METAL_ML = 1900, 2.0
+"""Denser than any bone, and more of it than the wires of a sternum."""
+
 LITTLE_LUNG_ML = 800.0
 
 DENSE_LUNG_HU = -770.0
@@ -74,9 +76,7 @@ def blood_hu(seen: SeenChest) -> float | None:
     Soft tissue between the lungs, in front of the spine, in the middle of their height, without
     its rim. Bone of the breastbone and fat are too little, or too dark, to move the median.
     """
-    planes, rows, columns = (
-        np.flatnonzero(seen.lungs.any(axis=a)) for a in ((1, 2), (0, 2), (0, 1))
-    )
+    planes, rows, columns = extents(seen.lungs)
     if not len(planes):
         return None
     height, depth = len(planes), rows[-1] - rows[0] + 1
@@ -133,12 +133,13 @@ def metal_ml(grid: Volume, seen: SeenChest) -> float:
     if not len(dense):
         return 0.0
     coarse = dense // np.asarray(seen.factors)
-    inside = seen.body[tuple(coarse.T)] & seen.lungs.any(axis=(1, 2))[coarse[:, 0]]
+    z, y, x = coarse.T
+    inside = seen.body[z, y, x] & np.isin(z, extents(seen.lungs)[0])
     return float(np.count_nonzero(inside)) * grid.voxel_volume_mm3 / 1000
 
 
 def noise_hu(grid: Volume) -> float | None:
-    """Standard deviation of the noise on the grid, from neighbours in soft tissue.
+    """Estimate the standard deviation of the noise on the grid, from neighbours in soft tissue.
 
     The median of the differences, scaled as for a normal distribution, is not moved by edges.
     """

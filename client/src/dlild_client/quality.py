@@ -26,9 +26,6 @@ FINEST_PIXEL_MM, COARSEST_PIXEL_MM = 0.3, 1.2
 """Pixels of the field's chest scans; coarser ones are near the model grid itself."""
 
 WIDEST_STEP_MM = 5.0
-METAL_HU, METAL_ML = 2500, 2.0
-"""Denser than any bone, and more of it than the wires of a sternum."""
-
 SHIFT_HU = 30.0
 
 
@@ -74,14 +71,13 @@ def header_flags(chosen: Candidate) -> list[Flag]:
     return flags
 
 
-def pixel_flags(array: npt.NDArray[np.int16], voxel_mm3: float) -> list[Flag]:
+def pixel_flags(array: npt.NDArray[np.int16]) -> list[Flag]:
     """Clear the padding of an array of HU, and flag what is odd about its values.
 
     Parameters
     ----------
     array : ndarray, shape (z, y, x)
         HU; a constant outside the field of view is set to air, in place.
-    voxel_mm3 : float
 
     Returns
     -------
@@ -94,9 +90,6 @@ def pixel_flags(array: npt.NDArray[np.int16], voxel_mm3: float) -> list[Flag]:
     level = air_level(array[:: max(1, len(array) // 60), ::4, ::4].ravel())
     if level is not None and abs(level + 1000) > SHIFT_HU:
         flags.append(Flag("hu_shifted", air_hu=level))
-    metal = float(np.count_nonzero(array[:, ::2, ::2] > METAL_HU)) * 4 * voxel_mm3 / 1000
-    if metal > METAL_ML:
-        flags.append(Flag("metal_likely", volume_ml=metal))
     return flags
 
 

@@ -108,13 +108,6 @@ class Candidate:
         return max(self.slices[0].slice_thickness_mm or 0.0, self.step_mm)
 
     @property
-    def voxel_mm3(self) -> float:
-        """Volume of a voxel, also where the gantry was tilted."""
-        rows, columns = self.slices[0].pixel_spacing or (0.0, 0.0)
-        normal = np.cross(self.stack.row, self.stack.column)
-        return float(abs(self.stack.step @ normal)) * rows * columns
-
-    @property
     def coverage_mm(self) -> float:
         """Length along the body."""
         return self.stack.coverage_mm if self.axial else _body_extent_mm(self.slices, self.stack)

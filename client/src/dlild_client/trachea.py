@@ -58,7 +58,7 @@ def measure_trachea(grid: Volume, seen: SeenChest) -> Trachea | None:
     factor_z, factor_y, factor_x = seen.factors
     top = (int(used[-1]) + 1) * factor_z
     low = max(0, top - int(DEPTH_MM / grid.spacing_mm[0]))
-    rows, columns = (np.flatnonzero(seen.lungs.any(axis=a)) for a in ((0, 2), (0, 1)))
+    _, rows, columns = extents(seen.lungs)
     middle = (columns[0] + columns[-1] + 1) / 2 * factor_x
     reach = HALF_WIDTH_MM / grid.spacing_mm[2]
     crop = grid.array[
@@ -72,6 +72,11 @@ def measure_trachea(grid: Volume, seen: SeenChest) -> Trachea | None:
         return None
     ratio, bow = np.median(np.array(shapes), axis=0)
     return Trachea(float(ratio), float(bow), len(shapes))
+
+
+def extents(mask: Mask) -> tuple[npt.NDArray[np.intp], ...]:
+    """Indices of the planes, rows and columns that hold any of a mask."""
+    return tuple(np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
 
 
 def _shape(air: Mask, pixel_cm2: float) -> tuple[float, float] | None:
