@@ -29,6 +29,29 @@ MAXIMUM_SIDE = 4096
 MAXIMUM_VOXELS = 500_000_000
 """Of a volume: 1 GB, or 1,900 slices of 512 x 512."""
 
+_JPEG = "1.2.840.10008.1.2.4."
+PLUGINS = {
+    f"{_JPEG}50": "pillow",
+    f"{_JPEG}51": "pillow",
+    f"{_JPEG}57": "gdcm",
+    f"{_JPEG}70": "gdcm",
+    f"{_JPEG}80": "gdcm",
+    f"{_JPEG}81": "gdcm",
+    f"{_JPEG}90": "pylibjpeg",
+    f"{_JPEG}91": "pylibjpeg",
+    f"{_JPEG}201": "pylibjpeg",
+    f"{_JPEG}202": "pylibjpeg",
+    f"{_JPEG}203": "pylibjpeg",
+    "1.2.840.10008.1.2.5": "pydicom",
+}
+"""The decoder of each transfer syntax: one that is right, free, and survives broken streams.
+
+Broken JPEG-LS keeps pyjpegls busy for seconds, and broken RLE makes pylibjpeg-rle panic.
+"""
+
+END_OF_IMAGE = b"\xff\xd9"
+"""Ends every JPEG, JPEG-LS and JPEG 2000 stream; decoders fill up with grey what is cut off."""
+
 _UNDEFINED = 0xFFFFFFFF
 _PIXEL_TAG = b"\xe0\x7f\x10\x00"
 
@@ -80,7 +103,7 @@ def read_stored(header: SliceHeader, out: npt.NDArray[np.int16] | None = None) -
         raise
     except READ_ERRORS as error:
         raise UnreadableFile(
-            f"{header.name}: cannot be read: {_first_line(error)}; copy or export it again"
+            f"{header.name}: cannot be read: {_last_line(error)}; copy or export it again"
         ) from None
 
 
@@ -145,20 +168,31 @@ def _decode(header: SliceHeader, file: BinaryIO) -> Stored:
         else:
             data = _native_frame(header, file, length)
         stored, _ = decoder.as_array(
-            data, index=0, raw=True, **_options(p, decoder.is_encapsulated)
+            data,
+            index=0,
+            raw=True,
+            decoding_plugin=_plugin(p),
+            **_options(p, decoder.is_encapsulated),
         )
     except DlildError:
         raise
     except Exception as error:
         raise UnreadableFile(
             f"{header.name}: pixels cannot be decoded ({_syntax_name(p.transfer_syntax)}): "
-            f"{_first_line(error)}; export the series uncompressed"
+            f"{_last_line(error)}; export the series uncompressed"
         ) from None
     if stored.shape != (p.rows, p.columns) or stored.dtype.kind not in "iu":
         raise UnreadableFile(
             f"{header.name}: pixels of shape {stored.shape}, not {(p.rows, p.columns)}"
         )
     return np.asarray(stored, dtype=stored.dtype.newbyteorder("="))
+
+
+def _plugin(p: PixelFormat) -> str:
+    """Name the decoder; Pillow takes 8 bits only, so extended JPEG has another for 12."""
+    if p.transfer_syntax == f"{_JPEG}51" and p.bits_allocated > 8:
+        return "dlild"
+    return PLUGINS.get(p.transfer_syntax, "")
 
 
 def _options(p: PixelFormat, compressed: bool) -> dict[str, Any]:
@@ -206,6 +240,10 @@ def _frame(header: SliceHeader, file: BinaryIO, pydicom: Any) -> bytes:
             f"{header.name}: compressed pixels of {size.rows} x {size.columns} x {size.samples}, "
             f"the header says {p.rows} x {p.columns} x {p.samples}; export the series again"
         )
+    if END_OF_IMAGE not in frame[-64:]:
+        raise UnreadableFile(
+            f"{header.name}: the compressed pixels are cut off; copy or export it again"
+        )
     if size.bits > 32:
         raise UnreadableFile(f"{header.name}: {size.bits} bits a pixel; export the series again")
     return bytes(pydicom.encaps.encapsulate([frame]))
@@ -216,7 +254,8 @@ def _syntax_name(uid: str) -> str:
     return f"transfer syntax {name} {uid}" if name != uid else f"transfer syntax {uid}"
 
 
-def _first_line(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
+    # Where a decoder fails, pydicom says so in the first line, and the decoder why in the last.
     lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
+    text = lines[-1].strip() if lines else type(error).__name__
     return text if len(text) <= 120 else text[:117] + "..."

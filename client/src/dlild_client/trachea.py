@@ -75,7 +75,7 @@ def measure_trachea(grid: Volume, seen: SeenChest) -> Trachea | None:
 
 
 def extents(mask: Mask) -> tuple[npt.NDArray[np.intp], ...]:
-    """Indices of the planes, rows and columns that hold any of a mask."""
+    """List the planes, rows and columns that hold any of a mask."""
     return tuple(np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
 
 
