@@ -18,7 +18,9 @@ from typing import Any
 _lock = threading.Lock()
 _inside = 0
 _filters: Any = None
-_was_disabled = False
+_levels: dict[str, int] = {}
+
+LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "PIL")
 
 
 @cache
@@ -58,14 +60,16 @@ def quiet() -> Iterator[None]:
 
 
 def _enter() -> None:
-    global _inside, _filters, _was_disabled  # noqa: PLW0603  (warnings are global, so is this)
-    logger = logging.getLogger("pydicom")
+    global _inside, _filters  # noqa: PLW0603  (warnings are global, so is this)
     with _lock:
         if _inside == 0:
             _filters = warnings.catch_warnings()
             _filters.__enter__()
             warnings.simplefilter("ignore")
-            _was_disabled, logger.disabled = logger.disabled, True
+            for name in LOGGERS:
+                # The level, not `disabled`: loggers below inherit it.
+                _levels[name] = logging.getLogger(name).level
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         _inside += 1
 
 
@@ -75,4 +79,5 @@ def _leave() -> None:
         _inside -= 1
         if _inside == 0:
             _filters.__exit__(None, None, None)
-            logging.getLogger("pydicom").disabled = _was_disabled
+            for name, level in _levels.items():
+                logging.getLogger(name).setLevel(level)

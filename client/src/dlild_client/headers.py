@@ -17,6 +17,7 @@ from dlild_client import values
 from dlild_client.deflate import inflate, is_deflated
 from dlild_client.dicomlib import load_pydicom, quiet
 from dlild_client.enhanced import FunctionalGroups
+from dlild_client.errors import InputError
 from dlild_client.sources import READ_ERRORS, Source
 
 TAGS = [
@@ -172,7 +173,7 @@ def read_header(source: Source) -> list[SliceHeader] | None:
                 return None if kind is None else []
             file.seek(0)
             return _read(source, file, force=kind == "bare")
-    except READ_ERRORS:
+    except (*READ_ERRORS, InputError):
         return []
 
 
@@ -272,9 +273,8 @@ def _frame_fields(groups: FunctionalGroups, frame: int) -> dict[str, Any]:
     types = values.many(find("ImageType", frame), groups.name_of("ImageType"))
     return {
         "image_type": tuple(str(v).strip().upper() for v in types),
-        "instance_number": frame + 1
-        if groups.there
-        else values.whole(groups.dataset, "InstanceNumber"),
+        # Frames are numbered without a gap, whatever is missing.
+        "instance_number": None if groups.there else values.whole(groups.dataset, "InstanceNumber"),
         "acquisition": values.whole(
             find("AcquisitionNumber", frame), groups.name_of("AcquisitionNumber")
         ),

@@ -176,7 +176,11 @@ def _candidate(slices: Sequence[SliceHeader], met: list[Flag], rules: SeriesRule
     ordered = tuple(slices[keep[i]] for i in stack.order)
     candidate = Candidate(ordered, stack, pairs, axial, tuple(flags), asked)
     if not repeats:
-        check_coverage(candidate, rules)
+        try:
+            check_coverage(candidate, rules)
+        except TooFewSlices as error:
+            # Of a reformat it matters more what it is than how long it is.
+            raise asked or error from None
     return candidate
 
 
