@@ -12,13 +12,13 @@ from dlild_client import errors
 
 PUBLIC = [
     "BadAddress", "Box", "Busy", "Client", "ConnectionFailed", "Contract", "ContractError",
-    "DlildError", "GeometryError", "InputError", "IrregularSpacing", "LabelClass", "LungBox",
+    "DlildError", "Flag", "GeometryError", "InputError", "IrregularSpacing", "LabelClass", "LungBox",
     "MissingGeometry", "MissingSlices", "MixedOrientation", "MixedShape", "NoSeries", "NotCT",
     "NotChest", "NotHU", "PreparedScan", "Refused", "RepeatedPosition", "Result", "ScanLost",
-    "SeriesInfo", "SeriesRules", "ServerError", "ServerInfo", "SeveralStudies", "TimedOut",
+    "SeriesInfo", "SeriesRules", "SeriesSummary", "SeriesSurvey", "ServerError", "ServerInfo", "SeveralStudies", "TimedOut",
     "Timeout", "Tolerances", "TooFewSlices", "TooLarge", "UnreadableFile", "Volume",
     "WindowPlan", "draw_overlay", "find_lungs", "parse_contract", "plan_windows", "prepare",
-    "read_volume", "to_grid", "write_result",
+    "read_volume", "survey_series", "to_grid", "write_result",
 ]  # fmt: skip
 
 

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
         TooLarge,
         UnreadableFile,
     )
+    from dlild_client.flags import (
+        Flag,
+    )
     from dlild_client.geometry import (
         Tolerances,
     )
@@ -79,6 +82,11 @@ if TYPE_CHECKING:
     from dlild_client.stream import (
         Timeout,
     )
+    from dlild_client.survey import (
+        SeriesSummary,
+        SeriesSurvey,
+        survey_series,
+    )
     from dlild_client.volume import (
         SeriesInfo,
         Volume,
@@ -98,6 +106,7 @@ __all__ = [
     "Contract",
     "ContractError",
     "DlildError",
+    "Flag",
     "GeometryError",
     "InputError",
     "IrregularSpacing",
@@ -118,6 +127,8 @@ __all__ = [
     "ScanLost",
     "SeriesInfo",
     "SeriesRules",
+    "SeriesSummary",
+    "SeriesSurvey",
     "ServerError",
     "ServerInfo",
     "SeveralStudies",
@@ -136,6 +147,7 @@ __all__ = [
     "plan_windows",
     "prepare",
     "read_volume",
+    "survey_series",
     "to_grid",
     "write_result",
 ]
@@ -175,6 +187,7 @@ _HOMES = {
         "TooLarge",
         "UnreadableFile",
     ),
+    "flags": ("Flag",),
     "geometry": ("Tolerances",),
     "grid": ("to_grid",),
     "lungs": (
@@ -191,6 +204,11 @@ _HOMES = {
     "result": ("Result",),
     "series": ("SeriesRules",),
     "stream": ("Timeout",),
+    "survey": (
+        "SeriesSummary",
+        "SeriesSurvey",
+        "survey_series",
+    ),
     "volume": (
         "SeriesInfo",
         "Volume",
