@@ -158,5 +158,5 @@ def test_slices_of_impossible_size_are_refused_before_anything_is_allocated(
     def edit(ds, i):
         ds.Rows = rows
 
-    with pytest.raises(InputError, match=f"{rows} x 20|no pixel data|bytes of pixels"):
+    with pytest.raises(InputError, match=f"{rows} x 20|no pixel data"):
         read_dicom(series_writer.write(scan, edit=edit))

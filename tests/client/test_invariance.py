@@ -22,8 +22,9 @@ ORIGIN = (-150.0, -130.0, -300.0)
 
 
 @pytest.fixture(scope="module")
-def scan(chest) -> Volume:
-    """The chest with noise of its own, so that no voxel passes for another."""
+def scan(chest_maker) -> Volume:
+    """A small chest with noise of its own, so that no voxel passes for another."""
+    chest = chest_maker((40, 60, 80), (6.0, 4.5, 4.5))
     rng = np.random.default_rng(2)
     array = chest.array + rng.integers(-15, 16, chest.shape).astype(np.int16)
     return replace(chest, array=np.maximum(array, -1020), origin_mm=ORIGIN)

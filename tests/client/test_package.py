@@ -12,10 +12,12 @@ from dlild_client import errors
 
 PUBLIC = [
     "BadAddress", "Box", "Busy", "Client", "ConnectionFailed", "Contract", "ContractError",
-    "DlildError", "Flag", "GeometryError", "InputError", "IrregularSpacing", "LabelClass", "LungBox",
+    "DlildError", "Flag", "GeometryError", "InputError", "IrregularSpacing", "LabelClass",
+    "LungBox",
     "MissingGeometry", "MissingSlices", "MixedOrientation", "MixedShape", "NoSeries", "NotCT",
     "NotChest", "NotHU", "PreparedScan", "Refused", "RepeatedPosition", "Result", "ScanLost",
-    "SeriesInfo", "SeriesRules", "SeriesSummary", "SeriesSurvey", "ServerError", "ServerInfo", "SeveralStudies", "TimedOut",
+    "SeriesInfo", "SeriesRules", "SeriesSummary", "SeriesSurvey", "ServerError", "ServerInfo",
+    "SeveralStudies", "TimedOut",
     "Timeout", "Tolerances", "TooFewSlices", "TooLarge", "UnreadableFile", "Volume",
     "WindowPlan", "draw_overlay", "find_lungs", "parse_contract", "plan_windows", "prepare",
     "read_volume", "survey_series", "to_grid", "write_result",

@@ -134,8 +134,8 @@ def _too_short(header: SliceHeader, length: int) -> UnreadableFile:
     p = header.pixels
     needed = p.frames * p.rows * p.columns * p.samples * math.ceil(p.bits_allocated / 8)
     return UnreadableFile(
-        f"{header.name}: {length} bytes of pixels ({_syntax_name(p.transfer_syntax)}), "
-        f"{p.rows} x {p.columns} need {needed}; copy or export it again"
+        f"{header.name}: pixels cannot be decoded ({_syntax_name(p.transfer_syntax)}): {length} "
+        f"bytes where {p.rows} x {p.columns} need {needed}; copy or export it again"
     )
 
 
