@@ -9,7 +9,13 @@ import pytest
 from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 
 from dlild_client.dicom import read_dicom
-from dlild_client.errors import NoSeries, NotCT, SeveralStudies, TooFewSlices
+from dlild_client.errors import (
+    NoSeries,
+    NotCT,
+    RepeatedPosition,
+    SeveralStudies,
+    TooFewSlices,
+)
 from dlild_client.kernels import Kernel, judge_kernel
 from dlild_client.read import read_volume
 from dlild_client.series import SeriesRules
@@ -272,3 +278,25 @@ def test_an_unusual_kernel_leaves_a_flag(series_writer, scan):
     volume = read_volume(series_writer.write(scan, edit=change(ConvolutionKernel="H70h")))
     flag = next(f for f in volume.flags if f == "unusual_kernel")
     assert flag.values == {"kernel": "H70h"}
+
+
+def test_a_series_with_different_images_at_one_position_gives_way_to_the_next(
+    series_writer, scan, pixel_setter
+):
+    def edit(ds, i):
+        if i % 2:
+            ds.ImagePositionPatient[2] -= 4.0
+
+    thick = Volume(scan.array[::2], (8.0, 2.0, 3.0))
+    series_writer.write(thick, "study/a", change(ConvolutionKernel="B40f"))
+    series_writer.write(Volume(scan.array, (4.0, 2.0, 3.0)), "study/b", edit)
+    survey = survey_series(series_writer.folder / "study")
+    assert [(s.verdict, s.error) for s in survey.series] == [
+        ("chosen", ""), ("aside", "RepeatedPosition"),
+    ]  # fmt: skip
+    volume = read_volume(series_writer.folder / "study")
+    np.testing.assert_array_equal(volume.array, thick.array)
+    assert "other_series_with_faulty_geometry" in volume.flags
+    alone = survey_series(series_writer.folder / "study" / "b")
+    assert isinstance(alone.error, RepeatedPosition)
+    assert alone.chosen is None
