@@ -8,9 +8,9 @@ from hypothesis.extra.numpy import arrays
 
 from dlild_client.dicom import read_dicom
 from dlild_client.errors import NotHU
-from dlild_client.headers import PixelFormat
 from dlild_client.hu import rescale, used_bits
 from dlild_client.quality import clear_padding
+from dlild_client.slices import PixelFormat
 from dlild_client.volume import Volume
 
 

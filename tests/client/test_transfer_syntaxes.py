@@ -21,9 +21,10 @@ from dlild_client import deflate
 from dlild_client.codestream import StreamSize, stream_size
 from dlild_client.dicom import read_dicom
 from dlild_client.errors import InputError, TooLarge, UnreadableFile
-from dlild_client.headers import SliceHeader, read_header
+from dlild_client.headers import read_header
 from dlild_client.hu import read_hu
 from dlild_client.read import read_volume
+from dlild_client.slices import SliceHeader
 from dlild_client.sources import FileSource
 from dlild_client.volume import Volume
 

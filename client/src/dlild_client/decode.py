@@ -19,7 +19,7 @@ from dlild_client.codestream import stream_size
 from dlild_client.deflate import inflate, is_deflated
 from dlild_client.dicomlib import load_pydicom
 from dlild_client.errors import DlildError, TooLarge, UnreadableFile
-from dlild_client.headers import PixelFormat, SliceHeader
+from dlild_client.slices import PixelFormat, SliceHeader
 from dlild_client.sources import READ_ERRORS
 
 IMPLICIT_LITTLE, EXPLICIT_LITTLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"

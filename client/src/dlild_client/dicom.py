@@ -20,12 +20,13 @@ from dlild_client.decode import check_size
 from dlild_client.dicomlib import quiet
 from dlild_client.errors import GeometryError
 from dlild_client.flags import Flag
-from dlild_client.headers import HeaderScan, SliceHeader, read_headers
+from dlild_client.headers import HeaderScan, read_headers
 from dlild_client.hu import read_hu
 from dlild_client.quality import header_flags, pixel_flags
 from dlild_client.repeats import settle
 from dlild_client.rescale import Rescaled, settle_rescale
 from dlild_client.series import Candidate, SeriesRules
+from dlild_client.slices import SliceHeader
 from dlild_client.sources import Listing, list_sources
 from dlild_client.volume import SeriesInfo, Volume, as_matrix
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.decode import Stored, read_stored
-from dlild_client.headers import PixelFormat, SliceHeader
+from dlild_client.slices import PixelFormat, SliceHeader
 from dlild_client.volume import AIR_HU
 
 HIGHEST_HU = int(np.iinfo(np.int16).max)

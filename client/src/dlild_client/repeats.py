@@ -13,8 +13,9 @@ import numpy as np
 from dlild_client.choice import Assessment, SetAside, choose
 from dlild_client.decode import check_size, read_stored
 from dlild_client.errors import InputError, RepeatedPosition
-from dlild_client.headers import HeaderScan, SliceHeader
+from dlild_client.headers import HeaderScan
 from dlild_client.series import Candidate, SeriesRules, check_coverage
+from dlild_client.slices import SliceHeader
 
 
 def settle(

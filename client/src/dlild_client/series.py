@@ -28,8 +28,8 @@ from dlild_client.geometry import (
     regular_stack,
     repeated_positions,
 )
-from dlild_client.headers import SliceHeader
 from dlild_client.kinds import ct_images, why_reformat
+from dlild_client.slices import SliceHeader
 
 SEPARATORS: tuple[Callable[[SliceHeader], Any], ...] = (
     lambda s: s.acquisition,

@@ -10,10 +10,11 @@ from pathlib import Path
 from dlild_client.choice import assess_series
 from dlild_client.dicomlib import quiet
 from dlild_client.errors import InputError, UnreadableFile
-from dlild_client.headers import HeaderScan, SliceHeader, read_headers
+from dlild_client.headers import HeaderScan, read_headers
 from dlild_client.kernels import judge_kernel
 from dlild_client.repeats import settle
 from dlild_client.series import Candidate, SeriesRules
+from dlild_client.slices import SliceHeader
 from dlild_client.sources import list_sources
 
 
