@@ -9,6 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlild_client.async_client import (
+        AsyncClient,
+    )
+    from dlild_client.cancel import (
+        CancelToken,
+    )
     from dlild_client.client import (
         Client,
     )
@@ -22,13 +28,16 @@ if TYPE_CHECKING:
     )
     from dlild_client.errors import (
         BadAddress,
+        BadSettings,
         Busy,
+        Cancelled,
         ConnectionFailed,
         ContractError,
         DlildError,
         GeometryError,
         InputError,
         IrregularSpacing,
+        KeyRefused,
         MissingGeometry,
         MissingSlices,
         MixedOrientation,
@@ -37,12 +46,14 @@ if TYPE_CHECKING:
         NotChest,
         NotCT,
         NotHU,
+        NotReady,
         Refused,
         RepeatedPosition,
         ScanLost,
         ServerError,
         SeveralStudies,
         TimedOut,
+        TLSFailed,
         TooFewSlices,
         TooLarge,
         UnreadableFile,
@@ -56,6 +67,9 @@ if TYPE_CHECKING:
     from dlild_client.lungs import (
         LungBox,
         find_lungs,
+    )
+    from dlild_client.many import (
+        Outcome,
     )
     from dlild_client.outputs import (
         write_result,
@@ -76,8 +90,13 @@ if TYPE_CHECKING:
     from dlild_client.series import (
         SeriesRules,
     )
-    from dlild_client.stream import (
+    from dlild_client.settings import (
+        Limits,
+        Retries,
         Timeout,
+    )
+    from dlild_client.tls import (
+        TLS,
     )
     from dlild_client.volume import (
         SeriesInfo,
@@ -90,9 +109,14 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "TLS",
+    "AsyncClient",
     "BadAddress",
+    "BadSettings",
     "Box",
     "Busy",
+    "CancelToken",
+    "Cancelled",
     "Client",
     "ConnectionFailed",
     "Contract",
@@ -101,7 +125,9 @@ __all__ = [
     "GeometryError",
     "InputError",
     "IrregularSpacing",
+    "KeyRefused",
     "LabelClass",
+    "Limits",
     "LungBox",
     "MissingGeometry",
     "MissingSlices",
@@ -111,16 +137,20 @@ __all__ = [
     "NotCT",
     "NotChest",
     "NotHU",
+    "NotReady",
+    "Outcome",
     "PreparedScan",
     "Refused",
     "RepeatedPosition",
     "Result",
+    "Retries",
     "ScanLost",
     "SeriesInfo",
     "SeriesRules",
     "ServerError",
     "ServerInfo",
     "SeveralStudies",
+    "TLSFailed",
     "TimedOut",
     "Timeout",
     "Tolerances",
@@ -141,6 +171,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "async_client": ("AsyncClient",),
+    "cancel": ("CancelToken",),
     "client": ("Client",),
     "connection": ("ServerInfo",),
     "contract": (
@@ -150,13 +182,16 @@ _HOMES = {
     ),
     "errors": (
         "BadAddress",
+        "BadSettings",
         "Busy",
+        "Cancelled",
         "ConnectionFailed",
         "ContractError",
         "DlildError",
         "GeometryError",
         "InputError",
         "IrregularSpacing",
+        "KeyRefused",
         "MissingGeometry",
         "MissingSlices",
         "MixedOrientation",
@@ -165,11 +200,13 @@ _HOMES = {
         "NotCT",
         "NotChest",
         "NotHU",
+        "NotReady",
         "Refused",
         "RepeatedPosition",
         "ScanLost",
         "ServerError",
         "SeveralStudies",
+        "TLSFailed",
         "TimedOut",
         "TooFewSlices",
         "TooLarge",
@@ -181,6 +218,7 @@ _HOMES = {
         "LungBox",
         "find_lungs",
     ),
+    "many": ("Outcome",),
     "outputs": ("write_result",),
     "overlay": ("draw_overlay",),
     "prepare": (
@@ -190,7 +228,8 @@ _HOMES = {
     "read": ("read_volume",),
     "result": ("Result",),
     "series": ("SeriesRules",),
-    "stream": ("Timeout",),
+    "settings": ("Limits", "Retries", "Timeout"),
+    "tls": ("TLS",),
     "volume": (
         "SeriesInfo",
         "Volume",
