@@ -25,8 +25,8 @@ from dlild_client.errors import (
     ServerError,
     TimedOut,
 )
-from dlild_client.prepare import prepare
 from dlild_client.failures import from_server_message
+from dlild_client.prepare import prepare
 from dlild_client.settings import Retries, Timeout
 
 ONCE = Retries(attempts=1)

@@ -21,6 +21,7 @@ from dlild_client.exchange import window_requests
 from dlild_client.prepare import PreparedScan, prepare
 from dlild_client.read import read_volume
 from dlild_client.settings import find_settings
+from dlild_client.volume import Volume
 from dlild_client.wire import WindowRequest
 from dlild_export.configs import write_configs
 from dlild_export.phantom import Pattern, Phantom, PhantomSpec, make_phantom
@@ -54,8 +55,13 @@ def patient(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prepared(patient: Path, contract: Contract) -> PreparedScan:
-    return prepare(read_volume(patient), contract)
+def volume(patient: Path) -> Volume:
+    return read_volume(patient)
+
+
+@pytest.fixture(scope="session")
+def prepared(volume: Volume, contract: Contract) -> PreparedScan:
+    return prepare(volume, contract)
 
 
 @pytest.fixture

@@ -73,10 +73,12 @@ class _AsyncConnection:
     @asynccontextmanager
     async def stream(self, timeout_s: float) -> AsyncIterator[_AsyncStream]:
         call = self._stub.ModelStreamInfer(timeout=timeout_s, metadata=self._metadata)
+        stream = _AsyncStream(call, self._answer_s)
         try:
-            yield _AsyncStream(call, self._answer_s)
+            yield stream
         finally:
             call.cancel()
+            await stream.leave()
 
     async def say_farewell(self, message: Any, timeout_s: float) -> None:
         # Also while this task is being cancelled: the server must hear of it.
@@ -92,9 +94,17 @@ class _AsyncConnection:
 
 
 class _AsyncStream:
+    """A stream whose answers are read as they come.
+
+    Where a server ends the stream early, gRPC's next write fails, and with it every later read:
+    what the server said before must have been read by then.
+    """
+
     def __init__(self, call: Any, answer_s: float) -> None:
         self._call = call
         self._answer_s = answer_s
+        self._incoming: asyncio.Queue[Any] = asyncio.Queue()
+        self._reader = asyncio.create_task(self._read())
 
     async def send(self, message: Any) -> None:
         # A stream that has ended takes nothing more; the next answer tells why. One that is stuck
@@ -103,11 +113,25 @@ class _AsyncStream:
             await asyncio.wait_for(self._call.write(message), self._answer_s)
 
     async def receive(self, timeout_s: float) -> Any:
-        response = await asyncio.wait_for(self._call.read(), timeout_s)
-        return None if response is aio.EOF else response
+        item = await asyncio.wait_for(self._incoming.get(), timeout_s)
+        if isinstance(item, Exception):
+            raise item
+        return item
 
     async def finish(self, timeout_s: float) -> Any:
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError, TimeoutError):
             await self._call.done_writing()
             return await self.receive(timeout_s)
         return None
+
+    async def leave(self) -> None:
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def _read(self) -> None:
+        try:
+            while (response := await self._call.read()) is not aio.EOF:
+                self._incoming.put_nowait(response)
+            self._incoming.put_nowait(None)
+        except grpc.RpcError as error:
+            self._incoming.put_nowait(error)

@@ -29,6 +29,8 @@ from dlild_client.wire import MODEL, FinalAnswer
 
 CLOSING_S = 2.0
 FAREWELL_S = 5.0
+UNHEARD_S = 1.0
+"""Time for a farewell to a server that has just been silent for too long."""
 
 Scan = str | os.PathLike[str] | Volume
 """What can be scored: a path that `read_volume` reads, or a volume in HU."""
@@ -223,7 +225,8 @@ async def talk(
         # The server holds the place until it hears of it; a refused first window holds none.
         message = exchange.farewell()
         if message is not None and not (isinstance(error, Busy) and not exchange.answered):
-            await connection.say_farewell(message, FAREWELL_S)
+            patience = UNHEARD_S if isinstance(error, TimedOut) else FAREWELL_S
+            await connection.say_farewell(message, patience)
         raise
 
 

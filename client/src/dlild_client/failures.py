@@ -41,6 +41,9 @@ _TRITON_SAYS: tuple[tuple[str, type[DlildError], str], ...] = (
     ("is not ready", NotReady, "try again when it is"),
     ("unloaded", NotReady, "try again when it is back"),
 )
+_CUT_OFF = "Internal error from Core"
+"""What gRPC's event loop makes of a stream that the server ended while a window was written."""
+
 _RESTRICTED = "this protocol is restricted"
 """With these words, as UNAVAILABLE, Triton refuses a call without the right key."""
 
@@ -88,7 +91,7 @@ def from_rpc_error(error: Any) -> DlildError:
     code, details = error.code(), str(error.details() or "no details")
     if _PREFIX.search(details):
         return from_server_message(details)
-    if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
+    if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED} or details == _CUT_OFF:
         return _from_unavailable(details)
     kind, text = _CODES.get(
         code, (ServerError, f"the server failed ({code.name}): {{}}; look at its log")
