@@ -28,7 +28,8 @@ from dlild_client.volume import Volume
 from dlild_client.wire import MODEL, FinalAnswer
 
 CLOSING_S = 2.0
-FAREWELL_S = 5.0
+FAREWELL_S = 15.0
+"""A farewell waits behind the windows under way, which a server without a GPU takes seconds for."""
 UNHEARD_S = 1.0
 """Time for a farewell to a server that has just been silent for too long."""
 
@@ -55,8 +56,7 @@ class Core:
         sending = _Sending(line, scan, progress or silent)
 
         def may_retry(error: Exception) -> bool:
-            sending.failed(error)
-            return self._may_ask_again(error) and sending.has_time
+            return sending.goes_on(error, self._may_ask_again(error))
 
         async for attempt in line.attempts(may_retry):
             with attempt:
@@ -135,21 +135,19 @@ class _Sending:
         self._attempts = 0
         self._was_busy = False
 
-    @property
-    def has_time(self) -> bool:
-        """Whether the scan's time allows another wait and attempt."""
+    def goes_on(self, error: Exception, may_help: bool) -> bool:
+        """Take note of how an attempt ended; tell whether another may help and has the time."""
         retries = self._line.settings.retries
-        return self._deadline is None or self._left_s() > retries.longest_wait_s
-
-    def failed(self, error: Exception) -> None:
-        """Take note of how an attempt ended."""
+        self._attempts += 1
         self._was_busy = isinstance(error, Busy)
+        has_time = self._deadline is None or self._left_s() > retries.longest_wait_s
+        again = may_help and has_time and self._attempts < retries.attempts
+        if again:
+            self._report("again", self._attempts, retries.attempts - 1)
+        return again
 
     async def prepare(self, info: ServerInfo) -> PreparedScan:
         """Read and prepare the scan, at the first attempt and where the contract has changed."""
-        self._attempts += 1
-        if self._attempts > 1:
-            self._report("again", self._attempts - 1, self._line.settings.retries.attempts - 1)
         if self._volume is None:
             start = time.perf_counter()
             self._report("read", 0, 1)

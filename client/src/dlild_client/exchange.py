@@ -73,6 +73,7 @@ class Exchange:
         self._final: FinalAnswer | None = None
         self._ids: set[str] = set()
         self._version: str | None = None
+        self._responses = 0
 
     @property
     def may_send(self) -> bool:
@@ -105,6 +106,7 @@ class Exchange:
             raise ConnectionFailed(
                 "the server closed the stream before the scan was done; try again"
             )
+        self._responses += 1
         if response.error_message:
             raise from_server_message(response.error_message)
         self._check_version(response.infer_response.model_version)
@@ -133,8 +135,12 @@ class Exchange:
         return self._final
 
     def farewell(self) -> Any | None:
-        """Message that frees an unfinished scan's place on the server; None where it holds none."""
-        if self._first is None or self.sent >= self.count:
+        """Message that frees an unfinished scan's place on the server; None where it holds none.
+
+        Also where every window was sent: Triton drops those of a stream that ends between its
+        steps, the last one with them.
+        """
+        if self._first is None or self._responses >= self.count:
             return None
         return self._first.farewell()
 
