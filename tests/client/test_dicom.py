@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 
-from dlild_client.dicom import read_dicom_folder
+from dlild_client.dicom import read_dicom
 from dlild_client.errors import (
     DlildError,
     GeometryError,
@@ -45,7 +45,7 @@ def scan() -> Volume:
 
 
 def test_a_series_becomes_the_volume_it_was_written_from(series_writer, scan):
-    volume = read_dicom_folder(series_writer.write(scan))
+    volume = read_dicom(series_writer.write(scan))
     np.testing.assert_array_equal(volume.array, scan.array)
     assert volume.spacing_mm == pytest.approx(scan.spacing_mm)
     assert volume.origin_mm == pytest.approx((-150, -130, -300))
@@ -57,21 +57,21 @@ def test_a_series_becomes_the_volume_it_was_written_from(series_writer, scan):
 
 
 def test_nothing_of_the_patient_gets_into_the_volume(series_writer, scan):
-    volume = read_dicom_folder(series_writer.write(scan, name="SECRET-FOLDER"))
+    volume = read_dicom(series_writer.write(scan, name="SECRET-FOLDER"))
     told = str(asdict(volume.series)) + str(volume.flags)
     assert "SECRET" not in told
     assert series_writer.study not in told
 
 
 def test_feet_first_and_reversed_rows_give_the_same_grid(series_writer, scan, contract):
-    straight = read_dicom_folder(series_writer.write(scan))
+    straight = read_dicom(series_writer.write(scan))
     upside_down = replace(scan, array=scan.array[::-1, ::-1, ::-1])
     ends = [-150 + 19 * 3.0, -130 + 23 * 2.0, -300 + 29 * 4.0]
 
     def edit(ds, i):
         ds.ImagePositionPatient = [ends[0], ends[1], ends[2] - 4.0 * i]
 
-    turned = read_dicom_folder(
+    turned = read_dicom(
         series_writer.write(upside_down, "turned", edit, orientation=(-1, 0, 0, 0, -1, 0))
     )
     a, b = to_grid(straight, contract), to_grid(turned, contract)
@@ -96,7 +96,7 @@ def test_a_bare_data_set_without_preamble_is_read(series_writer, scan):
             buffer = io.BytesIO()
             ds.save_as(buffer, enforce_file_format=True)
             file.write(buffer.getvalue()[132:])
-    np.testing.assert_array_equal(read_dicom_folder(folder).array, scan.array)
+    np.testing.assert_array_equal(read_dicom(folder).array, scan.array)
 
 
 def test_rescale_of_each_slice_counts(series_writer, scan, pixel_setter):
@@ -106,7 +106,7 @@ def test_rescale_of_each_slice_counts(series_writer, scan, pixel_setter):
         even = scan.array[i] // 2 * 2
         pixel_setter(ds, (even + 10 * i) // ds.RescaleSlope)
 
-    volume = read_dicom_folder(series_writer.write(scan, edit=edit))
+    volume = read_dicom(series_writer.write(scan, edit=edit))
     np.testing.assert_allclose(volume.array, scan.array // 2 * 2, atol=2)
     assert np.all(volume.array[::2] == scan.array[::2] // 2 * 2)
 
@@ -122,7 +122,7 @@ def test_padding_becomes_air_but_not_inside_the_body(series_writer, scan, pixel_
         ds["PixelPaddingValue"].VR = "SS"
         pixel_setter(ds, values)
 
-    volume = read_dicom_folder(series_writer.write(scan, edit=edit))
+    volume = read_dicom(series_writer.write(scan, edit=edit))
     assert np.all(volume.array[:, :, :3] == -1024)
     assert np.all(volume.array[:, :, -2:] == -1024)
     assert np.all(volume.array[:, 10, 10] == max(padding, -1024))
@@ -139,7 +139,7 @@ def test_a_tilted_gantry_is_corrected_with_a_flag(series_writer, contract):
     ball = (x - 90) ** 2 + (py - 100) ** 2 + (pz - 110) ** 2 < 40**2
     scan = Volume(np.where(ball, 0, -1000).astype(np.int16), (3.0, 2.0, 2.0))
     row = (1, 0, 0, 0, float(np.cos(angle)), float(np.sin(angle)))
-    volume = read_dicom_folder(series_writer.write(scan, orientation=row))
+    volume = read_dicom(series_writer.write(scan, orientation=row))
     assert "gantry_tilt_corrected" in volume.flags
     assert volume.spacing_mm[0] == pytest.approx(3.0, abs=1e-3)
     grid = to_grid(volume, contract)
@@ -155,7 +155,7 @@ def test_rounded_positions_are_even_enough(series_writer, scan):
     def edit(ds, i):
         ds.ImagePositionPatient[2] = round(-300 + 0.625 * 6.4 * i, 1)
 
-    assert read_dicom_folder(series_writer.write(scan, edit=edit)).shape == scan.shape
+    assert read_dicom(series_writer.write(scan, edit=edit)).shape == scan.shape
 
 
 def leave_out(*gone):
@@ -166,7 +166,7 @@ def test_missing_slices_are_counted(series_writer, scan):
     with pytest.raises(
         MissingSlices, match=r"2 slices are missing: the step is 4.00 mm, but 12.00"
     ):
-        read_dicom_folder(series_writer.write(scan, edit=leave_out(10, 11)))
+        read_dicom(series_writer.write(scan, edit=leave_out(10, 11)))
 
 
 def test_uneven_steps_are_told_in_mm(series_writer, scan):
@@ -174,7 +174,7 @@ def test_uneven_steps_are_told_in_mm(series_writer, scan):
         ds.ImagePositionPatient[2] += 2.5 if i >= 15 else 0
 
     with pytest.raises(IrregularSpacing, match=r"steps from 4.00 to 6.50 mm"):
-        read_dicom_folder(series_writer.write(scan, edit=edit))
+        read_dicom(series_writer.write(scan, edit=edit))
 
 
 def test_a_scan_that_drifts_sideways_is_refused(series_writer, scan):
@@ -182,7 +182,7 @@ def test_a_scan_that_drifts_sideways_is_refused(series_writer, scan):
         ds.ImagePositionPatient[0] += 15 if i == 7 else 0
 
     with pytest.raises(GeometryError, match="sideways"):
-        read_dicom_folder(series_writer.write(scan, edit=edit))
+        read_dicom(series_writer.write(scan, edit=edit))
 
 
 def test_two_orientations_in_one_series_are_refused(series_writer, scan):
@@ -191,7 +191,7 @@ def test_two_orientations_in_one_series_are_refused(series_writer, scan):
             ds.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
 
     with pytest.raises(MixedOrientation, match=r"2 orientations, 90\.0°"):
-        read_dicom_folder(series_writer.write(scan, edit=edit))
+        read_dicom(series_writer.write(scan, edit=edit))
 
 
 def test_two_pixel_spacings_in_one_series_are_refused(series_writer, scan):
@@ -200,14 +200,14 @@ def test_two_pixel_spacings_in_one_series_are_refused(series_writer, scan):
             ds.PixelSpacing = [2.1, 3.0]
 
     with pytest.raises(MixedShape, match=r"\[2\.0, 3\.0\] and \[2\.1, 3\.0\]"):
-        read_dicom_folder(series_writer.write(scan, edit=edit))
+        read_dicom(series_writer.write(scan, edit=edit))
 
 
 def test_the_same_image_twice_is_dropped_with_a_flag(series_writer, scan):
     folder = series_writer.write(scan)
     one = sorted(folder.iterdir())[5]
     (folder / "copy.dcm").write_bytes(one.read_bytes())
-    volume = read_dicom_folder(folder)
+    volume = read_dicom(folder)
     assert volume.shape == scan.shape
     assert "repeated_slices_dropped" in volume.flags
 
@@ -219,7 +219,7 @@ def test_different_images_at_one_position_are_refused(series_writer, scan, pixel
     pixel_setter(ds, ds.pixel_array + 1)
     ds.save_as(folder / "other.dcm")
     with pytest.raises(RepeatedPosition, match="31 images share 30 position"):
-        read_dicom_folder(folder)
+        read_dicom(folder)
 
 
 @pytest.mark.parametrize("tag", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
@@ -229,7 +229,7 @@ def test_missing_geometry_is_named(series_writer, scan, tag):
             delattr(ds, tag)
 
     with pytest.raises(MissingGeometry, match=r"-3\.dcm: no (image|pixel)"):
-        read_dicom_folder(series_writer.write(scan, edit=edit))
+        read_dicom(series_writer.write(scan, edit=edit))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_missing_geometry_is_named(series_writer, scan, tag):
 )
 def test_values_that_are_no_hu_are_refused(series_writer, scan, edit):
     with pytest.raises(NotHU):
-        read_dicom_folder(series_writer.write(scan, edit=edit))
+        read_dicom(series_writer.write(scan, edit=edit))
 
 
 def mr(ds, i):
@@ -281,9 +281,9 @@ def test_what_is_no_axial_ct_is_refused_alone_and_set_aside_in_company(
     series_writer, scan, edit, words
 ):
     with pytest.raises(NotCT, match=words):
-        read_dicom_folder(series_writer.write(scan, "study/other", edit))
+        read_dicom(series_writer.write(scan, "study/other", edit))
     series_writer.write(replace(scan, array=scan.array[:28]), "study/ct")
-    volume = read_dicom_folder(series_writer.folder / "study")
+    volume = read_dicom(series_writer.folder / "study")
     assert volume.shape[0] == 28
     assert volume.series.series_found == 2
 
@@ -294,7 +294,7 @@ def test_a_localizer_image_inside_the_series_is_left_out(series_writer, scan):
             ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
             ds.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
 
-    volume = read_dicom_folder(series_writer.write(scan, edit=edit))
+    volume = read_dicom(series_writer.write(scan, edit=edit))
     assert volume.shape[0] == 29
     assert "localizer_images_dropped" in volume.flags
 
@@ -304,13 +304,13 @@ def test_the_series_that_covers_the_chest_in_thin_slices_is_chosen(series_writer
     thick = Volume(scan.array[::2], (8.0, 2.0, 3.0))
     series_writer.write(thick, "study/b-thick")
     series_writer.write(scan, "study/c-best")
-    assert read_dicom_folder(series_writer.folder / "study").shape[0] == 30
+    assert read_dicom(series_writer.folder / "study").shape[0] == 30
 
 
 def test_a_faulty_series_beside_a_good_one_leaves_a_flag(series_writer, scan):
     series_writer.write(scan, "study/a", edit=leave_out(4))
     series_writer.write(replace(scan, array=scan.array[:27]), "study/b")
-    volume = read_dicom_folder(series_writer.folder / "study")
+    volume = read_dicom(series_writer.folder / "study")
     assert volume.shape[0] == 27
     assert "other_series_with_faulty_geometry" in volume.flags
 
@@ -320,22 +320,22 @@ def test_two_studies_in_one_folder_are_refused(series_writer, scan):
     series_writer.study = generate_uid()
     series_writer.write(scan, "both/b")
     with pytest.raises(SeveralStudies, match="2 different studies"):
-        read_dicom_folder(series_writer.folder / "both")
+        read_dicom(series_writer.folder / "both")
 
 
 def test_too_little_of_a_chest_is_refused_with_the_numbers(series_writer, scan):
     with pytest.raises(TooFewSlices, match="9 slices over 36 mm"):
-        read_dicom_folder(series_writer.write(replace(scan, array=scan.array[:9]), "few"))
+        read_dicom(series_writer.write(replace(scan, array=scan.array[:9]), "few"))
     with pytest.raises(TooFewSlices, match="20 slices over 80 mm"):
-        read_dicom_folder(series_writer.write(replace(scan, array=scan.array[:20]), "short"))
+        read_dicom(series_writer.write(replace(scan, array=scan.array[:20]), "short"))
     with pytest.raises(TooFewSlices, match="one CT slice only"):
-        read_dicom_folder(series_writer.write(replace(scan, array=scan.array[:1]), "one"))
+        read_dicom(series_writer.write(replace(scan, array=scan.array[:1]), "one"))
     rules = SeriesRules(minimum_slices=5, minimum_coverage_mm=30)
-    assert read_dicom_folder(series_writer.folder / "few", rules).shape[0] == 9
+    assert read_dicom(series_writer.folder / "few", rules).shape[0] == 9
 
 
 def test_eight_millimetre_slices_of_a_chest_are_enough(series_writer, scan):
-    volume = read_dicom_folder(series_writer.write(Volume(scan.array, (8.0, 2.0, 3.0))))
+    volume = read_dicom(series_writer.write(Volume(scan.array, (8.0, 2.0, 3.0))))
     assert volume.spacing_mm[0] == 8.0
 
 
@@ -346,7 +346,7 @@ def test_a_broken_slice_is_named_with_its_transfer_syntax(series_writer, scan):
     ds.PixelData = ds.PixelData[:100]
     ds.save_as(path)
     with pytest.raises(UnreadableFile, match="Explicit VR Little Endian") as error:
-        read_dicom_folder(folder)
+        read_dicom(folder)
     assert path.name in str(error.value)
     assert str(folder) not in str(error.value)
 
@@ -436,7 +436,7 @@ def test_every_real_fault_has_its_own_error(shared_data, folder, kind, words):
 
 def test_a_real_tilt_is_corrected_where_slices_suffice(shared_data):
     rules = SeriesRules(minimum_slices=4, minimum_coverage_mm=10)
-    volume = read_dicom_folder(shared_data / "dicom-faults" / "gantrytilting" / "001", rules)
+    volume = read_dicom(shared_data / "dicom-faults" / "gantrytilting" / "001", rules)
     assert "gantry_tilt_corrected" in volume.flags
     assert volume.spacing_mm[0] == pytest.approx(5.0)
     assert volume.direction[2][0] == pytest.approx(1.0)
