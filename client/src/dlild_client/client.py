@@ -114,8 +114,9 @@ class Client:
 
         Parameters
         ----------
-        scan : path or Volume
-            What `read_volume` reads, or a volume in HU.
+        scan : path, Volume or callable
+            What `read_volume` reads, a volume in HU, or a function that returns one, such as
+            ``lambda: read_volume(path, series=uid)``.
         progress : callable, optional
             Called as ``progress(stage, done, whole)``; `again` is the stage of a repeated attempt.
         cancel : CancelToken, optional

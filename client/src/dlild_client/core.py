@@ -17,6 +17,7 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from dlild_client.connection import ServerInfo, first_words_failed, read_info
+from dlild_client.contract import Contract
 from dlild_client.errors import Busy, ConnectionFailed, NotReady, ScanLost, TimedOut
 from dlild_client.exchange import Exchange, window_requests
 from dlild_client.failures import from_rpc_error
@@ -33,8 +34,8 @@ FAREWELL_S = 15.0
 UNHEARD_S = 1.0
 """Time for a farewell to a server that has just been silent for too long."""
 
-Scan = str | os.PathLike[str] | Volume
-"""What can be scored: a path that `read_volume` reads, or a volume in HU."""
+Scan = str | os.PathLike[str] | Volume | Callable[[], Volume]
+"""What can be scored: a path that `read_volume` reads, a volume in HU, or what returns one."""
 
 
 class Core:
@@ -129,8 +130,7 @@ class _Sending:
         self._report = report
         self._start = time.monotonic()
         self._deadline: float | None = None
-        self._volume: Volume | None = None
-        self._prepared: tuple[ServerInfo, PreparedScan] | None = None
+        self._prepared: tuple[Contract, PreparedScan] | None = None
         self._stages = _Stages()
         self._attempts = 0
         self._was_busy = False
@@ -139,8 +139,9 @@ class _Sending:
         """Take note of how an attempt ended; tell whether another may help and has the time."""
         retries = self._line.settings.retries
         self._attempts += 1
+        self._start_clock()
         self._was_busy = isinstance(error, Busy)
-        has_time = self._deadline is None or self._left_s() > retries.longest_wait_s
+        has_time = self._left_s() > retries.longest_wait_s
         again = may_help and has_time and self._attempts < retries.attempts
         if again:
             self._report("again", self._attempts, retries.attempts - 1)
@@ -148,15 +149,12 @@ class _Sending:
 
     async def prepare(self, info: ServerInfo) -> PreparedScan:
         """Read and prepare the scan, at the first attempt and where the contract has changed."""
-        if self._volume is None:
-            start = time.perf_counter()
-            self._report("read", 0, 1)
-            self._volume = await self._line.work(_read, self._scan)
-            self._report("read", 1, 1)
-            self._stages.read_s = time.perf_counter() - start
-        if self._prepared is None or self._prepared[0].contract != info.contract:
-            prepared = await self._line.work(prepare, self._volume, info.contract, self._report)
-            self._prepared = info, prepared
+        if self._prepared is None or self._prepared[0] != info.contract:
+            # Scans are large: what was read goes as soon as it is prepared, and is read again in
+            # the rare case of another contract.
+            volume = await self._read()
+            prepared = await self._line.work(prepare, volume, info.contract, self._report)
+            self._prepared = info.contract, prepared
         return self._prepared[1]
 
     async def send(
@@ -164,8 +162,7 @@ class _Sending:
     ) -> tuple[FinalAnswer, str | None]:
         """Send the windows and wait for the score."""
         start = time.perf_counter()
-        if self._deadline is None:
-            self._deadline = time.monotonic() + self._line.settings.timeout.scan_s
+        self._start_clock()
         most, limit = info.contract.windows.in_flight, self._line.settings.limits.in_flight
         exchange = Exchange(
             window_requests(prepared, info.contract),
@@ -187,6 +184,19 @@ class _Sending:
             "inference": self._stages.inference_s,
             "total": time.monotonic() - self._start,
         }
+
+    async def _read(self) -> Volume:
+        start = time.perf_counter()
+        self._report("read", 0, 1)
+        volume = await self._line.work(_read, self._scan)
+        self._report("read", 1, 1)
+        self._stages.read_s = time.perf_counter() - start
+        return volume
+
+    def _start_clock(self) -> None:
+        """Begin to count the time of the scan: what the user's own disk takes is not in it."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._line.settings.timeout.scan_s
 
     def _left_s(self) -> float:
         assert self._deadline is not None
@@ -241,4 +251,6 @@ async def _receive(receive: Callable[[float], Any], answer_s: float) -> Any:
 
 
 def _read(scan: Scan) -> Volume:
-    return scan if isinstance(scan, Volume) else read_volume(scan)
+    if isinstance(scan, Volume):
+        return scan
+    return scan() if callable(scan) else read_volume(scan)

@@ -25,7 +25,7 @@ from dlild_client.hu import read_hu
 from dlild_client.quality import header_flags, pixel_flags
 from dlild_client.rescale import Rescaled, settle_rescale
 from dlild_client.series import Candidate, SeriesRules, check_coverage
-from dlild_client.sources import Listing, list_sources
+from dlild_client.sources import FileSource, Listing, list_sources
 from dlild_client.volume import SeriesInfo, Volume, as_matrix
 
 
@@ -56,11 +56,37 @@ def read_dicom(
     InputError
         No series that can be scored; its kind says why.
     """
-    rules = rules or SeriesRules()
-    with list_sources(place) as listing, quiet():
+    with list_sources(place) as listing:
+        return _read_listing(listing, place.name, rules or SeriesRules(), series, threads)
+
+
+def read_dicom_files(files: Sequence[Path], name: str = "", threads: int = 2) -> Volume:
+    """Read the chest CT series of a list of files, as `read_dicom` does of a folder.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    name : str
+        What to call them in messages.
+    threads : int
+        Files read and decoded at once.
+
+    Raises
+    ------
+    InputError
+        No series that can be scored; its kind says why.
+    """
+    listing = Listing(tuple(FileSource(path) for path in files))
+    return _read_listing(listing, name, SeriesRules(), None, threads)
+
+
+def _read_listing(
+    listing: Listing, name: str, rules: SeriesRules, series: str | None, threads: int
+) -> Volume:
+    with quiet():
         scan = read_headers(listing.sources, threads)
         assessment = assess_series(scan.headers, rules)
-        chosen = choose(assessment, series, scan, place.name)
+        chosen = choose(assessment, series, scan, name)
         return _read(chosen, rules, _place_flags(listing, scan, assessment), scan, threads)
 
 
