@@ -9,6 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlild_client.async_client import (
+        AsyncClient,
+    )
+    from dlild_client.cancel import (
+        CancelToken,
+    )
     from dlild_client.client import (
         Client,
     )
@@ -22,13 +28,16 @@ if TYPE_CHECKING:
     )
     from dlild_client.errors import (
         BadAddress,
+        BadSettings,
         Busy,
+        Cancelled,
         ConnectionFailed,
         ContractError,
         DlildError,
         GeometryError,
         InputError,
         IrregularSpacing,
+        KeyRefused,
         MissingGeometry,
         MissingSlices,
         MixedOrientation,
@@ -37,12 +46,14 @@ if TYPE_CHECKING:
         NotChest,
         NotCT,
         NotHU,
+        NotReady,
         Refused,
         RepeatedPosition,
         ScanLost,
         ServerError,
         SeveralStudies,
         TimedOut,
+        TLSFailed,
         TooFewSlices,
         TooLarge,
         UnreadableFile,
@@ -59,6 +70,9 @@ if TYPE_CHECKING:
     from dlild_client.lungs import (
         LungBox,
         find_lungs,
+    )
+    from dlild_client.many import (
+        Outcome,
     )
     from dlild_client.outputs import (
         write_result,
@@ -79,13 +93,18 @@ if TYPE_CHECKING:
     from dlild_client.series import (
         SeriesRules,
     )
-    from dlild_client.stream import (
+    from dlild_client.settings import (
+        Limits,
+        Retries,
         Timeout,
     )
     from dlild_client.survey import (
         SeriesSummary,
         SeriesSurvey,
         survey_series,
+    )
+    from dlild_client.tls import (
+        TLS,
     )
     from dlild_client.volume import (
         SeriesInfo,
@@ -98,9 +117,14 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "TLS",
+    "AsyncClient",
     "BadAddress",
+    "BadSettings",
     "Box",
     "Busy",
+    "CancelToken",
+    "Cancelled",
     "Client",
     "ConnectionFailed",
     "Contract",
@@ -110,7 +134,9 @@ __all__ = [
     "GeometryError",
     "InputError",
     "IrregularSpacing",
+    "KeyRefused",
     "LabelClass",
+    "Limits",
     "LungBox",
     "MissingGeometry",
     "MissingSlices",
@@ -120,10 +146,13 @@ __all__ = [
     "NotCT",
     "NotChest",
     "NotHU",
+    "NotReady",
+    "Outcome",
     "PreparedScan",
     "Refused",
     "RepeatedPosition",
     "Result",
+    "Retries",
     "ScanLost",
     "SeriesInfo",
     "SeriesRules",
@@ -132,6 +161,7 @@ __all__ = [
     "ServerError",
     "ServerInfo",
     "SeveralStudies",
+    "TLSFailed",
     "TimedOut",
     "Timeout",
     "Tolerances",
@@ -153,6 +183,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "async_client": ("AsyncClient",),
+    "cancel": ("CancelToken",),
     "client": ("Client",),
     "connection": ("ServerInfo",),
     "contract": (
@@ -162,13 +194,16 @@ _HOMES = {
     ),
     "errors": (
         "BadAddress",
+        "BadSettings",
         "Busy",
+        "Cancelled",
         "ConnectionFailed",
         "ContractError",
         "DlildError",
         "GeometryError",
         "InputError",
         "IrregularSpacing",
+        "KeyRefused",
         "MissingGeometry",
         "MissingSlices",
         "MixedOrientation",
@@ -177,11 +212,13 @@ _HOMES = {
         "NotCT",
         "NotChest",
         "NotHU",
+        "NotReady",
         "Refused",
         "RepeatedPosition",
         "ScanLost",
         "ServerError",
         "SeveralStudies",
+        "TLSFailed",
         "TimedOut",
         "TooFewSlices",
         "TooLarge",
@@ -194,6 +231,7 @@ _HOMES = {
         "LungBox",
         "find_lungs",
     ),
+    "many": ("Outcome",),
     "outputs": ("write_result",),
     "overlay": ("draw_overlay",),
     "prepare": (
@@ -203,12 +241,13 @@ _HOMES = {
     "read": ("read_volume",),
     "result": ("Result",),
     "series": ("SeriesRules",),
-    "stream": ("Timeout",),
+    "settings": ("Limits", "Retries", "Timeout"),
     "survey": (
         "SeriesSummary",
         "SeriesSurvey",
         "survey_series",
     ),
+    "tls": ("TLS",),
     "volume": (
         "SeriesInfo",
         "Volume",

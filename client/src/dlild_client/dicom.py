@@ -27,7 +27,7 @@ from dlild_client.repeats import settle
 from dlild_client.rescale import Rescaled, settle_rescale
 from dlild_client.series import Candidate, SeriesRules
 from dlild_client.slices import SliceHeader
-from dlild_client.sources import Listing, list_sources
+from dlild_client.sources import FileSource, Listing, list_sources
 from dlild_client.volume import SeriesInfo, Volume, as_matrix
 
 
@@ -58,11 +58,37 @@ def read_dicom(
     InputError
         No series that can be scored; its kind says why.
     """
-    rules = rules or SeriesRules()
-    with list_sources(place) as listing, quiet():
+    with list_sources(place) as listing:
+        return _read_listing(listing, place.name, rules or SeriesRules(), series, threads)
+
+
+def read_dicom_files(files: Sequence[Path], name: str = "", threads: int = 2) -> Volume:
+    """Read the chest CT series of a list of files, as `read_dicom` does of a folder.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    name : str
+        What to call them in messages.
+    threads : int
+        Files read and decoded at once.
+
+    Raises
+    ------
+    InputError
+        No series that can be scored; its kind says why.
+    """
+    listing = Listing(tuple(FileSource(path) for path in files))
+    return _read_listing(listing, name, SeriesRules(), None, threads)
+
+
+def _read_listing(
+    listing: Listing, name: str, rules: SeriesRules, series: str | None, threads: int
+) -> Volume:
+    with quiet():
         scan = read_headers(listing.sources, threads)
         found = assess_series(scan.headers, rules)
-        chosen, assessment = settle(found, rules, scan, series, place.name)
+        chosen, assessment = settle(found, rules, scan, series, name)
         return _read(chosen, _place_flags(listing, scan, assessment), scan, threads)
 
 
