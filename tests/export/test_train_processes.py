@@ -16,6 +16,9 @@ from dlild_export.train import train
 from dlild_export.train_config import write_config
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 def _torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
     script = "from dlild_export.cli import main; main()"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
