@@ -15,7 +15,6 @@ from export.small_cases import small_config, write_cases
 from dlild_export.train import train
 from dlild_export.train_config import write_config
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
