@@ -106,7 +106,7 @@ def read_dataset(folder: Path) -> Dataset:
     else:
         dataset = _read_dicom(folder)
     if not dataset.cases and not dataset.faults:
-        raise refuse(Kind.DATASET, folder.name, "no case in it; see `dlild-export check --help`")
+        raise refuse(Kind.DATASET, folder.name, "neither a dataset.json nor a folder a case")
     return with_groups(dataset)
 
 
