@@ -177,7 +177,8 @@ def check_case(
         label=dataset.relative(case.label or case.image),
         case=case.name,
     )
-    counts = np.bincount(scan.labels.ravel(), minlength=IGNORE + 1)
+    planes = [np.bincount(plane.ravel(), minlength=IGNORE + 1) for plane in scan.labels]
+    counts = np.sum(planes, axis=0)
     ml = scan.volume.voxel_volume_mm3 / 1000
     names = {c.label: c.name for c in rule.contract.classes} | {IGNORE: "ignore"}
     lung = int(counts[list(rule.contract.lung_labels)].sum())
