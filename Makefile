@@ -67,9 +67,9 @@ RUN ?= runs/first
 masks = $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)")
 
 weights: $(VENV)/.dev  ## Make the weights again: phantoms, training, export (about 80 minutes); LUNG_MASKS=<folder> for real lung shapes
-	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 160 $(masks)
+	$(BIN)/dlild-export phantom $(RUN)/phantoms --format cache --count 160 $(masks)
 	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/coarse --steps 4500 --patch 64
-	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 30 --first-seed 1000 --lung-hu -965 -830 $(masks)
+	$(BIN)/dlild-export phantom $(RUN)/phantoms --format cache --count 30 --first-seed 1000 --lung-hu -965 -830 $(masks)
 	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/fine --start $(RUN)/coarse/checkpoint.pt \
 		--steps 500 --patch 96 --learning-rate 1e-3 --warm-up-steps 50 --average-steps 100 --seed 1
 	$(BIN)/dlild-export onnx $(RUN)/fine --calibrate $(RUN)/phantoms

@@ -17,6 +17,7 @@ from dlild_client.contract import Contract
 from dlild_client.errors import InputError, UnreadableFile
 from dlild_client.volume import Volume
 from dlild_export.evaluation.metrics import Labels
+from dlild_export.layout import is_dataset
 from dlild_export.phantom import PhantomSpec, make_phantom
 from dlild_export.phantoms import mask_for
 
@@ -146,7 +147,7 @@ def dataset_files(
     Parameters
     ----------
     dataset : pathlib.Path
-        A folder of prepared NPZ files, or a dataset in nnU-Net's layout.
+        A folder of prepared NPZ files, or a dataset (`dlild_export.layout`).
     work : pathlib.Path
         Folder for what has to be prepared.
     contract : Contract
@@ -166,13 +167,13 @@ def dataset_files(
     files = sorted(f for f in dataset.glob("*.npz") if not f.name.startswith((".", "unfinished")))
     if files:
         return files
-    if (dataset / "dataset.json").is_file():
+    if is_dataset(dataset):
         from dlild_export.prepare import prepare  # noqa: PLC0415
 
         prepared: list[Path] = prepare(dataset, work, contract=contract, progress=progress)
         return prepared
     raise UnreadableFile(
-        f"{dataset}: neither prepared scans (*.npz) nor a dataset.json; give a dataset, or leave "
+        f"{dataset}: neither prepared scans (*.npz) nor a dataset; give a dataset, or leave "
         "it out to evaluate on phantoms"
     )
 
