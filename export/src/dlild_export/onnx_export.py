@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
+import warnings
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -143,21 +147,36 @@ def export_onnx(network: UNet, path: Path) -> None:
     example = torch.zeros(2, 1, edge, edge + network.config.stride, edge, dtype=torch.float16)
     multiples = [network.config.stride * torch.export.Dim(name) for name in ("z", "y", "x")]
     shapes = {0: torch.export.Dim("n"), 2: multiples[0], 3: multiples[1], 4: multiples[2]}
-    program = torch.onnx.export(
-        ServedUNet(network).eval(),
-        (example,),
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_shapes=(shapes,),
-        opset_version=_OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    with _without_chatter():
+        program = torch.onnx.export(
+            ServedUNet(network).eval(),
+            (example,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=(shapes,),
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     model = program.model_proto
     _keep_the_network_only(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keep what the exporter says of itself, and of packages that it could use, off the screen."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _keep_the_network_only(model: onnx.ModelProto) -> None:
