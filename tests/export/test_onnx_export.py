@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from export.tiny import tiny_run, write_run
+from typer.testing import CliRunner
 
+from dlild_export.cli import app
 from dlild_export.onnx_export import export_run, sha256
 
 
@@ -55,6 +58,39 @@ def test_a_damaged_file_and_a_new_calibration_are_exported_anew(run: Path) -> No
 
     assert mended == first
     assert calibrated != first
+
+
+def test_the_command_calibrates_and_exports(run: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    hu = rng.integers(-1000, 100, (24, 24, 24)).astype(np.int16)
+    # The tiny network calls hardly anything lesion, so that a bias is called for.
+    labels = np.full(hu.shape, 2, np.uint8)
+    labels[:4] = 255
+    np.savez(tmp_path / "000001.npz", hu=hu, labels=labels)
+
+    result = CliRunner().invoke(
+        app, ["onnx", str(run), "--calibrate", str(tmp_path), "--count", "1"]
+    )
+
+    assert result.exit_code == 0, result.output
+    stored = json.loads((run / "calibration.json").read_text())
+    digest = sha256(run / "model.onnx")
+    assert stored["cases"] == 1
+    assert f"lesion bias {stored['lesion_bias']:.1f}" in result.stdout
+    assert f"sha256 {digest}" in result.stdout
+    record = json.loads((run / "model.json").read_text())
+    assert (record["lesion_bias"], record["weights_sha256"]) == (stored["lesion_bias"], digest)
+
+
+def test_no_cases_and_no_run_end_in_one_line(run: Path, tmp_path: Path) -> None:
+    for arguments, said in (
+        ([str(run), "--calibrate", str(tmp_path)], "no cases (*.npz) to calibrate on"),
+        ([str(tmp_path)], "no checkpoint here"),
+    ):
+        result = CliRunner().invoke(app, ["onnx", *arguments])
+        assert result.exit_code == 3
+        assert said in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 def test_no_checkpoint_is_a_clear_error(tmp_path: Path) -> None:

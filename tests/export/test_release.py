@@ -19,6 +19,7 @@ from dlild_export.model_card import CardError, RunRecord, fill
 from dlild_export.onnx_export import export_run, sha256
 from dlild_export.parity import Parity, Row
 from dlild_export.release import Candidate, ReleaseError, release, replace_model, serve
+from dlild_export.run_record import read_run
 
 MET = Target("Dice, all lung", "at least 0.97", 0.98, met=True)
 MISSED = Target("Dice, all lesions", "at least 0.80", 0.713, met=False)
@@ -320,6 +321,18 @@ def test_the_command_names_the_reason_in_one_line(tiny, other_run, tmp_path) -> 
         assert said in result.stderr
         assert result.stderr.count("\n") == 1
     assert snapshot(tiny) == before
+
+
+def test_a_run_tells_how_it_was_made(tmp_path) -> None:
+    run = write_run(tmp_path / "run", 1)
+    told = read_run(run)
+    assert (told.seed, told.cases, told.lesion_bias) == (0, None, 0.0)
+    assert json.loads(told.settings)["network"]["channels"] == [4, 8, 8, 8]
+
+    (run / "config.toml").write_text("seed = 0\n")
+    (run / "calibration.json").write_text('{"lesion_bias": 0.3}')
+    told = read_run(run / "checkpoint.pt")
+    assert (told.settings, told.lesion_bias) == ("seed = 0\n", 0.3)
 
 
 def test_the_serve_command(tiny) -> None:

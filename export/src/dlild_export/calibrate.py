@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dlild_export.crop import box_of, pad_to_multiple
+from dlild_export.prepare import prepared_files
 from dlild_export.unet import UNet
 
 FIRST_LESION = 2
@@ -74,9 +75,7 @@ def find_lesion_bias(
     FileNotFoundError
         The folder holds no cases.
     """
-    files = sorted(f for f in folder.glob("*.npz") if not f.name.startswith("unfinished"))
-    if not files:
-        raise FileNotFoundError(f"{folder}: no cases (*.npz) to calibrate on")
+    files = prepared_files(folder)
     chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, count).astype(int))]
     errors = np.zeros(len(_CANDIDATES))
     for done, file in enumerate(chosen, start=1):

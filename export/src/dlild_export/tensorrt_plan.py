@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dlild_export.configs import MAX_BATCH, largest_cube
+from dlild_export.config_text import MAX_BATCH, largest_cube
 from dlild_export.cuda import Device
 from dlild_export.engines import Window
 from dlild_export.onnx_export import INPUT, OUTPUT

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dlild_export.commands.console import (
     LungMasksOption,
+    RepositoryOption,
     input_errors,
     lung_mask_files,
     progress_bar,
@@ -34,9 +35,7 @@ def repeatability(
     engine: Annotated[
         EngineOption, typer.Option(help="openvino: as the embedded profile serves it.")
     ] = EngineOption.OPENVINO,
-    repository: Annotated[
-        Path | None, typer.Option(help="Model repository whose contract counts.")
-    ] = None,
+    repository: RepositoryOption = None,
 ) -> None:
     """Measure how much DL-ILD differs when nothing but the scan has changed.
 
@@ -44,9 +43,9 @@ def repeatability(
     position and breath, one at a time and together. OUT gets repeatability.html and
     repeatability.json, with within-subject SD and repeatability coefficient in points of DL-ILD.
     """
-    from dlild_export.dataset import mask_for  # noqa: PLC0415
     from dlild_export.evaluation import load_served, reacquire  # noqa: PLC0415
     from dlild_export.evaluation.repeat_report import sum_up, write_repeatability  # noqa: PLC0415
+    from dlild_export.phantoms import mask_for  # noqa: PLC0415
 
     masks = lung_mask_files(lung_masks)
     specs = reacquire.patients(first_seed, patients)
