@@ -26,7 +26,7 @@ from dlild_export.evaluation import evaluate, write_report
 from dlild_export.evaluation.cases import Case, StoredCase, dataset_files, phantom_cases
 from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG
 from dlild_export.evaluation.score import score_volume
-from dlild_export.evaluation.served import find_contract, find_onnx, load_served
+from dlild_export.evaluation.served import contract_of, find_onnx, load_served
 from dlild_export.evaluation.unseen import only_unseen, refuse_trained, trained_cases
 from dlild_export.evaluation_file import read_evaluation
 from dlild_export.phantom import Pattern, PhantomSpec
@@ -202,36 +202,38 @@ def test_prepared_scans_are_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"hu": np.zeros((2, 2, 2)), "labels": np.zeros((2, 2, 2))}, "no 'spec"),
-        ({"hu": np.zeros((2, 2, 2)), "info": "{}"}, "no 'labels"),
-        ({"info": "[1]"}, r"case\.npz"),
-        (
-            {"hu": np.zeros((2, 2, 2)), "labels": np.zeros((2, 2, 2), np.uint8), "info": "{}"},
-            "hu is float64",
-        ),
+        ({}, r"case\.npz: .*info"),
+        ({"info": "[1]"}, r"case\.npz: .*read"),
+        ({"info": "{"}, r"case\.npz: .*read"),
+        ({"hu": np.zeros((2, 2, 2)), "info": "{}"}, r"case\.npz: .*labels"),
         (
             {"hu": np.zeros((2, 2, 2)), "labels": np.zeros((2, 2, 3), np.uint8), "info": "{}"},
-            "labels",
+            r"case\.npz: hu has shape",
         ),
-        ({"hu": np.zeros((2, 2, 2)), "labels": np.zeros((2, 2, 2)), "info": "{"}, "case"),
+        (
+            {"hu": np.zeros((2, 2, 2)), "labels": np.zeros((2, 2, 2), np.uint8), "info": "{}"},
+            r"case\.npz: the lowest hu",
+        ),
     ],
 )
 def test_what_is_no_prepared_scan(content: dict, words: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "case.npz", **content)
 
-    with pytest.raises(UnreadableFile, match=words):
+    with pytest.raises((InputError, ValueError), match=words):
         StoredCase.open(tmp_path / "case.npz").read(CONTRACT)
 
 
 def test_a_truncated_scan_is_named(tmp_path: Path) -> None:
     (tmp_path / "case.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(UnreadableFile, match=r"case\.npz"):
-        StoredCase.open(tmp_path / "case.npz").read(CONTRACT)
+        StoredCase.open(tmp_path / "case.npz")
 
 
 def test_a_folder_without_scans_is_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFile, match=r"dataset\.json"):
-        dataset_files(tmp_path, tmp_path, CONTRACT)
+    with pytest.raises(InputError):
+        dataset_files(tmp_path, tmp_path / "work", CONTRACT)
+    with pytest.raises(UnreadableFile, match="absent: no such folder"):
+        dataset_files(tmp_path / "absent", tmp_path / "work", CONTRACT)
 
 
 def stored(*names: str) -> list[StoredCase]:
@@ -301,8 +303,8 @@ def test_the_contract_is_that_of_the_weights_repository(
     (repository / "ild_unet" / "1").mkdir(parents=True)
     (repository / "contract.json").write_text(text.replace('"name": "dlild"', '"name": "other"'))
 
-    assert find_contract(repository / "ild_unet" / "1" / "model.onnx").model.name == "other"
-    with pytest.raises(InputError, match="--repository"):
-        find_contract(tmp_path / "run" / "model.onnx")
-    with pytest.raises(InputError, match="--repository"):
-        find_contract(tmp_path / "model.onnx", tmp_path)
+    assert contract_of(repository / "ild_unet" / "1" / "model.onnx").model.name == "other"
+    assert contract_of(tmp_path / "run" / "model.onnx").model.name == "dlild"
+    assert contract_of(tmp_path / "run" / "model.onnx", repository).model.name == "other"
+    with pytest.raises(UnreadableFile, match="--repository"):
+        contract_of(tmp_path / "model.onnx", tmp_path)

@@ -82,7 +82,7 @@ def test_the_floor_can_be_required(repository: Path, dataset: Path, tmp_path: Pa
     ("arguments", "code", "words"),
     [
         (["absent.onnx"], 3, "absent.onnx: no such file"),
-        (["RUN", "absent"], 3, "absent: neither prepared scans"),
+        (["RUN", "absent"], 3, "absent: no such folder"),
         (["RUN", "--planted", "5,x"], 2, "list of percentages"),
         (["RUN", "--planted", "5"], 2, "--real"),
         (["RUN", "--engine", "torch"], 2, "torch"),

@@ -13,6 +13,8 @@ from rich.table import Table
 
 from dlild_export.commands.console import (
     LungMasksOption,
+    MapOption,
+    RepositoryOption,
     input_errors,
     lung_mask_files,
     progress_bar,
@@ -39,7 +41,7 @@ def evaluate(
     dataset: Annotated[
         Path | None,
         typer.Argument(
-            help="Prepared scans, or a dataset in nnU-Net's layout; phantoms when left out."
+            help="Prepared scans, or a dataset as `check` takes it; phantoms when left out."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),
@@ -64,11 +66,10 @@ def evaluate(
     engine: Annotated[
         EngineOption, typer.Option(help="openvino: as the embedded profile serves it.")
     ] = EngineOption.OPENVINO,
-    repository: Annotated[
-        Path | None, typer.Option(help="Model repository whose contract counts.")
-    ] = None,
+    repository: RepositoryOption = None,
     tolerance: Annotated[float, typer.Option(min=0.0, help="Of the surface Dice, mm.")] = 2.0,
     failures: Annotated[int, typer.Option(min=0, help="Failure cases to show.")] = 4,
+    mapped: MapOption = None,
     with_trained: Annotated[
         bool,
         typer.Option("--with-trained", help="Also the cases of DATASET that were trained on."),
@@ -85,14 +86,19 @@ def evaluate(
     from dlild_export.evaluation import evaluate as run  # noqa: PLC0415
     from dlild_export.evaluation import load_served, write_report  # noqa: PLC0415
     from dlild_export.evaluation.unseen import trained_cases  # noqa: PLC0415
+    from dlild_export.labels import parse_overrides  # noqa: PLC0415
 
     percents = _percents(planted, real)
+    try:
+        overrides = parse_overrides(mapped or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--map") from None
     with input_errors():
         out.mkdir(parents=True, exist_ok=True)  # before the work: afterwards it would be lost
         served = load_served(weights, engine.value, repository)
         trained = trained_cases(weights)
         cases, description = (
-            _dataset(dataset, out, served, None if with_trained else trained)
+            _dataset(dataset, out, served, overrides, None if with_trained else trained)
             if dataset
             else _phantoms(first_seed, count, lung_mask_files(lung_masks), served, trained)
         )
@@ -135,7 +141,11 @@ def _percents(planted: str, real: list[Path] | None) -> list[float]:
 
 
 def _dataset(
-    dataset: Path, out: Path, served: Served, trained: frozenset[str] | None
+    dataset: Path,
+    out: Path,
+    served: Served,
+    overrides: dict[str, str],
+    trained: frozenset[str] | None,
 ) -> tuple[Iterable[Case], str]:
     from dlild_export.evaluation.cases import StoredCase, dataset_files  # noqa: PLC0415
     from dlild_export.evaluation.unseen import only_unseen  # noqa: PLC0415
@@ -146,6 +156,7 @@ def _dataset(
             dataset,
             out / "prepared",
             served.contract,
+            overrides=overrides,
             progress=lambda done, whole: bar.update(task, completed=done, total=whole),
         )
     unseen = only_unseen([StoredCase.open(file) for file in files], trained)
@@ -160,9 +171,10 @@ def _phantoms(
     served: Served,
     trained: frozenset[str] | None,
 ) -> tuple[Iterable[Case], str]:
-    from dlild_export.evaluation.cases import phantom_cases, phantom_name  # noqa: PLC0415
+    from dlild_export.evaluation.cases import phantom_cases  # noqa: PLC0415
     from dlild_export.evaluation.plan import random_plan, release_plan  # noqa: PLC0415
     from dlild_export.evaluation.unseen import refuse_trained  # noqa: PLC0415
+    from dlild_export.phantoms import phantom_name  # noqa: PLC0415
 
     specs = release_plan(first_seed) if count is None else random_plan(first_seed, count)
     refuse_trained([phantom_name(spec.seed) for spec in specs], trained)

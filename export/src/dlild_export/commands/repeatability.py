@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dlild_export.commands.console import (
     LungMasksOption,
+    RepositoryOption,
     input_errors,
     lung_mask_files,
     progress_bar,
@@ -34,9 +35,7 @@ def repeatability(
     engine: Annotated[
         EngineOption, typer.Option(help="openvino: as the embedded profile serves it.")
     ] = EngineOption.OPENVINO,
-    repository: Annotated[
-        Path | None, typer.Option(help="Model repository whose contract counts.")
-    ] = None,
+    repository: RepositoryOption = None,
 ) -> None:
     """Measure how much DL-ILD differs when nothing but the scan has changed.
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +13,11 @@ import numpy as np
 from dlild_client.contract import Contract
 from dlild_client.errors import InputError, UnreadableFile
 from dlild_client.volume import Volume
+from dlild_export.cases import CaseError, check_values, load_arrays
 from dlild_export.evaluation.metrics import Labels
-from dlild_export.layout import is_dataset
 from dlild_export.phantom import PhantomSpec, make_phantom
-from dlild_export.phantoms import mask_for
+from dlild_export.phantoms import mask_for, phantom_name
+from dlild_export.prepare import prepare, prepared_files, read_info
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +43,6 @@ class Case:
     truth: Labels
     pattern: str | None = None
     thickness_mm: float | None = None
-
-
-def phantom_name(seed: int) -> str:
-    """Return the name of a phantom, as datasets of phantoms have it too."""
-    return f"phantom-{seed:06d}"
 
 
 def phantom_cases(
@@ -86,7 +79,7 @@ def phantom_cases(
 
 @dataclass(frozen=True)
 class StoredCase:
-    """A prepared scan on disk: an NPZ file with `hu`, `labels`, and `info` or `spec` as JSON.
+    """A prepared scan on disk: an NPZ file with `hu`, `labels` and `info`.
 
     Attributes
     ----------
@@ -109,8 +102,11 @@ class StoredCase:
         UnreadableFile
             The file is not such a scan; the message names it.
         """
-        with _reading(path), np.load(path) as stored:
-            about = dict(json.loads(str(stored["info" if "info" in stored else "spec"])))
+        try:
+            about = dict(read_info(path))
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            reason = f"{path.name}: what it says of itself cannot be read: {error}"
+            raise UnreadableFile(f"{reason}; prepare the dataset again") from None
         return cls(path, str(about.get("name", path.stem)), about)
 
     def read(self, contract: Contract) -> Case:
@@ -118,18 +114,22 @@ class StoredCase:
 
         Raises
         ------
-        UnreadableFile
+        CaseError
             The file is not a scan with its truth; the message names it.
         """
-        with _reading(self.path), np.load(self.path) as stored:
-            hu, truth = stored["hu"], stored["labels"]
-        _check(self.path, hu, truth)
+        hu, truth = load_arrays(self.path)
+        if hu.ndim != 3 or hu.shape != truth.shape:
+            raise CaseError(
+                f"{self.path}: hu has shape {hu.shape} and labels {truth.shape}; both must be "
+                "(z, y, x)"
+            )
+        check_values(self.path, hu, truth)
         thickness = self.about.get("thickness_mm", self.about.get("slice_step_mm"))
         pattern = self.about.get("pattern")
         return Case(
             name=self.name,
-            grid=Volume(hu, contract.grid.spacing_mm),
-            truth=truth,
+            grid=Volume(np.asarray(hu, np.int16), contract.grid.spacing_mm),
+            truth=np.asarray(truth, np.uint8),
             pattern=None if pattern is None else str(pattern),
             thickness_mm=None if thickness is None else float(thickness),
         )
@@ -140,6 +140,7 @@ def dataset_files(
     work: Path,
     contract: Contract,
     *,
+    overrides: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Find the scans of a dataset, prepared where they are not yet.
@@ -147,13 +148,15 @@ def dataset_files(
     Parameters
     ----------
     dataset : pathlib.Path
-        A folder of prepared NPZ files, or a dataset (`dlild_export.layout`).
+        A folder of prepared NPZ files, or a dataset in one of the layouts of `dlild_export.layout`.
     work : pathlib.Path
         Folder for what has to be prepared.
     contract : Contract
         Grid and classes.
+    overrides : mapping of str to str, optional
+        Their label names to ours.
     progress : callable, optional
-        Handed to the preparation.
+        Called with the scans prepared, and all of them.
 
     Returns
     -------
@@ -161,39 +164,13 @@ def dataset_files(
 
     Raises
     ------
+    DatasetError
+        It is no dataset, or one with faults.
     UnreadableFile
-        Neither of both.
+        There is no such folder.
     """
-    files = sorted(f for f in dataset.glob("*.npz") if not f.name.startswith((".", "unfinished")))
-    if files:
-        return files
-    if is_dataset(dataset):
-        from dlild_export.prepare import prepare  # noqa: PLC0415
-
-        prepared: list[Path] = prepare(dataset, work, contract=contract, progress=progress)
-        return prepared
-    raise UnreadableFile(
-        f"{dataset}: neither prepared scans (*.npz) nor a dataset; give a dataset, or leave "
-        "it out to evaluate on phantoms"
-    )
-
-
-@contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyError as error:
-        raise UnreadableFile(f"{file.name}: no {error} in it; prepare the dataset again") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UnreadableFile(f"{file.name}: {error}; prepare the dataset again") from None
-
-
-def _check(file: Path, hu: np.ndarray, truth: np.ndarray) -> None:
-    if hu.ndim != 3 or hu.shape != truth.shape:
-        raise UnreadableFile(
-            f"{file.name}: hu has shape {hu.shape}, labels {truth.shape}; both must be (z, y, x)"
-        )
-    if hu.dtype.kind != "i" or truth.dtype != np.uint8:
-        raise UnreadableFile(
-            f"{file.name}: hu is {hu.dtype}, labels {truth.dtype}; they must be int16 and uint8"
-        )
+    if not dataset.is_dir():
+        raise UnreadableFile(f"{dataset}: no such folder; leave it out to evaluate on phantoms")
+    if any(dataset.glob("*.npz")):
+        return prepared_files(dataset)
+    return prepare(dataset, work, contract=contract, overrides=overrides, progress=progress)

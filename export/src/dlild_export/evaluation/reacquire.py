@@ -24,7 +24,6 @@ import numpy as np
 
 from dlild_client.errors import InputError
 from dlild_client.volume import Volume
-from dlild_export.evaluation.cases import phantom_name
 from dlild_export.evaluation.plan import PATTERNS
 from dlild_export.evaluation.run import Refusal
 from dlild_export.evaluation.score import score_volume
@@ -37,6 +36,7 @@ from dlild_export.phantom import (
     random_spec,
     scan_patient,
 )
+from dlild_export.phantoms import phantom_name
 
 THICKNESSES_MM = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 SHARPNESS = (-0.7, 1.0)

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dlild_client.contract import Contract, parse_contract
-from dlild_client.errors import InputError, UnreadableFile
+from dlild_client.contract import Contract
+from dlild_client.errors import UnreadableFile
+from dlild_export.contracts import find_contract
 from dlild_export.engines import Engine, onnxruntime_engine, openvino_engines
 from dlild_export.onnx_export import WEIGHTS, export_run, sha256
 from dlild_export.sliding import Network
 
 EngineName = Literal["openvino", "onnxruntime"]
-
-_CONTRACT = "contract.json"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def load_served(
         No weights or no contract, or the engine does not take them.
     """
     onnx = find_onnx(weights)
-    contract = find_contract(onnx, repository)
+    contract = contract_of(onnx, repository)
     chosen = _engine(onnx, engine)
     try:
         run = chosen.load()
@@ -101,25 +100,18 @@ def find_onnx(weights: Path) -> Path:
         raise UnreadableFile(f"{weights}: not a checkpoint of the training: {error}") from None
 
 
-def find_contract(onnx: Path, repository: Path | None = None) -> Contract:
+def contract_of(onnx: Path, repository: Path | None = None) -> Contract:
     """Read the contract of a repository, of the one that holds the weights, or of this checkout.
 
     Raises
     ------
-    InputError
+    UnreadableFile
         There is none.
     ContractError
         It is not one that this package understands.
     """
-    folders = [repository] if repository else [*onnx.resolve().parents, Path("model_repository")]
-    for folder in folders:
-        if (folder / _CONTRACT).is_file():
-            return parse_contract((folder / _CONTRACT).read_text(encoding="utf-8"))
-    raise InputError(
-        f"{repository or onnx}: no {_CONTRACT} "
-        + ("there" if repository else "near these weights, nor in model_repository/")
-        + "; name the model repository with --repository"
-    )
+    holding = (p for p in onnx.resolve().parents if (p / "contract.json").is_file())
+    return find_contract(repository or next(holding, None))
 
 
 def _engine(onnx: Path, name: EngineName) -> Engine:
