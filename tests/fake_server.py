@@ -47,6 +47,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.sequence_ids: list[str] = []
         self.most_in_flight = 0
         self.delay_s = 0.0
+        self.device = threading.Lock()
         self.cancelled = threading.Event()
         self.farewells: list[str] = []
         self.context: Any = None
@@ -127,7 +128,8 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
                     return
                 time.sleep(0.001)
                 continue
-            time.sleep(self.delay_s)
+            with self.device:
+                time.sleep(self.delay_s)
             request = waiting[0]
             flags = [request.parameters[f"sequence_{k}"].bool_param for k in ("start", "end")]
             if not scan and flags == [False, True]:

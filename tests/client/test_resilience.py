@@ -161,7 +161,7 @@ def test_a_line_that_always_drops_is_a_failed_connection(server, chest, score):
     ):
         score(f"grpc://127.0.0.1:{proxy.port}", chest)
 
-    assert len(set(server.sequence_ids)) == SOON.attempts
+    assert proxy.connections >= SOON.attempts
 
 
 def test_a_half_open_connection_is_left_for_a_new_one(server, chest, expected, score):

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from dlild_client import AsyncClient, Client, Limits, Retries, Timeout, settings
+from dlild_client.address import parse_url
 from dlild_client.errors import BadAddress, BadSettings
-from dlild_client.settings import VARIABLES, find_settings, parse_url, read_key
+from dlild_client.settings import VARIABLES, find_settings, read_key
 from dlild_client.tls import TLS
 
 SECRET = "k3y-that-nobody-may-see"

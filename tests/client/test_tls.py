@@ -8,8 +8,8 @@ from certificates import Authority
 from fake_server import FakeServer
 
 from dlild_client import Client
+from dlild_client.address import parse_url
 from dlild_client.errors import BadSettings
-from dlild_client.settings import parse_url
 from dlild_client.tls import TLS, explain, shake_hands, speaks_tls
 
 

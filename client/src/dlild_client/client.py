@@ -18,7 +18,7 @@ from dlild_client.errors import DlildError
 from dlild_client.many import DEFAULT_CONCURRENCY, Outcome, ScanProgress, bind
 from dlild_client.prepare import Progress
 from dlild_client.result import Result
-from dlild_client.settings import Limits, Retries, Timeout, find_settings
+from dlild_client.settings import Limits, Retries, Settings, Timeout, find_settings
 from dlild_client.tls import TLS
 
 
@@ -64,9 +64,21 @@ class Client:
         limits: Limits | None = None,
         retries: Retries | None = None,
     ) -> None:
-        self._settings = find_settings(
-            url, tls=tls, api_key=api_key, timeout=timeout, limits=limits, retries=retries
+        self._open(
+            find_settings(
+                url, tls=tls, api_key=api_key, timeout=timeout, limits=limits, retries=retries
+            )
         )
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Client:
+        """Make a client of settings that were found already, by `settings.find_settings`."""
+        client = cls.__new__(cls)
+        client._open(settings)
+        return client
+
+    def _open(self, settings: Settings) -> None:
+        self._settings = settings
         if self._settings.address.secure:
             self._settings.tls.read()
         self._core = Core()

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from dlild_client.address import Address
 from dlild_client.contract import Contract, ProfileSpec, parse_contract
 from dlild_client.errors import (
     ConnectionFailed,
@@ -18,7 +19,7 @@ from dlild_client.errors import (
     TLSFailed,
 )
 from dlild_client.failures import from_rpc_error
-from dlild_client.settings import Address, Settings
+from dlild_client.settings import Settings
 from dlild_client.tls import TLS, explain, shake_hands, speaks_tls
 from dlild_client.wire import MODEL
 

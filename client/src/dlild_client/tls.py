@@ -14,7 +14,7 @@ from dlild_client.errors import BadSettings
 if TYPE_CHECKING:
     import os
 
-    from dlild_client.settings import Address
+    from dlild_client.address import Address
 
 HUNG_UP = "hung up after the handshake"
 _SETTLING_S = 0.5
