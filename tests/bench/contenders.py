@@ -117,7 +117,8 @@ def naive_repository(place: Path, classes: int, network: Engine) -> Path:
     text = (
         f'name: "{NAIVE_MODEL}"\nbackend: "python"\nmax_batch_size: 1\n'
         'input [ { name: "window" data_type: TYPE_FP32 dims: [ 1, -1, -1, -1 ] } ]\n'
-        f'output [ {{ name: "probabilities" data_type: TYPE_FP32 dims: [ {classes}, -1, -1, -1 ] }} ]\n'
+        'output [ { name: "probabilities" data_type: TYPE_FP32 '
+        f"dims: [ {classes}, -1, -1, -1 ] }} ]\n"
         "instance_group [ { count: 1 kind: KIND_CPU } ]\n"
     )
     for name, value in parameters.items():

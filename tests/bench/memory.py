@@ -39,7 +39,8 @@ def held_by(pid: int | str = "self") -> Held:
     -------
     Held
     """
-    fields = dict(re.findall(r"^(Vm\w+):\s+(\d+) kB", (PROC / str(pid) / "status").read_text(), re.M))
+    status = (PROC / str(pid) / "status").read_text()
+    fields = dict(re.findall(r"^(Vm\w+):\s+(\d+) kB", status, re.MULTILINE))
     return Held(int(fields["VmRSS"]) * 1024, int(fields["VmHWM"]) * 1024)
 
 

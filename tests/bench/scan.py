@@ -50,7 +50,7 @@ class MeasuredScan:
     contract: Contract
 
     def box_hu(self) -> np.ndarray:
-        """HU of the lung box, float32 (z, y, x): what scripts without windows of ours start from."""
+        """HU of the lung box, float32 (z, y, x): what scripts without our windows start from."""
         box = self.prepared.box
         padding = self.contract.hu.padding
         cut = extract_window(self.prepared.grid.array, box, (0, 0, 0), box.shape, padding)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from bench import contenders as ways
 from bench.journey import journey
-from bench.memory import MIB, server_memory, shared_memory
+from bench.memory import server_memory, shared_memory
 from bench.network import check_same_network, torch_network
 from bench.proxy import Proxy
 from bench.report import machine, publish, store

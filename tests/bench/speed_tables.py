@@ -28,7 +28,8 @@ def tables(figures: dict[str, Any]) -> str:
     scan, box = figures["scan"], figures["machine"]
     head = (
         f"{scan['name']}: {scan['slices']} slices, grid {_shape(scan['grid_shape'])}, lung box "
-        f"{_shape(scan['box_shape'])}, {scan['windows']} windows of {_shape(scan['window_shape'])}. "
+        f"{_shape(scan['box_shape'])}, {scan['windows']} windows of "
+        f"{_shape(scan['window_shape'])}. "
         f"{box['processor']}, {box['cores']} cores, {figures['threads']} threads for everyone; "
         f"OpenVINO {box['openvino']} {figures['precision']}, torch {box['torch']}.\n"
     )
