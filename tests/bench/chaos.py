@@ -16,11 +16,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.request import urlopen
 
 from bench.memory import server_memory, shared_memory
 from bench.rude import FAULTS, answers_to, requests_of, spoilt_messages, vanish
 from bench.small import SmallScan
+from bench.watch import read_metric
 
 from dlild_client import Client
 from dlild_client.contract import Contract
@@ -210,15 +210,12 @@ class Chaos:
     def _settle(self) -> None:
         """Wait until the server holds no scan any more: those of vanished clients go in time."""
         deadline = time.monotonic() + 2 * self._contract.limits.scan_idle_s
-        while (held := self._open_scans()) and time.monotonic() < deadline:
+        while (
+            held := read_metric(self._server, "dlild_open_scans")
+        ) and time.monotonic() < deadline:
             time.sleep(0.5)
         if held:
             self._violate(f"{held:g} scans are still held at the end")
-
-    def _open_scans(self) -> float:
-        with urlopen(self._server.metrics_url, timeout=10) as answer:
-            found = re.search(r"^dlild_open_scans (\S+)", answer.read().decode(), re.MULTILINE)
-        return float(found[1]) if found else float("nan")
 
     def _sample(self, scans: int) -> None:
         assert self._server.pid is not None
@@ -226,7 +223,7 @@ class Chaos:
         sample = {
             "scans": scans,
             "life": self._lives,
-            "open_scans": self._open_scans(),
+            "open_scans": read_metric(self._server, "dlild_open_scans"),
             "shared_memory": shared_memory(self._server.pid),
             "rss": {name: held.rss for name, held in memory.items()},
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -10,18 +11,12 @@ from typing import Any
 import grpc
 import numpy as np
 from bench.proxy import Proxy
+from bench.raw import PATIENCE_S, open_channel
 from bench.small import SmallScan
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client.contract import Contract
 from dlild_client.wire import WindowRequest
-
-NO_LIMIT = 2**31 - 1
-OPTIONS = [
-    ("grpc.max_send_message_length", NO_LIMIT),
-    ("grpc.max_receive_message_length", NO_LIMIT),
-]
-PATIENCE_S = 120.0
 
 
 def requests_of(scan: SmallScan, contract: Contract) -> list[WindowRequest]:
@@ -55,7 +50,7 @@ def vanish(port: int, scan: SmallScan, contract: Contract, after: int) -> None:
         Acknowledgements to wait for, fewer than the windows.
     """
     requests = requests_of(scan, contract)
-    with Proxy(port) as proxy, _channel(proxy.url) as channel:
+    with Proxy(port) as proxy, open_channel(proxy.url) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         # One window more than is acknowledged is under way when the line is cut.
         sent = (request.message() for request in requests[: after + 1])
@@ -73,8 +68,6 @@ def vanish(port: int, scan: SmallScan, contract: Contract, after: int) -> None:
 
 def _then_wait(messages: Iterator[Any]) -> Iterator[Any]:
     """Keep the stream open behind the last message, as a client that was cut off."""
-    import threading  # noqa: PLC0415
-
     yield from messages
     threading.Event().wait(PATIENCE_S)
 
@@ -156,7 +149,7 @@ def answers_to(port: int, messages: Sequence[Any]) -> tuple[int, list[str]]:
     errors : list of str
     """
     scores, errors = 0, []
-    with _channel(f"grpc://127.0.0.1:{port}") as channel:
+    with open_channel(f"grpc://127.0.0.1:{port}") as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         try:
             for answer in stub.ModelStreamInfer(iter(messages), timeout=PATIENCE_S):
@@ -168,7 +161,3 @@ def answers_to(port: int, messages: Sequence[Any]) -> tuple[int, list[str]]:
         except grpc.RpcError as error:
             errors.append(str(error.details()))
     return scores, errors
-
-
-def _channel(url: str) -> Any:
-    return grpc.insecure_channel(url.removeprefix("grpc://"), options=OPTIONS)

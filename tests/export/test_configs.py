@@ -132,6 +132,16 @@ def test_the_network_has_the_signature_that_every_profile_names(repository, conf
             assert dims == [DIMENSIONS_FREE, *declared[value.name].dims]
 
 
+def test_blending_stays_on_the_cpu_unless_a_profile_asks_for_the_gpu(contract):
+    asking = copy.deepcopy(contract)
+    asking["profiles"]["tensorrt"]["blending"] = "gpu"
+    for name, text in render_all(asking).items():
+        parameters = text_format.Parse(text, model_config_pb2.ModelConfig()).parameters
+        asked = parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value
+        assert asked == ("no" if name == "dlild_accumulator/configs/tensorrt.pbtxt" else "")
+    assert all("FORCE_CPU_ONLY" not in text for text in render_all(contract).values())
+
+
 def test_drift_names_what_is_stale_missing_or_left_over(copied):
     assert drift(copied) == []
     (copied / "dlild/config.pbtxt").write_text("name: 'dlild'")

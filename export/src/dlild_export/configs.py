@@ -239,6 +239,10 @@ def _accumulator(contract: Contract, profile: str) -> str:
     limits = contract["limits"]
     idle_us = round(limits["scan_idle_s"] * IDLE_MARGIN * 1_000_000)
     places = limits["open_scans"] * PLACES_PER_OPEN_SCAN
+    parameters = {"profile": profile, "contract": _compact(contract)}
+    if contract["profiles"][profile].get("blending") == "gpu":
+        # What the network leaves on the GPU comes to the model there; cupy must be in the server.
+        parameters["FORCE_CPU_ONLY_INPUT_TENSORS"] = "no"
     # No CORRID control: a text id sent to a UINT64 control corrupts the server's heap. The model
     # reads the id from the request. One instance, because the bounds on open scans are global.
     return "".join(
@@ -248,7 +252,7 @@ def _accumulator(contract: Contract, profile: str) -> str:
             _tensors("output", SCORE_OUTPUTS),
             SEQUENCES.format(idle_us=idle_us, places=places),
             "instance_group [ { count: 1 kind: KIND_CPU } ]\n",
-            _parameters({"profile": profile, "contract": _compact(contract)}),
+            _parameters(parameters),
         )
     )
 

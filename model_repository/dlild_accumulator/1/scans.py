@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from arrays import arrays_of
 from contract import Contract
 from refusals import BusyError, GoneError, IncompleteError, RefusedError, ScanError
 from scan import OpenScan
@@ -201,7 +202,8 @@ class OpenScans:
     def _open(self, scan_id: str, message: WindowMessage) -> None:
         limits = self._contract
         window_shape = message.window_shape
-        needed = OpenScan.bytes_needed(message.box_shape, window_shape, limits.classes)
+        arrays = arrays_of(message.probabilities)
+        needed = OpenScan.bytes_needed(message.box_shape, window_shape, limits.classes, arrays)
         if needed > limits.open_bytes:
             raise RefusedError(
                 f"box_shape {message.box_shape} takes {needed} bytes, "
@@ -211,7 +213,7 @@ class OpenScans:
             if not self._make_room():
                 raise BusyError(f"{busy}; send it again later")
         scan = OpenScan(
-            message.box_shape, window_shape, message.count, message.voxel_volume_mm3, limits
+            message.box_shape, window_shape, message.count, message.voxel_volume_mm3, limits, arrays
         )
         now = self._clock()
         self._entries[scan_id] = _Entry(scan, needed, started_s=now, touched_s=now)
