@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyzer import Analyzer, find_analyzer
-from sequences import write_sequences
-
 from dlild_client.errors import DlildError
 from launcher import EmbeddedServer
 from preflight import ROOT, LauncherError, default_server_python
+from sequences import write_sequences
 
 SHARED_SCAN = ROOT.parent / "shared" / "data" / "lidc-idri-0314" / "dicom"
 MODEL = "dlild"
@@ -64,6 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.read:
+        print(lay_out(read_levels(_text_of(options.read), options.windows_a_scan)))
+        return 0
     analyzer = find_analyzer(Path(default_server_python()))
     options.out.mkdir(parents=True, exist_ok=True)
     report = options.out / "load.csv"
@@ -83,6 +85,15 @@ def _run(options: argparse.Namespace) -> int:
     (options.out / "load.md").write_text(text, "utf-8")
     print(f"\n{text}\nwritten: {report}, {options.out / 'load.md'}")
     return 0
+
+
+def _text_of(report: Path) -> str:
+    try:
+        return report.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LauncherError(
+            f"{report} cannot be read ({error}): name perf_analyzer's CSV"
+        ) from None
 
 
 def _default_scan(place: Path) -> Path:
@@ -182,6 +193,8 @@ def _parser() -> argparse.ArgumentParser:
         "--scan", type=Path, action="append", help="a scan to send; may be repeated"
     )
     parser.add_argument("--server", help="host:port of a gRPC door; the embedded one if left out")
+    parser.add_argument("--read", type=Path, help="lay out a CSV that is there already, and stop")
+    parser.add_argument("--windows-a-scan", type=float, default=1, help="for --read")
     parser.add_argument("--most", type=int, default=8, help="scans at once, at most")
     return parser
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,21 @@ def server_memory(pid: int) -> dict[str, Held]:
         with contextlib.suppress(FileNotFoundError, KeyError):  # it ended meanwhile
             memory[name] = held_by(process)
     return memory
+
+
+def processor_seconds(pid: int) -> dict[str, float]:
+    """Processor time that the processes of a server have used so far, by name.
+
+    Parameters
+    ----------
+    pid : int
+        Of the tritonserver.
+    """
+    used = {}
+    for name, process in server_processes(pid).items():
+        fields = (PROC / str(process) / "stat").read_text().rsplit(")", 1)[1].split()
+        used[name] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return used
 
 
 def shared_memory(pid: int) -> int:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,13 @@ def verdict(value: float, limit: float, *, at_most: bool) -> str:
     """Tell whether a target is met, in words for a table."""
     met = value <= limit if at_most else value >= limit
     return f"{'at most' if at_most else 'at least'} {limit:g}: {'met' if met else '**missed**'}"
+
+
+def main(part: str, path: str) -> None:
+    """Publish a table that something else has written: ``python -m bench.report PART FILE``."""
+    publish(part, Path(path).read_text("utf-8"))
+    print(f"written: {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from bench import contenders as ways
 from bench.journey import journey
-from bench.memory import server_memory, shared_memory
+from bench.memory import processor_seconds, server_memory, shared_memory
 from bench.network import check_same_network, torch_network
 from bench.proxy import Proxy
 from bench.report import machine, publish, store
@@ -29,6 +29,7 @@ from engine import Engine
 from launcher import EmbeddedServer
 
 ROUNDS = 9
+PROCESSOR_RUNS = 5
 TARGETS = {
     # name: (above, below, limit, at most)
     "product / engine": ("product", "engine", 1.15, True),
@@ -128,11 +129,13 @@ def _compare(scan: MeasuredScan, rounds: int) -> dict[str, Any]:
             ]
             run_rounds(fields, _say, warm=("engine", "product", "naive_remote"))
             timings = dict(client.score(scan.volume).timings_s)
+            processor = _processor_seconds(server, fields)
     return {
         "threads": engine.threads,
         "precision": engine.precision,
         "torch_differs_by": difference,
         "product_stages_s": timings,
+        "processor_s": processor,
         "contenders": {
             field.name: {
                 "seconds": list(field.seconds.values()),
@@ -146,6 +149,26 @@ def _compare(scan: MeasuredScan, rounds: int) -> dict[str, Any]:
             name: ratio(_by_round(fields, above), _by_round(fields, below))
             for name, (above, below, _, _) in TARGETS.items()
         },
+    }
+
+
+def _processor_seconds(server: EmbeddedServer, fields: list[Contender]) -> dict[str, float]:
+    """Processor time of one scan: of the engine alone, and of each process of the product."""
+    engine, product = fields[:2]
+    assert server.pid is not None
+    before = time.process_time()
+    for _ in range(PROCESSOR_RUNS):
+        engine.run()
+    alone, before = time.process_time() - before, time.process_time()
+    served = processor_seconds(server.pid)
+    for _ in range(PROCESSOR_RUNS):
+        product.run()
+    used = {"client": time.process_time() - before}
+    used |= {name: s - served[name] for name, s in processor_seconds(server.pid).items()}
+    return {"engine": alone / PROCESSOR_RUNS} | {
+        f"product: {name}": seconds / PROCESSOR_RUNS
+        for name, seconds in used.items()
+        if seconds > 0.01 * PROCESSOR_RUNS
     }
 
 

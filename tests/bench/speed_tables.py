@@ -37,6 +37,7 @@ def tables(figures: dict[str, Any]) -> str:
         head,
         _contenders(figures),
         _targets(figures),
+        _processor(figures["processor_s"]),
         "Seconds by stage:\n",
         _stages(figures),
         _costs(figures),
@@ -72,6 +73,23 @@ def _targets(figures: dict[str, Any]) -> str:
         for name, t in figures["targets"].items()
     ]
     return table(("ratio (median over the rounds that both ran in)", "", "target"), rows)
+
+
+def _processor(seconds: dict[str, float]) -> str:
+    engine = seconds["engine"]
+    product = sum(s for name, s in seconds.items() if name != "engine")
+    rows = [
+        (
+            name if name == "engine" else f"{name.split(': ')[0]}: `{name.split(': ')[1]}`",
+            f"{s:.2f}",
+        )
+        for name, s in seconds.items()
+    ]
+    rows.append(("product, all", f"{product:.2f}"))
+    return (
+        table(("processor seconds of one scan, all cores", ""), rows)
+        + f"\nIn processor seconds, product / engine is {product / engine:.2f}.\n"
+    )
 
 
 def _stages(figures: dict[str, Any]) -> str:
