@@ -210,9 +210,10 @@ def test_a_stop_waits_for_the_scan_that_is_open(
     assert probe(container, "drain", "--seconds", 10, "--pause", 0.1).returncode == 0
     first, last = requests[0].message(), requests[0].message()
     first.parameters["sequence_start"].bool_param = True
+    last.parameters["sequence_start"].bool_param = False
     last.parameters["sequence_end"].bool_param = True
 
-    begun = next(iter(stub.ModelStreamInfer(iter([first]), timeout=60, metadata=WITH_KEY)))
+    (begun,) = stub.ModelStreamInfer(iter([first]), timeout=60, metadata=WITH_KEY)
     assert not begun.error_message
     waited = probe(container, "drain", "--seconds", 1, "--pause", 0.1)
     list(stub.ModelStreamInfer(iter([last]), timeout=60, metadata=WITH_KEY))
