@@ -50,6 +50,7 @@ test-deploy: $(VENV)/.dev $(SERVER_VENV)/.server $(TOOLS)/.done  ## Check image,
 	$(BIN)/python -m pytest tests/deploy tests/integration/test_container.py tests/integration/test_monitoring.py
 
 deploy-tools: $(TOOLS)/.done  ## Fetch helm, kubectl, promtool, hadolint and their like into .tools
+
 # Everything below takes minutes and wants a machine that does nothing else. Figures go to OUT and into
 # docs/performance.md.
 EMPTY :=

@@ -43,7 +43,11 @@ case $profile in
     '' | *[!a-z0-9_]*) fail "DLILD_PROFILE is '$profile', it must be tensorrt or onnxruntime" ;;
 esac
 one_of DLILD_TLS "$tls" on mutual off
-one_of DLILD_KEY "$key" on off
+case $key in
+    on | off) ;;
+    # What stands there may be the key itself: it is not repeated.
+    *) fail "DLILD_KEY must be on or off; the key itself belongs in the file that DLILD_KEY_FILE names" ;;
+esac
 whole_number DLILD_EXIT_TIMEOUT_S "$exit_timeout_s"
 whole_number DLILD_HTTP_PORT "$http_port"
 whole_number DLILD_GRPC_PORT "$grpc_port"

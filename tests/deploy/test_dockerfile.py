@@ -186,7 +186,7 @@ def write_key(text):
         ({"DLILD_PROFILE": "Tensor RT"}, None, "DLILD_PROFILE is 'Tensor RT'"),
         ({"DLILD_PROFILE": "other"}, None, "profile other of model dlild is not there"),
         ({"DLILD_TLS": "yes"}, None, "DLILD_TLS is 'yes', it must be one of: on mutual off"),
-        ({"DLILD_KEY": "true"}, None, "DLILD_KEY is 'true', it must be one of: on off"),
+        ({"DLILD_KEY": KEY}, None, "DLILD_KEY must be on or off; the key itself belongs in the"),
         ({"DLILD_GRPC_PORT": "80a"}, None, "DLILD_GRPC_PORT is '80a', it must be a whole number"),
         ({"DLILD_EXIT_TIMEOUT_S": ""}, None, None),
         ({"DLILD_MODEL_REPOSITORY": "/nowhere"}, None, "the model repository is not there"),
