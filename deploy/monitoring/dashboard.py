@@ -111,8 +111,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Ended scans an hour, by outcome",
             {"{{outcome}}": f"sum by (outcome) ({ENDED})"},
             "short",
-            "done is a score. REFUSED: a client sends what it must not. INCOMPLETE, GONE, IDLE: "
-            "the network between. BUSY: too many at once. FAILED: the server.",
+            "done is a score. REFUSED: a client sends what it must not. INCOMPLETE, GONE, IDLE, "
+            "YIELDED: the network between. BUSY: too many at once. FAILED: the server.",
         ),
         Panel(
             "Open scans",

@@ -9,6 +9,8 @@ import pytest
 import yaml
 from deploy.checkers import DEPLOY, passes, run
 
+from scans import OUTCOMES
+
 MONITORING = DEPLOY / "monitoring"
 RULES = ("targets.yml", "alerts.yml")
 TESTS = ("alerts.test.yml", "targets-missing.test.yml")
@@ -70,6 +72,17 @@ def test_every_alert_says_what_and_what_to_do_and_is_in_the_table():
     assert told == {rule["alert"]: rule["labels"]["severity"] for rule in rules()}
     for rule in rules():
         assert set(rule["annotations"]) == {"summary", "action"}
+
+
+def test_every_way_a_scan_can_end_is_a_failure_or_is_not_and_is_explained():
+    (failing,) = (rule["expr"] for rule in rules() if rule["alert"] == "DlildScansFailing")
+    failures, left_out = re.findall(r'outcome[=!]~"([^"]+)"', failing)
+    sorted_out = [*failures.split("|"), *left_out.split("|"), "done"]
+    assert sorted(sorted_out) == sorted(OUTCOMES)
+    (row,) = re.findall(
+        r"^\| `outcome` \|.*$", (MONITORING / "README.md").read_text(), re.MULTILINE
+    )
+    assert set(re.findall(r"`(\w+)`", row)) - {"outcome"} == set(OUTCOMES)
 
 
 def test_every_target_that_an_alert_asks_for_is_set_and_watched():
