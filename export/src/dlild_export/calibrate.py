@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 from dlild_export.crop import box_of, pad_to_multiple
+from dlild_export.labels import IGNORE
 from dlild_export.prepare import prepared_files
 from dlild_export.unet import UNet
 
 FIRST_LESION = 2
-UNKNOWN = 255
-"""Label of voxels whose truth is not known."""
 
 _CANDIDATES = np.linspace(0.0, 2.0, 21)
 
@@ -83,7 +82,7 @@ def find_lesion_bias(
         with torch.inference_mode():
             window = torch.from_numpy(hu.astype(np.float32))[None, None]
             logits = network(window)[0].numpy()
-        known = labels != UNKNOWN
+        known = labels != IGNORE
         logits, labels = logits[:, known], labels[known]
         truth = 100 * (labels >= FIRST_LESION).sum() / (labels >= 1).sum()
         for place, bias in enumerate(_CANDIDATES):

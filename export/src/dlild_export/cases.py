@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from dlild_export.labels import IGNORE
+
 CLASSES = 6
-IGNORE = 255  # label of voxels whose truth is not known
 _AIR_HU = -300  # every CT of a chest has voxels below; a volume that has none is not in HU
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dlild_export.cases import IGNORE
+from dlild_export.labels import IGNORE
 
 _SMOOTH = 1e-5
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dlild_export.augment import Augment
-from dlild_export.cases import CLASSES, IGNORE, ArrayCache, Case
+from dlild_export.cases import CLASSES, ArrayCache, Case
+from dlild_export.labels import IGNORE
 from dlild_export.train_config import TrainConfig
 
 _COARSE = 2  # voxels between two remembered places of a class

@@ -9,8 +9,9 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import nn
 
-from dlild_export.cases import CLASSES, IGNORE, ArrayCache, Case
+from dlild_export.cases import CLASSES, ArrayCache, Case
 from dlild_export.crop import box_of
+from dlild_export.labels import IGNORE
 
 _MARGIN = 16  # voxels round the lungs
 _OVERLAP = 0.25

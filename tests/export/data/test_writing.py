@@ -22,6 +22,7 @@ from dlild_export.check import check_dataset
 from dlild_export.cli import app
 from dlild_export.commands.phantom import phantom as phantom_command
 from dlild_export.faults import DatasetError
+from dlild_export.labels import IGNORE
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom, random_spec
 from dlild_export.phantom.dicom import Scanner
 from dlild_export.phantoms import draw_spec, labelled_phantom, write_phantoms
@@ -241,6 +242,31 @@ def test_planted_cases_have_the_severity_asked_for(
         abs=0.05,
     )
     assert len({c.group for c in report.cases}) == 1
+
+
+def test_doubtful_tissue_is_unknown_and_no_lesion_is(
+    healthy: Path, contract: Contract, tmp_path: Path
+) -> None:
+    for doubtful in (False, True):
+        list(
+            write_planted(
+                healthy,
+                tmp_path / str(doubtful),
+                [30],
+                contract=contract,
+                writing=Writing(form="cache"),
+                patterns=[Pattern.ORGANISING],
+                doubtful_unknown=doubtful,
+            )
+        )
+
+    plain, marked = (
+        np.load(next((tmp_path / folder).glob("*.npz")))["labels"] for folder in ("False", "True")
+    )
+    unknown = marked == IGNORE
+    assert unknown.any()
+    assert np.array_equal(marked[~unknown], plain[~unknown])
+    assert (plain[unknown] <= 1).all()
 
 
 def test_planting_needs_a_chest(contract: Contract, tmp_path: Path, healthy: Path) -> None:

@@ -24,6 +24,13 @@ def plant(
         str, typer.Option(help="Disease patterns: uip, nsip, organising, mixed.")
     ] = "uip,nsip,organising,mixed",
     seed: Annotated[int, typer.Option(min=0, help="Of places and textures.")] = 0,
+    doubtful_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--doubtful-unknown",
+            help="Mark solid tissue that a threshold cannot judge as unknown, for training.",
+        ),
+    ] = False,
     form: Annotated[
         str,
         typer.Option("--format", help="nnunet, dicom, both or cache, as for `phantom`."),
@@ -66,6 +73,7 @@ def plant(
             writing=writing,
             patterns=patterns,
             seed=seed,
+            doubtful_unknown=doubtful_unknown,
             workers=workers,
         ):
             done += 1

@@ -19,9 +19,7 @@ from scipy import ndimage
 
 from dlild_client.contract import Contract
 from dlild_export.crop import box_of
-
-IGNORE = 255
-"""Truth of a voxel that nobody has labelled."""
+from dlild_export.labels import IGNORE
 
 ALL_LUNG, ALL_LESIONS = "all_lung", "all_lesions"
 
