@@ -16,11 +16,11 @@ PIP := -m pip --disable-pip-version-check --quiet
 PACKAGES := client export analysis
 CHECKED := $(PACKAGES:%=%/src) deploy model_repository requirements tests
 # Glue and pure modules outside the three distributions, checked as strictly as they are.
-GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py model_repository/*/*.py))
+GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py deploy/load/*.py model_repository/*/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow test-gpu lint format configs weights lock venvs clean
+.PHONY: help demo serve test test-slow test-gpu bench bench-scale load soak lint format configs weights lock venvs clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,27 @@ test-slow: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that take long
 test-gpu: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu
 
+# Everything below takes minutes and wants a machine that does nothing else. Figures go to OUT and into
+# docs/performance.md.
+EMPTY :=
+FLAT = tests deploy/embedded deploy/load $(wildcard model_repository/*/1)
+MEASURES = PYTHONPATH=$(subst $(EMPTY) $(EMPTY),:,$(FLAT)) $(BIN)/python -m
+SERVER ?=
+bench bench-scale load soak: OUT = out
+
+bench: $(VENV)/.dev $(SERVER_VENV)/.server  ## Compare ways to score one scan: ours, one process, MONAI, a naive client
+	$(MEASURES) bench.speed --out "$(OUT)"
+
+bench-scale: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure 1 to 8 scans at once, and scans of 1 to 4 times the slices
+	$(MEASURES) bench.scale --out "$(OUT)"
+
+load: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load the ensemble with perf_analyzer: SCAN=<folder>, SERVER=<host:port>
+	$(MEASURES) load --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--server "$(SERVER)")
+	$(MEASURES) bench.report load "$(OUT)/load.md"
+
+soak: $(VENV)/.dev $(SERVER_VENV)/.server  ## Score 500 scans while clients vanish and misbehave and the server is killed
+	$(MEASURES) bench.soak --out "$(OUT)"
+
 lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift of the configs
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
@@ -67,9 +88,9 @@ RUN ?= runs/first
 masks = $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)")
 
 weights: $(VENV)/.dev  ## Make the weights again: phantoms, training, export (about 80 minutes); LUNG_MASKS=<folder> for real lung shapes
-	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 160 $(masks)
+	$(BIN)/dlild-export phantom $(RUN)/phantoms --format cache --count 160 $(masks)
 	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/coarse --steps 4500 --patch 64
-	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 30 --first-seed 1000 --lung-hu -965 -830 $(masks)
+	$(BIN)/dlild-export phantom $(RUN)/phantoms --format cache --count 30 --first-seed 1000 --lung-hu -965 -830 $(masks)
 	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/fine --start $(RUN)/coarse/checkpoint.pt \
 		--steps 500 --patch 96 --learning-rate 1e-3 --warm-up-steps 50 --average-steps 100 --seed 1
 	$(BIN)/dlild-export onnx $(RUN)/fine --calibrate $(RUN)/phantoms

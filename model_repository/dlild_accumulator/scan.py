@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from arrays import HOST, Array, Arrays
 from contract import Contract
 from refusals import IncompleteError, RefusedError
 from score import Counts, Score, measure
@@ -31,6 +31,8 @@ class OpenScan:
         Volume of one voxel, in mm3.
     contract : Contract
         Classes and what they count as.
+    arrays : Arrays, optional
+        Where the sums are kept; the label map is always in the CPU's memory.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class OpenScan:
         window_count: int,
         voxel_volume_mm3: float,
         contract: Contract,
+        arrays: Arrays = HOST,
     ) -> None:
         self.box_shape = box_shape
         self.window_shape = window_shape
@@ -47,14 +50,16 @@ class OpenScan:
         self.voxel_volume_mm3 = voxel_volume_mm3
         self._contract = contract
         self._seen: set[int] = set()
-        self._slabs = Slabs(contract.classes, window_shape, box_shape)
+        self._slabs = Slabs(contract.classes, window_shape, box_shape, arrays)
         self._labels = np.empty(box_shape, dtype=np.uint8)
         self._counts = Counts(box_shape, lung=contract.lung, lesion=contract.lesion)
         self._fixed = 0
         self._uncovered = 0
 
     @staticmethod
-    def bytes_needed(box_shape: Shape, window_shape: Shape, classes: int) -> int:
+    def bytes_needed(
+        box_shape: Shape, window_shape: Shape, classes: int, arrays: Arrays = HOST
+    ) -> int:
         """Bytes that a scan holds at its peak.
 
         Parameters
@@ -63,6 +68,8 @@ class OpenScan:
             Shape of the box and of a window (z, y, x), in voxels.
         classes : int
             Number of classes.
+        arrays : Arrays, optional
+            Where the sums are kept. Both memories count, as if they were one.
 
         Returns
         -------
@@ -73,7 +80,7 @@ class OpenScan:
         return (
             math.prod(box_shape)
             + Counts.bytes_needed(box_shape, classes)
-            + Slabs.bytes_needed(classes, window_shape, box_shape)
+            + Slabs.bytes_needed(classes, window_shape, box_shape, arrays)
         )
 
     @property
@@ -81,7 +88,7 @@ class OpenScan:
         """Different windows seen so far."""
         return len(self._seen)
 
-    def add(self, probabilities: NDArray[np.float16], origin: Shape, index: int) -> None:
+    def add(self, probabilities: Array, origin: Shape, index: int) -> None:
         """Add a window; one that was seen before changes nothing.
 
         Parameters

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from arrays import arrays_of
 from contract import Contract
 from refusals import BusyError, GoneError, IncompleteError, RefusedError, ScanError
 from scan import OpenScan
@@ -12,15 +13,22 @@ from score import Score
 from wire import WindowMessage
 
 # How a scan can end: with a score, with a refusal, because its client went away or began it anew,
-# by silence, or by a fault of ours.
+# by silence, because it was silent while others needed its place, or by a fault of ours.
 OUTCOMES = (
     "done",
     *(kind.prefix for kind in (BusyError, GoneError, RefusedError, IncompleteError)),
     "CANCELLED",
     "RESTARTED",
     "IDLE",
+    "YIELDED",
     "FAILED",
 )
+
+# When does a silent scan give way to a new one that finds no place? After a quarter of the time
+# that it may be silent otherwise, and four times the longest pause that any open scan has made and
+# gone on from: on a slow or crowded server all pauses are long, and nobody is to blame.
+YIELD_SHARE = 0.25
+YIELD_PAUSES = 4
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class _Entry:
     bytes_held: int
     started_s: float
     touched_s: float
+    longest_pause_s: float = 0.0
     blend_s: float = 0.0
     score_s: float = 0.0
 
@@ -178,6 +187,7 @@ class OpenScans:
         entry = self._entries[scan_id]
         _check_same_scan(entry.scan, message)
         started = self._clock()
+        entry.longest_pause_s = max(entry.longest_pause_s, started - entry.touched_s)
         entry.scan.add(message.probabilities, message.origin, message.index)
         entry.touched_s = self._clock()
         entry.blend_s += entry.touched_s - started
@@ -192,25 +202,46 @@ class OpenScans:
     def _open(self, scan_id: str, message: WindowMessage) -> None:
         limits = self._contract
         window_shape = message.window_shape
-        needed = OpenScan.bytes_needed(message.box_shape, window_shape, limits.classes)
+        arrays = arrays_of(message.probabilities)
+        needed = OpenScan.bytes_needed(message.box_shape, window_shape, limits.classes, arrays)
         if needed > limits.open_bytes:
             raise RefusedError(
                 f"box_shape {message.box_shape} takes {needed} bytes, "
                 f"the limit for all scans is {limits.open_bytes}"
             )
-        if len(self._entries) >= limits.open_scans:
-            raise BusyError(f"{len(self._entries)} scans are open, the limit; send it again later")
-        held = self._bytes_held()
-        if held + needed > limits.open_bytes:
-            raise BusyError(
-                f"open scans hold {held} bytes and this one takes {needed}, "
-                f"the limit is {limits.open_bytes}; send it again later"
-            )
+        while busy := self._lacks_room(needed):
+            if not self._make_room():
+                raise BusyError(f"{busy}; send it again later")
         scan = OpenScan(
-            message.box_shape, window_shape, message.count, message.voxel_volume_mm3, limits
+            message.box_shape, window_shape, message.count, message.voxel_volume_mm3, limits, arrays
         )
         now = self._clock()
         self._entries[scan_id] = _Entry(scan, needed, started_s=now, touched_s=now)
+
+    def _lacks_room(self, needed: int) -> str:
+        """Say why a scan of so many bytes cannot be taken; nothing where it can."""
+        limits, held = self._contract, self._bytes_held()
+        if len(self._entries) >= limits.open_scans:
+            return f"{len(self._entries)} scans are open, the limit"
+        if held + needed > limits.open_bytes:
+            return (
+                f"open scans hold {held} bytes and this one takes {needed}, "
+                f"the limit is {limits.open_bytes}"
+            )
+        return ""
+
+    def _make_room(self) -> bool:
+        """Drop the scan that has been silent the longest, if that is long enough.
+
+        Triton does not tell that a client has vanished: only its silence does.
+        """
+        silent, entry = min(self._entries.items(), key=lambda item: item[1].touched_s)
+        pause = max(entry.longest_pause_s for entry in self._entries.values())
+        patience = max(YIELD_SHARE * self._contract.scan_idle_s, YIELD_PAUSES * pause)
+        if self._clock() - entry.touched_s <= patience:
+            return False
+        self._close(silent, "YIELDED")
+        return True
 
     def _bytes_held(self) -> int:
         return sum(entry.bytes_held for entry in self._entries.values())

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from arrays import device
 from contract import Contract
 from health import Health
 from refusals import BusyError, GoneError, ScanError
@@ -34,6 +35,8 @@ class TritonPythonModel:
         an object store, and the configuration is the one of the profile that is served.
         """
         parameters = json.loads(args["model_config"])["parameters"]
+        if parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS", {}).get("string_value") == "no":
+            _check_gpu()
         self._contract = Contract.from_json(parameters["contract"]["string_value"])
         self._health = _open_health()
         self._scans = OpenScans(self._contract, self._tell)
@@ -113,8 +116,22 @@ def _tensors(request):
     for name in INPUTS:
         tensor = pb_utils.get_input_tensor_by_name(request, name)
         if tensor is not None:
-            tensors[name] = tensor.as_numpy()
+            tensors[name] = (
+                tensor.as_numpy() if tensor.is_cpu() else device().xp.from_dlpack(tensor)
+            )
     return tensors
+
+
+def _check_gpu():
+    """Refuse to be served where tensors are to stay on the GPU and nothing here can read them."""
+    try:
+        device().xp.zeros(1)
+    except Exception as error:
+        raise ValueError(
+            "this profile blends on the GPU (FORCE_CPU_ONLY_INPUT_TENSORS is no), which needs cupy "
+            f"with CUDA ({type(error).__name__}): install cupy-cuda12x in the container, or take "
+            '"blending": "gpu" out of the contract and run make configs'
+        ) from None
 
 
 def _outputs(answer: Answer):

@@ -1,10 +1,12 @@
 """Sums of the slices that windows can still touch; a slice that none can touch is let go."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from arrays import FP16_VALUES, HOST, Array, Arrays
 from blending import window_weights
 from refusals import RefusedError
 
@@ -12,13 +14,13 @@ Shape = tuple[int, int, int]
 
 # Probabilities of a voxel add up to 1; FP16 and bf16 miss by far less than this.
 SUM_TOLERANCE = 0.05
-# Every FP16 value by its bits. A look-up beats numpy's own conversion, by much where values are
-# tiny (below 6e-5, as most of a softmax is): 8 ms a window of 96 x 96 x 96 instead of 54.
-FP16_VALUES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
 # FP16 of 1 + SUM_TOLERANCE. By their bits negative values, infinity and NaN are all larger.
 LARGEST_BITS = int(np.array(1 + SUM_TOLERANCE, dtype=np.float16).view(np.uint16))
-# Slices blended at a time: the temporaries stay in the cache.
-CHUNK = 4
+
+
+@lru_cache(maxsize=8)
+def _weights(shape: Shape, arrays: Arrays) -> Array:
+    return arrays.to_here(window_weights(shape))
 
 
 class Slabs:
@@ -34,6 +36,8 @@ class Slabs:
         Shape of the windows (z, y, x), in voxels.
     box_shape : tuple of int
         Shape of the box (z, y, x), in voxels.
+    arrays : Arrays, optional
+        Where the sums are kept.
 
     Notes
     -----
@@ -41,14 +45,19 @@ class Slabs:
     kept: only which voxels have any.
     """
 
-    def __init__(self, classes: int, window_shape: Shape, box_shape: Shape) -> None:
+    def __init__(
+        self, classes: int, window_shape: Shape, box_shape: Shape, arrays: Arrays = HOST
+    ) -> None:
         depth = window_shape[0]
         self._depth = depth
-        self._sums = np.zeros((classes, depth, *box_shape[1:]), dtype=np.float32)
-        self._covered = np.zeros((depth, *box_shape[1:]), dtype=np.bool_)
+        self._arrays = arrays
+        self._sums = arrays.xp.zeros((classes, depth, *box_shape[1:]), dtype=np.float32)
+        self._covered = arrays.xp.zeros((depth, *box_shape[1:]), dtype=np.bool_)
 
     @staticmethod
-    def bytes_needed(classes: int, window_shape: Shape, box_shape: Shape) -> int:
+    def bytes_needed(
+        classes: int, window_shape: Shape, box_shape: Shape, arrays: Arrays = HOST
+    ) -> int:
         """Bytes held at most: sums, coverage, and the temporaries of the moment.
 
         Parameters
@@ -57,6 +66,8 @@ class Slabs:
             Number of classes.
         window_shape, box_shape : tuple of int
             Shapes (z, y, x), in voxels.
+        arrays : Arrays, optional
+            Where they are held.
 
         Returns
         -------
@@ -64,17 +75,17 @@ class Slabs:
         """
         slice_voxels = math.prod(box_shape[1:])
         kept = window_shape[0] * slice_voxels * (classes * 4 + 1)
-        blending = min(CHUNK, window_shape[0]) * math.prod(window_shape[1:]) * (4 + 8)
+        blending = min(arrays.chunk, window_shape[0]) * math.prod(window_shape[1:]) * (4 + 8)
         labelling = slice_voxels * 3
         return kept + max(blending, labelling)
 
-    def add(self, probabilities: NDArray[np.float16], origin: Shape, index: int) -> None:
+    def add(self, probabilities: Array, origin: Shape, index: int) -> None:
         """Add a window whose slices are all still held.
 
         Parameters
         ----------
         probabilities : ndarray of float16, shape (classes, z, y, x)
-            Class probabilities of the window.
+            Class probabilities of the window, in either memory.
         origin : tuple of int
             First voxel of the window in the box (z, y, x).
         index : int
@@ -87,14 +98,16 @@ class Slabs:
             sums far from 1. The slabs are spoilt then and must be dropped.
         """
         _, depth, height, width = probabilities.shape
-        bits = np.ascontiguousarray(probabilities).view(np.uint16)
-        if bits.max() > LARGEST_BITS:
-            value = FP16_VALUES[bits.max()]
+        here = self._arrays.to_here(probabilities)
+        bits = self._arrays.xp.ascontiguousarray(here).view(np.uint16)
+        largest = int(bits.max())
+        if largest > LARGEST_BITS:
+            value = FP16_VALUES[largest]
             raise RefusedError(
                 f"the network's probabilities of window {index} hold {value:.4g}, "
                 "must be from 0 to 1"
             )
-        weights = window_weights((depth, height, width))
+        weights = _weights((depth, height, width), self._arrays)
         z, y, x = origin
         rows, columns = slice(y, y + height), slice(x, x + width)
         total = 0.0
@@ -120,26 +133,26 @@ class Slabs:
         Returns
         -------
         labels : ndarray of uint8, shape (y, x)
-            Class of the largest sum; the first of equals, as argmax has it.
+            Class of the largest sum; the first of equals, as argmax has it. In the CPU's memory.
         uncovered : int
             Voxels that lie in no window.
         """
-        slot = z % self._depth
+        xp, slot = self._arrays.xp, z % self._depth
         # Class by class within a slice, so that all stays in the cache: ten times as fast as
         # numpy's argmax over the first axis. Labels rise, so the largest of those that won so far
         # is the last to win.
         best = self._sums[0, slot]
-        labels = np.zeros(best.shape, dtype=np.uint8)
+        labels = xp.zeros(best.shape, dtype=np.uint8)
         for label in range(1, self._sums.shape[0]):
             candidate = self._sums[label, slot]
             won = (candidate > best).view(np.uint8)
             won *= np.uint8(label)
-            np.maximum(labels, won, out=labels)
-            np.maximum(best, candidate, out=best)
-        uncovered = labels.size - int(np.count_nonzero(self._covered[slot]))
+            xp.maximum(labels, won, out=labels)
+            xp.maximum(best, candidate, out=best)
+        uncovered = int(labels.size) - int(xp.count_nonzero(self._covered[slot]))
         self._sums[:, slot] = 0
         self._covered[slot] = False
-        return labels, uncovered
+        return self._arrays.to_host(labels), uncovered
 
     def _chunks(self, z: int, depth: int) -> list[tuple[int, int, int]]:
         """First and last slice in the window, and slot, of runs that do not cross the ring's end.
@@ -160,24 +173,20 @@ class Slabs:
         first = 0
         while first < depth:
             slot = (z + first) % self._depth
-            last = min(first + CHUNK, depth, first + self._depth - slot)
+            last = min(first + self._arrays.chunk, depth, first + self._depth - slot)
             chunks.append((first, last, slot))
             first = last
         return chunks
 
-    def _blend(
-        self,
-        bits: NDArray[np.uint16],
-        weights: NDArray[np.float32],
-        place: tuple[slice, slice, slice],
-    ) -> float:
+    def _blend(self, bits: Array, weights: Array, place: tuple[slice, slice, slice]) -> float:
         """Add weighted slices of all classes; return the sum of what was added."""
-        buffer = np.empty(weights.shape, dtype=np.float32)
+        xp = self._arrays.xp
+        buffer = xp.empty(weights.shape, dtype=np.float32)
         total = 0.0
         for sums, values in zip(self._sums, bits, strict=True):
-            np.take(FP16_VALUES, values, out=buffer, mode="clip")
-            np.multiply(buffer, weights, out=buffer)
+            self._arrays.widen(values, buffer)
+            xp.multiply(buffer, weights, out=buffer)
             total += float(buffer.sum())
             held = sums[place]
-            np.add(held, buffer, out=held)
+            xp.add(held, buffer, out=held)
         return total

@@ -26,7 +26,7 @@ class WindowMessage:
     Attributes
     ----------
     probabilities : ndarray of float16, shape (classes, z, y, x)
-        What the network made of the window.
+        What the network made of the window; on the GPU where the network left it there.
     origin : tuple of int
         First voxel of the window in the box (z, y, x).
     box_shape : tuple of int

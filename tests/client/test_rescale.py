@@ -106,6 +106,22 @@ def test_a_missing_rescale_that_two_intercepts_would_explain_is_refused(series_w
         read_dicom(series_writer.write(body, edit=edit))
 
 
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(("bits", "kind"), [(8, "1"), (16, "2"), (32, "4")])
+def test_pixels_of_any_width_are_read(series_writer, body, bits, kind, signed):
+    coarse = np.clip(body.array.astype(int) // 8 * 8, -1024, 1015)
+    low = 0 if signed else -1024
+
+    def edit(ds, i):
+        stored = (coarse[i] - low) // 8
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit = bits, bits, bits - 1
+        ds.PixelRepresentation, ds.RescaleSlope, ds.RescaleIntercept = int(signed), 8, low
+        ds.PixelData = stored.astype(f"<{'i' if signed else 'u'}{kind}").tobytes()
+
+    volume = read_dicom(series_writer.write(body, edit=edit))
+    np.testing.assert_array_equal(volume.array, coarse)
+
+
 @pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize("signed", [False, True])
 def test_monochrome1_is_read_as_it_is_stored(series_writer, body, inverted, signed):

@@ -17,10 +17,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dlild_client import deflate
+from dlild_client import deflate, gdcm_process
 from dlild_client.codestream import StreamSize, stream_size
 from dlild_client.dicom import read_dicom
 from dlild_client.errors import InputError, TooLarge, UnreadableFile
+from dlild_client.gdcm_process import decoders
 from dlild_client.headers import read_header
 from dlild_client.hu import read_hu
 from dlild_client.read import read_volume
@@ -137,6 +138,51 @@ def test_a_deflated_bomb_is_refused(series_writer, scan, monkeypatch):
     assert read_header(FileSource(path)) == []
     with path.open("rb") as file, pytest.raises(TooLarge, match="more than 256 MB"):
         deflate.inflate(file, path.name)
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["import os; os.abort()", "import time; time.sleep(60)", "print('{}')", "print('nonsense')"],
+)
+def test_a_decoder_that_dies_or_hangs_is_a_slice_that_cannot_be_decoded(
+    series_writer, scan, tmp_path, monkeypatch, script
+):
+    folder = series_writer.write(scan)
+    for path in folder.iterdir():
+        transcode(path, JPEGLosslessSV1)
+    (tmp_path / "worker.py").write_text(script)
+    monkeypatch.setattr(gdcm_process, "_WORKER", tmp_path / "worker.py")
+    monkeypatch.setattr(gdcm_process, "START_S", 0.5)
+    monkeypatch.setattr(gdcm_process, "LONGEST_S", 0.5)
+    with pytest.raises(UnreadableFile, match="the compressed pixels are broken"):
+        read_dicom(folder)
+
+
+def test_a_stream_that_the_decoder_fills_up_with_grey_is_refused(series_writer, scan):
+    folder = series_writer.write(scan)
+    path = sorted(folder.iterdir())[4]
+    transcode(path, JPEGLosslessSV1)
+    ds = pydicom.dcmread(path)
+    frame = next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
+    # Half of the image, and an end as if all of it were there.
+    ds.PixelData = encapsulate([frame[: len(frame) // 2] + b"\xff\xd9"])
+    ds.save_as(path)
+    with pytest.raises(UnreadableFile, match="Corrupt JPEG data: premature end"):
+        read_dicom(folder)
+
+
+def test_processes_of_the_decoder_end_with_the_reading(series_writer, scan):
+    folder = series_writer.write(scan)
+    for path in folder.iterdir():
+        transcode(path, JPEGLosslessSV1)
+    started = []
+    with decoders():
+        read_dicom(folder)
+        started += list(gdcm_process._idle)
+        assert 1 <= len(started) <= 2
+        assert all(p._child.poll() is None for p in started)
+    assert not gdcm_process._idle
+    assert all(p._child.poll() is not None for p in started)
 
 
 @pytest.mark.parametrize(

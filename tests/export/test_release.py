@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from export.tiny import tiny_run, write_repository, write_run
+from export.tiny import coarse_scan, tiny_run, write_repository, write_run
 from typer.testing import CliRunner
 
 from dlild_export import changes
@@ -321,6 +321,33 @@ def test_the_command_names_the_reason_in_one_line(tiny, other_run, tmp_path) -> 
         assert said in result.stderr
         assert result.stderr.count("\n") == 1
     assert snapshot(tiny) == before
+
+
+def test_the_command_releases(tiny, card, other_run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "dlild_export.parity_scans.gather_scans", lambda *_: {"coarse": coarse_scan()}
+    )
+    file = write_evaluation(
+        tmp_path / "evaluation.json", sha256(other_run / "model.onnx"), MET, MISSED
+    )
+    notes = tmp_path / "notes.md"
+    notes.write_text("Three volunteers.")
+
+    options = ["--evaluation", str(file), "--notes", str(notes), "--keep-previous"]
+    options += ["--allow-below-floor", "to try the server"]
+
+    result = CliRunner().invoke(app, ["release", str(other_run), str(tiny), *options])
+
+    assert result.exit_code == 0, result.output
+    assert "| coarse | torch fp32 |" in result.stdout
+    assert "released: version 2, sha256 " in result.stdout
+    assert "error" not in result.stderr
+    model = read_contract(tiny)["model"]
+    assert (model["version"], model["serving"]) == (2, [1, 2])
+    assert model["releases"]["2"]["below_floor"] == "to try the server"
+    text = card.read_text("utf-8")
+    assert "Three volunteers." in text
+    assert "| coarse | openvino fp32 |" in text
 
 
 def test_a_run_tells_how_it_was_made(tmp_path) -> None:

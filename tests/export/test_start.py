@@ -16,6 +16,8 @@ from dlild_export.start import WeightsError, load_network, restore_statistics
 from dlild_export.train import train
 from dlild_export.unet import ServedUNet, UNet, UNetConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WIDTHS = UNetConfig(channels=(4, 8, 8))
 
 

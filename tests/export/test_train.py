@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,21 +26,14 @@ from dlild_export.start import load_network
 from dlild_export.train import learning_rate, train
 from dlild_export.train_config import write_config
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 COMMAND = (sys.executable, "-c", "from dlild_export.cli import main; main()", "train")
 
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cases(tmp_path_factory.mktemp("cases"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Nets as small as these only wait for a second thread, longest where others compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -300,6 +292,23 @@ def test_wrong_options_are_usage_errors(
 
     assert code == 2
     assert message in text.replace("\n", " ")
+
+
+def test_a_dataset_is_prepared_and_trained_on(tmp_path: Path) -> None:
+    dataset, run = tmp_path / "dataset", tmp_path / "run"
+    phantoms = ["phantom", str(dataset), "--count", "2", "--spacing", "6", "--workers", "1"]
+    assert CliRunner().invoke(app, phantoms).exit_code == 0
+    toml = tmp_path / "my.toml"
+    write_config(small_config(stages=[{"steps": 2, "patch": 16}]), toml)
+
+    code, text = _invoke(dataset, run, "--config", toml)
+    assert code == 0, text
+    assert _stored(run)["cases"] == ["phantom-000000", "phantom-000001"]
+
+    next((dataset / "labelsTr").iterdir()).unlink()
+    code, text = _invoke(dataset, tmp_path / "other", "--config", toml)
+    assert (code, text.count("\n")) == (3, 1)
+    assert "without labels" in text
 
 
 def test_bad_input_ends_in_one_line(cases: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from export.small_cases import small_config, write_cases
 from dlild_export.train import train
 from dlild_export.train_config import write_config
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def _torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
     script = "from dlild_export.cli import main; main()"

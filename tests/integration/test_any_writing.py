@@ -16,7 +16,7 @@ from dlild_client.outputs import write_nifti
 from dlild_client.read import read_volume
 from launcher import EmbeddedServer
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 def _compressed(patient: Path, target: Path) -> Path:

@@ -13,10 +13,11 @@ from integration.test_whole_scan import message
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client import Client
-from dlild_client.client import window_requests
-from dlild_client.connection import open_channel, parse_url
+from dlild_client.blocking import open_channel
 from dlild_client.contract import Contract
+from dlild_client.exchange import window_requests
 from dlild_client.prepare import PreparedScan, prepare
+from dlild_client.settings import find_settings
 from dlild_client.windows import extract_window
 from dlild_client.wire import parse_answer
 from dlild_export.engines import engines_of
@@ -93,7 +94,7 @@ def test_the_released_network_answers_under_its_number(
 def test_the_whole_scan_door_names_it_too(server: EmbeddedServer, scan: PreparedScan) -> None:
     box = scan.box
     volume = extract_window(scan.grid.array, box, (0, 0, 0), box.shape, -1024).astype(np.int16)
-    channel = open_channel(parse_url(server.grpc_url))
+    channel = open_channel(find_settings(server.grpc_url))
     try:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         answer = stub.ModelInfer(message(volume), timeout=60)

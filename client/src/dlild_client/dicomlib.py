@@ -15,46 +15,41 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from dlild_client.gdcm_process import TRANSFER_SYNTAXES, decoders
+
 _lock = threading.Lock()
 _inside = 0
 _filters: Any = None
 _levels: dict[str, int] = {}
 
+PLUGIN = "dlild-gdcm"
 LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "PIL")
 
 
 @cache
 def load_pydicom() -> Any:
-    """Load pydicom with its decoders, and teach it 12-bit JPEG."""
+    """Load pydicom with its decoders, and add gdcm in a process of its own to them."""
     with _lock:
         pydicom = import_module("pydicom")
         pixels = import_module("pydicom.pixels")
-        decoder = pixels.get_decoder(pydicom.uid.JPEGExtended12Bit)
-        with suppress(ValueError):  # there already
-            decoder.add_plugin("dlild", ("dlild_client.jpeg12", "decode_frame"))
-        _hush_gdcm()
+        for uid in TRANSFER_SYNTAXES:
+            with suppress(ValueError):  # there already
+                plugin = ("dlild_client.gdcm_process", "decode_frame")
+                pixels.get_decoder(uid).add_plugin(PLUGIN, plugin)
     return pydicom
-
-
-def _hush_gdcm() -> None:
-    """Keep gdcm from writing to standard error."""
-    with suppress(ImportError):
-        trace = import_module("gdcm").Trace
-        trace.WarningOff()
-        trace.ErrorOff()
-        trace.DebugOff()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings and log while any thread is inside.
+    """Silence pydicom's warnings and log, and keep its decoders, while any thread is inside.
 
     Filters of warnings belong to the whole process, so threads share them: the first one in sets
     them, the last one out puts the old ones back.
     """
     _enter()
     try:
-        yield
+        with decoders():
+            yield
     finally:
         _leave()
 

@@ -17,7 +17,7 @@ from dlild_client.read import read_volume
 from dlild_export.faults import DatasetError, Fault, Kind
 from dlild_export.groups import straddling
 from dlild_export.labels import IGNORE
-from dlild_export.layout import Case, Dataset, read_dataset
+from dlild_export.layout import DICOM, Case, Dataset, read_dataset
 from dlild_export.nifti import SUFFIXES
 from dlild_export.plausible import judge, look_at
 from dlild_export.scans import LabelledScan, LabelRule, label_rule, read_scan
@@ -130,7 +130,8 @@ def check_dataset(
     faults = [*dataset.faults, *(f for r in reports for f in r.faults)]
     faults += duplicates(dataset, [(r.name, r.digest) for r in reports])
     faults += straddling(dataset) + _test_scans(dataset, reports)
-    return CheckReport(dataset.layout, tuple(reports), tuple(faults), _notes(reports, contract))
+    notes = (*_notes(reports, contract), *_group_notes(dataset))
+    return CheckReport(dataset.layout, tuple(reports), tuple(faults), notes)
 
 
 def _check_cases(dataset: Dataset, rule: LabelRule, workers: int) -> Iterator[CaseReport]:
@@ -176,7 +177,8 @@ def check_case(
         label=dataset.relative(case.label or case.image),
         case=case.name,
     )
-    counts = np.bincount(scan.labels.ravel(), minlength=IGNORE + 1)
+    planes = [np.bincount(plane.ravel(), minlength=IGNORE + 1) for plane in scan.labels]
+    counts = np.sum(planes, axis=0)
     ml = scan.volume.voxel_volume_mm3 / 1000
     names = {c.label: c.name for c in rule.contract.classes} | {IGNORE: "ignore"}
     lung = int(counts[list(rule.contract.lung_labels)].sum())
@@ -240,3 +242,13 @@ def _notes(reports: list[CaseReport], contract: Contract) -> tuple[str, ...]:
     if thick:
         notes.append(f"{len(thick)} of {len(readable)} scans have slices over 3 mm apart")
     return tuple(notes)
+
+
+def _group_notes(dataset: Dataset) -> tuple[str, ...]:
+    if dataset.layout == DICOM or (dataset.folder / "groups.csv").is_file():
+        return ()
+    note = (
+        "no groups.csv (case,group): every case counts as another patient; write one where a "
+        "patient has several scans"
+    )
+    return (note,)

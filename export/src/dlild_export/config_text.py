@@ -124,6 +124,10 @@ def accumulator_text(contract: Contract, profile: str) -> str:
     limits = contract["limits"]
     idle_us = round(limits["scan_idle_s"] * IDLE_MARGIN * 1_000_000)
     places = limits["open_scans"] * PLACES_PER_OPEN_SCAN
+    parameters = {"profile": profile, "contract": _compact(contract)}
+    if contract["profiles"][profile].get("blending") == "gpu":
+        # What the network leaves on the GPU comes to the model there; cupy must be in the server.
+        parameters["FORCE_CPU_ONLY_INPUT_TENSORS"] = "no"
     # No CORRID control: a text id sent to a UINT64 control corrupts the server's heap. The model
     # reads the id from the request. One instance, because the bounds on open scans are global.
     return "".join(
@@ -134,7 +138,7 @@ def accumulator_text(contract: Contract, profile: str) -> str:
             SEQUENCES.format(idle_us=idle_us, places=places),
             "instance_group [ { count: 1 kind: KIND_CPU } ]\n",
             _versions(contract["model"]["serving"]),
-            _parameters({"profile": profile, "contract": _compact(contract)}),
+            _parameters(parameters),
         )
     )
 

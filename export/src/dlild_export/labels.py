@@ -2,7 +2,8 @@
 
 A name is compared without regard to case, spaces, hyphens and underscores. Known are the
 contract's own names, titles and code meanings, and the synonyms below. Whatever else there is must
-be mapped by hand (`--map "their name=our name"`): a guess would be a wrong label without a word.
+be mapped by hand, in `label_map.csv` beside the dataset (columns `theirs,ours`) or for one command
+with `--map "their name=our name"`: a guess would be a wrong label without a word.
 
 ==============  ================================================================================
 class           also known as
@@ -23,16 +24,18 @@ of them is a class of its own here; map them to `lung`, `background` or `ignore`
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import Contract
-from dlild_export.faults import DatasetError, Fault, Kind
+from dlild_export.faults import DatasetError, Fault, Kind, refuse
 
 IGNORE = 255
 """Label of voxels of which nothing is known: no loss, no figure looks at them."""
@@ -142,7 +145,10 @@ class LabelMap:
         for value, label in self.values.items():
             if low <= value <= high:
                 table[value - low] = label
-        labels: npt.NDArray[np.uint8] = table[array.astype(np.int64) - low]
+        labels = np.empty(array.shape, np.uint8)
+        # Slice by slice: an index of a whole scan is eight times as large as its labels.
+        for plane, out in zip(array, labels, strict=True):
+            out[...] = table[plane.astype(np.int64) - low]
         return labels
 
 
@@ -191,7 +197,7 @@ def map_labels(
     for name in overrides or {}:
         if plain(name) not in used:
             theirs = ", ".join(names)
-            reason = f"--map names the label {name!r}, but the dataset has {theirs}"
+            reason = f"a label {name!r} is mapped, but the dataset has {theirs}"
             faults.append(Fault(Kind.UNKNOWN_LABEL, where, reason))
     if faults:
         raise DatasetError(faults)
@@ -204,7 +210,7 @@ def unknown_name(name: str, contract: Contract) -> str:
     ours = ", ".join(c.name for c in contract.classes)
     return (
         f"the label {name!r} is none of {ours}; say what it means with "
-        f'--map "{name}=…" (a class, or ignore)'
+        f'--map "{name}=…" (a class, or ignore) or in label_map.csv (theirs,ours)'
     )
 
 
@@ -223,7 +229,7 @@ def _read_overrides(
     for theirs, ours in overrides.items():
         label = known.get(plain(ours))
         if label is None:
-            reason = f'--map "{theirs}={ours}": {ours!r} is no class of the contract'
+            reason = f"{theirs!r} is mapped to {ours!r}, which is no class of the contract"
             faults.append(Fault(Kind.UNKNOWN_LABEL, where, reason))
         else:
             chosen[plain(theirs)] = label
@@ -245,3 +251,22 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, str]:
             raise ValueError(f'{text!r} is not of the form "their name=our name"')
         overrides[theirs.strip()] = ours.strip()
     return overrides
+
+
+def read_label_map(folder: Path) -> dict[str, str]:
+    """Read `label_map.csv` of a dataset: their names to ours; empty where there is none.
+
+    Raises
+    ------
+    DatasetError
+        The file is not a table with the columns `theirs,ours`.
+    """
+    path = folder / "label_map.csv"
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return {row["theirs"].strip(): row["ours"].strip() for row in csv.DictReader(file)}
+    except (KeyError, AttributeError, ValueError, csv.Error):
+        reason = "not a table with the columns theirs,ours"
+        raise refuse(Kind.UNKNOWN_LABEL, path.name, reason) from None

@@ -77,6 +77,17 @@ class Dataset:
         return path.relative_to(self.folder).as_posix() if path != self.folder else path.name
 
 
+def is_dataset(folder: Path) -> bool:
+    """Tell a dataset from a folder of prepared cases (`*.npz`), and from nothing at all."""
+    if (folder / "dataset.json").is_file():
+        return True
+    return folder.is_dir() and not any(folder.glob("*.npz")) and any(_subfolders(folder))
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
 def read_dataset(folder: Path) -> Dataset:
     """Find the cases of a dataset, without reading a voxel.
 
@@ -106,7 +117,7 @@ def read_dataset(folder: Path) -> Dataset:
     else:
         dataset = _read_dicom(folder)
     if not dataset.cases and not dataset.faults:
-        raise refuse(Kind.DATASET, folder.name, "no case in it; see `dlild-export check --help`")
+        raise refuse(Kind.DATASET, folder.name, "neither a dataset.json nor a folder a case")
     return with_groups(dataset)
 
 
@@ -232,7 +243,7 @@ def case_name(path: Path) -> str:
 
 def _read_dicom(folder: Path) -> Dataset:
     """Take every folder in it for a case; folders of one patient are one group."""
-    folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = _subfolders(folder)
     if any(p.name in {"imagesTr", "labelsTr"} for p in folders):
         reason = "imagesTr and labelsTr, but no dataset.json beside them to name the labels"
         raise refuse(Kind.DATASET, folder.name, reason)

@@ -41,6 +41,9 @@ DENSEST_LUNG_HU = -400.0
 THINNEST_CONSOLIDATION_HU = -700.0
 """Thin sheets of consolidation in thick slices measure -600 HU; aerated lung lies below this."""
 
+EXCHANGED_HU = 30.0
+"""Ground-glass that is less dense than lung by more than this is not ground-glass."""
+
 LEAST_CLASS_ML = 5.0
 SOFT_TISSUE_HU = (-150.0, 150.0)
 NEAR_MM = 15.0
@@ -260,7 +263,7 @@ def _density_faults(view: View, contract: Contract) -> list[tuple[Kind, str]]:
         reason = f"voxels labelled lung have a median of {lung:.0f} HU, which is not aerated lung"
         found.append((Kind.MISPLACED, reason))
     haze = medians.get("ground_glass")
-    if lung is not None and haze is not None and haze < lung:
+    if lung is not None and haze is not None and haze < lung - EXCHANGED_HU:
         reason = (
             f"voxels labelled ground_glass have a median of {haze:.0f} HU, below {lung:.0f} HU of "
             "those labelled lung: are the names exchanged?"

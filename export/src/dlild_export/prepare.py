@@ -61,7 +61,8 @@ def prepare(
     dataset : Path
         In one of the layouts of `dlild_export.layout`.
     out : Path
-        Folder for the `CASE.npz`; made if need be.
+        Folder for the `CASE.npz`; made if need be. What it holds of cases that the dataset has no
+        longer is removed.
     contract : Contract, optional
         Grid and classes; the checkout's when left out.
     overrides : mapping of str to str, optional
@@ -97,10 +98,22 @@ def prepare(
         reports.append(report)
         if progress:
             progress(done, len(jobs))
+    _remove_others(out, {job.target for job in jobs})
     faults += _duplicate_faults(found, reports)
     if faults:
         raise DatasetError(sorted(faults, key=lambda f: (f.case or "", f.where)))
     return [job.target for job in jobs]
+
+
+def _remove_others(out: Path, kept: set[Path]) -> None:
+    """Remove cases that were prepared from this dataset before and are no more in it."""
+    for path in set(out.glob("*.npz")) - kept:
+        try:
+            ours = "fingerprint" in read_info(path)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            ours = False
+        if ours:
+            path.unlink()
 
 
 def prepared_files(folder: Path) -> list[Path]:
@@ -156,6 +169,7 @@ def _run(job: _Job) -> _Outcome:
     report, scan = check_case(job.dataset, job.case, job.rule)
     info = {"name": job.case.name, "digest": report.digest}
     if report.faults or scan is None:
+        job.target.unlink(missing_ok=True)  # what it was before must not be trained on
         return info, list(report.faults)
     grid = to_grid(scan.volume, job.rule.contract)
     labels = labels_to_grid(scan.volume, scan.labels, job.rule.contract)

@@ -17,7 +17,7 @@ from dlild_client.images import is_image_name
 from dlild_client.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.faults import DatasetError, Fault, Kind, refuse
-from dlild_export.labels import LabelMap, map_labels
+from dlild_export.labels import LabelMap, map_labels, read_label_map
 from dlild_export.layout import DICOM, Case, Dataset
 from dlild_export.nifti import survey
 from dlild_export.segments import find_segmentations, read_segmentations
@@ -64,14 +64,14 @@ class LabelledScan:
 def label_rule(
     dataset: Dataset, contract: Contract, overrides: Mapping[str, str] | None = None
 ) -> LabelRule:
-    """Make the rule of a dataset.
+    """Make the rule of a dataset: the names known, its `label_map.csv`, and `overrides` over both.
 
     Raises
     ------
     DatasetError
         With every label name that is unknown.
     """
-    overrides = overrides or {}
+    overrides = read_label_map(dataset.folder) | dict(overrides or {})
     if dataset.layout == DICOM:
         return LabelRule(contract, None, overrides)
     return LabelRule(contract, map_labels(dataset.names, contract, overrides), overrides)
@@ -158,10 +158,10 @@ def _read_label_file(
     values = SimpleITK.GetArrayFromImage(image)
     try:
         whole = _whole_numbers(values, where, case.name)
-        present = np.unique(whole)
+        present = sorted(set().union(*(np.unique(plane).tolist() for plane in whole)))
     except DatasetError as error:
         raise DatasetError([*faults, *error.faults]) from None
-    unknown = rule.label_map.unknown(present.tolist())
+    unknown = rule.label_map.unknown(present)
     if unknown:
         known = ", ".join(f"{v} ({n})" for n, v in dataset.names.items())
         reason = f"value {', '.join(map(str, unknown[:8]))}, but dataset.json has {known}"

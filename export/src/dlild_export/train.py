@@ -20,6 +20,7 @@ from dlild_export.checkpoints import State
 from dlild_export.distributed import World, open_world
 from dlild_export.interrupts import Stopped, listening
 from dlild_export.keeper import Keeper
+from dlild_export.layout import is_dataset
 from dlild_export.losses import Loss, dice_ce_loss, over_levels
 from dlild_export.patches import Key, PatchSource
 from dlild_export.start import WeightsError, load_network, restore_statistics
@@ -56,7 +57,7 @@ def train(
     Parameters
     ----------
     folder : pathlib.Path
-        Prepared cases, `*.npz`, or a dataset (with its `dataset.json`), which is prepared first.
+        Prepared cases, `*.npz`, or a dataset (`dlild_export.layout`), which is prepared first.
     out : pathlib.Path
         Gets `checkpoint.pt`, `config.toml`, `metrics.csv`, `validation.csv` and `tensorboard/`.
     config : TrainConfig
@@ -110,7 +111,7 @@ def _prepared(
     folder: Path, out: Path, world: World, preparing: Callable[[int, int], None] | None
 ) -> Path:
     """Return the folder of prepared cases; a dataset is prepared by one process for all."""
-    if not (folder / "dataset.json").exists():
+    if not is_dataset(folder):
         return folder
     from dlild_export.prepare import prepare  # noqa: PLC0415
 

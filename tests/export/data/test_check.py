@@ -266,6 +266,14 @@ def test_classes_that_nobody_has_are_noted(files: Any, contract: Contract) -> No
     assert any("no case has honeycombing" in note for note in report.notes)
 
 
+def test_groups_are_asked_for(files: Any, contract: Contract) -> None:
+    assert not any("groups.csv" in note for note in check_dataset(files.folder, contract).notes)
+
+    (files.folder / "groups.csv").unlink()
+
+    assert any("groups.csv" in note for note in check_dataset(files.folder, contract).notes)
+
+
 def test_processes_find_the_same(files: Any, contract: Contract) -> None:
     cut_short(files.image("a"))
 

@@ -76,7 +76,7 @@ def test_every_unknown_name_is_listed(contract: Contract) -> None:
 def test_an_override_must_fit_something(contract: Contract) -> None:
     with pytest.raises(DatasetError, match="'nodul'"):
         map_labels({"lung": 1}, contract, {"nodul": "lung"})
-    with pytest.raises(DatasetError, match="'effusion' is no class"):
+    with pytest.raises(DatasetError, match="'effusion', which is no class"):
         map_labels({"lung": 1}, contract, {"lung": "effusion"})
 
 
@@ -89,10 +89,10 @@ def test_a_value_means_one_class(contract: Contract) -> None:
 @given(st.lists(st.sampled_from([-3, 0, 2, 7, 300]), min_size=1, max_size=30))
 def test_values_are_translated(contract: Contract, present: list[int]) -> None:
     names = {"ggo": -3, "background": 0, "lung": 2, "consolidation": 7, "ignore": 300}
-    translated = map_labels(names, contract).apply(np.array(present))
+    translated = map_labels(names, contract).apply(np.array(present).reshape(-1, 1, 1))
 
     expected = {-3: 2, 0: 0, 2: 1, 7: 5, 300: IGNORE}
-    assert translated.tolist() == [expected[v] for v in present]
+    assert translated.ravel().tolist() == [expected[v] for v in present]
     assert map_labels(names, contract).unknown([2, 5, 9]) == [5, 9]
 
 

@@ -131,7 +131,7 @@ def test_a_dataset_json_that_says_nothing(tmp_path: Path, content: str, words: s
 def test_no_dataset_at_all(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such folder"):
         read_dataset(tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match="no case in it"):
+    with pytest.raises(DatasetError, match="neither a dataset"):
         read_dataset(tmp_path)
     touch(tmp_path, "imagesTr/x_0000.nii.gz")
     with pytest.raises(DatasetError, match=r"no dataset\.json"):

@@ -150,10 +150,33 @@ def test_labels_of_ones_own_naming(files: Any, contract: Contract, tmp_path: Pat
         prepare(files.folder, tmp_path, contract=contract)
 
     own = {"parenchym": "lung", "HC": "honeycombing", "Cons.": "consolidation"}
-    paths = prepare(files.folder, tmp_path, contract=contract, overrides=own)
+    (path, _) = prepare(files.folder, tmp_path, contract=contract, overrides=own)
 
-    with np.load(paths[0]) as stored:
+    with np.load(path) as stored:
         assert set(np.unique(stored["labels"])) == set(range(6))
+    rows = "".join(f"{theirs},{ours}\n" for theirs, ours in own.items())
+    (files.folder / "label_map.csv").write_text("theirs,ours\n" + rows)
+    before = path.stat().st_mtime_ns
+    prepare(files.folder, tmp_path, contract=contract)
+    assert path.stat().st_mtime_ns == before  # the same labels, said elsewhere
+
+    (files.folder / "label_map.csv").write_text("lung;parenchym\n1;2\n")
+    with pytest.raises(DatasetError, match=r"label_map\.csv: not a table"):
+        prepare(files.folder, tmp_path, contract=contract)
+
+
+def test_cases_that_have_gone_are_not_trained_on(
+    files: Any, contract: Contract, tmp_path: Path
+) -> None:
+    prepare(files.folder, tmp_path / "out", contract=contract)
+    (tmp_path / "out" / "own.npz").write_bytes(b"somebody else's")
+    files.image("a").unlink()
+    files.label("a").unlink()
+    files.describe(numTraining=1)
+
+    prepare(files.folder, tmp_path / "out", contract=contract)
+
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["b.npz", "own.npz"]
 
 
 def test_a_broken_cases_json_is_named(files: Any, contract: Contract, tmp_path: Path) -> None:

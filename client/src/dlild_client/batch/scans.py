@@ -26,11 +26,9 @@ from dlild_client.read import read_volume
 from dlild_client.sources import FileSource, find_files, is_zip
 from dlild_client.volume import Volume
 
-_GLANCES = 5
-"""Headers that are read of a folder to tell whose study it holds."""
-
-_HEAD_BYTES = 4096
-"""Of each file, for the key: more than the identifiers at the start of a DICOM file need."""
+_SAMPLE_BYTES = 4096
+"""Of each file, at its start, middle and end, for the key: there are identifiers of DICOM at the
+start, the patient in the middle, and the checksum of a compressed image at the end."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -68,8 +66,8 @@ class BatchScan:
     def key(self) -> str:
         """Digest that tells this scan from all others, in this run and the next.
 
-        Over where it lies, its size and the first bytes of all its files: the same scan at another
-        place is another scan, and so is another one at the same place.
+        Over where it lies, and sizes and samples of all its files: the same scan at another place
+        is another scan, and so is another one at the same place.
         """
         told = "\n".join([self.name, self.series or "", self.id, ""])
         sha = hashlib.sha256(told.encode("utf-8", "replace"))
@@ -249,8 +247,10 @@ def _merge(study: _Study, found: _Study) -> _Study:
 
 def _studies(files: Sequence[Path]) -> Iterator[_Study]:
     """Divide the files of one folder by study; a few headers tell whether that is needed."""
-    step = max(1, len(files) // _GLANCES)
-    glances = {path: _identity(path) for path in [*files[::step], *files[-1:]]}
+    count = len(files)
+    # Both ends and places between, for studies one behind the other; neighbours, for mixed ones.
+    places = {0, 1, count // 4, count // 2, 3 * count // 4, count - 2, count - 1}
+    glances = {files[i]: _identity(files[i]) for i in sorted(places) if 0 <= i < count}
     studies = {study for study, _ in glances.values() if study}
     if len(studies) == 1:
         instances = {instance for _, instance in glances.values() if instance}
@@ -288,8 +288,11 @@ def _files_of(place: Path) -> list[Path]:
 def _digest(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
             size = os.fstat(file.fileno()).st_size
+            sha = hashlib.sha256(f"{size}\n".encode())
+            for start in (0, size // 2, max(0, size - _SAMPLE_BYTES)):
+                file.seek(start)
+                sha.update(file.read(_SAMPLE_BYTES))
     except OSError as error:
-        head, size = str(error.errno).encode(), -1
-    return hashlib.sha256(f"{size}\n".encode() + head).digest()
+        sha = hashlib.sha256(str(error.errno).encode())
+    return sha.digest()

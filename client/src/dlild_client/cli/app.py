@@ -33,7 +33,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for name in ("pydicom", "stamina"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     from dlild_client.errors import DlildError  # noqa: PLC0415
 
     try:
@@ -41,7 +42,7 @@ def main() -> None:
     except DlildError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except _InterruptedError:
         print("error: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
@@ -50,9 +51,13 @@ def main() -> None:
         sys.exit(1)
 
 
+class _InterruptedError(BaseException):
+    """Ctrl-C or SIGTERM. Not KeyboardInterrupt: typer would end on that without a word."""
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """End as Ctrl-C does, so that the server is told."""
-    raise KeyboardInterrupt
+    """End in order, so that the server is told."""
+    raise _InterruptedError
 
 
 def _print_version(wanted: bool) -> None:

@@ -31,7 +31,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """Print a table with a heading for each column."""
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(title=title)
+    table = Table(title=title, show_lines=True)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

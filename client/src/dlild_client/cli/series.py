@@ -15,7 +15,7 @@ from dlild_client.cli.screen import print_table
 if TYPE_CHECKING:
     from dlild_client.survey import SeriesSummary, SeriesSurvey
 
-COLUMNS = ("", "number", "what", "images", "thickness", "step", "coverage", "kernel", "why", "UID")
+COLUMNS = ("", "series", "why")
 
 
 def series(
@@ -55,20 +55,18 @@ def _facts(survey: SeriesSurvey) -> dict[str, object]:
 
 
 def _row(summary: SeriesSummary) -> tuple[str, ...]:
-    marks = {"chosen": "chosen", "lower": "", "aside": "aside"}
+    marks = {"chosen": "chosen", "lower": "lower", "aside": "set aside"}
+    number = "" if summary.number is None else f"{summary.number}: "
+    kind = " ".join(filter(None, (summary.modality, summary.body_part, summary.image_type)))
+    facts = [f"{summary.images} image{'' if summary.images == 1 else 's'}"]
+    if summary.step_mm is not None and summary.coverage_mm is not None:
+        facts.append(f"every {summary.step_mm:g} mm over {summary.coverage_mm:g} mm")
+    if summary.thickness_mm is not None:
+        facts.append(f"{summary.thickness_mm:g} mm thick")
+    if summary.kernel:
+        facts.append(f"kernel {summary.kernel}")
     return (
         marks[summary.verdict],
-        "" if summary.number is None else str(summary.number),
-        " ".join(filter(None, (summary.modality, summary.body_part, summary.image_type))),
-        str(summary.images),
-        _mm(summary.thickness_mm),
-        _mm(summary.step_mm),
-        _mm(summary.coverage_mm),
-        summary.kernel,
+        "\n".join([number + kind, ", ".join(facts), summary.uid]),
         summary.reason,
-        summary.uid,
     )
-
-
-def _mm(value: float | None) -> str:
-    return "" if value is None else f"{value:g} mm"

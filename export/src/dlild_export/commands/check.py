@@ -74,7 +74,9 @@ def _print(report: CheckReport) -> None:
     table = Table(box=None)
     for title in ("case", "voxels", "spacing, mm", "lung, mL", "DL-ILD, %", "faults"):
         left = title == "case"
-        table.add_column(title, justify="left" if left else "right", no_wrap=not left)
+        table.add_column(
+            title, justify="left" if left else "right", no_wrap=not left, overflow="fold"
+        )
     for case in report.cases:
         lung = sum(v for name, v in case.class_ml.items() if name != "ignore")
         table.add_row(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        Path, typer.Argument(help="Dataset (folder with dataset.json), or prepared cases (*.npz).")
+        Path, typer.Argument(help="Dataset, as for `check`, or folder of prepared cases (*.npz).")
     ],
     out: Annotated[Path, typer.Argument(help="Folder for checkpoint, metrics and TensorBoard.")],
     config: Annotated[
