@@ -104,7 +104,16 @@ def test_a_run_is_evaluated_on_what_it_has_not_seen(
     shutil.copytree(tiny_run(), seen)
     stored = torch.load(seen / "checkpoint.pt", weights_only=True)
     torch.save(stored | {"cases": ["patient-a"]}, seen / "checkpoint.pt")
-    arguments = ("evaluate", seen, nnunet, "--out", tmp_path, "--repository", repository)
+    # The ONNX file as it is: the checkpoint beside it tells, and nothing is exported again.
+    arguments = (
+        "evaluate",
+        seen / "model.onnx",
+        nnunet,
+        "--out",
+        tmp_path,
+        "--repository",
+        repository,
+    )
 
     unnamed = run(*arguments)
     named = run(*arguments, "--map", "white lung=consolidation")
