@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
+import torch
 from export.coded import SPACING_MM, by_threshold, chest, served
 from export.tiny import tiny_run
 from typer.testing import CliRunner
@@ -42,6 +45,31 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def nnunet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scans in nnU-Net's layout, with a label name of the group's own."""
+    folder = tmp_path_factory.mktemp("nnunet") / "Dataset001_Lungs"
+    hu, truth = chest()
+    for name, shift in (("patient-a", 0), ("patient-b", 5)):
+        for place, array in (
+            (f"imagesTr/{name}_0000.nii.gz", hu + np.int16(shift)),
+            (f"labelsTr/{name}.nii.gz", truth),
+        ):
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            image = sitk.GetImageFromArray(array)
+            image.SetSpacing((SPACING_MM,) * 3)
+            sitk.WriteImage(image, folder / place)
+    labels = ("background", "lung", "ground_glass", "reticulation", "honeycombing", "white lung")
+    description = {
+        "channel_names": {"0": "CT"},
+        "labels": {name: label for label, name in enumerate(labels)},
+        "numTraining": 2,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return folder
+
+
 def run(*arguments: object):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
@@ -66,6 +94,38 @@ def test_evaluate_a_run_on_a_dataset(
     # An untrained network meets no floor.
     assert document["floor"]["met"] is False
     assert "missed" in result.output
+
+
+def test_a_run_is_evaluated_on_what_it_has_not_seen(
+    repository: Path, nnunet: Path, tmp_path: Path
+) -> None:
+    """From a dataset as a group has it; one of its two patients was trained on."""
+    seen = tmp_path / "run"
+    shutil.copytree(tiny_run(), seen)
+    stored = torch.load(seen / "checkpoint.pt", weights_only=True)
+    torch.save(stored | {"cases": ["patient-a"]}, seen / "checkpoint.pt")
+    # The ONNX file as it is: the checkpoint beside it tells, and nothing is exported again.
+    arguments = (
+        "evaluate",
+        seen / "model.onnx",
+        nnunet,
+        "--out",
+        tmp_path,
+        "--repository",
+        repository,
+    )
+
+    unnamed = run(*arguments)
+    named = run(*arguments, "--map", "white lung=consolidation")
+
+    assert unnamed.exit_code == 3
+    assert "white lung" in unnamed.output
+    assert named.exit_code == 0, named.output
+    document = json.loads((tmp_path / "evaluation.json").read_text())
+    assert [c["name"] for c in document["cases"]] == ["patient-b"]
+    assert "1 more were trained on and left out" in document["about"]["cases"]
+    truth = document["cases"][0]["agreement"]["regions"]["consolidation"]["truth_ml"]
+    assert truth == pytest.approx((chest()[1] == 5).sum() * SPACING_MM**3 / 1000)
 
 
 def test_the_floor_can_be_required(repository: Path, dataset: Path, tmp_path: Path) -> None:

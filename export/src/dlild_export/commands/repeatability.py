@@ -14,9 +14,8 @@ from dlild_export.commands.console import (
     RepositoryOption,
     input_errors,
     lung_mask_files,
-    progress_bar,
 )
-from dlild_export.commands.evaluate import EngineOption
+from dlild_export.commands.evaluate import EngineOption, say
 
 
 def repeatability(
@@ -49,16 +48,17 @@ def repeatability(
 
     masks = lung_mask_files(lung_masks)
     specs = reacquire.patients(first_seed, patients)
-    with input_errors(), progress_bar() as bar:
+    whole = patients * repeats * len(reacquire.CONDITIONS)
+    count = iter(range(1, whole + 1))
+    with input_errors():
         out.mkdir(parents=True, exist_ok=True)  # before the work: afterwards it would be lost
         served = load_served(weights, engine.value, repository)
-        task = bar.add_task("scans", total=patients * repeats * len(reacquire.CONDITIONS))
         found, refused = reacquire.measure(
             specs,
             served,
             repeats=repeats,
             mask_of=lambda seed: mask_for(seed, masks),
-            progress=lambda: bar.advance(task),
+            progress=lambda line: say(f"{next(count)} of {whole}: {line}"),
         )
     last = first_seed + patients - 1
     description = (

@@ -134,7 +134,7 @@ def measure(
     *,
     repeats: int,
     mask_of: Callable[[int], Path | None],
-    progress: Callable[[], None] | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> tuple[list[Measurement], list[Refusal]]:
     """Scan and score every patient `repeats` times under each condition.
 
@@ -149,7 +149,7 @@ def measure(
     mask_of : callable
         From a seed to the lung mask that its patient takes its shape from, or None.
     progress : callable, optional
-        Called after each scan.
+        Called with a line about each scan that is done.
 
     Returns
     -------
@@ -163,12 +163,15 @@ def measure(
     for spec in specs:
         patient = make_patient(spec, spacing_mm=spacing_mm, lung_mask=mask_of(spec.seed))
         for condition, acquisition in _scans(spec, repeats):
+            line = f"{phantom_name(spec.seed)}, {condition}"
             try:
                 found.append(_score(patient, condition, acquisition, served))
+                line += f": DL-ILD {found[-1].dl_ild_percent:.2f} %"
             except InputError as error:
-                refused.append(Refusal(f"{phantom_name(spec.seed)}, {condition}", str(error)))
+                refused.append(Refusal(line, str(error)))
+                line += f": not scored: {error}"
             if progress:
-                progress()
+                progress(line)
     return found, refused
 
 
