@@ -16,7 +16,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 PACKAGES := client export analysis
 CHECKED := $(PACKAGES:%=%/src) deploy model_repository requirements tests
 # Glue and pure modules outside the three distributions, checked as strictly as they are.
-GLUE := $(filter-out %/model.py,$(wildcard deploy/embedded/*.py deploy/load/*.py model_repository/*/1/*.py))
+GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py deploy/load/*.py model_repository/*/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -88,13 +88,13 @@ RUN ?= runs/first
 masks = $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)")
 
 weights: $(VENV)/.dev  ## Make the weights again: phantoms, training, export (about 80 minutes); LUNG_MASKS=<folder> for real lung shapes
-	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 160 $(masks)
+	$(BIN)/dlild-export phantom $(RUN)/phantoms --format cache --count 160 $(masks)
 	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/coarse --steps 4500 --patch 64
-	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 30 --first-seed 1000 --lung-hu -965 -830 $(masks)
+	$(BIN)/dlild-export phantom $(RUN)/phantoms --format cache --count 30 --first-seed 1000 --lung-hu -965 -830 $(masks)
 	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/fine --start $(RUN)/coarse/checkpoint.pt \
 		--steps 500 --patch 96 --learning-rate 1e-3 --warm-up-steps 50 --average-steps 100 --seed 1
-	$(BIN)/dlild-export onnx $(RUN)/fine/checkpoint.pt model_repository --calibrate $(RUN)/phantoms
-	$(BIN)/dlild-export evaluate model_repository/ild_unet/1/model.onnx
+	$(BIN)/dlild-export onnx $(RUN)/fine --calibrate $(RUN)/phantoms
+	$(BIN)/dlild-export evaluate $(RUN)/fine
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew and write requirements/*.lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" requirements/lock.sh

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
+from guard import ServerTLS, add_options, guard_flags, read_options
 from preflight import (
     HOST,
     ROOT,
@@ -40,7 +41,7 @@ from preflight import (
     server_variables,
 )
 
-__all__ = ["EmbeddedServer", "LauncherError", "main"]
+__all__ = ["EmbeddedServer", "LauncherError", "ServerTLS", "main"]
 
 PR_SET_PDEATHSIG = 1
 STOP_PATIENCE_S = 15.0
@@ -68,6 +69,10 @@ class EmbeddedServer:
         Where the server's log goes; by default into the private folder that goes with the server.
     ready_timeout_s : float, optional
         Seconds to wait until the server is ready.
+    tls : ServerTLS, optional
+        Certificates of the gRPC door; without them it is open to whoever reads along.
+    api_key : str, optional
+        What clients must send with every call but those that ask for its health.
 
     Raises
     ------
@@ -91,6 +96,8 @@ class EmbeddedServer:
         server_python: Path | str | None = None,
         log_path: Path | str | None = None,
         ready_timeout_s: float = 120.0,
+        tls: ServerTLS | None = None,
+        api_key: str | None = None,
     ) -> None:
         self.repository = Path(repository).resolve()
         self.profile = profile
@@ -101,14 +108,16 @@ class EmbeddedServer:
         self.server_python = Path(server_python or default_server_python()).absolute()
         self.log_path = Path(log_path).absolute() if log_path else None
         self.ready_timeout_s = ready_timeout_s
+        self.tls = tls
+        self._api_key = api_key
         self._prefix = f"dlild_{uuid.uuid4().hex[:12]}_"
         self._home: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def grpc_url(self) -> str:
-        """Address for clients, such as ``grpc://127.0.0.1:8001``."""
-        return f"grpc://{HOST}:{self.grpc_port}"
+        """Address for clients, such as ``grpc://127.0.0.1:8001``; ``grpcs://`` with TLS."""
+        return f"{'grpcs' if self.tls else 'grpc'}://{HOST}:{self.grpc_port}"
 
     @property
     def http_url(self) -> str:
@@ -232,6 +241,7 @@ class EmbeddedServer:
             f"--metrics-address={HOST}",
             f"--metrics-port={self.metrics_port}",
             "--allow-gpu-metrics=false",
+            *guard_flags(self.tls, self._api_key),
         ]
 
     def _wait_until_ready(self) -> None:
@@ -325,17 +335,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, _stop)
-    server = EmbeddedServer(
-        repository=options.repository,
-        profile=options.profile,
-        grpc_port=options.grpc_port,
-        http_port=options.http_port,
-        metrics_port=options.metrics_port,
-        server_python=options.server_python,
-        log_path=options.log,
-        ready_timeout_s=options.ready_timeout,
-    )
     try:
+        tls, api_key = read_options(options)
+        server = EmbeddedServer(
+            repository=options.repository,
+            profile=options.profile,
+            grpc_port=options.grpc_port,
+            http_port=options.http_port,
+            metrics_port=options.metrics_port,
+            server_python=options.server_python,
+            log_path=options.log,
+            ready_timeout_s=options.ready_timeout,
+            tls=tls,
+            api_key=api_key,
+        )
         with server:
             print(f"ready   {server.grpc_url}  profile {server.profile}")
             print(f"also    {server.http_url}  {server.metrics_url}")
@@ -362,6 +375,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--server-python", type=Path, help="the server's own environment")
     parser.add_argument("--log", type=Path, default=ROOT / ".cache" / "tritonserver.log")
     parser.add_argument("--ready-timeout", type=float, default=120.0, help="seconds")
+    add_options(parser)
     return parser
 
 

@@ -25,9 +25,11 @@ from dlild_client.errors import (
     ServerError,
     TimedOut,
 )
+from dlild_client.failures import from_server_message
 from dlild_client.prepare import prepare
-from dlild_client.stream import Timeout, from_server_message
+from dlild_client.settings import Retries, Timeout
 
+ONCE = Retries(attempts=1)
 QUICK = Timeout(connect_s=5, answer_s=1.0, scan_s=20)
 
 
@@ -82,7 +84,10 @@ def test_a_scan_shorter_than_a_window_is_padded(server, chest_maker):
 
 def faulty(server, chest, fault, kind, words, timeout=QUICK):
     server.fault = fault
-    with Client(server.url, timeout) as client, pytest.raises(kind, match=words) as caught:
+    with (
+        Client(server.url, timeout=timeout, retries=ONCE) as client,
+        pytest.raises(kind, match=words) as caught,
+    ):
         client.score(chest)
     # The stream is closed, so nothing of this scan is left on the server or in this process.
     assert server.cancelled.wait(5)
@@ -344,13 +349,13 @@ def test_a_scan_that_was_sent_to_its_end_needs_no_farewell(server, chest):
     with Client(server.url) as client:
         client.score(chest)
     server.fault = lambda i, r: [error("INCOMPLETE: 3")] if i == 11 else [r]
-    with Client(server.url) as client, pytest.raises(ScanLost):
+    with Client(server.url, retries=ONCE) as client, pytest.raises(ScanLost):
         client.score(chest)
     assert server.farewells == []
 
 
 def test_the_next_scan_after_a_failure_is_scored(server, chest):
-    with Client(server.url, QUICK) as client:
+    with Client(server.url, timeout=QUICK, retries=ONCE) as client:
         server.fault = lambda i, r: [error("BUSY: full")]
         with pytest.raises(Busy):
             client.score(chest)
@@ -396,7 +401,7 @@ def test_another_contract_is_refused_before_anything_is_sent(server, chest, para
 def test_an_absent_server_is_named_with_what_to_try(server):
     server.stop()
     with (
-        Client(server.url, QUICK) as client,
+        Client(server.url, timeout=QUICK) as client,
         pytest.raises(ConnectionFailed, match="is the server running") as caught,
     ):
         client.info()
@@ -414,7 +419,7 @@ def test_an_address_of_another_kind_is_refused(url):
 
 def test_tls_to_a_plain_server_does_not_hang(server):
     with (
-        Client(server.url.replace("grpc:", "grpcs:"), QUICK) as client,
+        Client(server.url.replace("grpc:", "grpcs:"), timeout=QUICK) as client,
         pytest.raises(ConnectionFailed),
     ):
         client.info()

@@ -1,24 +1,33 @@
 from __future__ import annotations
 
+import doctest
 import inspect
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import dlild_client
 from dlild_client import errors
+from dlild_client.outputs import write_nifti
+from dlild_client.settings import VARIABLES
+
+README = Path(__file__).parents[2] / "client" / "README.md"
+SOURCE = Path(inspect.getfile(dlild_client)).parents[1]
 
 PUBLIC = [
-    "BadAddress", "Box", "Busy", "Client", "ConnectionFailed", "Contract", "ContractError",
-    "DlildError", "GeometryError", "InputError", "IrregularSpacing", "LabelClass", "LungBox",
-    "MissingGeometry", "MissingSlices", "MixedOrientation", "MixedShape", "NoSeries", "NotCT",
-    "NotChest", "NotHU", "PreparedScan", "Refused", "RepeatedPosition", "Result", "ScanLost",
-    "SeriesInfo", "SeriesRules", "ServerError", "ServerInfo", "SeveralStudies", "TimedOut",
-    "Timeout", "Tolerances", "TooFewSlices", "TooLarge", "UnreadableFile", "Volume",
-    "WindowPlan", "draw_overlay", "find_lungs", "parse_contract", "plan_windows", "prepare",
-    "read_volume", "to_grid", "write_result",
+    "AsyncClient", "BadAddress", "BadSettings", "Box", "Busy", "CancelToken", "Cancelled",
+    "Client", "ConnectionFailed", "Contract", "ContractError", "DlildError", "Flag",
+    "GeometryError", "InputError", "IrregularSpacing", "KeyRefused", "LabelClass", "Limits",
+    "LungBox", "MissingGeometry", "MissingSlices", "MixedOrientation", "MixedShape", "NoSeries",
+    "NotCT", "NotChest", "NotHU", "NotReady", "Outcome", "PreparedScan", "Refused",
+    "RepeatedPosition", "Result", "Retries", "ScanLost", "SeriesInfo", "SeriesRules",
+    "SeriesSummary", "SeriesSurvey", "ServerError", "ServerInfo", "SeveralStudies", "TLS",
+    "TLSFailed", "TimedOut", "Timeout", "Tolerances", "TooFewSlices", "TooLarge",
+    "UnreadableFile", "Volume", "WindowPlan", "draw_overlay", "find_lungs", "parse_contract",
+    "plan_windows", "prepare", "read_volume", "survey_series", "to_grid", "write_result",
 ]  # fmt: skip
 
 
@@ -76,3 +85,39 @@ def test_exit_codes_are_those_of_the_house():
 
 def test_a_message_is_always_one_line():
     assert str(errors.InputError("a\nb\t c")) == "a b c"
+
+
+def test_importing_the_package_is_quick():
+    script = (
+        "import time; t = time.perf_counter(); import dlild_client; print(time.perf_counter() - t)"
+    )
+    times = [
+        float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
+                             check=True, cwd=SOURCE).stdout)
+        for _ in range(3)
+    ]  # fmt: skip
+    assert min(times) < 0.5
+
+
+def test_the_examples_of_the_readme_hold(server, chest, tmp_path, monkeypatch, series_writer):
+    """With a server at the README's address, wherever it listens here."""
+    write_nifti(chest, tmp_path / "scan.nii.gz")
+    series_writer.write(chest, "patient-1")
+    series_writer.folder.rename(tmp_path / "scans")
+    (tmp_path / "scans" / "letter.txt").write_text("Dear all")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLILD_URL", server.url)
+    text = README.read_text(encoding="utf-8").replace("grpc://127.0.0.1:8001", server.url)
+    test = doctest.DocTestParser().get_doctest(text, {}, "README.md", str(README), 0)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner.run(test)
+    assert len(test.examples) > 10
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_the_readme_names_every_variable_and_every_error():
+    text = README.read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", text))
+    assert set(VARIABLES) <= named
+    kinds = {name for name, k in inspect.getmembers(errors, inspect.isclass)}
+    assert kinds & set(dlild_client.__all__) <= named

@@ -4,7 +4,7 @@ import uuid
 
 import numpy as np
 
-from dlild_client.client import window_requests
+from dlild_client.exchange import window_requests
 from dlild_client.prepare import prepare
 
 

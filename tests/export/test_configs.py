@@ -85,6 +85,46 @@ def test_the_steps_fit_the_models_they_call(configs, contract):
             assert tensor.data_type == known[tensor.name].data_type
 
 
+def test_an_answer_is_of_one_version_from_end_to_end(configs, contract):
+    version = contract["model"]["version"]
+    for name, config in configs.items():
+        loaded = list(config.version_policy.specific.versions)
+        if config.name in {"dlild", "dlild_volume"}:
+            assert loaded == [version], name
+        else:
+            assert loaded == sorted(contract["model"]["serving"]), name
+        for step in config.ensemble_scheduling.step:
+            assert step.model_version == version
+
+
+def test_two_versions_may_be_loaded_while_one_answers(contract):
+    both = copy.deepcopy(contract)
+    both["model"] |= {
+        "version": 2,
+        "weights_sha256": "2" * 64,
+        "serving": [2, 1],
+        "releases": contract["model"]["releases"] | {"2": {"weights_sha256": "2" * 64}},
+    }
+    texts = render_all(both)
+    assert "versions: [1, 2]" in texts["ild_unet/config.pbtxt"]
+    assert "versions: [1, 2]" in texts["dlild_accumulator/config.pbtxt"]
+    assert "versions: [2]" in texts["dlild/config.pbtxt"]
+    assert texts["dlild/config.pbtxt"].count("model_version: 2") == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"serving": [7]}, r"serves versions \[7\], and answers with 1"),
+        ({"serving": [1, 7]}, r"serves versions \[7\], which were never released"),
+        ({"weights_sha256": "0" * 64}, "gives version 1 two different weights_sha256"),
+    ],
+)
+def test_versions_that_do_not_add_up_are_refused(contract, changes, message):
+    with pytest.raises(ValueError, match=message):
+        render_all(contract | {"model": contract["model"] | changes})
+
+
 def test_windows_keep_their_order_and_triton_outlives_our_time_limit(configs, contract):
     limits = contract["limits"]
     for profile in contract["profiles"]:

@@ -15,11 +15,13 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
-from dlild_client.client import window_requests
-from dlild_client.connection import open_channel, parse_url
+from dlild_client.blocking import open_channel
 from dlild_client.contract import Contract, parse_contract
+from dlild_client.exchange import window_requests
 from dlild_client.prepare import PreparedScan, prepare
 from dlild_client.read import read_volume
+from dlild_client.settings import find_settings
+from dlild_client.volume import Volume
 from dlild_client.wire import WindowRequest
 from dlild_export.configs import write_configs
 from dlild_export.phantom import Pattern, Phantom, PhantomSpec, make_phantom
@@ -53,8 +55,13 @@ def patient(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prepared(patient: Path, contract: Contract) -> PreparedScan:
-    return prepare(read_volume(patient), contract)
+def volume(patient: Path) -> Volume:
+    return read_volume(patient)
+
+
+@pytest.fixture(scope="session")
+def prepared(volume: Volume, contract: Contract) -> PreparedScan:
+    return prepare(volume, contract)
 
 
 @pytest.fixture
@@ -97,7 +104,7 @@ def talk(url: str, requests: Sequence[WindowRequest], *, ends: bool = True) -> l
 
 def send(url: str, messages: Sequence[Any]) -> list[Any]:
     """Send messages as they are over one stream, and return all answers."""
-    channel = open_channel(parse_url(url))
+    channel = open_channel(find_settings(url))
     try:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         return _collect(stub.ModelStreamInfer(iter(messages), timeout=60))

@@ -10,8 +10,9 @@ import pytest
 from integration.conftest import changed, read_metrics, talk, wait_for
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from dlild_client.connection import open_channel, parse_url
+from dlild_client.blocking import open_channel
 from dlild_client.prepare import PreparedScan
+from dlild_client.settings import find_settings
 from dlild_client.windows import extract_window
 from dlild_client.wire import WindowRequest, parse_answer
 from launcher import EmbeddedServer
@@ -41,7 +42,7 @@ def message(volume: np.ndarray, voxel_mm3: float = VOXEL_MM3) -> Any:
 
 @pytest.fixture
 def door(quiet_server: EmbeddedServer) -> Any:
-    channel = open_channel(parse_url(quiet_server.grpc_url))
+    channel = open_channel(find_settings(quiet_server.grpc_url))
     yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
     channel.close()
 
@@ -112,7 +113,7 @@ def test_too_many_open_scans_are_busy_and_may_try_again(
 ) -> None:
     """The hasty server holds one scan, and drops it after five silent seconds."""
     first = changed(requests[0], sequence_id="9f1b8f0e-7a3d-4b8e-9d57-1f6b0c2a9e49")
-    channel = open_channel(parse_url(quiet_server.grpc_url))
+    channel = open_channel(find_settings(quiet_server.grpc_url))
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     talk(quiet_server.grpc_url, [first], ends=False)
     with pytest.raises(grpc.RpcError) as error:

@@ -9,6 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlild_client.async_client import (
+        AsyncClient,
+    )
+    from dlild_client.cancel import (
+        CancelToken,
+    )
     from dlild_client.client import (
         Client,
     )
@@ -22,13 +28,16 @@ if TYPE_CHECKING:
     )
     from dlild_client.errors import (
         BadAddress,
+        BadSettings,
         Busy,
+        Cancelled,
         ConnectionFailed,
         ContractError,
         DlildError,
         GeometryError,
         InputError,
         IrregularSpacing,
+        KeyRefused,
         MissingGeometry,
         MissingSlices,
         MixedOrientation,
@@ -37,15 +46,20 @@ if TYPE_CHECKING:
         NotChest,
         NotCT,
         NotHU,
+        NotReady,
         Refused,
         RepeatedPosition,
         ScanLost,
         ServerError,
         SeveralStudies,
         TimedOut,
+        TLSFailed,
         TooFewSlices,
         TooLarge,
         UnreadableFile,
+    )
+    from dlild_client.flags import (
+        Flag,
     )
     from dlild_client.geometry import (
         Tolerances,
@@ -56,6 +70,9 @@ if TYPE_CHECKING:
     from dlild_client.lungs import (
         LungBox,
         find_lungs,
+    )
+    from dlild_client.many import (
+        Outcome,
     )
     from dlild_client.outputs import (
         write_result,
@@ -76,8 +93,18 @@ if TYPE_CHECKING:
     from dlild_client.series import (
         SeriesRules,
     )
-    from dlild_client.stream import (
+    from dlild_client.settings import (
+        Limits,
+        Retries,
         Timeout,
+    )
+    from dlild_client.survey import (
+        SeriesSummary,
+        SeriesSurvey,
+        survey_series,
+    )
+    from dlild_client.tls import (
+        TLS,
     )
     from dlild_client.volume import (
         SeriesInfo,
@@ -90,18 +117,26 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "TLS",
+    "AsyncClient",
     "BadAddress",
+    "BadSettings",
     "Box",
     "Busy",
+    "CancelToken",
+    "Cancelled",
     "Client",
     "ConnectionFailed",
     "Contract",
     "ContractError",
     "DlildError",
+    "Flag",
     "GeometryError",
     "InputError",
     "IrregularSpacing",
+    "KeyRefused",
     "LabelClass",
+    "Limits",
     "LungBox",
     "MissingGeometry",
     "MissingSlices",
@@ -111,16 +146,22 @@ __all__ = [
     "NotCT",
     "NotChest",
     "NotHU",
+    "NotReady",
+    "Outcome",
     "PreparedScan",
     "Refused",
     "RepeatedPosition",
     "Result",
+    "Retries",
     "ScanLost",
     "SeriesInfo",
     "SeriesRules",
+    "SeriesSummary",
+    "SeriesSurvey",
     "ServerError",
     "ServerInfo",
     "SeveralStudies",
+    "TLSFailed",
     "TimedOut",
     "Timeout",
     "Tolerances",
@@ -136,11 +177,14 @@ __all__ = [
     "plan_windows",
     "prepare",
     "read_volume",
+    "survey_series",
     "to_grid",
     "write_result",
 ]
 
 _HOMES = {
+    "async_client": ("AsyncClient",),
+    "cancel": ("CancelToken",),
     "client": ("Client",),
     "connection": ("ServerInfo",),
     "contract": (
@@ -150,13 +194,16 @@ _HOMES = {
     ),
     "errors": (
         "BadAddress",
+        "BadSettings",
         "Busy",
+        "Cancelled",
         "ConnectionFailed",
         "ContractError",
         "DlildError",
         "GeometryError",
         "InputError",
         "IrregularSpacing",
+        "KeyRefused",
         "MissingGeometry",
         "MissingSlices",
         "MixedOrientation",
@@ -165,22 +212,26 @@ _HOMES = {
         "NotCT",
         "NotChest",
         "NotHU",
+        "NotReady",
         "Refused",
         "RepeatedPosition",
         "ScanLost",
         "ServerError",
         "SeveralStudies",
+        "TLSFailed",
         "TimedOut",
         "TooFewSlices",
         "TooLarge",
         "UnreadableFile",
     ),
+    "flags": ("Flag",),
     "geometry": ("Tolerances",),
     "grid": ("to_grid",),
     "lungs": (
         "LungBox",
         "find_lungs",
     ),
+    "many": ("Outcome",),
     "outputs": ("write_result",),
     "overlay": ("draw_overlay",),
     "prepare": (
@@ -190,7 +241,13 @@ _HOMES = {
     "read": ("read_volume",),
     "result": ("Result",),
     "series": ("SeriesRules",),
-    "stream": ("Timeout",),
+    "settings": ("Limits", "Retries", "Timeout"),
+    "survey": (
+        "SeriesSummary",
+        "SeriesSurvey",
+        "survey_series",
+    ),
+    "tls": ("TLS",),
     "volume": (
         "SeriesInfo",
         "Volume",

@@ -1,44 +1,52 @@
-"""The client: a scan in, its result out."""
+"""The client that blocks: a scan in, its result out."""
 
 from __future__ import annotations
 
-import os
+import queue
+import threading
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from types import TracebackType
 
-from tritonclient.grpc import service_pb2_grpc
-
-from dlild_client.connection import ServerInfo, ask_server, open_channel, parse_url
-from dlild_client.contract import Contract
-from dlild_client.prepare import PreparedScan, Progress, prepare, silent
-from dlild_client.read import read_volume
-from dlild_client.result import Result, build_result
-from dlild_client.stream import Timeout, send_scan
-from dlild_client.volume import Volume
-from dlild_client.wire import WindowRequest
-
-DEFAULT_URL = "grpc://127.0.0.1:8001"
+from dlild_client.blocking import BlockingLine, run
+from dlild_client.cancel import CancelToken
+from dlild_client.connection import ServerInfo
+from dlild_client.core import FAREWELL_S, Core, Scan
+from dlild_client.errors import DlildError
+from dlild_client.many import DEFAULT_CONCURRENCY, Outcome, ScanProgress, bind
+from dlild_client.prepare import Progress
+from dlild_client.result import Result
+from dlild_client.settings import Limits, Retries, Settings, Timeout, find_settings
+from dlild_client.tls import TLS
 
 
 class Client:
-    """A connection to a DL-ILD server.
+    """A DL-ILD server, as seen by a program that waits for its answers.
 
     Parameters
     ----------
-    url : str
+    url : str, optional
         `grpc://host:port`, or `grpcs://host:port` for TLS.
+    tls : TLS, optional
+        Certificates; without them the server must be vouched for by a public authority.
+    api_key : str, optional
+        It shows in no message, log or representation.
     timeout : Timeout, optional
+    limits : Limits, optional
+    retries : Retries, optional
 
     Raises
     ------
-    BadAddress
-        `url` is no address. Nothing is sent yet; an absent server shows at the first call.
+    BadSettings
+        An argument or a `DLILD_*` variable is wrong. Nothing is sent yet; an absent server shows at
+        the first call.
 
     Notes
     -----
-    May be used from several threads at once; every scan has a stream of its own.
+    What is not given comes from `DLILD_*` variables, then from defaults; the table is in
+    `dlild_client.settings`. May be used from several threads at once.
 
     Examples
     --------
@@ -46,10 +54,40 @@ class Client:
     ...     print(client.score("scan/").dl_ild_percent)
     """
 
-    def __init__(self, url: str = DEFAULT_URL, timeout: Timeout | None = None) -> None:
-        self._address = parse_url(url)
-        self._timeout = timeout or Timeout()
-        self._channel = open_channel(self._address)
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        tls: TLS | None = None,
+        api_key: str | None = None,
+        timeout: Timeout | None = None,
+        limits: Limits | None = None,
+        retries: Retries | None = None,
+    ) -> None:
+        self._open(
+            find_settings(
+                url, tls=tls, api_key=api_key, timeout=timeout, limits=limits, retries=retries
+            )
+        )
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Client:
+        """Make a client of settings that were found already, by `settings.find_settings`."""
+        client = cls.__new__(cls)
+        client._open(settings)
+        return client
+
+    def _open(self, settings: Settings) -> None:
+        self._settings = settings
+        if self._settings.address.secure:
+            self._settings.tls.read()
+        self._core = Core()
+        self._turns = threading.Semaphore(self._settings.limits.scans)
+        self._closed = CancelToken()
+
+    def __repr__(self) -> str:
+        """Name the server, and nothing secret."""
+        return f"Client({self._settings.address.url!r})"
 
     def __enter__(self) -> Client:
         """Return the client itself."""
@@ -61,33 +99,40 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the connection."""
+        """Close the client."""
         self.close()
 
     def close(self) -> None:
-        """Close the connection; calls after this fail."""
-        self._channel.close()
+        """Stop what is still under way; calls after this fail with `Cancelled`."""
+        self._closed.cancel()
 
-    def info(self) -> ServerInfo:
+    def info(self, cancel: CancelToken | None = None) -> ServerInfo:
         """Ask the server for its contract, version and profile.
 
         Raises
         ------
-        ConnectionFailed, ServerError, ContractError
+        ConnectionFailed, Refused, ServerError, ContractError, Cancelled
         """
-        return ask_server(self._channel, self._address.url, self._timeout)
+        with stopped_by(self._closed, cancel) as token:
+            return run(self._core.info(self._line(token)))
 
     def score(
-        self, scan: str | os.PathLike[str] | Volume, progress: Progress | None = None
+        self, scan: Scan, progress: Progress | None = None, cancel: CancelToken | None = None
     ) -> Result:
         """Score one scan.
 
+        What may pass by itself is tried again, under a new id (`Retries`). An interruption, an
+        exception of `progress` and `cancel` end the scan on the server, too.
+
         Parameters
         ----------
-        scan : path or Volume
-            What `read_volume` reads, or a volume in HU.
+        scan : path, Volume or callable
+            What `read_volume` reads, a volume in HU, or a function that returns one, such as
+            ``lambda: read_volume(path, series=uid)``.
         progress : callable, optional
-            Called as ``progress(stage, done, whole)``.
+            Called as ``progress(stage, done, whole)``; `again` is the stage of a repeated attempt.
+        cancel : CancelToken, optional
+            Stops the scan from another thread. A wait between attempts ends first.
 
         Returns
         -------
@@ -98,48 +143,109 @@ class Client:
         DlildError
             Any branch of the tree in `dlild_client.errors`.
         """
-        report = progress or silent
-        start = time.perf_counter()
-        # Before the scan is read: an absent server must not cost the time to read it.
-        info = self.info()
-        asked = time.perf_counter()
-        report("read", 0, 1)
-        volume = scan if isinstance(scan, Volume) else read_volume(scan)
-        report("read", 1, 1)
-        read = time.perf_counter()
-        prepared = prepare(volume, info.contract, progress)
-        sending = time.perf_counter()
-        count = len(prepared.plan.origins)
-        report("inference", 0, count)
-        final, engine = send_scan(
-            service_pb2_grpc.GRPCInferenceServiceStub(self._channel),
-            window_requests(prepared, info.contract),
-            count=count,
-            in_flight=info.contract.windows.in_flight,
-            timeout=self._timeout,
-            on_answer=lambda done, whole: report("inference", done, whole),
-        )
-        end = time.perf_counter()
-        timings = {
-            "read": read - asked,
-            **prepared.timings_s,
-            "inference": end - sending,
-            "total": end - start,
-        }
-        return build_result(prepared, final, engine, info, timings)
+        with stopped_by(self._closed, cancel) as token:
+            return run(self._core.score(self._line(token), scan, progress))
+
+    def score_many(
+        self,
+        scans: Iterable[Scan],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        progress: ScanProgress | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[Outcome]:
+        """Score scans, several under way at once, and yield what comes of each as it comes.
+
+        Parameters
+        ----------
+        scans : iterable of path or Volume
+            Taken one at a time, as there is room, so that it may be a generator.
+        concurrency : int
+            Scans read, sent or waited for at once; it bounds the memory.
+        progress : callable, optional
+            Called as ``progress(scan, stage, done, whole)``, from several threads.
+        cancel : CancelToken, optional
+            Stops all of them.
+
+        Yields
+        ------
+        Outcome
+            In the order of completion; a scan's own error is in it and stops no other scan.
+
+        Raises
+        ------
+        Cancelled
+        """
+        with stopped_by(self._closed, cancel) as token:
+            crew = _Crew(lambda scan: self.score(scan, bind(progress, scan), token))
+            feed = iter(scans)
+            try:
+                for scan in islice(feed, max(1, concurrency)):
+                    crew.start(scan)
+                while crew.running:
+                    outcome = crew.next_outcome()
+                    token.check()
+                    # The next scan starts before this one's result is dealt with.
+                    for scan in islice(feed, 1):
+                        crew.start(scan)
+                    yield outcome
+            finally:
+                token.cancel()
+                crew.leave()
+
+    def _line(self, token: CancelToken) -> BlockingLine:
+        return BlockingLine(self._settings, self._turns, token)
 
 
-def window_requests(prepared: PreparedScan, contract: Contract) -> Iterator[WindowRequest]:
-    """Make the requests of one scan, in order, under a fresh id."""
-    sequence_id = str(uuid.uuid4())
-    count = len(prepared.plan.origins)
-    for index, (origin, window) in enumerate(prepared.windows(contract.hu.padding)):
-        yield WindowRequest(
-            sequence_id=sequence_id,
-            window=window,
-            origin=origin,
-            box_shape=prepared.box.shape,
-            index=index,
-            count=count,
-            voxel_volume_mm3=contract.grid.voxel_volume_mm3,
+@contextmanager
+def stopped_by(*tokens: CancelToken | None) -> Iterator[CancelToken]:
+    """Make a token that is cancelled with any of the others."""
+    own = CancelToken()
+    with ExitStack() as stack:
+        for token in tokens:
+            if token is not None:
+                stack.enter_context(token.calling(own.cancel))
+        yield own
+
+
+class _Crew:
+    """Threads that score one scan each. They do not keep the program from its end."""
+
+    def __init__(self, score: Callable[[Scan], Result]) -> None:
+        self._score = score
+        self._threads: set[threading.Thread] = set()
+        self._done: queue.SimpleQueue[tuple[threading.Thread, Outcome | BaseException]] = (
+            queue.SimpleQueue()
         )
+
+    @property
+    def running(self) -> bool:
+        return bool(self._threads)
+
+    def start(self, scan: Scan) -> None:
+        thread = threading.Thread(target=self._work, args=(scan,), daemon=True, name="dlild-scan")
+        self._threads.add(thread)
+        thread.start()
+
+    def next_outcome(self) -> Outcome:
+        thread, outcome = self._done.get()
+        self._threads.discard(thread)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def leave(self) -> None:
+        """Wait until the server was told; a wait between attempts holds nothing there."""
+        deadline = time.monotonic() + FAREWELL_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _work(self, scan: Scan) -> None:
+        outcome: Outcome | BaseException
+        try:
+            outcome = Outcome(scan, result=self._score(scan))
+        except DlildError as error:
+            outcome = Outcome(scan, error=error)
+        except BaseException as error:
+            outcome = error
+        self._done.put((threading.current_thread(), outcome))

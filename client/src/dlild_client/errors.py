@@ -3,14 +3,19 @@
 ::
 
     DlildError                  something stands between the scan and its score   exit 1
+    ├── BadSettings             an argument or a DLILD_* variable is wrong        exit 2
+    │   └── BadAddress          the address is not one at all
     ├── ConnectionFailed        nobody answers here, or the line broke            retryable
-    │   └── BadAddress          the address is not one at all                     exit 2
+    │   └── TLSFailed           the two sides do not trust or understand each other
     ├── TimedOut                the server is silent for too long                 retryable
     ├── Busy                    the server holds as many scans as it may          retryable
     ├── Refused                 the server refuses what was sent
+    │   └── KeyRefused          the API key is missing or wrong
     ├── ContractError           the server speaks another contract than this client
     ├── ServerError             the server failed, or its answers do not add up
+    │   ├── NotReady            the server starts or stops                        retryable
     │   └── ScanLost            the server dropped the scan before its end        retryable
+    ├── Cancelled               the caller stopped the scan                       exit 130
     └── InputError              the scan cannot be scored                         exit 3
         ├── UnreadableFile      no such path, not an image, or it cannot be decoded
         ├── NoSeries            a folder without any image series
@@ -57,16 +62,25 @@ class DlildError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class BadSettings(DlildError, ValueError):
+    """An argument, an option or a `DLILD_*` variable is wrong; nothing was sent."""
+
+    exit_code = 2
+
+
+class BadAddress(BadSettings):
+    """The address is not one at all."""
+
+
 class ConnectionFailed(DlildError):
     """Nobody answers at this address, or the line broke."""
 
     retryable = True
 
 
-class BadAddress(ConnectionFailed):
-    """The address is not one at all."""
+class TLSFailed(ConnectionFailed):
+    """The two sides do not trust or understand each other: certificates, names, or no TLS."""
 
-    exit_code = 2
     retryable = False
 
 
@@ -86,6 +100,10 @@ class Refused(DlildError):
     """The server refuses what was sent; sending the same again will not help."""
 
 
+class KeyRefused(Refused):
+    """The API key is missing or wrong."""
+
+
 class ContractError(DlildError):
     """The server's contract is not one that this client understands."""
 
@@ -94,10 +112,22 @@ class ServerError(DlildError):
     """The server failed, or its answers do not add up."""
 
 
+class NotReady(ServerError):
+    """The server starts or stops: its model takes no scans now."""
+
+    retryable = True
+
+
 class ScanLost(ServerError):
     """The server dropped the scan before its end."""
 
     retryable = True
+
+
+class Cancelled(DlildError):
+    """The caller stopped the scan through a `CancelToken`; the server was told."""
+
+    exit_code = 130
 
 
 class InputError(DlildError):

@@ -1,193 +1,229 @@
-"""The header-only pass over a folder: what is here, read without any pixels.
+"""The header-only pass over a place: what is here, read without any pixels.
 
 Nothing that names a patient leaves this module: identifiers are kept as digests, only to group by
-them.
+them. The UID of a series alone is kept, so that a user can ask for that series; it is shown only to
+who lists the series of a folder.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from io import BytesIO
+from typing import Any, BinaryIO, cast
 
-from dlild_client.errors import UnreadableFile
+from dlild_client import values
+from dlild_client.deflate import inflate, is_deflated
+from dlild_client.dicomlib import load_pydicom, quiet
+from dlild_client.enhanced import FunctionalGroups
+from dlild_client.errors import InputError
+from dlild_client.slices import PixelFormat, SliceHeader
+from dlild_client.sources import READ_ERRORS, Source
 
 TAGS = [
     "SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "Manufacturer", "PatientID",
-    "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "BodyPartExamined",
+    "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "AcquisitionNumber",
+    "TemporalPositionIdentifier", "FrameOfReferenceUID", "BodyPartExamined", "ContrastBolusAgent",
     "ConvolutionKernel", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient",
-    "PixelSpacing", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
-    "PhotometricInterpretation", "BitsAllocated", "RescaleSlope", "RescaleIntercept", "RescaleType",
-    "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "PixelSpacing", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration",
+    "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "LossyImageCompression", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "ContrastBolusAgentSequence",
 ]  # fmt: skip
 """What is read of each file; pixels and everything else stay on disk."""
 
+MAXIMUM_FRAMES = 20_000
+LARGE_HEADER = 1 << 26  # 64 MB; an element of this length is no header
+
 
 @dataclass(frozen=True)
-class SliceHeader:
-    """What one DICOM file says of itself; what is missing or malformed is None."""
+class HeaderScan:
+    """Headers of all slices of a place, and the files that look like DICOM but cannot be read."""
 
-    path: Path
-    sop_class: str
-    image_type: tuple[str, ...]
-    modality: str
-    manufacturer: str | None
-    study: str
-    series: str
-    series_number: int | None
-    instance_number: int | None
-    body_part: str
-    kernel: str | None
-    slice_thickness_mm: float | None
-    position: tuple[float, ...] | None
-    orientation: tuple[float, ...] | None
-    pixel_spacing: tuple[float, ...] | None
-    rows: int
-    columns: int
-    frames: int
-    samples_per_pixel: int
-    photometric: str
-    slope: float | None
-    intercept: float | None
-    rescale_type: str
-    padding: int | None
-    padding_limit: int | None
-    transfer_syntax: str
-    has_pixels: bool
+    headers: tuple[SliceHeader, ...]
+    unreadable: tuple[str, ...]
 
 
-def find_files(folder: Path) -> list[Path]:
-    """All files below a folder, in a fixed order; hidden ones and DICOMDIR are left out."""
-    try:
-        found = [p for p in folder.rglob("*") if p.is_file()]
-    except OSError as error:
-        raise UnreadableFile(f"{folder.name}: cannot be listed: {error.strerror}") from None
-    return sorted(p for p in found if not p.name.startswith(".") and p.name != "DICOMDIR")
-
-
-def read_headers(files: Iterable[Path], threads: int = 2) -> list[SliceHeader]:
+def read_headers(sources: Iterable[Source], threads: int = 2) -> HeaderScan:
     """Read the headers of those files that are DICOM; others are skipped.
 
     Parameters
     ----------
-    files : iterable of Path
+    sources : iterable of Source
     threads : int
         Files read at once.
 
     Returns
     -------
-    list of SliceHeader
-        In the order of `files`.
+    HeaderScan
+        In the order of `sources`.
     """
-    with ThreadPoolExecutor(threads) as pool:
-        return [header for header in pool.map(read_header, files) if header is not None]
+    load_pydicom()
+    listed = list(sources)
+    with quiet(), ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(read_header, listed))
+    headers = tuple(header for slices in found if slices for header in slices)
+    lost = [s.name for s, slices in zip(listed, found, strict=True) if slices == []]
+    return HeaderScan(headers, tuple(lost))
 
 
-def read_header(path: Path) -> SliceHeader | None:
-    """Read one header; None where the file is not DICOM or its header is beyond reading."""
-    import pydicom  # noqa: PLC0415  (heavy: loaded when first used)
+def read_header(source: Source) -> list[SliceHeader] | None:
+    """Read the slices of one file.
 
-    force = _lacks_preamble(path)
-    if force is None:
-        return None
+    Returns
+    -------
+    list of SliceHeader or None
+        None where the file is not DICOM, empty where it looks like DICOM and cannot be read.
+    """
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS, force=force)
-        return _header(path, dataset)
-    except Exception:
-        return None
+        with source.open() as file:
+            kind = _dicom_kind(file, source.name)
+            if not kind:
+                return None if kind is None else []
+            file.seek(0)
+            return _read(source, file, force=kind == "bare")
+    except (*READ_ERRORS, InputError):
+        return []
 
 
-def _lacks_preamble(path: Path) -> bool | None:
-    """Tell a file with the DICM mark (False) from a bare data set (True) and the rest (None)."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(132)
-    except OSError:
-        return None
+def _dicom_kind(file: BinaryIO, name: str) -> str | None:
+    """Tell a file `marked` by DICM, a `bare` data set, and (empty) DICOM by its name only."""
+    head = file.read(132)
     if head[128:] == b"DICM":
-        return False
-    return True if head[:2] in {b"\x08\x00", b"\x02\x00"} else None
+        return "marked"
+    if head[:2] in {b"\x08\x00", b"\x02\x00"}:
+        return "bare"
+    return "" if name.lower().endswith((".dcm", ".ima")) else None
 
 
-def _header(path: Path, ds: Any) -> SliceHeader | None:
-    modality, sop_class = _text(ds, "Modality"), _text(ds, "SOPClassUID")
-    if not modality and not sop_class:
-        return None
-    patient_and_study = _text(ds, "PatientID") + "\n" + _text(ds, "StudyInstanceUID")
-    return SliceHeader(
-        path=path,
-        sop_class=sop_class,
-        image_type=tuple(str(v).upper() for v in _values(ds, "ImageType")),
-        modality=modality.upper(),
-        manufacturer=_text(ds, "Manufacturer") or None,
-        study=_digest(patient_and_study),
-        series=_digest(patient_and_study + "\n" + _text(ds, "SeriesInstanceUID")),
-        series_number=_whole(ds, "SeriesNumber"),
-        instance_number=_whole(ds, "InstanceNumber"),
-        body_part=_text(ds, "BodyPartExamined").upper(),
-        kernel="/".join(str(v) for v in _values(ds, "ConvolutionKernel")) or None,
-        slice_thickness_mm=_number(ds, "SliceThickness"),
-        position=_numbers(ds, "ImagePositionPatient", 3),
-        orientation=_numbers(ds, "ImageOrientationPatient", 6),
-        pixel_spacing=_numbers(ds, "PixelSpacing", 2),
-        rows=_whole(ds, "Rows") or 0,
-        columns=_whole(ds, "Columns") or 0,
-        frames=_whole(ds, "NumberOfFrames") or 1,
-        samples_per_pixel=_whole(ds, "SamplesPerPixel") or 1,
-        photometric=_text(ds, "PhotometricInterpretation").upper(),
-        slope=_number(ds, "RescaleSlope"),
-        intercept=_number(ds, "RescaleIntercept"),
-        rescale_type=_text(ds, "RescaleType").upper(),
-        padding=_whole(ds, "PixelPaddingValue"),
-        padding_limit=_whole(ds, "PixelPaddingRangeLimit"),
-        transfer_syntax=_transfer_syntax(ds),
-        has_pixels=bool(_whole(ds, "Rows")) and bool(_whole(ds, "BitsAllocated")),
-    )
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
-
-
-def _transfer_syntax(ds: Any) -> str:
-    uid = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
-    return "" if uid is None else str(uid)
-
-
-def _values(ds: Any, name: str) -> list[Any]:
+def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader]:
+    pydicom = load_pydicom()
+    if is_deflated(file):
+        file = BytesIO(inflate(file, source.name))
+    elif source.size > LARGE_HEADER:
+        file = cast(BinaryIO, _Sparing(file))
     try:
-        value = ds.get(name)
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=force)
+        return _slices(source, dataset, _pixel_offset(file))
     except Exception:
         return []
-    if value is None or value == "":
+
+
+class _Sparing:
+    """A file that refuses to hand out more at once than any header needs."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, count: int = -1) -> bytes:
+        """Read a header's worth."""
+        if not 0 <= count <= LARGE_HEADER:
+            raise ValueError("an element too long for a header")
+        return self._file.read(count)
+
+
+def _pixel_offset(file: BinaryIO) -> int | None:
+    """Offset of the pixel data, where reading the header has stopped; None at the end."""
+    place = file.tell()
+    return place if len(file.read(8)) == 8 else None
+
+
+def _slices(source: Source, ds: Any, offset: int | None) -> list[SliceHeader]:
+    modality, sop_class = values.text(ds, "Modality"), values.text(ds, "SOPClassUID")
+    if not modality and not sop_class:
         return []
-    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
-        return [value]
-    return list(value)
+    pixels = _pixel_format(ds, offset)
+    groups = FunctionalGroups(ds)
+    count = pixels.frames if groups.there else 1
+    if pixels.frames > MAXIMUM_FRAMES or (groups.there and groups.count != count):
+        return []
+    identity = _identity(ds)
+    return [
+        SliceHeader(
+            source=source,
+            frame=frame,
+            pixels=pixels,
+            sop_class=sop_class,
+            modality=modality.upper(),
+            **identity,
+            **_frame_fields(groups, frame),
+        )
+        for frame in range(count)
+    ]
 
 
-def _text(ds: Any, name: str) -> str:
-    values = _values(ds, name)
-    return str(values[0]).strip() if values else ""
+def _identity(ds: Any) -> dict[str, Any]:
+    """Collect what all slices of a file share."""
+    patient_and_study = values.text(ds, "PatientID") + "\n" + values.text(ds, "StudyInstanceUID")
+    series = values.text(ds, "SeriesInstanceUID")
+    agent = values.text(ds, "ContrastBolusAgent").upper()
+    return {
+        "instance": values.digest(values.text(ds, "SOPInstanceUID")),
+        "manufacturer": values.text(ds, "Manufacturer") or None,
+        "study": values.digest(patient_and_study),
+        "series": values.digest(patient_and_study + "\n" + series),
+        "series_uid": series,
+        "series_number": values.whole(ds, "SeriesNumber"),
+        "frame_of_reference": values.digest(values.text(ds, "FrameOfReferenceUID")),
+        "body_part": values.text(ds, "BodyPartExamined").upper(),
+        "contrast_agent": agent not in {"", "NO", "NONE", "N", "NATIVE"}
+        or bool(values.many(ds, "ContrastBolusAgentSequence")),
+        "padding": values.whole(ds, "PixelPaddingValue"),
+        "padding_limit": values.whole(ds, "PixelPaddingRangeLimit"),
+        "lossy": values.text(ds, "LossyImageCompression") == "01",
+    }
 
 
-def _numbers(ds: Any, name: str, count: int) -> tuple[float, ...] | None:
-    try:
-        numbers = tuple(float(v) for v in _values(ds, name))
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+def _frame_fields(groups: FunctionalGroups, frame: int) -> dict[str, Any]:
+    """Collect what may differ from frame to frame."""
+    find = groups.holder
+    kernel = values.many(find("ConvolutionKernel", frame), "ConvolutionKernel")
+    types = values.many(find("ImageType", frame), groups.name_of("ImageType"))
+    return {
+        "image_type": tuple(str(v).strip().upper() for v in types),
+        # Frames are numbered without a gap, whatever is missing.
+        "instance_number": None if groups.there else values.whole(groups.dataset, "InstanceNumber"),
+        "acquisition": values.whole(
+            find("AcquisitionNumber", frame), groups.name_of("AcquisitionNumber")
+        ),
+        "temporal_position": values.whole(
+            find("TemporalPositionIdentifier", frame), groups.name_of("TemporalPositionIdentifier")
+        ),
+        "stack_id": values.text(find("StackID", frame), "StackID"),
+        "kernel": "/".join(str(v) for v in kernel) or None,
+        "slice_thickness_mm": values.number(find("SliceThickness", frame), "SliceThickness"),
+        "position": values.numbers(find("ImagePositionPatient", frame), "ImagePositionPatient", 3),
+        "orientation": values.numbers(
+            find("ImageOrientationPatient", frame), "ImageOrientationPatient", 6
+        ),
+        "pixel_spacing": values.numbers(find("PixelSpacing", frame), "PixelSpacing", 2),
+        "slope": values.number(find("RescaleSlope", frame), "RescaleSlope"),
+        "intercept": values.number(find("RescaleIntercept", frame), "RescaleIntercept"),
+        "rescale_type": values.text(find("RescaleType", frame), "RescaleType").upper(),
+    }
 
 
-def _number(ds: Any, name: str) -> float | None:
-    numbers = _numbers(ds, name, 1)
-    return None if numbers is None else numbers[0]
+def _pixel_format(ds: Any, offset: int | None) -> PixelFormat:
+    def count(name: str, default: int) -> int:
+        number = values.whole(ds, name)
+        return default if number is None else number
 
-
-def _whole(ds: Any, name: str) -> int | None:
-    number = _number(ds, name)
-    return None if number is None else int(number)
+    allocated = count("BitsAllocated", 0)
+    stored = count("BitsStored", allocated)
+    uid = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
+    return PixelFormat(
+        rows=count("Rows", 0),
+        columns=count("Columns", 0),
+        frames=max(1, count("NumberOfFrames", 1)),
+        samples=count("SamplesPerPixel", 1),
+        photometric=values.text(ds, "PhotometricInterpretation").upper(),
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=count("HighBit", stored - 1),
+        signed=bool(count("PixelRepresentation", 0)),
+        transfer_syntax="" if uid is None else str(uid),
+        offset=offset,
+    )

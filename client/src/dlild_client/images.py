@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.dicom import THICK_SLICE_MM, digest
-from dlild_client.errors import GeometryError, NotCT, NotHU, TooFewSlices, UnreadableFile
+from dlild_client.decode import MAXIMUM_VOXELS
+from dlild_client.dicom import digest
+from dlild_client.errors import (
+    GeometryError,
+    NotCT,
+    NotHU,
+    TooFewSlices,
+    TooLarge,
+    UnreadableFile,
+)
 from dlild_client.itk import load_sitk
-from dlild_client.volume import AIR_HU, SeriesInfo, Volume, as_matrix
+from dlild_client.quality import check_hu, geometry_flags, pixel_flags, thickness_flags
+from dlild_client.volume import AIR_HU, SeriesInfo, Triple, Volume, as_matrix
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 """File names that are read as images."""
@@ -48,29 +59,14 @@ def read_image(path: Path) -> Volume:
     GeometryError, TooFewSlices
         Spacing or coverage that cannot be a chest.
     """
-    sitk = load_sitk()
-
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError:
-        raise UnreadableFile(
-            f"{path.name}: cannot be read as an image; is the file whole?"
-        ) from None
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise NotCT(
-            f"{path.name}: {image.GetDimension()} dimensions with "
-            f"{image.GetNumberOfComponentsPerPixel()} "
-            "value(s) a voxel, not one grey 3D image; give a chest CT"
-        )
-    if "complex" in image.GetPixelIDTypeAsString():
-        raise NotCT(f"{path.name}: complex values, not HU; give a chest CT")
-    hu = _to_hu(sitk.GetArrayViewFromImage(image), path.name)
-    spacing = image.GetSpacing()[::-1]
-    # SimpleITK's columns are the axes x, y, z; ours are z, y, x.
-    direction = np.asarray(image.GetDirection()).reshape(3, 3)[:, ::-1]
+    hu, spacing, origin, direction = _load(path)
     _check_geometry(hu.shape, spacing, direction, path.name)
     body_axis = int(np.argmax(np.abs(direction[2])))
     step = spacing[body_axis]
+    in_plane = [s for axis, s in enumerate(spacing) if axis != body_axis]
+    flags = pixel_flags(hu)
+    flags += thickness_flags(step, None)
+    flags += geometry_flags(step, (in_plane[0], in_plane[1]))
     info = SeriesInfo(
         source="image",
         slice_step_mm=round(float(step), 4),
@@ -81,24 +77,69 @@ def read_image(path: Path) -> Volume:
     return Volume(
         array=hu,
         spacing_mm=spacing,
-        origin_mm=image.GetOrigin(),
+        origin_mm=origin,
         direction=as_matrix(direction),
         series=info,
-        flags=("thick_slices",) if step > THICK_SLICE_MM else (),
+        flags=tuple(flags),
     )
 
 
-def _to_hu(values: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.int16]:
+def _load(
+    path: Path,
+) -> tuple[npt.NDArray[np.int16], Triple, Triple, npt.NDArray[np.float64]]:
+    """HU (z, y, x), spacing (z, y, x), origin (x, y, z), direction with columns z, y, x."""
+    sitk = load_sitk()
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        _check_header(reader, path.name)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise UnreadableFile(f"{path.name}: {_why(error)}") from None
+    if image.GetDimension() == 4:
+        image = image[:, :, :, 0]  # one moment in time
+    hu = _to_hu(sitk.GetArrayViewFromImage(image))
+    try:
+        check_hu(hu[:: max(1, len(hu) // 60), ::4, ::4])
+    except NotHU as error:
+        raise NotHU(f"{path.name}: {error}") from None
+    x, y, z = image.GetSpacing()
+    # SimpleITK's columns are the axes x, y, z; ours are z, y, x.
+    direction = np.asarray(image.GetDirection()).reshape(3, 3)[:, ::-1]
+    return hu, (z, y, x), image.GetOrigin(), direction
+
+
+def _check_header(reader: Any, name: str) -> None:
+    """Raise before anything is allocated, unless this is one grey 3D image of bearable size."""
+    size = reader.GetSize()
+    if len(size) < 3 or any(n > 1 for n in size[3:]) or reader.GetNumberOfComponents() != 1:
+        raise NotCT(
+            f"{name}: {len(size)} dimensions with {reader.GetNumberOfComponents()} value(s) a "
+            "voxel, not one grey 3D image; give a chest CT"
+        )
+    if "complex" in load_sitk().GetPixelIDValueAsString(reader.GetPixelID()):
+        raise NotCT(f"{name}: complex values, not HU; give a chest CT")
+    # SimpleITK holds the voxels in their own type beside our int16.
+    if math.prod(size) > MAXIMUM_VOXELS // 2:
+        shape = " x ".join(str(n) for n in size)
+        raise TooLarge(f"{name}: {shape} voxels; give one chest CT")
+
+
+def _why(error: RuntimeError) -> str:
+    if "orthonormal" in str(error):
+        return (
+            "its axes are not at right angles (a tilted gantry or a shear), which this format's "
+            "reader does not take; give the DICOM series"
+        )
+    return "cannot be read as an image; is the file whole?"
+
+
+def _to_hu(values: npt.NDArray[np.generic]) -> npt.NDArray[np.int16]:
     numbers = np.asarray(values)
     if np.issubdtype(numbers.dtype, np.floating):
         # Some converters write NaN outside the field of view.
         numbers = np.nan_to_num(np.rint(numbers), nan=AIR_HU, posinf=AIR_HU, neginf=AIR_HU)
-    low, high = float(numbers.min()), float(numbers.max())
-    if low > -500 or high < 0:
-        raise NotHU(
-            f"{name}: values from {low:g} to {high:g} are not the HU of a chest "
-            "(air near -1000, tissue above 0); give the CT in HU"
-        )
     return np.clip(numbers, AIR_HU, np.iinfo(np.int16).max).astype(np.int16)
 
 

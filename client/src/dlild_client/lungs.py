@@ -17,7 +17,7 @@ about 3 mm, in well under a second.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from dlild_client.chest import Ends, Ribs, find_ribs, judge_ends
 from dlild_client.errors import NotChest
+from dlild_client.flags import Flag
 from dlild_client.itk import load_sitk
 from dlild_client.volume import Volume
 
@@ -62,22 +63,43 @@ class LungBox:
         Volume of what a threshold calls lung: an estimate, too small where lung is dense.
     flags : tuple of str
         `lungs_cut_off_top`, `lungs_cut_off_bottom`.
+    seen : SeenChest or None
+        What the search has seen: for the flags, and to tell the patient from the air around.
     """
 
     start: tuple[int, int, int]
     stop: tuple[int, int, int]
     aerated_ml: float
     flags: tuple[str, ...] = ()
+    seen: SeenChest | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """The scan in coarse voxels: HU, body without its inner air, aerated lungs; spacing in mm."""
+@dataclass(frozen=True, eq=False)
+class SeenChest:
+    """The scan in coarse voxels, axes (z, y, x).
+
+    Attributes
+    ----------
+    coarse : ndarray of float32
+        HU.
+    body : ndarray of bool
+        Without its inner air.
+    inner : ndarray of bool
+        Air that the body encloses within an axial slice.
+    lungs : ndarray of bool
+        Aerated lungs.
+    spacing : ndarray, shape (3,)
+        In mm.
+    factors : tuple of int
+        Voxels of the grid in a coarse voxel, along each axis.
+    """
 
     coarse: npt.NDArray[np.float32]
     body: Mask
+    inner: Mask
     lungs: Mask
     spacing: npt.NDArray[np.float64]
+    factors: tuple[int, int, int]
 
 
 def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
@@ -114,10 +136,12 @@ def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
     areas_cm2 = lungs.sum(axis=(1, 2)) * float(spacing[1] * spacing[2]) / 100
     low, high = _extent(lungs, areas_cm2)
     flags = _cut_off(areas_cm2)
-    low, high = _add_margins(low, high, _Seen(coarse, body, lungs, spacing))
+    cells = int(factors[0]), int(factors[1]), int(factors[2])
+    seen = SeenChest(coarse, body, inner, lungs, spacing, cells)
+    low, high = _add_margins(low, high, seen)
     start = np.clip(np.floor(low * factors), 0, grid.shape).astype(int)
     stop = np.clip(np.ceil(high * factors), 0, grid.shape).astype(int)
-    return LungBox(tuple(start.tolist()), tuple(stop.tolist()), millilitres, flags)
+    return LungBox(tuple(start.tolist()), tuple(stop.tolist()), millilitres, flags, seen)
 
 
 def _block_means(array: npt.NDArray[Any], factors: npt.NDArray[np.int_]) -> npt.NDArray[np.float32]:
@@ -275,16 +299,14 @@ def _extent(
 
 def _cut_off(areas_cm2: npt.NDArray[np.float64]) -> tuple[str, ...]:
     """Flag lungs that are still wide in the first or last slice of the grid; a windpipe is not."""
-    flags = []
-    if areas_cm2[-2:].max() > 12:
-        flags.append("lungs_cut_off_top")
-    if areas_cm2[:2].max() > 12:
-        flags.append("lungs_cut_off_bottom")
-    return tuple(flags)
+    ends = {"top": float(areas_cm2[-2:].max()), "bottom": float(areas_cm2[:2].max())}
+    return tuple(
+        Flag(f"lungs_cut_off_{end}", area_cm2=area) for end, area in ends.items() if area > 12
+    )
 
 
 def _add_margins(
-    low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], seen: _Seen
+    low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], seen: SeenChest
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Widen the bounds (coarse voxels) as the module's docstring says."""
     spacing = seen.spacing
@@ -321,7 +343,7 @@ def _ends_mm(low: float, high: float, ends: Ends) -> tuple[float, float]:
     return bottom, high + (15 if ends.top else 45)
 
 
-def _ribs_mm(seen: _Seen, bottom: float, top: float, middle: float) -> Ribs | None:
+def _ribs_mm(seen: SeenChest, bottom: float, top: float, middle: float) -> Ribs | None:
     """Faces of the rib cage in mm, from the lower 55 % of the height between two ends (mm)."""
     step_z, step_y, step_x = seen.spacing.tolist()
     chest = slice(max(0, int(bottom / step_z)), int((bottom + 0.55 * (top - bottom)) / step_z))

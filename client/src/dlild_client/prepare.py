@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import Contract
+from dlild_client.flags import merge
 from dlild_client.grid import to_grid
-from dlild_client.lungs import find_lungs
+from dlild_client.inspection import inspect_chest
+from dlild_client.lungs import SeenChest, find_lungs
 from dlild_client.volume import Volume
 from dlild_client.windows import Box, Shape, WindowPlan, extract_window, fit_box, plan_windows
 
@@ -37,6 +39,8 @@ class PreparedScan:
         Doubts met so far.
     timings_s : mapping
         Seconds of the stages `resample` and `lungs`.
+    seen : SeenChest or None
+        What the search for the lungs has seen, in coarse voxels.
     """
 
     grid: Volume
@@ -45,6 +49,7 @@ class PreparedScan:
     aerated_ml: float
     flags: tuple[str, ...]
     timings_s: Mapping[str, float]
+    seen: SeenChest | None = None
 
     def windows(self, padding: int) -> Iterator[tuple[Shape, npt.NDArray[np.float16]]]:
         """Origin in the box and HU of each window, cut out one at a time in the plan's order."""
@@ -89,12 +94,14 @@ def prepare(volume: Volume, contract: Contract, progress: Progress | None = None
     lungs = find_lungs(grid)
     box = fit_box(lungs.start, lungs.stop, grid.shape, contract)
     plan = plan_windows(box.shape, contract)
+    doubts = () if lungs.seen is None else inspect_chest(grid, lungs.seen, lungs.aerated_ml)
     report("lungs", 1, 1)
     return PreparedScan(
         grid=grid,
         box=box,
         plan=plan,
         aerated_ml=lungs.aerated_ml,
-        flags=(*volume.flags, *lungs.flags),
+        flags=merge((*volume.flags, *lungs.flags, *doubts)),
         timings_s={"resample": resampled - start, "lungs": time.perf_counter() - resampled},
+        seen=lungs.seen,
     )

@@ -5,22 +5,29 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dlild_client.dicom import read_dicom_file, read_dicom_folder
-from dlild_client.errors import UnreadableFile
+from dlild_client.dicom import read_dicom
+from dlild_client.errors import InputError, NoSeries, UnreadableFile
 from dlild_client.images import is_image_name, read_image
 from dlild_client.series import SeriesRules
+from dlild_client.sources import is_zip
 from dlild_client.volume import Volume
 
 
-def read_volume(path: str | os.PathLike[str], rules: SeriesRules | None = None) -> Volume:
-    """Read a chest CT from a DICOM folder or an image file.
+def read_volume(
+    path: str | os.PathLike[str], rules: SeriesRules | None = None, series: str | None = None
+) -> Volume:
+    """Read a chest CT.
 
     Parameters
     ----------
     path : path
-        A folder with a DICOM series at any depth, or a `.nii`, `.nii.gz`, `.nrrd` or `.mha` file.
+        A folder with DICOM files at any depth, a zip archive of them, a DICOMDIR, a multi-frame
+        DICOM file, or a `.nii`, `.nii.gz`, `.nrrd` or `.mha` file.
     rules : SeriesRules, optional
         What a DICOM series must be to be scored.
+    series : str, optional
+        UID or number of the DICOM series to read; else the ranking of `dlild_client.ranking`
+        chooses.
 
     Returns
     -------
@@ -33,14 +40,39 @@ def read_volume(path: str | os.PathLike[str], rules: SeriesRules | None = None) 
         The path does not lead to a chest CT; its kind and message say why.
     """
     place = Path(path)
+    _check_place(place)
+    try:
+        if place.is_file() and is_image_name(place):
+            return read_image(place)
+        return read_dicom(place, rules, series)
+    except PermissionError:
+        raise UnreadableFile(f"{place.name}: no permission to read it") from None
+    except OSError as error:
+        raise UnreadableFile(f"{place.name}: {error.strerror}") from None
+    except InputError as error:
+        if place.is_dir():
+            raise
+        raise _of_one_file(place, error) from None
+
+
+def _of_one_file(place: Path, error: InputError) -> InputError:
+    """Say of a single file what it is, and what to give in its place."""
+    if isinstance(error, NoSeries) and not is_zip(place) and place.name.upper() != "DICOMDIR":
+        return UnreadableFile(
+            f"{place.name}: neither DICOM nor NIfTI, NRRD, MetaImage or zip; give a chest CT series"
+        )
+    text = str(error)
+    return error if place.name in text else type(error)(f"{place.name}: {text}")
+
+
+def _check_place(place: Path) -> None:
+    """Raise `UnreadableFile` unless there is a file or a folder."""
     try:
         if not place.exists():
             raise UnreadableFile(f"{place.name or place}: no such file or folder")
-        if place.is_dir():
-            return read_dicom_folder(place, rules)
+        if not (place.is_dir() or place.is_file()):
+            raise UnreadableFile(f"{place.name}: neither a file nor a folder")
     except PermissionError:
         raise UnreadableFile(f"{place.name}: no permission to read it") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise UnreadableFile(f"{place.name[:80]}: {reason}") from None
-    return read_image(place) if is_image_name(place) else read_dicom_file(place)
+    except (OSError, ValueError):
+        raise UnreadableFile(f"{place.name[:80]}: not a path") from None

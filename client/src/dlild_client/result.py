@@ -14,6 +14,7 @@ import numpy.typing as npt
 from dlild_client.connection import ServerInfo
 from dlild_client.contract import Contract
 from dlild_client.errors import NotChest, ServerError
+from dlild_client.flags import Flag, details
 from dlild_client.prepare import PreparedScan
 from dlild_client.volume import SeriesInfo, Volume
 from dlild_client.windows import Box, Shape
@@ -131,7 +132,8 @@ class Result:
                 k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.series).items()
             },
             "timings_s": dict(self.timings_s),
-            "flags": list(self.flags),
+            "flags": [str(flag) for flag in self.flags],
+            "flag_details": details(self.flags),
             "research_use_only": True,
         }
         return {key: _rounded(value) for key, value in plain.items()}
@@ -219,17 +221,22 @@ def build_result(
 
 def _doubts(
     labels: npt.NDArray[np.uint8], prepared: PreparedScan, contract: Contract, spilled: bool
-) -> tuple[str, ...]:
+) -> tuple[Flag, ...]:
     """Name the flags that the label map of the box raises."""
     cut = _lung_at_edges_mm2(labels, prepared, contract)
-    doubts = {"labels_beyond_scan": spilled, "lungs_at_box_edge": cut > EDGE_MM2}
-    return tuple(name for name, holds in doubts.items() if holds)
+    flags = [Flag("labels_beyond_scan")] if spilled else []
+    if cut > EDGE_MM2:
+        flags.append(Flag("lungs_at_box_edge", area_cm2=cut / 100))
+    return tuple(flags)
 
 
 def _lung_at_edges_mm2(
     labels: npt.NDArray[np.uint8], prepared: PreparedScan, contract: Contract
 ) -> float:
-    """Largest area of lung on a face of the box behind which the scan goes on."""
+    """Largest area of lung on a face of the box behind which the patient goes on.
+
+    Air round the patient, which a network may take for lung, is no lung that was cut off.
+    """
     box, spacing = prepared.box, prepared.grid.spacing_mm
     worst = 0.0
     for axis, (start, stop, length) in enumerate(
@@ -239,8 +246,26 @@ def _lung_at_edges_mm2(
         pixel_mm2 = math.prod(spacing) / spacing[axis]
         for face in faces:
             lung = np.isin(np.take(labels, face, axis=axis), contract.lung_labels)
+            lung &= _patient_on_face(prepared, axis, face)
             worst = max(worst, float(np.count_nonzero(lung)) * pixel_mm2)
     return worst
+
+
+def _patient_on_face(prepared: PreparedScan, axis: int, face: int) -> npt.NDArray[np.bool_]:
+    """Where the patient is on a face of the box: body, or air that the body encloses."""
+    box, seen = prepared.box, prepared.seen
+    shape = [n for a, n in enumerate(box.shape) if a != axis]
+    if seen is None:
+        return np.ones(shape, dtype=np.bool_)
+    index = [
+        np.minimum((np.arange(n) + first) // factor, length - 1)
+        for n, first, factor, length in zip(
+            box.shape, box.start, seen.factors, seen.body.shape, strict=True
+        )
+    ]
+    index[axis] = index[axis][[face]]
+    patient = (seen.body | seen.inner)[np.ix_(*index)]
+    return np.asarray(np.squeeze(patient, axis=axis))
 
 
 def check_answer(final: FinalAnswer, box: Box, contract: Contract) -> None:

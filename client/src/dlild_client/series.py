@@ -1,24 +1,15 @@
-"""Which series of a folder is the chest CT, and why not the others.
+"""Whether a series can be scored: its kind, its geometry, its coverage.
 
-Set aside, each with a reason: other modalities; localizers; captures and projections (MIP, MinIP);
-slices without geometry; coronal and sagittal reformats; multi-frame objects; stacks whose geometry
-does not add up; stacks with too few slices or too little coverage.
-
-Of what remains, the best by this ranking is scored:
-
-1. more coverage along the body, in steps of 20 mm, up to 240 mm (a pair of lungs);
-2. the header names the chest;
-3. original before derived;
-4. smaller step between slices;
-5. more slices;
-6. lower series number, then digest, so that the choice never depends on file names.
+Set aside, each with a reason: other modalities; localizers; captures, projections (MIP, MinIP) and
+maps; reformats; slices without geometry; stacks whose geometry does not add up; stacks with too few
+slices or too little coverage. What remains is ranked (`dlild_client.ranking`).
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +17,10 @@ from dlild_client.errors import (
     InputError,
     MissingGeometry,
     MixedShape,
-    NoSeries,
     NotCT,
-    SeveralStudies,
     TooFewSlices,
-    UnreadableFile,
 )
+from dlild_client.flags import Flag
 from dlild_client.geometry import (
     Stack,
     Tolerances,
@@ -39,22 +28,18 @@ from dlild_client.geometry import (
     regular_stack,
     repeated_positions,
 )
-from dlild_client.headers import SliceHeader
+from dlild_client.kinds import ct_images, why_reformat
+from dlild_client.slices import SliceHeader
 
-LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM"}
-PROJECTIONS = {
-    "MIP",
-    "MINIP",
-    "MIN_IP",
-    "MPR_MIP",
-    "MAX_IP",
-    "VRT",
-    "3D",
-    "SCREEN SAVE",
-    "SCREENSHOT",
-}
-CHEST_WORDS = ("CHEST", "THORAX", "LUNG")
-CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
+SEPARATORS: tuple[Callable[[SliceHeader], Any], ...] = (
+    lambda s: s.acquisition,
+    lambda s: s.temporal_position,
+    lambda s: s.stack_id,
+    lambda s: s.kernel,
+    lambda s: s.image_type,
+    lambda s: s.frame_of_reference,
+)
+"""What tells acquisitions in one series apart, in the order in which it is tried."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +57,10 @@ class SeriesRules:
     axial_cosine : float
         Least cosine between the slice normal and the body axis; below it a stack is coronal or
         sagittal.
+    whole_lungs_mm : float
+        Coverage that holds a pair of lungs; more of it makes no series better.
+    fine_mm : float
+        Slices as fine as the model grid; finer ones make no series better.
     tolerances : Tolerances
     """
 
@@ -79,194 +68,182 @@ class SeriesRules:
     minimum_coverage_mm: float = 100.0
     maximum_step_mm: float = 15.0
     axial_cosine: float = 0.7
+    whole_lungs_mm: float = 240.0
+    fine_mm: float = 1.5
     tolerances: Tolerances = field(default_factory=Tolerances)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A series that can be scored: its slices in the order of `stack`, and the flags met."""
+    """A series that can be scored.
+
+    Attributes
+    ----------
+    slices : tuple of SliceHeader
+        In the order of `stack`.
+    stack : Stack
+    repeats : tuple of pairs of SliceHeader
+        Slices (kept, repeat) at one position, still to be compared.
+    axial : bool
+    flags : tuple of Flag
+    only_if_asked : NotCT or None
+        Why it is scored only where it is asked for by its UID.
+    """
 
     slices: tuple[SliceHeader, ...]
     stack: Stack
     repeats: tuple[tuple[SliceHeader, SliceHeader], ...]
-    flags: tuple[str, ...]
+    axial: bool
+    flags: tuple[Flag, ...]
+    only_if_asked: NotCT | None = None
 
     @property
-    def rank(self) -> tuple[float, ...]:
-        """Smaller is better; see the module's docstring."""
-        first = self.slices[0]
-        return (
-            -min(int(self.stack.coverage_mm // 20), 12),
-            -float(any(word in first.body_part for word in CHEST_WORDS)),
-            -float(first.image_type[:1] == ("ORIGINAL",)),
-            round(float(np.linalg.norm(self.stack.step)), 2),
-            -len(self.slices),
-            float("inf") if first.series_number is None else first.series_number,
-            float(int(first.series, 16)),
-        )
+    def step_mm(self) -> float:
+        """Distance between neighbouring slices."""
+        return float(np.linalg.norm(self.stack.step))
+
+    @property
+    def thickness_mm(self) -> float:
+        """Slice thickness, or the step where that is wider."""
+        return max(self.slices[0].slice_thickness_mm or 0.0, self.step_mm)
+
+    @property
+    def coverage_mm(self) -> float:
+        """Length along the body."""
+        return self.stack.coverage_mm if self.axial else _body_extent_mm(self.slices, self.stack)
 
 
-@dataclass(frozen=True)
-class SetAside:
-    """A series that cannot be scored, and why."""
-
-    slices: tuple[SliceHeader, ...]
-    reason: InputError
-
-
-def choose_series(
-    headers: Sequence[SliceHeader], rules: SeriesRules
-) -> tuple[Candidate, list[SetAside]]:
-    """Pick the series to score.
+def assess(group: Sequence[SliceHeader], rules: SeriesRules) -> list[Candidate]:
+    """Make candidates of the slices of one series.
 
     Parameters
     ----------
-    headers : sequence of SliceHeader
-        Of all files of a folder.
+    group : sequence of SliceHeader
     rules : SeriesRules
 
     Returns
     -------
-    chosen : Candidate
-    others : list of SetAside
-        Series that cannot be scored; series that merely rank lower are not in it.
+    list of Candidate
+        One; or one for each acquisition that can be scored, where several share their positions.
 
     Raises
     ------
-    NoSeries
-        No DICOM image at all.
-    SeveralStudies
-        Series of two studies or patients could be scored.
     InputError
-        Of the kind that keeps the most promising series from being scored.
+        Says why the series cannot be scored.
     """
-    if not headers:
-        raise NoSeries(
-            "no DICOM image in this folder; give the folder of a chest CT series, or a NIfTI file"
-        )
-    candidates, others = assess_series(headers, rules)
-    if not candidates:
-        raise _why_none(others)
-    studies = {c.slices[0].study for c in candidates}
-    if len(studies) > 1:
-        raise SeveralStudies(
-            f"chest CT series of {len(studies)} different studies are in this folder; give one "
-            "study"
-        )
-    return min(candidates, key=lambda c: c.rank), others
-
-
-def assess_series(
-    headers: Sequence[SliceHeader], rules: SeriesRules
-) -> tuple[list[Candidate], list[SetAside]]:
-    """Divide series into those that can be scored and those that cannot, with the reason."""
-    groups: dict[str, list[SliceHeader]] = defaultdict(list)
-    for header in headers:
-        groups[header.series].append(header)
-    candidates: list[Candidate] = []
-    others: list[SetAside] = []
-    for group in groups.values():
+    slices, flags = ct_images(group)
+    parts = _acquisitions(slices, rules.tolerances)
+    if len(parts) == 1:
+        return [_candidate(slices, flags, rules)]
+    candidates = []
+    for number, part in enumerate(parts, start=1):
         try:
-            candidates.append(assess(group, rules))
-        except InputError as reason:
-            others.append(SetAside(tuple(group), reason))
-    return candidates, others
+            candidate = _candidate(part, flags, rules)
+        except InputError:
+            continue
+        flag = Flag("several_acquisitions", acquisitions=len(parts), scored=number)
+        candidates.append(replace(candidate, flags=(*candidate.flags, flag)))
+    # Not one of them a volume: then what they share their positions for is the fault.
+    return candidates or [_candidate(slices, flags, rules)]
 
 
-def assess(group: Sequence[SliceHeader], rules: SeriesRules) -> Candidate:
-    """Make a candidate of the slices of one series, or raise the `InputError` that says why not."""
-    _check_kind(group)
-    slices = [s for s in group if not _is_localizer(s)]
-    flags = ["localizer_images_dropped"] if len(slices) < len(group) else []
-    if not slices:
-        raise NotCT(
-            f"a localizer ({_count(group, 'image')}), not a chest CT; give the axial series"
-        )
+def _candidate(slices: Sequence[SliceHeader], met: list[Flag], rules: SeriesRules) -> Candidate:
     positions, orientations = _geometry(slices)
     row, column = common_orientation(orientations, rules.tolerances)
     _check_shape(slices)
+    flags = list(met)
     normal = np.cross(row, column)
-    if abs(normal[2]) < rules.axial_cosine:
-        view = "coronal" if abs(normal[1]) > abs(normal[0]) else "sagittal"
-        raise NotCT(f"a {view} reformat ({_count(slices, 'slice')}); give the axial series")
+    axial = abs(float(normal[2])) >= rules.axial_cosine
+    asked = why_reformat(slices, normal, axial=axial)
+    if asked is not None:
+        flags.append(Flag("reformat_scored"))
+    if not axial:
+        flags.append(Flag("reoriented"))
     repeats, keep = _first_of_each_position(positions, normal, rules.tolerances)
     pairs = tuple((slices[a], slices[b]) for a, b in repeats)
     if repeats:
-        flags.append("repeated_slices_dropped")
+        flags.append(Flag("repeated_slices_dropped", slices=len(repeats)))
     if len(keep) == 1 and not repeats:
         raise TooFewSlices("one CT slice only; give the folder with the whole series")
     if len(keep) == 1:
         # All at one place: only the pixels can tell repeats from a measurement over time.
         stack = Stack((0,), positions[keep[0]], row, column, normal, 0.0)
-        return Candidate((slices[keep[0]],), stack, pairs, tuple(flags))
+        return Candidate((slices[keep[0]],), stack, pairs, axial, tuple(flags), asked)
     numbers = [slices[i].instance_number for i in keep]
     stack = regular_stack(positions[keep], row, column, numbers, rules.tolerances)
-    if not repeats:
-        check_coverage(stack, rules)
     if stack.tilt_deg:
-        flags.append("gantry_tilt_corrected")
+        flags.append(Flag("gantry_tilt_corrected", tilt_deg=stack.tilt_deg))
     ordered = tuple(slices[keep[i]] for i in stack.order)
-    return Candidate(ordered, stack, pairs, tuple(flags))
+    candidate = Candidate(ordered, stack, pairs, axial, tuple(flags), asked)
+    if not repeats:
+        try:
+            check_coverage(candidate, rules)
+        except TooFewSlices as error:
+            # Of a reformat it matters more what it is than how long it is.
+            raise asked or error from None
+    return candidate
 
 
-def check_coverage(stack: Stack, rules: SeriesRules) -> None:
+def check_coverage(candidate: Candidate, rules: SeriesRules) -> None:
     """Raise `TooFewSlices` where a stack cannot hold a pair of lungs."""
-    count, coverage = len(stack.order), stack.coverage_mm
+    count, coverage = len(candidate.stack.order), candidate.coverage_mm
     if count < rules.minimum_slices or coverage < rules.minimum_coverage_mm:
         raise TooFewSlices(
             f"{count} slice{'s' if count > 1 else ''} over {coverage:.0f} mm; a chest needs at "
-            "least "
-            f"{rules.minimum_slices} slices and {rules.minimum_coverage_mm:.0f} mm; give the "
+            f"least {rules.minimum_slices} slices and {rules.minimum_coverage_mm:.0f} mm; give the "
             "whole series"
         )
-    step = coverage / count
-    if step > rules.maximum_step_mm:
+    if candidate.step_mm > rules.maximum_step_mm:
         raise TooFewSlices(
-            f"slices are {step:.1f} mm apart, more than {rules.maximum_step_mm:.0f} mm; "
-            "give a series with smaller steps"
+            f"slices are {candidate.step_mm:.1f} mm apart, more than {rules.maximum_step_mm:.0f} "
+            "mm; give a series with smaller steps"
         )
 
 
-def _check_kind(group: Sequence[SliceHeader]) -> None:
-    """Raise unless these are single-frame CT images with pixels."""
-    first = group[0]
-    others = Counter(s.modality or "no modality" for s in group if s.modality != "CT")
-    if others:
-        kinds = "/".join(sorted(others))
-        raise NotCT(f"{kinds}, not CT ({_describe(group)}); give a chest CT series")
-    if any(s.sop_class.startswith(CAPTURE_CLASS) for s in group):
-        raise NotCT(
-            f"a secondary capture ({_count(group, 'image')}), not the CT itself; give the axial "
-            "series"
+def _acquisitions(slices: list[SliceHeader], tolerances: Tolerances) -> list[list[SliceHeader]]:
+    """Part a series that visits its positions more than once, where an attribute tells how.
+
+    A copy of a file shares every attribute, so copies stay together.
+    """
+    if not _has_repeats(slices, tolerances):
+        return [slices]
+    for key in SEPARATORS:
+        parts: dict[object, list[SliceHeader]] = {}
+        for s in slices:
+            parts.setdefault(key(s), []).append(s)
+        if len(parts) > 1 and not any(_has_repeats(p, tolerances) for p in parts.values()):
+            return sorted(parts.values(), key=lambda p: str(key(p[0])).zfill(12))
+    return [slices]
+
+
+def _has_repeats(slices: Sequence[SliceHeader], tolerances: Tolerances) -> bool:
+    """Tell whether two different images lie at one position; copies of one image do not count."""
+    seen: dict[str, SliceHeader] = {}
+    for s in slices:
+        seen.setdefault(f"{s.instance or s.name}/{s.frame}", s)
+    unique = list(seen.values())
+    if any(s.position is None or s.orientation is None for s in unique):
+        return False
+    try:
+        row, column = common_orientation(
+            np.array([s.orientation for s in unique], dtype=np.float64), tolerances
         )
-    if any(PROJECTIONS & set(s.image_type) for s in group):
-        kind = "/".join(sorted(PROJECTIONS & set(first.image_type))) or "projection"
-        raise NotCT(
-            f"a projection ({kind}, {_count(group, 'image')}), not slices; give the axial series"
-        )
-    for s in group:
-        if not s.has_pixels:
-            raise UnreadableFile(f"{s.path.name}: no pixel data; export the series again")
-        if s.frames > 1:
-            raise UnreadableFile(
-                f"{s.path.name}: a multi-frame object of {s.frames} frames cannot be read yet; "
-                "export it as single slices"
-            )
+    except InputError:
+        return False
+    positions = np.array([s.position for s in unique], dtype=np.float64)
+    return bool(repeated_positions(positions, np.cross(row, column), tolerances))
 
 
-def _describe(group: Sequence[SliceHeader]) -> str:
-    """Count images and orientations, for a message."""
-    known = {tuple(round(v, 2) for v in s.orientation) for s in group if s.orientation is not None}
-    text = _count(group, "image")
-    return f"{text} in {len(known)} orientations" if len(known) > 1 else text
-
-
-def _count(group: Sequence[SliceHeader], noun: str) -> str:
-    return f"{len(group)} {noun}{'' if len(group) == 1 else 's'}"
-
-
-def _is_localizer(header: SliceHeader) -> bool:
-    return bool(LOCALIZERS & set(header.image_type))
+def _body_extent_mm(slices: Sequence[SliceHeader], stack: Stack) -> float:
+    """Length along the body of a stack that is not axial."""
+    first = slices[0]
+    assert first.pixel_spacing is not None
+    edges = (
+        stack.step * len(slices),
+        stack.column * first.pixel_spacing[0] * first.pixels.rows,
+        stack.row * first.pixel_spacing[1] * first.pixels.columns,
+    )
+    return float(sum(abs(edge[2]) for edge in edges))
 
 
 def _geometry(slices: Sequence[SliceHeader]) -> tuple[np.ndarray, np.ndarray]:
@@ -279,17 +256,17 @@ def _geometry(slices: Sequence[SliceHeader]) -> tuple[np.ndarray, np.ndarray]:
             ("pixel spacing", spacing),
         ):
             if value is None:
-                raise MissingGeometry(
-                    f"{s.path.name}: no {name} in the header; export the series again"
-                )
+                raise MissingGeometry(f"{s.name}: no {name} in the header; export the series again")
         if spacing is not None and not all(0.05 <= v <= 10 for v in spacing):
-            raise MissingGeometry(f"{s.path.name}: a pixel spacing of {spacing} mm cannot be right")
+            raise MissingGeometry(f"{s.name}: a pixel spacing of {spacing} mm cannot be right")
+        if s.position is not None and max(map(abs, s.position)) > 100_000:
+            raise MissingGeometry(f"{s.name}: an image position of {s.position} mm cannot be right")
     positions = np.array([s.position for s in slices], dtype=np.float64)
     return positions, np.array([s.orientation for s in slices], dtype=np.float64)
 
 
 def _check_shape(slices: Sequence[SliceHeader]) -> None:
-    shapes = {(s.rows, s.columns) for s in slices}
+    shapes = {(s.pixels.rows, s.pixels.columns) for s in slices}
     if len(shapes) > 1:
         raise MixedShape(
             f"one series holds slices of {_list(shapes)} pixels; give a series of one size"
@@ -318,18 +295,3 @@ def _first_of_each_position(
     ]
     dropped = {other for _, other in pairs}
     return pairs, [i for i in range(len(positions)) if i not in dropped]
-
-
-def _why_none(others: Sequence[SetAside]) -> InputError:
-    """Pick the reason of the series that came nearest to a chest CT, with a word on the others."""
-
-    def nearness(item: SetAside) -> tuple[int, int]:
-        trivial = isinstance(item.reason, NotCT | UnreadableFile)
-        return (1 if trivial else 0, -len(item.slices))
-
-    nearest = min(others, key=nearness)
-    rest = len(others) - 1
-    if not rest:
-        return nearest.reason
-    text = f"none of {len(others)} series can be scored; the nearest: {nearest.reason}"
-    return type(nearest.reason)(text)

@@ -1,0 +1,124 @@
+"""The client for programs with an event loop: as `Client`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from itertools import islice
+from types import TracebackType
+
+from dlild_client.aio import AsyncLine
+from dlild_client.connection import ServerInfo
+from dlild_client.core import Core, Scan
+from dlild_client.errors import DlildError
+from dlild_client.many import DEFAULT_CONCURRENCY, Outcome, ScanProgress, bind
+from dlild_client.prepare import Progress
+from dlild_client.result import Result
+from dlild_client.settings import Limits, Retries, Timeout, find_settings
+from dlild_client.tls import TLS
+
+
+class AsyncClient:
+    """A DL-ILD server, as seen by a program with an event loop.
+
+    Arguments, methods and errors are those of `Client`. Scans are read and prepared in threads, so
+    that the loop is never held up; a cancelled task ends its scan on the server, too.
+
+    Examples
+    --------
+    >>> async def main():  # doctest: +SKIP
+    ...     async with AsyncClient("grpc://127.0.0.1:8001") as client:
+    ...         print((await client.score("scan/")).dl_ild_percent)
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        tls: TLS | None = None,
+        api_key: str | None = None,
+        timeout: Timeout | None = None,
+        limits: Limits | None = None,
+        retries: Retries | None = None,
+    ) -> None:
+        self._settings = find_settings(
+            url, tls=tls, api_key=api_key, timeout=timeout, limits=limits, retries=retries
+        )
+        if self._settings.address.secure:
+            self._settings.tls.read()
+        self._core = Core()
+        self._line = AsyncLine(self._settings)
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    def __repr__(self) -> str:
+        """Name the server, and nothing secret."""
+        return f"AsyncClient({self._settings.address.url!r})"
+
+    async def __aenter__(self) -> AsyncClient:
+        """Return the client itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the client."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop what `score_many` still has under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def info(self) -> ServerInfo:
+        """Ask the server for its contract, version and profile; see `Client.info`."""
+        return await self._core.info(self._line)
+
+    async def score(self, scan: Scan, progress: Progress | None = None) -> Result:
+        """Score one scan; see `Client.score`. `progress` may be called from a worker thread."""
+        return await self._core.score(self._line, scan, progress)
+
+    async def score_many(
+        self,
+        scans: Iterable[Scan],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        progress: ScanProgress | None = None,
+    ) -> AsyncIterator[Outcome]:
+        """Score scans, several under way at once, and yield what comes of each as it comes.
+
+        See `Client.score_many`. Close the iterator (`contextlib.aclosing`) where you leave it
+        before its end: the rest is cancelled then.
+        """
+        feed = iter(scans)
+        running: set[asyncio.Task[Outcome]] = set()
+
+        def start(most: int) -> None:
+            for scan in islice(feed, most):
+                task = asyncio.create_task(self._outcome(scan, bind(progress, scan)))
+                running.add(task)
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+        try:
+            start(max(1, concurrency))
+            while running:
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                running -= done
+                # The next scans start before these results are dealt with.
+                start(len(done))
+                for task in done:
+                    yield task.result()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _outcome(self, scan: Scan, progress: Progress | None) -> Outcome:
+        try:
+            return Outcome(scan, result=await self.score(scan, progress))
+        except DlildError as error:
+            return Outcome(scan, error=error)

@@ -1,0 +1,204 @@
+"""A batch from its first scan to its summary."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dlild_client.batch.record import Record, Status
+from dlild_client.batch.scans import BatchScan, find_scans
+from dlild_client.client import Client
+from dlild_client.core import Scan
+from dlild_client.errors import (
+    BadSettings,
+    Busy,
+    ConnectionFailed,
+    ContractError,
+    DlildError,
+    KeyRefused,
+    NotReady,
+)
+from dlild_client.many import Outcome, ScanProgress
+from dlild_client.outputs import write_result
+from dlild_client.result import Result
+from dlild_client.settings import Retries
+from dlild_client.volume import Volume
+
+PATIENT = Retries(attempts=1000, longest_wait_s=30.0)
+"""A batch has time: it waits for a busy or absent server as long as a scan may take."""
+
+CONCURRENCY = 3
+"""One scan in the network, one on its way, one being read."""
+
+STOPPING = (BadSettings, Busy, ConnectionFailed, ContractError, KeyRefused, NotReady)
+"""Errors that are no scan's own: every other scan would meet them as well."""
+
+Told = Callable[[BatchScan, str, int, int], None]
+
+
+@dataclass
+class Summary:
+    """What became of the scans.
+
+    Attributes
+    ----------
+    counts : Counter of str
+        `scored`, `rejected`, `failed` in this run.
+    errors : Counter of str
+        Kinds of errors in this run.
+    before : int
+        Scans that had their row from earlier runs.
+    seconds : float
+        Of this run.
+    """
+
+    counts: Counter[Status] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    before: int = 0
+    seconds: float = 0.0
+
+    @property
+    def scans_per_hour(self) -> float:
+        """Throughput of this run, by scored scans."""
+        return 3600 * self.counts["scored"] / self.seconds if self.seconds else 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """1 where a scan failed, 3 where one was rejected, 0 where all were scored."""
+        if self.counts["failed"]:
+            return 1
+        return 3 if self.counts["rejected"] else 0
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {
+            **{name: self.counts[name] for name in ("scored", "rejected", "failed")},
+            "errors": dict(self.errors),
+            "done_before": self.before,
+            "seconds": round(self.seconds, 1),
+            "scans_per_hour": round(self.scans_per_hour, 1),
+        }
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A scan with its key, as the client takes it: something that returns a volume."""
+
+    scan: BatchScan
+    key: str
+
+    def __call__(self) -> Volume:
+        return self.scan.read()
+
+
+def run_batch(
+    client: Client,
+    place: Path,
+    out: Path,
+    *,
+    concurrency: int = CONCURRENCY,
+    images: bool = False,
+    again: bool = False,
+    told: Told | None = None,
+    finished: Callable[[BatchScan, Status], None] | None = None,
+) -> Summary:
+    """Score all scans of a place into a folder; go on where an earlier run was cut off.
+
+    Parameters
+    ----------
+    client : Client
+    place : Path
+        Folder tree, CSV list or DICOMDIR.
+    out : Path
+        Folder for `results.csv` and the JSON files.
+    concurrency : int
+        Scans read, sent or waited for at once; bounds the memory.
+    images : bool
+        Write `labels.nii.gz` and `overlay.png` of each scan into `images/NAME`, too.
+    again : bool
+        Try scans again that failed in an earlier run; rejected ones stay rejected.
+    told : callable, optional
+        Progress of a scan: ``told(scan, stage, done, whole)``.
+    finished : callable, optional
+        Called with each scan that has its row now, and its status.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    DlildError
+        Something that is no scan's own fault: the server is gone, the key is wrong, the folder
+        cannot be written. What has its row keeps it; the next run goes on from there.
+    """
+    start = time.perf_counter()
+    summary = Summary()
+    contract = client.info().contract
+    with Record(out, contract) as record:
+        if again:
+            record.forget_failed()
+        jobs = _open_jobs(find_scans(place, leave_out=out), record, summary, finished)
+        for outcome in client.score_many(
+            jobs, concurrency=concurrency, progress=None if told is None else _adapt(told)
+        ):
+            job = outcome.scan
+            assert isinstance(job, _Job)
+            what = _settle(outcome, contract.model.weights_sha256)
+            if images and isinstance(what, Result):
+                write_result(what, out / "images" / (job.scan.id or job.key))
+            status = record.add(job.scan, job.key, what)
+            summary.counts[status] += 1
+            if isinstance(what, DlildError):
+                summary.errors[type(what).__name__] += 1
+            if finished is not None:
+                finished(job.scan, status)
+        summary.seconds = time.perf_counter() - start
+    return summary
+
+
+def _open_jobs(
+    scans: Iterator[BatchScan],
+    record: Record,
+    summary: Summary,
+    finished: Callable[[BatchScan, Status], None] | None,
+) -> Iterator[_Job]:
+    """Yield the scans that still need their row; each key once."""
+    seen: set[str] = set()
+    for scan in scans:
+        key = scan.key()
+        if key in seen:
+            continue
+        seen.add(key)
+        if record.is_done(key) or record.adopt(scan, key):
+            summary.before += 1
+            if finished is not None:
+                finished(scan, record.status(key))
+        else:
+            yield _Job(scan, key)
+
+
+def _settle(outcome: Outcome, weights: str) -> Result | DlildError:
+    """Return what the row is about; raise what would be every scan's fate."""
+    if isinstance(outcome.error, STOPPING):
+        raise outcome.error
+    if outcome.result is None:
+        assert outcome.error is not None
+        return outcome.error
+    if outcome.result.contract.model.weights_sha256 != weights:
+        raise ContractError(
+            "the server runs another model now than when the batch began; "
+            "choose another folder for its scores, so that they do not mix"
+        )
+    return outcome.result
+
+
+def _adapt(told: Told) -> ScanProgress:
+    def report(job: Scan, stage: str, done: int, whole: int) -> None:
+        assert isinstance(job, _Job)
+        told(job.scan, stage, done, whole)
+
+    return report

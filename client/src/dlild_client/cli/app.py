@@ -1,0 +1,80 @@
+"""The entry of `dlild`: its sub-commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from dlild_client.cli import batch, doctor, info, score, series
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="DL-ILD of a chest CT, scored by a DL-ILD server. For research use only.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 input rejected, 130 interrupted.",
+)
+for command in (score.score, batch.batch, series.series, info.info, doctor.doctor):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command; every error of the tree is one line on standard error and an exit code."""
+    # Libraries talk of their own accord; a user gets one line.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "stamina"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    from dlild_client.errors import DlildError  # noqa: PLC0415
+
+    try:
+        app()
+    except DlildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except _InterruptedError:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the output has gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+class _InterruptedError(BaseException):
+    """Ctrl-C or SIGTERM. Not KeyboardInterrupt: typer would end on that without a word."""
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End in order, so that the server is told."""
+    raise _InterruptedError
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from dlild_client import __version__  # noqa: PLC0415
+
+        print(f"dlild {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass

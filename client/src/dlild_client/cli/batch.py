@@ -1,0 +1,95 @@
+"""`dlild batch`: many scans into one folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dlild_client.cli.options import (
+    ApiKeyFile,
+    AsJson,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsServerName,
+    Url,
+    make_settings,
+)
+from dlild_client.cli.screen import TITLE, batch_progress, print_rows
+
+if TYPE_CHECKING:
+    from dlild_client.batch.run import Summary
+
+
+def batch(
+    place: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder tree, DICOMDIR, or CSV list with a column path (and id, series)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for results.csv and a JSON file a scan.")],
+    concurrency: Annotated[
+        int,
+        typer.Option(min=1, max=64, help="Scans read, sent or waited for at once; 1 GB each."),
+    ] = 3,
+    images: Annotated[
+        bool, typer.Option("--images", help="Write labels.nii.gz and overlay.png of each, too.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Try scans again that failed in an earlier run.")
+    ] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsServerName = None,
+    api_key_file: ApiKeyFile = None,
+) -> None:
+    """Score all scans of a folder tree, a list or a DICOMDIR.
+
+    The same command goes on where an earlier run was stopped or killed: what has its row is not
+    scored again. A scan that cannot be scored gets a row that says why, and stops nothing.
+
+    Exit code 0 where all were scored, 3 where some were rejected, 1 where some failed or the run
+    was cut short.
+    """
+    from dlild_client.batch.run import PATIENT, run_batch  # noqa: PLC0415
+    from dlild_client.client import Client  # noqa: PLC0415
+
+    settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file, PATIENT)
+    with Client.from_settings(settings) as client, batch_progress() as progress:
+        summary = run_batch(
+            client,
+            place,
+            out,
+            concurrency=concurrency,
+            images=images,
+            again=again,
+            told=progress.told,
+            finished=progress.finished,
+        )
+    if as_json:
+        print(json.dumps(summary.to_dict(), indent=2))
+    else:
+        _print_summary(summary, out)
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+def _print_summary(summary: Summary, out: Path) -> None:
+    rows = [
+        ("Scored", str(summary.counts["scored"])),
+        ("Rejected", str(summary.counts["rejected"])),
+        ("Failed", str(summary.counts["failed"])),
+        *((f"  {kind}", str(count)) for kind, count in sorted(summary.errors.items())),
+        ("Done before", str(summary.before)),
+        ("Time", f"{summary.seconds:.0f} s"),
+        ("Throughput", f"{summary.scans_per_hour:.0f} scans/h"),
+        ("Rows in", str(out / "results.csv")),
+    ]
+    print_rows(TITLE, rows)

@@ -1,0 +1,55 @@
+"""`dlild doctor`: what stands between this machine and a score."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import typer
+
+from dlild_client.cli.options import (
+    ApiKeyFile,
+    AsJson,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsServerName,
+    Url,
+    make_settings,
+)
+from dlild_client.cli.screen import console
+
+MARKS = {"good": "+", "doubtful": "?", "bad": "x", "left out": "-"}
+
+
+def doctor(
+    as_json: AsJson = False,
+    url: Url = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsServerName = None,
+    api_key_file: ApiKeyFile = None,
+) -> None:
+    """Check address, TLS, key, readiness, contract, profile, round trip and throughput.
+
+    Each line says what was seen and, where it is not well, what to do. Exit code 1 where something
+    is bad. Throughput is measured with a few windows of air.
+    """
+    from dlild_client.doctor import examine  # noqa: PLC0415
+
+    settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
+    screen = console()
+    findings = []
+    for found in examine(settings):
+        findings.append(found)
+        if not as_json:
+            screen.print(f"{MARKS[found.verdict]} {found.check:<11} {found.finding}")
+            if found.remedy:
+                screen.print(f"  {'':<11} -> {found.remedy}")
+            sys.stdout.flush()
+    if as_json:
+        print(json.dumps([asdict(found) for found in findings], indent=2))
+    if any(found.verdict == "bad" for found in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,79 @@
+"""Options that several sub-commands share, and the settings that they make."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dlild_client.settings import Retries, Settings
+
+SERVER = "Server"
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        help="Address: grpc://host:port, or grpcs:// for TLS (DLILD_URL). "
+        "[default: grpc://127.0.0.1:8001]",
+        rich_help_panel=SERVER,
+        show_default=False,
+    ),
+]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(help="Authorities that vouch for it, PEM (DLILD_TLS_CA).", rich_help_panel=SERVER),
+]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(help="Certificate to show it, PEM (DLILD_TLS_CERT).", rich_help_panel=SERVER),
+]
+TlsKey = Annotated[
+    Path | None,
+    typer.Option(help="Private key of that, PEM (DLILD_TLS_KEY).", rich_help_panel=SERVER),
+]
+TlsServerName = Annotated[
+    str | None,
+    typer.Option(
+        help="Name in its certificate, where it is not the host (DLILD_TLS_SERVER_NAME).",
+        rich_help_panel=SERVER,
+    ),
+]
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the API key (DLILD_API_KEY_FILE; the key itself: DLILD_API_KEY).",
+        rich_help_panel=SERVER,
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON to standard output, for machines.")
+]
+
+
+def make_settings(
+    url: str | None,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_server_name: str | None,
+    api_key_file: Path | None,
+    retries: Retries | None = None,
+) -> Settings:
+    """Find the settings; an option stands in for the variable of its name."""
+    from dlild_client.settings import find_settings  # noqa: PLC0415
+
+    options = {
+        "DLILD_TLS_CA": tls_ca,
+        "DLILD_TLS_CERT": tls_cert,
+        "DLILD_TLS_KEY": tls_key,
+        "DLILD_TLS_SERVER_NAME": tls_server_name,
+        "DLILD_API_KEY_FILE": api_key_file,
+    }
+    variables = dict(os.environ)
+    if api_key_file is not None:
+        variables.pop("DLILD_API_KEY", None)
+    variables |= {name: str(value) for name, value in options.items() if value is not None}
+    return find_settings(url, retries=retries, variables=variables)

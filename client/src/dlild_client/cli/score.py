@@ -1,0 +1,79 @@
+"""`dlild score`: one scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dlild_client.cli.options import (
+    ApiKeyFile,
+    AsJson,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsServerName,
+    Url,
+    make_settings,
+)
+from dlild_client.cli.screen import TITLE, print_rows, scan_progress
+
+if TYPE_CHECKING:
+    from dlild_client.result import Result
+
+
+def score(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder, zip archive or DICOMDIR with a chest CT, a multi-frame DICOM file, or a "
+            "NIfTI, NRRD or MetaImage file."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for result.json, labels.nii.gz and overlay.png."),
+    ] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(help="UID or number of the DICOM series to score; see `dlild series`."),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsServerName = None,
+    api_key_file: ApiKeyFile = None,
+) -> None:
+    """Score one chest CT."""
+    from dlild_client.client import Client  # noqa: PLC0415
+    from dlild_client.outputs import write_result  # noqa: PLC0415
+    from dlild_client.read import read_volume  # noqa: PLC0415
+
+    settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
+    with Client.from_settings(settings) as client, scan_progress() as progress:
+        result = client.score(lambda: read_volume(path, series=series), progress)
+    if out is not None:
+        write_result(result, out)
+    if as_json:
+        print(result.to_json())
+    else:
+        _print_result(result, out)
+
+
+def _print_result(result: Result, out: Path | None) -> None:
+    rows = [
+        ("DL-ILD", f"{result.dl_ild_percent:.2f} %"),
+        ("All lung", f"{result.lung_volume_ml:.0f} mL"),
+        ("All lesions", f"{result.lesion_volume_ml:.0f} mL"),
+    ]
+    titles = {c.name: c.title for c in result.contract.classes}
+    for name, kind in result.classes.items():
+        rows.append((titles[name], f"{kind.volume_ml:.0f} mL ({kind.percent_of_lung:.2f} %)"))
+    rows.append(("Flags", ", ".join(result.flags) or "none"))
+    rows.append(("Time", f"{result.timings_s['total']:.1f} s"))
+    if out is not None:
+        rows.append(("Written to", str(out)))
+    print_rows(TITLE, rows)

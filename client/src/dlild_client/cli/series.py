@@ -1,0 +1,72 @@
+"""`dlild series`: what is in a place, which series would be scored, and why."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dlild_client.cli.options import AsJson
+from dlild_client.cli.screen import print_table
+
+if TYPE_CHECKING:
+    from dlild_client.survey import SeriesSummary, SeriesSurvey
+
+COLUMNS = ("", "series", "why")
+
+
+def series(
+    path: Annotated[
+        Path, typer.Argument(help="Folder, zip archive, DICOMDIR or DICOM file; nothing is sent.")
+    ],
+    series: Annotated[
+        str | None, typer.Option(help="UID or number of a series: what if it were asked for?")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the series of a place: which would be scored, and why not the others.
+
+    Exit code 3 where none would.
+    """
+    from dlild_client.survey import survey_series  # noqa: PLC0415
+
+    survey = survey_series(path, series=series)
+    if as_json:
+        print(json.dumps(_facts(survey), indent=2))
+    elif survey.series:
+        print_table(f"Series of {path.name or path}", COLUMNS, [_row(s) for s in survey.series])
+        if survey.unreadable:
+            print(f"{survey.unreadable} file(s) look like DICOM and cannot be read")
+    if survey.error is not None:
+        raise survey.error
+
+
+def _facts(survey: SeriesSurvey) -> dict[str, object]:
+    error = survey.error
+    return {
+        "series": [asdict(summary) for summary in survey.series],
+        "unreadable": survey.unreadable,
+        "error": None if error is None else type(error).__name__,
+        "message": None if error is None else str(error),
+    }
+
+
+def _row(summary: SeriesSummary) -> tuple[str, ...]:
+    marks = {"chosen": "chosen", "lower": "lower", "aside": "set aside"}
+    number = "" if summary.number is None else f"{summary.number}: "
+    kind = " ".join(filter(None, (summary.modality, summary.body_part, summary.image_type)))
+    facts = [f"{summary.images} image{'' if summary.images == 1 else 's'}"]
+    if summary.step_mm is not None and summary.coverage_mm is not None:
+        facts.append(f"every {summary.step_mm:g} mm over {summary.coverage_mm:g} mm")
+    if summary.thickness_mm is not None:
+        facts.append(f"{summary.thickness_mm:g} mm thick")
+    if summary.kernel:
+        facts.append(f"kernel {summary.kernel}")
+    return (
+        marks[summary.verdict],
+        "\n".join([number + kind, ", ".join(facts), summary.uid]),
+        summary.reason,
+    )

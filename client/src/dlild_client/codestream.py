@@ -1,0 +1,71 @@
+"""The size that a compressed image declares of itself, read before it is decoded.
+
+Decoders allocate what the compressed stream says, whatever the DICOM header says, so a few hostile
+bytes could ask for gigabytes. JPEG, JPEG-LS and JPEG 2000 all begin with markers that tell the
+size.
+
+References
+----------
+ITU-T T.81, B.2.2 (frame header); T.87, C.2.2 (SOF55); T.800, A.5.1 (SIZ).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SOF = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+"""Markers that begin a frame: JPEG's, without the tables among them, and that of JPEG-LS."""
+
+J2K_START = b"\xff\x4f\xff\x51"
+
+
+@dataclass(frozen=True)
+class StreamSize:
+    """What a codestream holds: rows, columns, samples a pixel, bits a sample."""
+
+    rows: int
+    columns: int
+    samples: int
+    bits: int
+
+
+def stream_size(stream: bytes) -> StreamSize | None:
+    """Size that a JPEG, JPEG-LS or JPEG 2000 codestream declares; None where it declares none."""
+    if stream[:2] == b"\xff\xd8":
+        return _jpeg(stream)
+    start = stream.find(J2K_START, 0, 512)  # at the beginning, or behind the boxes of a JP2 file
+    return _jpeg2000(stream[start:]) if start >= 0 else None
+
+
+def _jpeg(stream: bytes) -> StreamSize | None:
+    place = 2
+    while place + 9 < len(stream):
+        if stream[place] != 0xFF:
+            return None
+        marker = stream[place + 1]
+        if marker == 0xFF:  # fill byte
+            place += 1
+            continue
+        if marker in SOF:
+            _, _, bits, rows, columns, samples = _numbers(stream[place + 2 :], 1, 1, 1, 2, 2, 1)
+            return StreamSize(rows, columns, samples, bits)
+        length = int.from_bytes(stream[place + 2 : place + 4], "big")
+        place += 2 + max(2, length)
+    return None
+
+
+def _jpeg2000(stream: bytes) -> StreamSize | None:
+    if len(stream) < 43:
+        return None
+    right, bottom, left, top = _numbers(stream[8:], 4, 4, 4, 4)
+    samples, depth = _numbers(stream[40:], 2, 1)
+    return StreamSize(bottom - top, right - left, samples, (depth & 0x7F) + 1)
+
+
+def _numbers(data: bytes, *widths: int) -> list[int]:
+    """Unsigned big-endian numbers of the given widths, one after the other."""
+    out, place = [], 0
+    for width in widths:
+        out.append(int.from_bytes(data[place : place + width], "big"))
+        place += width
+    return out

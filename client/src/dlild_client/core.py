@@ -1,0 +1,256 @@
+"""How a scan becomes a result, written once for `Client` and `AsyncClient`.
+
+Coroutines over the seam of `line.py`. Every attempt has a connection of its own: the server is
+asked for its contract, the scan is sent under a fresh id, and the contract is asked again, so that
+a score is never read by another contract than the one that made it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2
+
+from dlild_client.connection import ServerInfo, first_words_failed, read_info
+from dlild_client.contract import Contract
+from dlild_client.errors import Busy, ConnectionFailed, NotReady, ScanLost, TimedOut
+from dlild_client.exchange import Exchange, window_requests
+from dlild_client.failures import from_rpc_error
+from dlild_client.line import Connection, Line, is_retryable
+from dlild_client.prepare import PreparedScan, Progress, prepare, silent
+from dlild_client.read import read_volume
+from dlild_client.result import Result, build_result
+from dlild_client.volume import Volume
+from dlild_client.wire import MODEL, FinalAnswer
+
+CLOSING_S = 2.0
+FAREWELL_S = 15.0
+"""A farewell waits behind the windows under way, which a server without a GPU takes seconds for."""
+UNHEARD_S = 1.0
+"""Time for a farewell to a server that has just been silent for too long."""
+
+Scan = str | os.PathLike[str] | Volume | Callable[[], Volume]
+"""What can be scored: a path that `read_volume` reads, a volume in HU, or what returns one."""
+
+
+class Core:
+    """What is kept from call to call: whether this client ever reached its server."""
+
+    def __init__(self) -> None:
+        self._met = False
+
+    async def info(self, line: Line) -> ServerInfo:
+        """Ask the server for its contract, version and profile."""
+        async for attempt in line.attempts(self._may_ask_again):
+            with attempt:
+                async with line.connect() as connection:
+                    return await self._ask(line, connection)
+        raise AssertionError("an attempt ends in an answer or an error")
+
+    async def score(self, line: Line, scan: Scan, progress: Progress | None) -> Result:
+        """Score one scan, sending it again where that may help."""
+        sending = _Sending(line, scan, progress or silent)
+
+        def may_retry(error: Exception) -> bool:
+            return sending.goes_on(error, self._may_ask_again(error))
+
+        async for attempt in line.attempts(may_retry):
+            with attempt:
+                async with line.connect() as connection:
+                    # Before the scan is read: an absent server must not cost the time to read it.
+                    info = await self._ask(line, connection)
+                    prepared = await sending.prepare(info)
+                    async with line.turn():
+                        final, engine = await sending.send(connection, prepared, info)
+                    await self._check_same(line, connection, info)
+                    return await line.work(
+                        build_result, prepared, final, engine, info, sending.timings()
+                    )
+        raise AssertionError("an attempt ends in a result or an error")
+
+    async def _ask(self, line: Line, connection: Connection) -> ServerInfo:
+        """Ask whether the model is ready, and for its contract."""
+        settings = line.settings
+        url, patience = settings.address.url, settings.timeout.connect_s
+        try:
+            metadata = await connection.call(
+                "ServerMetadata", service_pb2.ServerMetadataRequest(), patience
+            )
+            ready = await connection.call(
+                "ModelReady", service_pb2.ModelReadyRequest(name=MODEL), patience
+            )
+            if not ready.ready:
+                raise NotReady(f"{url}: the model {MODEL} is not ready; look at the server's log")
+            answer = await connection.call(
+                "ModelConfig", service_pb2.ModelConfigRequest(name=MODEL), patience
+            )
+        except grpc.RpcError as error:
+            raise await line.work(first_words_failed, error, settings) from None
+        info = read_info(url, metadata.version, answer.config)
+        self._met = True
+        return info
+
+    async def _check_same(self, line: Line, connection: Connection, info: ServerInfo) -> None:
+        """Make sure that the contract is still the one that the scan was prepared for."""
+        try:
+            now = await self._ask(line, connection)
+        except ConnectionFailed:
+            # The line broke behind the score: it came over this very connection, from the server
+            # that was asked before it.
+            return
+        if now != info:
+            raise ScanLost(
+                "the server changed its model or profile during the scan; send the scan again"
+            )
+
+    def _may_ask_again(self, error: Exception) -> bool:
+        """Whether the error may pass: not where this client has never reached its server."""
+        if isinstance(error, ConnectionFailed | NotReady) and not self._met:
+            return False
+        return is_retryable(error)
+
+
+@dataclass
+class _Stages:
+    read_s: float = 0.0
+    inference_s: float = 0.0
+
+
+class _Sending:
+    """One scan on its way: what is kept from attempt to attempt."""
+
+    def __init__(self, line: Line, scan: Scan, report: Progress) -> None:
+        self._line = line
+        self._scan = scan
+        self._report = report
+        self._start = time.monotonic()
+        self._deadline: float | None = None
+        self._prepared: tuple[Contract, PreparedScan] | None = None
+        self._stages = _Stages()
+        self._attempts = 0
+        self._was_busy = False
+
+    def goes_on(self, error: Exception, may_help: bool) -> bool:
+        """Take note of how an attempt ended; tell whether another may help and has the time."""
+        retries = self._line.settings.retries
+        self._attempts += 1
+        self._start_clock()
+        self._was_busy = isinstance(error, Busy)
+        has_time = self._left_s() > retries.longest_wait_s
+        again = may_help and has_time and self._attempts < retries.attempts
+        if again:
+            self._report("again", self._attempts, retries.attempts - 1)
+        return again
+
+    async def prepare(self, info: ServerInfo) -> PreparedScan:
+        """Read and prepare the scan, at the first attempt and where the contract has changed."""
+        if self._prepared is None or self._prepared[0] != info.contract:
+            # Scans are large: what was read goes as soon as it is prepared, and is read again in
+            # the rare case of another contract.
+            volume = await self._read()
+            prepared = await self._line.work(prepare, volume, info.contract, self._report)
+            self._prepared = info.contract, prepared
+        return self._prepared[1]
+
+    async def send(
+        self, connection: Connection, prepared: PreparedScan, info: ServerInfo
+    ) -> tuple[FinalAnswer, str | None]:
+        """Send the windows and wait for the score."""
+        start = time.perf_counter()
+        self._start_clock()
+        most, limit = info.contract.windows.in_flight, self._line.settings.limits.in_flight
+        exchange = Exchange(
+            window_requests(prepared, info.contract),
+            count=len(prepared.plan.origins),
+            in_flight=min(most, limit or most),
+            cautious=self._was_busy,
+        )
+        self._report("inference", 0, exchange.count)
+        final = await talk(self._line, connection, exchange, self._left_s(), self._report)
+        self._stages.inference_s = time.perf_counter() - start
+        return final, exchange.engine
+
+    def timings(self) -> dict[str, float]:
+        """Seconds of each stage."""
+        assert self._prepared is not None
+        return {
+            "read": self._stages.read_s,
+            **self._prepared[1].timings_s,
+            "inference": self._stages.inference_s,
+            "total": time.monotonic() - self._start,
+        }
+
+    async def _read(self) -> Volume:
+        start = time.perf_counter()
+        self._report("read", 0, 1)
+        volume = await self._line.work(_read, self._scan)
+        self._report("read", 1, 1)
+        self._stages.read_s = time.perf_counter() - start
+        return volume
+
+    def _start_clock(self) -> None:
+        """Begin to count the time of the scan: what the user's own disk takes is not in it."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._line.settings.timeout.scan_s
+
+    def _left_s(self) -> float:
+        assert self._deadline is not None
+        return max(0.01, self._deadline - time.monotonic())
+
+
+async def talk(
+    line: Line,
+    connection: Connection,
+    exchange: Exchange,
+    scan_s: float,
+    report: Progress = silent,
+) -> FinalAnswer:
+    """Carry out one exchange over a stream of its own.
+
+    Raises
+    ------
+    DlildError
+        Any branch of the tree but `InputError` and `ContractError`. The server is told that the
+        scan will not be finished, also when the caller cancels.
+    """
+    answer_s = line.settings.timeout.answer_s
+    try:
+        async with connection.stream(scan_s) as stream:
+            while not exchange.is_answered:
+                while exchange.may_send:
+                    await stream.send(await line.work(exchange.next_message))
+                exchange.take(await _receive(stream.receive, answer_s))
+                report("inference", exchange.answered, exchange.count)
+            final = exchange.result()
+            exchange.take_after_end(await stream.finish(CLOSING_S))
+            return final
+    except BaseException as error:
+        # The server holds the place until it hears of it; a refused first window holds none.
+        message = exchange.farewell()
+        if message is not None and not (isinstance(error, Busy) and not exchange.answered):
+            patience = UNHEARD_S if isinstance(error, TimedOut) else FAREWELL_S
+            await connection.say_farewell(message, patience)
+        raise
+
+
+async def _receive(receive: Callable[[float], Any], answer_s: float) -> Any:
+    try:
+        return await receive(answer_s)
+    except TimeoutError:
+        raise TimedOut(
+            f"no answer from the server for {answer_s:g} s; look at the server, or give it more "
+            "time"
+        ) from None
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from None
+
+
+def _read(scan: Scan) -> Volume:
+    if isinstance(scan, Volume):
+        return scan
+    return scan() if callable(scan) else read_volume(scan)

@@ -1,0 +1,271 @@
+"""Is everything between this client and its server as it should be? One finding a question.
+
+Each check answers one question and, where the answer is no, says what to do. A check that cannot be
+asked because an earlier one failed is left out with a word.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from dlild_client.blocking import open_channel
+from dlild_client.connection import ServerInfo, first_words_failed, read_info
+from dlild_client.errors import DlildError, KeyRefused, NotReady
+from dlild_client.line import call_metadata
+from dlild_client.settings import Settings
+from dlild_client.tls import explain, shake_hands
+from dlild_client.trial import send_trial
+from dlild_client.wire import MODEL
+
+Verdict = Literal["good", "doubtful", "bad", "left out"]
+
+SOON_DAYS = 30
+"""A certificate that ends sooner is a doubt: somebody must be found to renew it."""
+
+SLOW_MS = 100.0
+PINGS = 5
+
+SLOW_CHEST_S = 60.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one question.
+
+    Attributes
+    ----------
+    check : str
+        `address`, `port`, `TLS`, `key`, `readiness`, `contract`, `profile`, `round trip` or
+        `throughput`.
+    verdict : str
+        `good`, `doubtful`, `bad` or `left out`.
+    finding : str
+        What was seen.
+    remedy : str
+        What to do; empty where all is well.
+    """
+
+    check: str
+    verdict: Verdict
+    finding: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Examine the way to a server and the server, step by step.
+
+    Parameters
+    ----------
+    settings : Settings
+
+    Yields
+    ------
+    Finding
+        As each is known.
+    """
+    steps = _Steps(settings)
+    checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
+        ("address", steps.address),
+        ("port", steps.port),
+        ("TLS", steps.tls),
+        ("key", steps.key),
+        ("readiness", steps.readiness),
+        ("contract", steps.contract),
+        ("profile", steps.profile),
+        ("round trip", steps.round_trip),
+        ("throughput", steps.throughput),
+    )
+    broken = ""
+    for name, check in checks:
+        if broken:
+            yield Finding(name, "left out", f"cannot be told: see {broken}")
+            continue
+        try:
+            found = check()
+        except DlildError as error:
+            found = _from_error(name, error)
+        if found.verdict == "bad":
+            broken = name
+        yield found
+    steps.close()
+
+
+class _Steps:
+    """The checks, and what one learns for the next."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._address = settings.address
+        self._patience = settings.timeout.connect_s
+        self._channel: Any = None
+        self._version = ""
+        self._info: ServerInfo | None = None
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+
+    def address(self) -> Finding:
+        host = self._address.host
+        try:
+            found = socket.getaddrinfo(host, self._address.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return Finding(
+                "address",
+                "bad",
+                f"the name {host} is not known",
+                "look for a typing error in the address, or ask for the name in the DNS",
+            )
+        numbers = sorted({str(entry[4][0]) for entry in found})
+        return Finding("address", "good", f"{host} is {', '.join(numbers)}")
+
+    def port(self) -> Finding:
+        target = self._address.target
+        start = time.perf_counter()
+        try:
+            host, port = self._address.host, self._address.port
+            socket.create_connection((host, port), self._patience).close()
+        except TimeoutError:
+            return Finding(
+                "port",
+                "bad",
+                f"{target} does not answer within {self._patience:g} s",
+                "ask for a way through the firewall, and look whether the machine runs",
+            )
+        except OSError as error:
+            return Finding(
+                "port",
+                "bad",
+                f"{target} takes no connection: {error.strerror or error}",
+                "start the server, and look at its port (gRPC, mostly 8001)",
+            )
+        return Finding("port", "good", f"{target} takes connections ({_ms(start):.1f} ms)")
+
+    def tls(self) -> Finding:
+        if not self._address.secure:
+            if self._address.is_loopback:
+                return Finding("TLS", "good", "none, and none is needed on this machine")
+            return Finding(
+                "TLS",
+                "doubtful",
+                "none: everybody on the way can read the scans",
+                "turn TLS on at the server and use grpcs://",
+            )
+        try:
+            hands = shake_hands(self._address, self._settings.tls, self._patience)
+        except ssl.SSLError as error:
+            return Finding("TLS", "bad", *explain(error, self._address, self._settings.tls))
+        except OSError as error:
+            return Finding(
+                "TLS", "bad", f"the handshake breaks: {error.strerror or error}", "try again"
+            )
+        text = (
+            f"{hands.version}, for {', '.join(hands.names)}, by {hands.issuer}, "
+            f"{hands.days_left} days left"
+        )
+        if hands.days_left < SOON_DAYS:
+            return Finding("TLS", "doubtful", text, "renew the server's certificate soon")
+        return Finding("TLS", "good", text)
+
+    def key(self) -> Finding:
+        self._channel = open_channel(self._settings)
+        self._version = self._call("ServerMetadata", service_pb2.ServerMetadataRequest()).version
+        if self._settings.api_key is None:
+            return Finding("key", "good", "none, and the server wants none")
+        try:
+            self._call("ServerMetadata", service_pb2.ServerMetadataRequest(), metadata=())
+        except KeyRefused:
+            return Finding("key", "good", "the server takes it")
+        return Finding(
+            "key",
+            "doubtful",
+            "the server takes calls without a key as well",
+            "restrict its protocols (--grpc-restricted-protocol), or leave the key out",
+        )
+
+    def readiness(self) -> Finding:
+        ready = self._call("ModelReady", service_pb2.ModelReadyRequest(name=MODEL)).ready
+        if not ready:
+            raise NotReady(f"the model {MODEL} is not ready; wait, or look at the server's log")
+        return Finding("readiness", "good", f"Triton {self._version} is ready with {MODEL}")
+
+    def contract(self) -> Finding:
+        answer = self._call("ModelConfig", service_pb2.ModelConfigRequest(name=MODEL))
+        self._info = read_info(self._address.url, self._version, answer.config)
+        contract = self._info.contract
+        return Finding(
+            "contract",
+            "good",
+            f"schema {contract.schema_version}, model {contract.model.name} version "
+            f"{contract.model.version}, weights {contract.model.weights_sha256[:12]}",
+        )
+
+    def profile(self) -> Finding:
+        assert self._info is not None
+        engine = self._info.engine
+        text = f"{self._info.profile}: {engine.engine} {engine.precision}"
+        if self._info.profile == "embedded":
+            return Finding(
+                "profile",
+                "doubtful",
+                f"{text}, on the CPU",
+                "good for trials; serve the tensorrt or onnxruntime profile on a GPU for more",
+            )
+        return Finding("profile", "good", text)
+
+    def round_trip(self) -> Finding:
+        times = []
+        for _ in range(PINGS):
+            start = time.perf_counter()
+            self._call("ModelReady", service_pb2.ModelReadyRequest(name=MODEL))
+            times.append(_ms(start))
+        middle = statistics.median(times)
+        text = f"{middle:.1f} ms (median of {PINGS}, worst {max(times):.1f})"
+        if middle > SLOW_MS:
+            return Finding(
+                "round trip", "doubtful", text, "look at the network between here and the server"
+            )
+        return Finding("round trip", "good", text)
+
+    def throughput(self) -> Finding:
+        assert self._info is not None
+        seen = send_trial(self._settings, self._info.contract)
+        text = (
+            f"{seen.windows_per_s:.1f} windows/s of {'x'.join(map(str, seen.shape))}, "
+            f"{seen.mb_per_s:.1f} MB/s; a chest takes about {seen.chest_s:.1f} s"
+        )
+        if seen.chest_s > SLOW_CHEST_S:
+            return Finding(
+                "throughput",
+                "doubtful",
+                text,
+                "look at the load of the server and at the network; a GPU is faster by far",
+            )
+        return Finding("throughput", "good", text)
+
+    def _call(self, method: str, request: Any, metadata: Any = None) -> Any:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        sent = call_metadata(self._settings) if metadata is None else metadata
+        try:
+            return getattr(stub, method)(request, timeout=self._patience, metadata=sent)
+        except grpc.RpcError as error:
+            raise first_words_failed(error, self._settings) from None
+
+
+def _from_error(check: str, error: DlildError) -> Finding:
+    """Turn an error into a finding: what follows its last semicolon is the remedy."""
+    finding, _, remedy = str(error).rpartition("; ")
+    return Finding(check, "bad", finding or remedy, remedy if finding else "look at the server")
+
+
+def _ms(start: float) -> float:
+    return 1000 * (time.perf_counter() - start)

@@ -1,0 +1,119 @@
+"""Flags: doubts that travel with a scan and end in its result, each with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+MEANINGS: Mapping[str, str] = {
+    # the series
+    "thick_slices": "slices or steps over 3 mm: fine patterns are blurred",
+    "gaps_between_slices": "lung between the slices was not seen",
+    "gantry_tilt_corrected": "the gantry was tilted; the scan was put straight by resampling",
+    "reoriented": "not an axial series; the scan was turned to axial by resampling",
+    "reformat_scored": "a reformat was scored because it was asked for",
+    "localizer_images_dropped": "localizer images in the series were left out",
+    "captures_dropped": "captures in the series were left out",
+    "repeated_slices_dropped": "slices that were in the series twice were left out",
+    "several_acquisitions": "the series holds several acquisitions; one of them was scored",
+    "other_series_with_faulty_geometry": "another series was set aside for its geometry",
+    "unreadable_files": "files that look like DICOM could not be read",
+    "files_missing": "files that the DICOMDIR names are not there",
+    # the grey values
+    "rescale_assumed": "no rescale in the header; it was found from the grey values of air",
+    "inverted_grey_values": "MONOCHROME1 with inverted values; they were turned round",
+    "coarse_grey_levels": "grey levels are more than 4 HU apart",
+    "lossy_compression": "compression has changed the grey values",
+    "padding_found": "outside the field of view the image holds a constant; taken for air",
+    "hu_shifted": "air outside the patient is not near -1000 HU: the calibration is doubtful",
+    # the acquisition
+    "unusual_kernel": "a reconstruction kernel that is not used for lungs",
+    "spacing_far_from_training": "pixels or slices far from those that the network has learnt on",
+    "contrast_likely": "contrast medium in the blood makes lung denser",
+    "expiration_likely": "lungs of an expiratory scan are denser, as if they were ill",
+    "metal_likely": "metal: its streaks look like lesions",
+    "heavy_noise": "noise may hide or imitate fine patterns",
+    # the lungs
+    "lungs_cut_off_top": "the lungs go on where the scan ends",
+    "lungs_cut_off_bottom": "the lungs go on where the scan ends",
+    "lungs_at_box_edge": "the network saw lung on a face of the lung box; more may lie beyond it",
+    "labels_beyond_scan": "the network saw lung in the padding beyond the scan",
+    "chest_doubtful": "little aerated lung, or the header names another part of the body",
+}
+"""What every flag means."""
+
+
+class Flag(str):
+    """A doubt: a code that carries its text and its values.
+
+    It compares, prints and hashes as its code, so ``"thick_slices" in volume.flags`` holds.
+
+    Parameters
+    ----------
+    code : str
+        One of `MEANINGS`.
+    **values : float, int or str
+        The numbers behind the doubt; the unit is in the name (`step_mm`, `mean_hu`).
+
+    Attributes
+    ----------
+    values : dict
+
+    Examples
+    --------
+    >>> flag = Flag("thick_slices", thickness_mm=5.0, step_mm=5.0)
+    >>> flag == "thick_slices", flag.values["step_mm"]
+    (True, 5.0)
+    >>> flag.text
+    'slices or steps over 3 mm: fine patterns are blurred (thickness_mm 5, step_mm 5)'
+    """
+
+    values: dict[str, Any]
+
+    def __new__(cls, code: str, **values: Any) -> Flag:
+        """Make a flag from its code and its numbers."""
+        flag = super().__new__(cls, code)
+        flag.values = {name: _plain(value) for name, value in values.items()}
+        return flag
+
+    @property
+    def text(self) -> str:
+        """One line for people: the meaning, and the numbers in brackets."""
+        meaning = MEANINGS.get(str(self), str(self).replace("_", " "))
+        told = ", ".join(f"{name} {_short(value)}" for name, value in self.values.items())
+        return f"{meaning} ({told})" if told else meaning
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy with the values."""
+        return _restore, (str(self), self.values)
+
+
+def _restore(code: str, values: dict[str, Any]) -> Flag:
+    return Flag(code, **values)
+
+
+def merge(flags: Iterable[str]) -> tuple[Flag, ...]:
+    """Join flags of one code: what the header says and what the pixels say of one doubt."""
+    made: dict[str, Flag] = {}
+    for flag in flags:
+        code = str(flag)
+        values = flag.values if isinstance(flag, Flag) else {}
+        known = made[code].values if code in made else {}
+        made[code] = Flag(code, **(values | known))
+    return tuple(made.values())
+
+
+def details(flags: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Text and values of flags, by code, as plain values for JSON."""
+    made = [flag if isinstance(flag, Flag) else Flag(flag) for flag in flags]
+    return {str(flag): {"text": flag.text, "values": flag.values} for flag in made}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str | bool | int):
+        return value
+    return round(float(value), 4)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

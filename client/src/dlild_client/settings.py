@@ -1,0 +1,291 @@
+"""What a client may be told, and where from: arguments, then variables, then defaults.
+
+==========================  ======================  =======================================
+variable                    argument                default
+==========================  ======================  =======================================
+``DLILD_URL``               ``url``                 ``grpc://127.0.0.1:8001``
+``DLILD_API_KEY``           ``api_key``             none
+``DLILD_API_KEY_FILE``      (a file with the key)   none
+``DLILD_TLS_CA``            ``tls.ca``              the certificate authorities of gRPC
+``DLILD_TLS_CERT``          ``tls.cert``            none
+``DLILD_TLS_KEY``           ``tls.key``             none
+``DLILD_TLS_SERVER_NAME``   ``tls.server_name``     the host of the address
+``DLILD_CONNECT_S``         ``timeout.connect_s``   5
+``DLILD_ANSWER_S``          ``timeout.answer_s``    60
+``DLILD_SCAN_S``            ``timeout.scan_s``      900
+``DLILD_SCANS``             ``limits.scans``        4
+``DLILD_IN_FLIGHT``         ``limits.in_flight``    what the server's contract says
+``DLILD_MESSAGE_BYTES``     ``limits.message_bytes``  2147483647
+``DLILD_ATTEMPTS``          ``retries.attempts``    10 (1: never again)
+``DLILD_FIRST_WAIT_S``      ``retries.first_wait_s``  0.5
+``DLILD_LONGEST_WAIT_S``    ``retries.longest_wait_s``  15
+==========================  ======================  =======================================
+
+An argument replaces all variables of its row's group: with ``tls=TLS(ca=...)`` no ``DLILD_TLS_*``
+is read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dlild_client.address import Address, parse_url
+from dlild_client.errors import BadSettings
+from dlild_client.tls import TLS
+
+DEFAULT_URL = "grpc://127.0.0.1:8001"
+LONGEST_MESSAGE = 2147483647
+"""Most that gRPC itself can carry in one message, in bytes."""
+
+
+@dataclass(frozen=True)
+class Timeout:
+    """How long to wait, in seconds.
+
+    Attributes
+    ----------
+    connect_s : float
+        For the first words with a server.
+    answer_s : float
+        For the next answer on a stream: progress within this time, or the attempt fails.
+    scan_s : float
+        For one whole scan from its first window to its score, however often it must be sent.
+
+    Raises
+    ------
+    BadSettings
+        A time is not positive.
+    """
+
+    connect_s: float = 5.0
+    answer_s: float = 60.0
+    scan_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        """Check the times."""
+        _check_positive(self)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much at once.
+
+    Attributes
+    ----------
+    scans : int
+        Scans that one client sends at the same time; others wait for their turn.
+    in_flight : int or None
+        Unanswered windows of a scan; never more than the server's contract allows.
+    message_bytes : int
+        Largest message that is sent or taken.
+
+    Raises
+    ------
+    BadSettings
+        A limit is not positive, or messages are longer than gRPC can carry.
+    """
+
+    scans: int = 4
+    in_flight: int | None = None
+    message_bytes: int = LONGEST_MESSAGE
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        _check_positive(self)
+        if self.message_bytes > LONGEST_MESSAGE:
+            raise BadSettings(
+                f"message_bytes is {self.message_bytes}; gRPC carries {LONGEST_MESSAGE} at most"
+            )
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often a scan is sent again after what may pass by itself.
+
+    That is: the server is busy, starts, stops or was restarted, the line broke, the scan was lost.
+    The wait doubles from time to time, with up to a second of jitter, and the time of the scan
+    (`Timeout.scan_s`) bounds the whole.
+
+    Attributes
+    ----------
+    attempts : int
+        Sendings of a scan in all; 1 means never again.
+    first_wait_s, longest_wait_s : float
+
+    Raises
+    ------
+    BadSettings
+        A number is not positive.
+    """
+
+    attempts: int = 10
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        _check_positive(self)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a client needs to know. The key never shows in its representation.
+
+    Attributes
+    ----------
+    address : Address
+    tls : TLS
+    api_key : str or None
+    timeout : Timeout
+    limits : Limits
+    retries : Retries
+    """
+
+    address: Address
+    tls: TLS = field(default_factory=TLS)
+    api_key: str | None = field(default=None, repr=False)
+    timeout: Timeout = field(default_factory=Timeout)
+    limits: Limits = field(default_factory=Limits)
+    retries: Retries = field(default_factory=Retries)
+
+
+def find_settings(
+    url: str | None = None,
+    *,
+    tls: TLS | None = None,
+    api_key: str | None = None,
+    timeout: Timeout | None = None,
+    limits: Limits | None = None,
+    retries: Retries | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Settings:
+    """Find settings: arguments, then variables, then defaults, as the module's table has them.
+
+    Parameters
+    ----------
+    url, tls, api_key, timeout, limits, retries : optional
+        As of `Client`.
+    variables : mapping of str to str, optional
+        The environment, unless another is given.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    BadSettings
+        Naming the argument or variable that is wrong; never the key.
+    """
+    told = os.environ if variables is None else variables
+    address = parse_url(url if url is not None else told.get("DLILD_URL") or DEFAULT_URL)
+    if tls is not None and not address.secure:
+        raise BadSettings(
+            f"{address.url} does not use TLS, yet tls is given; use grpcs:// or leave tls out"
+        )
+    return Settings(
+        address=address,
+        tls=tls or TLS(**_group(told, _TLS)),
+        api_key=_check_key(api_key if api_key is not None else _find_key(told), address),
+        timeout=timeout or Timeout(**_group(told, _TIMEOUT)),
+        limits=limits or Limits(**_group(told, _LIMITS)),
+        retries=retries or Retries(**_group(told, _RETRIES)),
+    )
+
+
+def read_key(path: str | os.PathLike[str]) -> str:
+    """Read an API key from a file; white space round it does not count.
+
+    Raises
+    ------
+    BadSettings
+        The file cannot be read or is empty.
+    """
+    place = Path(path)
+    try:
+        text = place.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise BadSettings(f"{place.name}: the API key cannot be read: {reason}") from None
+    if not text:
+        raise BadSettings(f"{place.name}: the file of the API key is empty")
+    return text
+
+
+_Row = tuple[str, Callable[[str], Any]]
+_TLS: dict[str, _Row] = {
+    "DLILD_TLS_CA": ("ca", str),
+    "DLILD_TLS_CERT": ("cert", str),
+    "DLILD_TLS_KEY": ("key", str),
+    "DLILD_TLS_SERVER_NAME": ("server_name", str),
+}
+_TIMEOUT: dict[str, _Row] = {
+    "DLILD_CONNECT_S": ("connect_s", float),
+    "DLILD_ANSWER_S": ("answer_s", float),
+    "DLILD_SCAN_S": ("scan_s", float),
+}
+_LIMITS: dict[str, _Row] = {
+    "DLILD_SCANS": ("scans", int),
+    "DLILD_IN_FLIGHT": ("in_flight", int),
+    "DLILD_MESSAGE_BYTES": ("message_bytes", int),
+}
+_RETRIES: dict[str, _Row] = {
+    "DLILD_ATTEMPTS": ("attempts", int),
+    "DLILD_FIRST_WAIT_S": ("first_wait_s", float),
+    "DLILD_LONGEST_WAIT_S": ("longest_wait_s", float),
+}
+VARIABLES = (
+    "DLILD_URL",
+    "DLILD_API_KEY",
+    "DLILD_API_KEY_FILE",
+    *_TLS,
+    *_TIMEOUT,
+    *_LIMITS,
+    *_RETRIES,
+)
+"""Every variable that a client reads."""
+
+
+def _group(told: Mapping[str, str], rows: Mapping[str, _Row]) -> dict[str, Any]:
+    """Values of one group; an empty variable counts as unset."""
+    values = {}
+    for name, (argument, kind) in rows.items():
+        if text := told.get(name):
+            try:
+                values[argument] = kind(text)
+            except ValueError:
+                raise BadSettings(f"{name} is {text!r}, not a number") from None
+    return values
+
+
+def _find_key(told: Mapping[str, str]) -> str | None:
+    if key := told.get("DLILD_API_KEY"):
+        return key
+    path = told.get("DLILD_API_KEY_FILE")
+    return read_key(path) if path else None
+
+
+def _check_key(key: str | None, address: Address) -> str | None:
+    """Refuse a key that cannot travel, or that would travel for everybody to read."""
+    if key is None:
+        return None
+    if not key or not all("!" <= character <= "~" for character in key):
+        raise BadSettings(
+            "the API key is empty or holds a space or a character beyond ASCII; "
+            "look at where it comes from"
+        )
+    if not address.secure and not address.is_loopback:
+        raise BadSettings(
+            f"the API key would be sent to {address.url} without encryption; use grpcs://"
+        )
+    return key
+
+
+def _check_positive(values: Any) -> None:
+    for name, value in vars(values).items():
+        if value is not None and not value > 0:
+            raise BadSettings(f"{name} must be positive, not {value!r}")

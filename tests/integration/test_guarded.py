@@ -1,0 +1,163 @@
+"""The real server behind mutual TLS and a key, and what becomes of a scan when it restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from certificates import Authority
+from integration.conftest import read_metrics, wait_for
+
+from dlild_client import TLS, AsyncClient, CancelToken, Client, Retries
+from dlild_client.errors import Cancelled, KeyRefused, TLSFailed
+from dlild_client.volume import Volume
+from launcher import EmbeddedServer, ServerTLS
+
+pytestmark = pytest.mark.server
+KEY = "a-key-for-tests"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A server, and what a client needs to speak to it."""
+
+    server: EmbeddedServer
+    tls: TLS
+    authority: Authority
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, embedded_server: EmbeddedServer
+) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("guarded")
+    authority = Authority(folder / "ca")
+    mine, theirs = authority.issue("client"), authority.issue("server")
+    server = EmbeddedServer(
+        repository,
+        grpc_port=0,
+        http_port=0,
+        metrics_port=0,
+        log_path=folder / "tritonserver.log",
+        tls=ServerTLS(theirs.cert, theirs.key, authority.ca),
+        api_key=KEY,
+    )
+    with server:
+        yield Guarded(server, TLS(authority.ca, mine.cert, mine.key), authority)
+
+
+def test_a_scan_through_mutual_tls_and_a_key(
+    guarded: Guarded, embedded_server: EmbeddedServer, volume: Volume
+) -> None:
+    with Client(embedded_server.grpc_url) as open_door:
+        expected = open_door.score(volume).dl_ild_percent
+
+    with Client(guarded.server.grpc_url, tls=guarded.tls, api_key=KEY) as client:
+        assert client.score(volume).dl_ild_percent == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("key", [None, "another-key"])
+def test_a_missing_or_wrong_key_is_refused_at_once(
+    guarded: Guarded, volume: Volume, key: str | None
+) -> None:
+    with (
+        Client(guarded.server.grpc_url, tls=guarded.tls, api_key=key) as client,
+        pytest.raises(KeyRefused, match="API key"),
+    ):
+        client.score(volume)
+
+
+def test_certificates_that_the_server_refuses(guarded: Guarded, tmp_path: Path) -> None:
+    stranger = Authority(tmp_path / "stranger").issue("stranger")
+    expired = guarded.authority.issue("expired", days=-1)
+    ca = guarded.tls.ca
+    for tls in (TLS(ca), TLS(ca, stranger.cert, stranger.key), TLS(ca, expired.cert, expired.key)):
+        with (
+            Client(guarded.server.grpc_url, tls=tls, api_key=KEY) as client,
+            pytest.raises(TLSFailed, match="certificate of this client"),
+        ):
+            client.info()
+
+
+def test_the_key_is_in_no_log_of_the_server(guarded: Guarded) -> None:
+    assert guarded.server.log_path is not None
+    assert KEY not in guarded.server.log_path.read_text(errors="replace")
+
+
+def test_a_cancelled_scan_is_let_go_by_the_server_at_once(
+    quiet_server: EmbeddedServer, volume: Volume
+) -> None:
+    """That server holds one scan, and would keep a silent one for five seconds."""
+    token = CancelToken()
+
+    def stop(stage: str, done: int, whole: int) -> None:
+        if (stage, done) == ("inference", 1):
+            token.cancel()
+
+    with Client(quiet_server.grpc_url, retries=Retries(attempts=1)) as client:
+        with pytest.raises(Cancelled):
+            client.score(volume, stop, token)
+        assert read_metrics(quiet_server)["dlild_open_scans"] == 0
+
+    async def leave() -> None:
+        reached = asyncio.Event()
+
+        def tell(stage: str, done: int, whole: int) -> None:
+            if (stage, done) == ("inference", 1):
+                reached.set()
+
+        async with AsyncClient(quiet_server.grpc_url) as client:
+            task = asyncio.create_task(client.score(volume, tell))
+            await reached.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(leave())
+    assert read_metrics(quiet_server)["dlild_open_scans"] == 0
+
+
+def test_a_busy_server_is_waited_for(quiet_server: EmbeddedServer, volume: Volume) -> None:
+    """Two scans for a server that holds one: both are scored, one after the other."""
+    with Client(quiet_server.grpc_url, retries=Retries(attempts=60, longest_wait_s=1)) as client:
+        scores = {outcome.unwrap().dl_ild_percent for outcome in client.score_many([volume] * 2)}
+    assert len(scores) == 1
+    metrics = wait_for(quiet_server, lambda told: told["dlild_open_scans"] == 0)
+    assert metrics['dlild_scans_total{outcome="BUSY"}'] >= 1
+
+
+def test_a_server_restarted_in_mid_scan_gives_the_result_all_the_same(
+    guarded: Guarded, volume: Volume
+) -> None:
+    """The real one: stopped with windows under way, started again on the same port."""
+    steps: list[tuple[str, int, int]] = []
+    restarted: list[threading.Thread] = []
+    done = threading.Event()
+
+    def restart() -> None:
+        guarded.server.stop()
+        guarded.server.start()
+        # The server goes with the thread that has started it.
+        done.wait()
+
+    def report(stage: str, done: int, whole: int) -> None:
+        steps.append((stage, done, whole))
+        if (stage, done) == ("inference", 1) and not restarted:
+            restarted.append(threading.Thread(target=restart))
+            restarted[0].start()
+
+    retries = Retries(attempts=60, longest_wait_s=2)
+    with Client(guarded.server.grpc_url, tls=guarded.tls, api_key=KEY, retries=retries) as client:
+        expected = client.score(volume).dl_ild_percent
+        try:
+            result = client.score(volume, report)
+        finally:
+            done.set()
+            restarted[0].join()
+
+    assert result.dl_ild_percent == pytest.approx(expected, abs=1e-6)
+    assert [step for step in steps if step[0] == "again"]
