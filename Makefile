@@ -48,7 +48,7 @@ test-gpu: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that need an NVI
 # Everything below takes minutes and wants a machine that does nothing else. Figures go to OUT and into
 # docs/performance.md.
 EMPTY :=
-FLAT = tests deploy/embedded deploy/load $(wildcard model_repository/*/1)
+FLAT = tests deploy/embedded deploy/load $(patsubst %/,%,$(wildcard model_repository/*/))
 MEASURES = PYTHONPATH=$(subst $(EMPTY) $(EMPTY),:,$(FLAT)) $(BIN)/python -m
 SERVER ?=
 bench bench-scale load soak: OUT = out
