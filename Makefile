@@ -54,7 +54,7 @@ deploy-tools: $(TOOLS)/.done  ## Fetch helm, kubectl, promtool, hadolint and the
 # Everything below takes minutes and wants a machine that does nothing else. Figures go to OUT and into
 # docs/performance.md.
 EMPTY :=
-FLAT = tests deploy/embedded deploy/load $(wildcard model_repository/*/1)
+FLAT = tests deploy/embedded deploy/load $(patsubst %/,%,$(wildcard model_repository/*/))
 MEASURES = PYTHONPATH=$(subst $(EMPTY) $(EMPTY),:,$(FLAT)) $(BIN)/python -m
 SERVER ?=
 bench bench-scale load soak: OUT = out
