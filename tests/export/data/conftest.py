@@ -71,6 +71,12 @@ class Files:
         change(image)
         sitk.WriteImage(image, str(path), useCompression=True)
 
+    def drop(self, name: str) -> None:
+        """Leave one of the two cases out."""
+        self.image(name).unlink()
+        self.label(name).unlink()
+        self.describe(numTraining=1)
+
     def describe(self, **changes: Any) -> None:
         """Change entries of dataset.json."""
         path = self.folder / "dataset.json"

@@ -170,9 +170,7 @@ def test_cases_that_have_gone_are_not_trained_on(
 ) -> None:
     prepare(files.folder, tmp_path / "out", contract=contract)
     (tmp_path / "out" / "own.npz").write_bytes(b"somebody else's")
-    files.image("a").unlink()
-    files.label("a").unlink()
-    files.describe(numTraining=1)
+    files.drop("a")
 
     prepare(files.folder, tmp_path / "out", contract=contract)
 
