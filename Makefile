@@ -11,16 +11,17 @@ METRICS_PORT ?= 8002
 
 VENV := .venv
 SERVER_VENV := .venv-server
+TOOLS := .tools
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check --quiet
 PACKAGES := client export analysis
 CHECKED := $(PACKAGES:%=%/src) deploy model_repository requirements tests
 # Glue and pure modules outside the three distributions, checked as strictly as they are.
-GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py deploy/load/*.py model_repository/*/*.py))
+GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py deploy/load/*.py deploy/docker/*.py deploy/monitoring/*.py model_repository/*/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow test-gpu bench bench-scale load soak lint format configs weights lock venvs clean
+.PHONY: help demo serve test test-slow test-gpu test-deploy deploy-tools bench bench-scale load soak lint format configs dashboard weights lock venvs clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,10 +46,15 @@ test-slow: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that take long
 test-gpu: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu
 
+test-deploy: $(VENV)/.dev $(SERVER_VENV)/.server $(TOOLS)/.done  ## Check image, Compose, Helm chart and monitoring with their own tools
+	$(BIN)/python -m pytest tests/deploy tests/integration/test_container.py tests/integration/test_monitoring.py
+
+deploy-tools: $(TOOLS)/.done  ## Fetch helm, kubectl, promtool, hadolint and their like into .tools
+
 # Everything below takes minutes and wants a machine that does nothing else. Figures go to OUT and into
 # docs/performance.md.
 EMPTY :=
-FLAT = tests deploy/embedded deploy/load $(wildcard model_repository/*/1)
+FLAT = tests deploy/embedded deploy/load $(patsubst %/,%,$(wildcard model_repository/*/))
 MEASURES = PYTHONPATH=$(subst $(EMPTY) $(EMPTY),:,$(FLAT)) $(BIN)/python -m
 SERVER ?=
 bench bench-scale load soak: OUT = out
@@ -73,6 +79,7 @@ lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift o
 	$(BIN)/mypy $(GLUE)
 	$(BIN)/lint-imports
 	$(BIN)/python -m dlild_export.configs --check
+	$(BIN)/python deploy/monitoring/dashboard.py --check
 
 format: $(VENV)/.dev  ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix $(CHECKED)
@@ -82,6 +89,9 @@ format: $(VENV)/.dev  ## Format the code and mend what can be mended
 
 configs: $(VENV)/.demo  ## Render every config.pbtxt from model_repository/contract.json
 	$(BIN)/python -m dlild_export.configs
+
+dashboard: $(VENV)/.demo  ## Make the Grafana dashboard from its script, and the Helm chart's copies
+	$(BIN)/python deploy/monitoring/dashboard.py
 
 LUNG_MASKS ?=
 RUN ?= runs/first
@@ -102,7 +112,7 @@ lock: $(VENV)/.dev  ## Resolve the dependencies anew and write requirements/*.lo
 venvs: $(VENV)/.dev $(SERVER_VENV)/.server  ## Make both virtual environments
 
 clean:  ## Remove the virtual environments, caches and the demo's output
-	rm -rf $(VENV) $(SERVER_VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo
+	rm -rf $(VENV) $(SERVER_VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo
 
 # ---- virtual environments --------------------------------------------------------------------------
 
@@ -122,6 +132,10 @@ $(SERVER_VENV)/.server: requirements/server.lock | $(SERVER_VENV)/bin/python
 $(VENV)/.demo: requirements/demo.lock client/pyproject.toml export/pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python $(PIP) install --no-deps --require-hashes -r requirements/demo.lock
 	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e client -e export
+	@touch $@
+
+$(TOOLS)/.done: deploy/tools.sh requirements/deploy.lock requirements/helm.lock
+	deploy/tools.sh $(TOOLS) "$(PYTHON)"
 	@touch $@
 
 # torch comes last, when all that it needs of the registry is there in locked versions, and without a

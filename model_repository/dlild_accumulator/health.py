@@ -4,9 +4,12 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from room import Room
 from scans import OUTCOMES, OpenScans, ScanReport
 
 STAGES = ("blend", "score", "whole")
+# Upper edges (s) of the histogram of whole scans: small ones on a GPU to large ones on a CPU.
+EDGES = (1, 2, 3, 5, 8, 12, 20, 30, 45, 60, 90, 120, 180, 300)
 
 
 class Health:
@@ -39,6 +42,18 @@ class Health:
             "dlild_scan_seconds_total", "Seconds of the scans that ended, by stage: whole is wall"
         )
         self._seconds = self._labelled(seconds, "stage", STAGES)
+        # A histogram made of counters: the Python backend of Triton 24.10 has none of its own.
+        buckets = counter(
+            "dlild_scan_duration_seconds_bucket", "Scans that were scored within le seconds"
+        )
+        self._buckets = self._labelled(buckets, "le", (*map(str, EDGES), "+Inf"))
+        room = gauge("dlild_room_bytes", "Bytes of the container, by what and whether used")
+        self._room = {
+            (what, state): room.Metric(labels={"what": what, "state": state})
+            for what in ("shared_memory", "memory")
+            for state in ("used", "total")
+        }
+        self._families.append(room)
 
     def taken(self) -> None:
         """Tell of a window that was taken."""
@@ -58,6 +73,23 @@ class Health:
         ):
             if seconds > 0:
                 self._seconds[stage].increment(seconds)
+        if report.outcome == "done":
+            for edge, bucket in self._buckets.items():
+                if report.seconds <= float(edge):
+                    bucket.increment(1)
+
+    def room(self, room: Room) -> None:
+        """Tell how much of the container is in use.
+
+        Parameters
+        ----------
+        room : Room
+            What there is now.
+        """
+        self._room["shared_memory", "used"].set(room.shared_used)
+        self._room["shared_memory", "total"].set(room.shared_total)
+        self._room["memory", "used"].set(room.memory_used)
+        self._room["memory", "total"].set(room.memory_total)
 
     def held(self, scans: OpenScans) -> None:
         """Tell how much is held, where that changed.

@@ -11,6 +11,7 @@ from arrays import device
 from contract import Contract
 from health import Health
 from refusals import BusyError, GoneError, ScanError
+from room import look
 from scans import Answer, OpenScans, ScanReport
 from wire import read_scan_id, read_window
 
@@ -39,6 +40,8 @@ class TritonPythonModel:
             _check_gpu()
         self._contract = Contract.from_json(parameters["contract"]["string_value"])
         self._health = _open_health()
+        if self._health:
+            self._health.room(look())
         self._scans = OpenScans(self._contract, self._tell)
         self._stopping = threading.Event()
         # Without traffic no request would sweep: what a vanished client left must go all the same.
@@ -90,6 +93,7 @@ class TritonPythonModel:
             self._scans.sweep()
             if self._health:
                 self._health.held(self._scans)
+                self._health.room(look())
 
     def _tell(self, report: ScanReport):
         """Log how a scan ended, and count it."""

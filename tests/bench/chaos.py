@@ -22,13 +22,15 @@ from bench.rude import FAULTS, answers_to, requests_of, spoilt_messages, vanish
 from bench.small import SmallScan
 from bench.watch import read_metric
 
-from dlild_client import Client
+from dlild_client import Client, Retries
 from dlild_client.contract import Contract
 from dlild_client.errors import DlildError
 from launcher import EmbeddedServer
 
 AT_ONCE = 4
 BATCH = 25
+# What a client would mend by sending again must be seen here.
+ONCE = Retries(attempts=1)
 # The wire's words, and what Triton itself says of a wrong type and of a sequence it does not hold.
 REFUSALS = re.compile(
     r"\b(REFUSED|INCOMPLETE|GONE)\b|must specify the START flag|data-type is 'FP32'"
@@ -155,7 +157,7 @@ class Chaos:
         os.killpg(self._server.pid, signal.SIGKILL)
         self._server.stop()
         self._start()
-        with Client(self._server.grpc_url) as client:
+        with Client(self._server.grpc_url, retries=ONCE) as client:
             scan = self._scans[0]
             self._judge("first scan after a kill", scan, client)
         self.findings.restarts_s.append(time.monotonic() - killed)
@@ -171,7 +173,7 @@ class Chaos:
         if number in self._plan.spoilt:
             self._spoil(number, scan)
             return
-        with Client(self._server.grpc_url) as client:
+        with Client(self._server.grpc_url, retries=ONCE) as client:
             self._judge(f"scan {number}", scan, client)
 
     def _judge(self, what: str, scan: SmallScan, client: Client) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench.scan import REPOSITORY, MeasuredScan
+from bench.scan import REPOSITORY, MeasuredScan, network_path
 from monai.inferers import SlidingWindowInferer
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 
 from dlild_client import Client
 from engine import Engine
 
-NETWORK = REPOSITORY / "ild_unet" / "1" / "model.onnx"
+NETWORK = network_path()
 NAIVE_MODEL = "ild_unet_fp32"
 NO_LIMIT = 2**31 - 1
 EDGE = 96
@@ -110,7 +110,7 @@ def naive_repository(place: Path, classes: int, network: Engine) -> Path:
     shutil.copyfile(Path(__file__).parent / "naive_model" / "model.py", model / "1" / "model.py")
     parameters = {
         "profile": "embedded",
-        "weights": str(copied / "ild_unet" / "1" / "model.onnx"),
+        "weights": str(network_path(copied)),
         "precision": network.precision,
         "threads": str(network.threads),
     }

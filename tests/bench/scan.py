@@ -95,6 +95,12 @@ def measured_scan() -> Iterator[MeasuredScan]:
         yield MeasuredScan(name, folder, volume, prepare(volume, contract), contract)
 
 
+def network_path(repository: Path = REPOSITORY) -> Path:
+    """Path of the ONNX file that a repository serves."""
+    contract = json.loads((repository / "contract.json").read_text("utf-8"))
+    return repository / "ild_unet" / str(contract["model"]["version"]) / "model.onnx"
+
+
 def own_digest() -> str:
     """SHA-256 of the weights that are measured, as the contract names it."""
     contract = json.loads((REPOSITORY / "contract.json").read_text("utf-8"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from bench.scan import REPOSITORY, measured_scan
+from bench.scan import REPOSITORY, measured_scan, network_path
 
 from contract import Contract as ServerContract
 from dlild_client.contract import Contract
@@ -90,7 +90,7 @@ def small_scans(count: int, contract: Contract) -> list[SmallScan]:
     -------
     list of SmallScan
     """
-    engine = Engine(REPOSITORY / "ild_unet" / "1" / "model.onnx")
+    engine = Engine(network_path())
     with measured_scan() as whole:
         chest = whole.prepared.grid.array[::2, ::2, ::2]
     lung = (chest > AERATED_HU[0]) & (chest < AERATED_HU[1])

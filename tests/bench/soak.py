@@ -35,9 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--scans", type=int, default=SCANS)
     options = parser.parse_args(arguments)
-    # Both before the last scans, over which the memory is watched.
-    last = max(2, (options.scans - WATCHED) // BATCH)
-    plan = Plan.spread(options.scans, ONE_IN, frozenset({last // 3, last - 1}))
+    # Long before the last scans, over which the memory is watched: a fresh server's grows at first.
+    batches = options.scans // BATCH
+    plan = Plan.spread(options.scans, ONE_IN, frozenset({batches // 20, 3 * batches // 20}))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="dlild-soak-") as place:
         repository = small_repository(Path(place))
