@@ -11,16 +11,17 @@ METRICS_PORT ?= 8002
 
 VENV := .venv
 SERVER_VENV := .venv-server
+TOOLS := .tools
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check --quiet
 PACKAGES := client export analysis
 CHECKED := $(PACKAGES:%=%/src) deploy model_repository requirements tests
 # Glue and pure modules outside the three distributions, checked as strictly as they are.
-GLUE := $(filter-out %/model.py,$(wildcard deploy/embedded/*.py model_repository/*/1/*.py))
+GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py deploy/load/*.py deploy/docker/*.py deploy/monitoring/*.py model_repository/*/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow test-gpu lint format configs weights lock venvs clean
+.PHONY: help demo serve test test-slow test-gpu test-deploy deploy-tools bench bench-scale load soak lint format configs dashboard weights lock venvs clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,32 @@ test-slow: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that take long
 test-gpu: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu
 
+test-deploy: $(VENV)/.dev $(SERVER_VENV)/.server $(TOOLS)/.done  ## Check image, Compose, Helm chart and monitoring with their own tools
+	$(BIN)/python -m pytest tests/deploy tests/integration/test_container.py tests/integration/test_monitoring.py
+
+deploy-tools: $(TOOLS)/.done  ## Fetch helm, kubectl, promtool, hadolint and their like into .tools
+
+# Everything below takes minutes and wants a machine that does nothing else. Figures go to OUT and into
+# docs/performance.md.
+EMPTY :=
+FLAT = tests deploy/embedded deploy/load $(patsubst %/,%,$(wildcard model_repository/*/))
+MEASURES = PYTHONPATH=$(subst $(EMPTY) $(EMPTY),:,$(FLAT)) $(BIN)/python -m
+SERVER ?=
+bench bench-scale load soak: OUT = out
+
+bench: $(VENV)/.dev $(SERVER_VENV)/.server  ## Compare ways to score one scan: ours, one process, MONAI, a naive client
+	$(MEASURES) bench.speed --out "$(OUT)"
+
+bench-scale: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure 1 to 8 scans at once, and scans of 1 to 4 times the slices
+	$(MEASURES) bench.scale --out "$(OUT)"
+
+load: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load the ensemble with perf_analyzer: SCAN=<folder>, SERVER=<host:port>
+	$(MEASURES) load --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--server "$(SERVER)")
+	$(MEASURES) bench.report load "$(OUT)/load.md"
+
+soak: $(VENV)/.dev $(SERVER_VENV)/.server  ## Score 500 scans while clients vanish and misbehave and the server is killed
+	$(MEASURES) bench.soak --out "$(OUT)"
+
 lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift of the configs
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
@@ -52,6 +79,7 @@ lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift o
 	$(BIN)/mypy $(GLUE)
 	$(BIN)/lint-imports
 	$(BIN)/python -m dlild_export.configs --check
+	$(BIN)/python deploy/monitoring/dashboard.py --check
 
 format: $(VENV)/.dev  ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix $(CHECKED)
@@ -62,18 +90,21 @@ format: $(VENV)/.dev  ## Format the code and mend what can be mended
 configs: $(VENV)/.demo  ## Render every config.pbtxt from model_repository/contract.json
 	$(BIN)/python -m dlild_export.configs
 
+dashboard: $(VENV)/.demo  ## Make the Grafana dashboard from its script, and the Helm chart's copies
+	$(BIN)/python deploy/monitoring/dashboard.py
+
 LUNG_MASKS ?=
 RUN ?= runs/first
 masks = $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)")
 
 weights: $(VENV)/.dev  ## Make the weights again: phantoms, training, export (about 80 minutes); LUNG_MASKS=<folder> for real lung shapes
-	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 160 $(masks)
+	$(BIN)/dlild-export phantom $(RUN)/phantoms --format cache --count 160 $(masks)
 	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/coarse --steps 4500 --patch 64
-	$(BIN)/dlild-export phantoms $(RUN)/phantoms --count 30 --first-seed 1000 --lung-hu -965 -830 $(masks)
+	$(BIN)/dlild-export phantom $(RUN)/phantoms --format cache --count 30 --first-seed 1000 --lung-hu -965 -830 $(masks)
 	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/fine --start $(RUN)/coarse/checkpoint.pt \
 		--steps 500 --patch 96 --learning-rate 1e-3 --warm-up-steps 50 --average-steps 100 --seed 1
-	$(BIN)/dlild-export onnx $(RUN)/fine/checkpoint.pt model_repository --calibrate $(RUN)/phantoms
-	$(BIN)/dlild-export evaluate model_repository/ild_unet/1/model.onnx
+	$(BIN)/dlild-export onnx $(RUN)/fine --calibrate $(RUN)/phantoms
+	$(BIN)/dlild-export evaluate $(RUN)/fine
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew and write requirements/*.lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" requirements/lock.sh
@@ -81,7 +112,7 @@ lock: $(VENV)/.dev  ## Resolve the dependencies anew and write requirements/*.lo
 venvs: $(VENV)/.dev $(SERVER_VENV)/.server  ## Make both virtual environments
 
 clean:  ## Remove the virtual environments, caches and the demo's output
-	rm -rf $(VENV) $(SERVER_VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo
+	rm -rf $(VENV) $(SERVER_VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo
 
 # ---- virtual environments --------------------------------------------------------------------------
 
@@ -101,6 +132,10 @@ $(SERVER_VENV)/.server: requirements/server.lock | $(SERVER_VENV)/bin/python
 $(VENV)/.demo: requirements/demo.lock client/pyproject.toml export/pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python $(PIP) install --no-deps --require-hashes -r requirements/demo.lock
 	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e client -e export
+	@touch $@
+
+$(TOOLS)/.done: deploy/tools.sh requirements/deploy.lock requirements/helm.lock
+	deploy/tools.sh $(TOOLS) "$(PYTHON)"
 	@touch $@
 
 # torch comes last, when all that it needs of the registry is there in locked versions, and without a

@@ -6,7 +6,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 compile() {
-    uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_35 \
+    uv pip compile --quiet --python-version "${python:-3.11}" --python-platform x86_64-manylinux_2_35 \
         --generate-hashes --no-header --no-annotate "$@"
 }
 collect() { python3 requirements/collect.py "$@"; }
@@ -27,3 +27,8 @@ sed -E '/--hash/d; s/ *\\$//' requirements/dev.lock > "$work/constraints.txt"
 compile --constraint "$work/constraints.txt" --output-file requirements/demo.lock "$work/demo.in"
 
 compile --no-deps --output-file requirements/server.lock requirements/server.in
+
+# The container brings a Python of its own; deploy/ is checked by programs in an environment of their own.
+python=3.12 compile --no-deps --output-file requirements/container.lock requirements/container.in
+compile --output-file requirements/deploy.lock requirements/deploy.in
+compile --no-deps --output-file requirements/helm.lock requirements/helm.in

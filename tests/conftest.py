@@ -1,5 +1,6 @@
 """What tests of several packages share."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,13 @@ ROOT = Path(__file__).resolve().parents[1]
 def repository() -> Path:
     """The model repository of this project."""
     return ROOT / "model_repository"
+
+
+@pytest.fixture(scope="session")
+def weights(repository: Path) -> Path:
+    """The network that the repository answers with."""
+    contract = json.loads((repository / "contract.json").read_text("utf-8"))
+    return repository / "ild_unet" / str(contract["model"]["version"]) / "model.onnx"
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,14 @@ def chest_maker() -> Callable[..., Volume]:
     return make_chest
 
 
+@pytest.fixture(scope="session")
+def scan() -> Volume:
+    """Thirty small slices of 4 mm; no two sides of it are alike."""
+    rng = np.random.default_rng(3)
+    array = rng.integers(-1000, 500, (30, 24, 20)).astype(np.int16)
+    return Volume(array, (4.0, 2.0, 3.0))
+
+
 @dataclass
 class SeriesWriter:
     """Writes DICOM files; `edit(dataset, index)` bends each before it is saved."""

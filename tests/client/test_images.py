@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from dlild_client.errors import GeometryError, NotCT, NotHU, TooFewSlices, UnreadableFile
+from dlild_client.errors import (
+    GeometryError,
+    NotCT,
+    NotHU,
+    TooFewSlices,
+    TooLarge,
+    UnreadableFile,
+)
 from dlild_client.grid import to_grid
 from dlild_client.outputs import write_nifti
 from dlild_client.read import read_volume
@@ -22,7 +29,7 @@ def test_a_volume_comes_back_from_a_file(tmp_path, chest, name):
     assert volume.origin_mm == pytest.approx(placed.origin_mm)
     np.testing.assert_allclose(volume.direction, chest.direction, atol=1e-6)
     assert volume.series.source == "image"
-    assert volume.flags == ("thick_slices",)
+    assert volume.flags == ("thick_slices", "spacing_far_from_training")
 
 
 def test_a_nifti_and_its_dicom_give_the_same_grid(tmp_path, chest, series_writer, contract):
@@ -72,3 +79,45 @@ def test_files_that_are_no_chest_ct_are_refused(tmp_path, chest):
     sitk.WriteImage(four, str(tmp_path / "time.nii"))
     with pytest.raises(NotCT, match="4 dimensions"):
         read_volume(tmp_path / "time.nii")
+
+
+def test_one_moment_of_four_dimensions_is_a_volume(tmp_path, chest):
+    image = sitk.GetImageFromArray(chest.array[None], isVector=False)
+    image.SetSpacing((*chest.spacing_mm[::-1], 1.0))
+    sitk.WriteImage(image, str(tmp_path / "one.nii.gz"))
+    volume = read_volume(tmp_path / "one.nii.gz")
+    np.testing.assert_array_equal(volume.array, chest.array)
+    assert volume.spacing_mm == pytest.approx(chest.spacing_mm)
+
+
+def test_a_constant_outside_the_field_of_view_is_air(tmp_path, chest):
+    array = chest.array.copy()
+    _, y, x = np.indices(array.shape)
+    outside = ((y - 44.5) / 45) ** 2 + ((x - 59.5) / 60) ** 2 > 1
+    array[outside] = 0
+    write_nifti(replace(chest, array=array), tmp_path / "scan.nii")
+    volume = read_volume(tmp_path / "scan.nii")
+    assert np.all(volume.array[outside] == -1024)
+    np.testing.assert_array_equal(volume.array[~outside], chest.array[~outside])
+    assert next(f for f in volume.flags if f == "padding_found").values == {"hu": 0}
+
+
+def test_a_header_that_asks_for_too_much_is_refused_unread(tmp_path):
+    (tmp_path / "huge.mhd").write_text(
+        "ObjectType = Image\nNDims = 3\nDimSize = 20000 20000 20000\nElementType = MET_SHORT\n"
+        "ElementSpacing = 1 1 1\nElementDataFile = huge.raw\n"
+    )
+    (tmp_path / "huge.raw").write_bytes(b"")
+    with pytest.raises(TooLarge, match="20000 x 20000 x 20000 voxels"):
+        read_volume(tmp_path / "huge.mhd")
+
+
+def test_axes_that_are_not_square_are_refused_with_the_reason(tmp_path, chest):
+    write_nifti(chest, tmp_path / "scan.nii")
+    content = bytearray((tmp_path / "scan.nii").read_bytes())
+    content[252:256] = (0).to_bytes(2, "little") + (1).to_bytes(2, "little")  # sform counts
+    rows = np.array([[3, 1.5, 0, 0], [0, 3, 0, 0], [0, 0, 4, 0]], dtype="<f4")
+    content[280:328] = rows.tobytes()
+    (tmp_path / "scan.nii").write_bytes(content)
+    with pytest.raises(UnreadableFile, match="not at right angles"):
+        read_volume(tmp_path / "scan.nii")

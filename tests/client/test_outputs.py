@@ -27,7 +27,8 @@ def test_result_json_has_the_promised_names(result, contract):
     plain = json.loads(result.to_json())
     assert set(plain) == {
         "schema_version", "dl_ild_percent", "lung_volume_ml", "lesion_volume_ml", "classes",
-        "zones", "windows", "grid", "model", "series", "timings_s", "flags", "research_use_only",
+        "zones", "windows", "grid", "model", "series", "timings_s", "flags",
+        "flag_details", "research_use_only",
     }  # fmt: skip
     assert plain["schema_version"] == 1
     assert plain["research_use_only"] is True

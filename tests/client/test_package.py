@@ -19,14 +19,15 @@ SOURCE = Path(inspect.getfile(dlild_client)).parents[1]
 
 PUBLIC = [
     "AsyncClient", "BadAddress", "BadSettings", "Box", "Busy", "CancelToken", "Cancelled",
-    "Client", "ConnectionFailed", "Contract", "ContractError", "DlildError", "GeometryError",
-    "InputError", "IrregularSpacing", "KeyRefused", "LabelClass", "Limits", "LungBox",
-    "MissingGeometry", "MissingSlices", "MixedOrientation", "MixedShape", "NoSeries", "NotCT",
-    "NotChest", "NotHU", "NotReady", "Outcome", "PreparedScan", "Refused", "RepeatedPosition",
-    "Result", "Retries", "ScanLost", "SeriesInfo", "SeriesRules", "ServerError", "ServerInfo",
-    "SeveralStudies", "TLS", "TLSFailed", "TimedOut", "Timeout", "Tolerances", "TooFewSlices",
-    "TooLarge", "UnreadableFile", "Volume", "WindowPlan", "draw_overlay", "find_lungs",
-    "parse_contract", "plan_windows", "prepare", "read_volume", "to_grid", "write_result",
+    "Client", "ConnectionFailed", "Contract", "ContractError", "DlildError", "Flag",
+    "GeometryError", "InputError", "IrregularSpacing", "KeyRefused", "LabelClass", "Limits",
+    "LungBox", "MissingGeometry", "MissingSlices", "MixedOrientation", "MixedShape", "NoSeries",
+    "NotCT", "NotChest", "NotHU", "NotReady", "Outcome", "PreparedScan", "Refused",
+    "RepeatedPosition", "Result", "Retries", "ScanLost", "SeriesInfo", "SeriesRules",
+    "SeriesSummary", "SeriesSurvey", "ServerError", "ServerInfo", "SeveralStudies", "TLS",
+    "TLSFailed", "TimedOut", "Timeout", "Tolerances", "TooFewSlices", "TooLarge",
+    "UnreadableFile", "Volume", "WindowPlan", "draw_overlay", "find_lungs", "parse_contract",
+    "plan_windows", "prepare", "read_volume", "survey_series", "to_grid", "write_result",
 ]  # fmt: skip
 
 

@@ -85,6 +85,46 @@ def test_the_steps_fit_the_models_they_call(configs, contract):
             assert tensor.data_type == known[tensor.name].data_type
 
 
+def test_an_answer_is_of_one_version_from_end_to_end(configs, contract):
+    version = contract["model"]["version"]
+    for name, config in configs.items():
+        loaded = list(config.version_policy.specific.versions)
+        if config.name in {"dlild", "dlild_volume"}:
+            assert loaded == [version], name
+        else:
+            assert loaded == sorted(contract["model"]["serving"]), name
+        for step in config.ensemble_scheduling.step:
+            assert step.model_version == version
+
+
+def test_two_versions_may_be_loaded_while_one_answers(contract):
+    both = copy.deepcopy(contract)
+    both["model"] |= {
+        "version": 2,
+        "weights_sha256": "2" * 64,
+        "serving": [2, 1],
+        "releases": contract["model"]["releases"] | {"2": {"weights_sha256": "2" * 64}},
+    }
+    texts = render_all(both)
+    assert "versions: [1, 2]" in texts["ild_unet/config.pbtxt"]
+    assert "versions: [1, 2]" in texts["dlild_accumulator/config.pbtxt"]
+    assert "versions: [2]" in texts["dlild/config.pbtxt"]
+    assert texts["dlild/config.pbtxt"].count("model_version: 2") == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"serving": [7]}, r"serves versions \[7\], and answers with 1"),
+        ({"serving": [1, 7]}, r"serves versions \[7\], which were never released"),
+        ({"weights_sha256": "0" * 64}, "gives version 1 two different weights_sha256"),
+    ],
+)
+def test_versions_that_do_not_add_up_are_refused(contract, changes, message):
+    with pytest.raises(ValueError, match=message):
+        render_all(contract | {"model": contract["model"] | changes})
+
+
 def test_windows_keep_their_order_and_triton_outlives_our_time_limit(configs, contract):
     limits = contract["limits"]
     for profile in contract["profiles"]:
@@ -114,22 +154,85 @@ def test_the_network_is_warmed_up_with_a_window_that_it_takes(configs, contract)
             assert sample.inputs["window"].data_type == config.input[0].data_type
 
 
-def test_the_network_has_the_signature_that_every_profile_names(repository, configs, contract):
+@pytest.fixture(scope="module")
+def signature(repository):
+    """What the backend of the onnxruntime profile reads off the served file: name to dims."""
     networks = sorted((repository / "ild_unet").glob("[0-9]*/model.onnx"))
     if not networks:
         pytest.skip("model_repository/ild_unet/1/model.onnx is not there yet")
-    onnx = pytest.importorskip("onnx", reason="onnx is an extra of training")
-    graph = onnx.load(networks[-1], load_external_data=False).graph
-    for profile in contract["profiles"]:
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is an extra of training")
+    session = runtime.InferenceSession(str(networks[-1]), providers=["CPUExecutionProvider"])
+    ends = (*session.get_inputs(), *session.get_outputs())
+    assert all(end.type == "tensor(float16)" for end in ends)
+    return {
+        end.name: [axis if isinstance(axis, int) else DIMENSIONS_FREE for axis in end.shape]
+        for end in ends
+    }
+
+
+def test_every_profile_of_the_network_has_the_files_signature(signature, configs, contract):
+    for profile, spec in contract["profiles"].items():
         config = configs[f"ild_unet/configs/{profile}.pbtxt"]
         declared = {tensor.name: tensor for tensor in (*config.input, *config.output)}
-        for value in (*graph.input, *graph.output):
-            tensor = value.type.tensor_type
-            dims = [axis.dim_value or DIMENSIONS_FREE for axis in tensor.shape.dim]
-            assert tensor.elem_type == onnx.TensorProto.FLOAT16
-            assert declared[value.name].data_type == model_config_pb2.TYPE_FP16
-            # Triton's onnxruntime backend refuses a fixed size over a free one, so all must agree.
-            assert dims == [DIMENSIONS_FREE, *declared[value.name].dims]
+        engine = declared.pop("engine", None)
+        # A backend refuses an output that the file does not have: only our own model adds one.
+        assert (engine is not None) == (spec["engine"] == "openvino")
+        assert set(declared) == set(signature)
+        for name, tensor in declared.items():
+            assert tensor.data_type == model_config_pb2.TYPE_FP16
+            # Triton's onnxruntime backend refuses a fixed size over a free one, so all must agree;
+            # the first axis is Triton's batch and must be free in the file.
+            assert [DIMENSIONS_FREE, *tensor.dims] == signature[name]
+
+
+def test_the_other_models_of_every_profile_fit_the_files_signature(signature, configs, contract):
+    """What flows between the models is what the file takes and gives, whatever runs it."""
+    for profile in contract["profiles"]:
+        ensemble, accumulator, volume = (
+            configs[f"{model}/configs/{profile}.pbtxt"]
+            for model in ("dlild", "dlild_accumulator", "dlild_volume")
+        )
+        for config, names in (
+            (ensemble, {"window"}),
+            (accumulator, {"window", "probabilities"}),
+        ):
+            flowing = {t.name: t for t in config.input if t.name in signature}
+            assert set(flowing) == names
+            for name, tensor in flowing.items():
+                assert tensor.data_type == model_config_pb2.TYPE_FP16
+                assert [DIMENSIONS_FREE, *tensor.dims] == signature[name]
+        assert [(t.name, t.data_type, list(t.dims)) for t in volume.output] == [
+            (t.name, t.data_type, list(t.dims)) for t in ensemble.output
+        ]
+        assert signature["probabilities"][1] == len(contract["classes"])
+
+
+def test_every_dimension_is_one_that_triton_takes(configs):
+    for config in configs.values():
+        for tensor in (*config.input, *config.output):
+            assert all(dim == DIMENSIONS_FREE or dim > 0 for dim in tensor.dims), config.name
+            assert len(tensor.dims) > 0, config.name
+
+
+def test_each_engine_names_its_backend_and_its_file(configs, contract):
+    expected = {
+        "openvino": ("python", ""),
+        "onnxruntime": ("onnxruntime", "model.onnx"),
+        "tensorrt": ("tensorrt", "model.plan"),
+    }
+    for profile, spec in contract["profiles"].items():
+        config = configs[f"ild_unet/configs/{profile}.pbtxt"]
+        assert (config.backend, config.default_model_filename) == expected[spec["engine"]]
+
+
+def test_blending_stays_on_the_cpu_unless_a_profile_asks_for_the_gpu(contract):
+    asking = copy.deepcopy(contract)
+    asking["profiles"]["tensorrt"]["blending"] = "gpu"
+    for name, text in render_all(asking).items():
+        parameters = text_format.Parse(text, model_config_pb2.ModelConfig()).parameters
+        asked = parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value
+        assert asked == ("no" if name == "dlild_accumulator/configs/tensorrt.pbtxt" else "")
+    assert all("FORCE_CPU_ONLY" not in text for text in render_all(contract).values())
 
 
 def test_drift_names_what_is_stale_missing_or_left_over(copied):

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from dlild_client.read import read_volume
-from dlild_export.phantom import Pattern, Phantom, PhantomSpec, make_phantom, random_spec
+from dlild_export.phantom import (
+    Acquisition,
+    Pattern,
+    Phantom,
+    PhantomSpec,
+    make_patient,
+    make_phantom,
+    random_spec,
+    scan_patient,
+)
 from dlild_export.phantom.dicom import write_dicom_series
 
 COARSE_MM = 4.0  # the same anatomy on fewer voxels
@@ -62,12 +71,73 @@ def test_uip_is_basal_and_subpleural() -> None:
     assert lesion_z.mean() < z.mean()
 
 
+def test_a_patient_is_scanned_again_with_the_same_lesions(ill: Phantom) -> None:
+    patient = make_patient(ill.spec, spacing_mm=COARSE_MM)
+    body = patient.hu.copy()
+
+    again = scan_patient(patient, Acquisition(seed=99, noise_hu=10))
+
+    assert np.array_equal(patient.hu, body)
+    assert np.array_equal(again.labels, ill.labels)
+    difference = again.hu.astype(float) - ill.hu
+    assert 10 < difference[ill.labels >= 1].std() < 25  # two independent noises of 10 HU
+
+
+def test_a_deeper_breath_makes_larger_and_darker_lungs(ill: Phantom) -> None:
+    patient = make_patient(ill.spec, spacing_mm=COARSE_MM)
+
+    deep = scan_patient(patient, Acquisition(seed=1, inspiration=1.2))
+    shallow = scan_patient(patient, Acquisition(seed=1, inspiration=0.9))
+
+    assert deep.lung_volume_ml == pytest.approx(ill.lung_volume_ml * 1.2, rel=0.02)
+    assert deep.hu[deep.labels == 1].mean() < shallow.hu[shallow.labels == 1].mean() - 20
+    assert deep.dl_ild_percent == pytest.approx(ill.dl_ild_percent, abs=1.0)
+
+
+def test_a_shift_moves_scan_and_truth_together(ill: Phantom) -> None:
+    patient = make_patient(ill.spec, spacing_mm=COARSE_MM)
+    shift = (COARSE_MM, 2 * COARSE_MM, -COARSE_MM)
+
+    moved = scan_patient(patient, Acquisition(seed=ill.spec.seed, shift_mm=shift, noise_hu=10))
+
+    assert np.array_equal(moved.labels[1:, 2:, :-1], ill.labels[:-1, :-2, 1:])
+
+
+def test_motion_blurs_the_bases_and_leaves_the_apices(ill: Phantom) -> None:
+    patient = make_patient(ill.spec, spacing_mm=COARSE_MM)
+    quiet = {"seed": 1, "noise_hu": 0.0, "thickness_mm": COARSE_MM}
+
+    still = scan_patient(patient, Acquisition(**quiet)).hu
+    moved = scan_patient(patient, Acquisition(**quiet, motion_mm=6.0)).hu
+
+    z = np.flatnonzero((ill.labels >= 1).any(axis=(1, 2)))
+    top = z[0] + round(0.7 * (z[-1] - z[0]))
+    assert np.array_equal(moved[top:], still[top:])
+    assert not np.array_equal(moved[z[0] : top], still[z[0] : top])
+
+
+def test_mimics_are_no_lesions() -> None:
+    spec = PhantomSpec(seed=8, atelectasis_plates=4, nodules=5, emphysema=0.2, dependent_hu=120)
+    plain = make_phantom(PhantomSpec(seed=8), spacing_mm=COARSE_MM)
+
+    phantom = make_phantom(spec, spacing_mm=COARSE_MM)
+
+    assert phantom.dl_ild_percent == 0.0
+    assert np.array_equal(phantom.labels, plain.labels)
+    dense = (phantom.hu > -500) & (phantom.labels == 1)
+    assert dense.sum() > ((plain.hu > -500) & (plain.labels == 1)).sum()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"severity": 1.2, "pattern": Pattern.UIP}, "severity is 1.2"),
         ({"severity": 0.2}, "name a pattern"),
         ({"thickness_mm": 0.0}, "thickness_mm is 0.0"),
+        ({"noise_hu": -1.0}, "noise_hu is -1.0"),
+        ({"lung_hu": 0.0}, "lung_hu is 0.0"),
+        ({"emphysema": 1.0}, "emphysema is 1.0"),
+        ({"nodules": -2}, "give 0 or more"),
     ],
 )
 def test_what_no_phantom_can_be_made_of(changes: dict[str, object], words: str) -> None:

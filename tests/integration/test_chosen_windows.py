@@ -22,8 +22,8 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
-def engine(repository: Path) -> Engine:
-    return Engine(repository / "ild_unet" / "1" / "model.onnx")
+def engine(weights: Path) -> Engine:
+    return Engine(weights)
 
 
 def cubes(prepared: PreparedScan, contract: Contract, overlap: float) -> PreparedScan:

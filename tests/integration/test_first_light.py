@@ -25,11 +25,11 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def in_process(
-    prepared: PreparedScan, repository: Path, contract_text: str
+    prepared: PreparedScan, weights: Path, contract_text: str
 ) -> tuple[float, np.ndarray]:
     """Score the same windows without a server: same engine, same blending, one process."""
     contract = ServerContract.from_json(contract_text)
-    engine = Engine(repository / "ild_unet" / "1" / "model.onnx")
+    engine = Engine(weights)
     count = len(prepared.plan.origins)
     scan = OpenScan(prepared.box.shape, prepared.plan.shape, count, 3.375, contract)
     for index, (origin, window) in enumerate(prepared.windows(-1024)):
@@ -42,13 +42,13 @@ def test_the_score_is_that_of_the_same_windows_without_a_server(
     embedded_server: EmbeddedServer,
     patient: Path,
     prepared: PreparedScan,
-    repository: Path,
+    weights: Path,
     contract_text: str,
 ) -> None:
     with Client(embedded_server.grpc_url) as client:
         result = client.score(patient)
 
-    expected, labels = in_process(prepared, repository, contract_text)
+    expected, labels = in_process(prepared, weights, contract_text)
 
     assert result.dl_ild_percent == pytest.approx(expected, abs=0.01)
     box = tuple(slice(a, b) for a, b in zip(prepared.box.start, prepared.box.stop, strict=True))

@@ -2,8 +2,9 @@ import pytest
 from server.cases import make_contract, messages
 from server.test_scans import VOLUME, House
 
-from health import Health
-from scans import OUTCOMES, OpenScans
+from health import EDGES, Health
+from room import Room
+from scans import OUTCOMES, OpenScans, ScanReport
 
 
 class Board:
@@ -96,3 +97,29 @@ def test_stages_take_their_share_of_the_whole():
     assert report.blend_seconds > 0
     assert report.score_seconds > 0
     assert report.blend_seconds + report.score_seconds <= report.seconds
+
+
+def report(outcome, seconds):
+    return ScanReport("a", outcome, 1, 1, (1, 1, 1), seconds)
+
+
+def test_scored_scans_make_a_histogram(health, board):
+    for seconds in (0.5, 4, 60, 1000):
+        health.ended(report("done", seconds))
+    health.ended(report("FAILED", 0.1))
+    counts = [
+        board.values["dlild_scan_duration_seconds_bucket", str(edge)] for edge in (*EDGES, "+Inf")
+    ]
+    assert counts == [sum(s <= edge for s in (0.5, 4, 60)) for edge in EDGES] + [4]
+    assert counts == sorted(counts)
+
+
+def test_the_containers_room_is_told(health, board):
+    health.room(Room(1, 2, 3, 4))
+    told = {key[1:]: value for key, value in board.values.items() if key[0] == "dlild_room_bytes"}
+    assert told == {
+        ("shared_memory", "used"): 1,
+        ("shared_memory", "total"): 2,
+        ("memory", "used"): 3,
+        ("memory", "total"): 4,
+    }

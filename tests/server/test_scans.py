@@ -211,3 +211,56 @@ def test_reports_hold_what_the_log_may_know():
     assert report.box_shape == VOLUME.shape
     assert report.seconds == 5
     assert report.outcome in OUTCOMES
+
+
+def test_a_silent_scan_gives_way_when_all_places_are_taken():
+    house = House()
+    windows = messages(VOLUME)
+    house.send("vanished", windows[0], start=True)
+    house.clock.now_s += 11
+    for name in "ab":
+        house.send(name, windows[0], start=True)
+    assert house.outcomes == []
+    assert house.send("next", windows[0], start=True).windows_received == 1
+    assert house.outcomes == ["YIELDED"]
+    with pytest.raises(GoneError):
+        house.send("vanished", windows[1])
+
+
+def test_only_the_longest_silence_gives_way_and_only_once_it_is_long():
+    house = House()
+    windows = messages(VOLUME)
+    for name in "abc":
+        house.send(name, windows[0], start=True)
+        house.clock.now_s += 4
+    # Silent for 12, 8 and 4 s: a quarter of the 40 s that they may be silent otherwise is 10.
+    house.send("next", windows[0], start=True)
+    with pytest.raises(BusyError):
+        house.send("one too many", windows[0], start=True)
+    assert house.send("b", windows[1]).windows_received == 2
+    assert house.outcomes == ["YIELDED", "BUSY"]
+
+
+def test_on_a_slow_server_nobody_gives_way_for_a_pause_that_others_make_too():
+    house = House()
+    windows = messages(VOLUME)
+    for name in "abc":
+        house.send(name, windows[0], start=True)
+    house.clock.now_s += 5
+    house.send("b", windows[1])
+    house.send("c", windows[1])
+    house.clock.now_s += 14
+    # "a" has been silent for 19 s, the others paused for 5: four times that is 20.
+    with pytest.raises(BusyError):
+        house.send("next", windows[0], start=True)
+    house.clock.now_s += 2
+    assert house.send("next", windows[0], start=True).windows_received == 1
+
+
+def test_bytes_make_silent_scans_give_way_too():
+    house = House(open_bytes=2 * SCAN_BYTES - 1)
+    windows = messages(VOLUME)
+    house.send("a", windows[0], start=True)
+    house.clock.now_s += 11
+    assert house.send("b", windows[0], start=True).windows_received == 1
+    assert house.outcomes == ["YIELDED"]

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def windows(repository):
-    path = repository / "ild_unet" / "1" / "windows.py"
+    path = repository / "ild_unet" / "windows.py"
     spec = importlib.util.spec_from_file_location("ild_unet_windows", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -58,6 +58,9 @@ if TYPE_CHECKING:
         TooLarge,
         UnreadableFile,
     )
+    from dlild_client.flags import (
+        Flag,
+    )
     from dlild_client.geometry import (
         Tolerances,
     )
@@ -95,6 +98,11 @@ if TYPE_CHECKING:
         Retries,
         Timeout,
     )
+    from dlild_client.survey import (
+        SeriesSummary,
+        SeriesSurvey,
+        survey_series,
+    )
     from dlild_client.tls import (
         TLS,
     )
@@ -122,6 +130,7 @@ __all__ = [
     "Contract",
     "ContractError",
     "DlildError",
+    "Flag",
     "GeometryError",
     "InputError",
     "IrregularSpacing",
@@ -147,6 +156,8 @@ __all__ = [
     "ScanLost",
     "SeriesInfo",
     "SeriesRules",
+    "SeriesSummary",
+    "SeriesSurvey",
     "ServerError",
     "ServerInfo",
     "SeveralStudies",
@@ -166,6 +177,7 @@ __all__ = [
     "plan_windows",
     "prepare",
     "read_volume",
+    "survey_series",
     "to_grid",
     "write_result",
 ]
@@ -212,6 +224,7 @@ _HOMES = {
         "TooLarge",
         "UnreadableFile",
     ),
+    "flags": ("Flag",),
     "geometry": ("Tolerances",),
     "grid": ("to_grid",),
     "lungs": (
@@ -229,6 +242,11 @@ _HOMES = {
     "result": ("Result",),
     "series": ("SeriesRules",),
     "settings": ("Limits", "Retries", "Timeout"),
+    "survey": (
+        "SeriesSummary",
+        "SeriesSurvey",
+        "survey_series",
+    ),
     "tls": ("TLS",),
     "volume": (
         "SeriesInfo",

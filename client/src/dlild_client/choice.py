@@ -14,9 +14,10 @@ from dlild_client.errors import (
     SeveralStudies,
     UnreadableFile,
 )
-from dlild_client.headers import HeaderScan, SliceHeader
+from dlild_client.headers import HeaderScan
 from dlild_client.ranking import rank
 from dlild_client.series import Candidate, SeriesRules, assess
+from dlild_client.slices import SliceHeader
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from dlild_client.codestream import stream_size
 from dlild_client.deflate import inflate, is_deflated
-from dlild_client.dicomlib import load_pydicom
+from dlild_client.dicomlib import PLUGIN, load_pydicom
 from dlild_client.errors import DlildError, TooLarge, UnreadableFile
-from dlild_client.headers import PixelFormat, SliceHeader
+from dlild_client.slices import PixelFormat, SliceHeader
 from dlild_client.sources import READ_ERRORS
 
 IMPLICIT_LITTLE, EXPLICIT_LITTLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
@@ -33,10 +33,10 @@ _JPEG = "1.2.840.10008.1.2.4."
 PLUGINS = {
     f"{_JPEG}50": "pillow",
     f"{_JPEG}51": "pillow",
-    f"{_JPEG}57": "gdcm",
-    f"{_JPEG}70": "gdcm",
-    f"{_JPEG}80": "gdcm",
-    f"{_JPEG}81": "gdcm",
+    f"{_JPEG}57": PLUGIN,
+    f"{_JPEG}70": PLUGIN,
+    f"{_JPEG}80": PLUGIN,
+    f"{_JPEG}81": PLUGIN,
     f"{_JPEG}90": "pylibjpeg",
     f"{_JPEG}91": "pylibjpeg",
     f"{_JPEG}201": "pylibjpeg",
@@ -134,8 +134,8 @@ def _too_short(header: SliceHeader, length: int) -> UnreadableFile:
     p = header.pixels
     needed = p.frames * p.rows * p.columns * p.samples * math.ceil(p.bits_allocated / 8)
     return UnreadableFile(
-        f"{header.name}: {length} bytes of pixels ({_syntax_name(p.transfer_syntax)}), "
-        f"{p.rows} x {p.columns} need {needed}; copy or export it again"
+        f"{header.name}: pixels cannot be decoded ({_syntax_name(p.transfer_syntax)}): {length} "
+        f"bytes where {p.rows} x {p.columns} need {needed}; copy or export it again"
     )
 
 
@@ -191,7 +191,7 @@ def _decode(header: SliceHeader, file: BinaryIO) -> Stored:
 def _plugin(p: PixelFormat) -> str:
     """Name the decoder; Pillow takes 8 bits only, so extended JPEG has another for 12."""
     if p.transfer_syntax == f"{_JPEG}51" and p.bits_allocated > 8:
-        return "dlild"
+        return PLUGIN
     return PLUGINS.get(p.transfer_syntax, "")
 
 
@@ -257,5 +257,5 @@ def _syntax_name(uid: str) -> str:
 def _last_line(error: BaseException) -> str:
     # Where a decoder fails, pydicom says so in the first line, and the decoder why in the last.
     lines = str(error).strip().splitlines()
-    text = lines[-1].strip() if lines else type(error).__name__
+    text = lines[-1].strip().removeprefix(f"{PLUGIN}: ") if lines else type(error).__name__
     return text if len(text) <= 120 else text[:117] + "..."

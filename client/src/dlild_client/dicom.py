@@ -15,16 +15,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.choice import Assessment, assess_series, choose
+from dlild_client.choice import Assessment, assess_series
 from dlild_client.decode import check_size
 from dlild_client.dicomlib import quiet
-from dlild_client.errors import GeometryError, RepeatedPosition
+from dlild_client.errors import GeometryError
 from dlild_client.flags import Flag
-from dlild_client.headers import HeaderScan, SliceHeader, read_headers
+from dlild_client.headers import HeaderScan, read_headers
 from dlild_client.hu import read_hu
 from dlild_client.quality import header_flags, pixel_flags
+from dlild_client.repeats import settle
 from dlild_client.rescale import Rescaled, settle_rescale
-from dlild_client.series import Candidate, SeriesRules, check_coverage
+from dlild_client.series import Candidate, SeriesRules
+from dlild_client.slices import SliceHeader
 from dlild_client.sources import FileSource, Listing, list_sources
 from dlild_client.volume import SeriesInfo, Volume, as_matrix
 
@@ -85,19 +87,14 @@ def _read_listing(
 ) -> Volume:
     with quiet():
         scan = read_headers(listing.sources, threads)
-        assessment = assess_series(scan.headers, rules)
-        chosen = choose(assessment, series, scan, name)
-        return _read(chosen, rules, _place_flags(listing, scan, assessment), scan, threads)
+        found = assess_series(scan.headers, rules)
+        chosen, assessment = settle(found, rules, scan, series, name)
+        return _read(chosen, _place_flags(listing, scan, assessment), scan, threads)
 
 
-def _read(
-    chosen: Candidate, rules: SeriesRules, flags: list[Flag], scan: HeaderScan, threads: int
-) -> Volume:
+def _read(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int) -> Volume:
     check_size(chosen.slices)
     rescaled = settle_rescale(chosen.slices)
-    if chosen.repeats:
-        _check_repeats(chosen, rescaled)
-        check_coverage(chosen, rules)
     chosen = replace(chosen, slices=rescaled.slices)
     array = _decode(rescaled, threads)
     flags = [*chosen.flags, *flags, *header_flags(chosen), *rescaled.flags]
@@ -117,29 +114,6 @@ def _place_flags(listing: Listing, scan: HeaderScan, assessment: Assessment) -> 
     if listing.missing:
         flags.append(Flag("files_missing", files=listing.missing))
     return flags
-
-
-def _check_repeats(chosen: Candidate, rescaled: Rescaled) -> None:
-    """Raise `RepeatedPosition` unless slices at one position are the same image."""
-    model = rescaled.slices[0]
-    shape = (model.pixels.rows, model.pixels.columns)
-    for pair in chosen.repeats:
-        kept, repeat = (np.empty(shape, dtype=np.int16) for _ in range(2))
-        for s, out in zip(pair, (kept, repeat), strict=True):
-            rule = replace(
-                s,
-                slope=model.slope if s.slope is None else s.slope,
-                intercept=model.intercept if s.intercept is None else s.intercept,
-            )
-            read_hu(rule, out, inverted=rescaled.inverted)
-        if not np.array_equal(kept, repeat):
-            count = len(chosen.repeats) + len(chosen.slices)
-            position = pair[0].position
-            assert position is not None
-            raise RepeatedPosition(
-                f"{count} images share {len(chosen.slices)} position(s): {pair[0].name} and "
-                f"{pair[1].name} differ at z = {position[2]:.2f} mm; give one acquisition"
-            )
 
 
 def _decode(rescaled: Rescaled, threads: int) -> npt.NDArray[np.int16]:

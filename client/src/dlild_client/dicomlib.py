@@ -15,57 +15,56 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from dlild_client.gdcm_process import TRANSFER_SYNTAXES, decoders
+
 _lock = threading.Lock()
 _inside = 0
 _filters: Any = None
-_was_disabled = False
+_levels: dict[str, int] = {}
+
+PLUGIN = "dlild-gdcm"
+LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "PIL")
 
 
 @cache
 def load_pydicom() -> Any:
-    """Load pydicom with its decoders, and teach it 12-bit JPEG."""
+    """Load pydicom with its decoders, and add gdcm in a process of its own to them."""
     with _lock:
         pydicom = import_module("pydicom")
         pixels = import_module("pydicom.pixels")
-        decoder = pixels.get_decoder(pydicom.uid.JPEGExtended12Bit)
-        with suppress(ValueError):  # there already
-            decoder.add_plugin("dlild", ("dlild_client.jpeg12", "decode_frame"))
-        _hush_gdcm()
+        for uid in TRANSFER_SYNTAXES:
+            with suppress(ValueError):  # there already
+                plugin = ("dlild_client.gdcm_process", "decode_frame")
+                pixels.get_decoder(uid).add_plugin(PLUGIN, plugin)
     return pydicom
-
-
-def _hush_gdcm() -> None:
-    """Keep gdcm from writing to standard error."""
-    with suppress(ImportError):
-        trace = import_module("gdcm").Trace
-        trace.WarningOff()
-        trace.ErrorOff()
-        trace.DebugOff()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings and log while any thread is inside.
+    """Silence pydicom's warnings and log, and keep its decoders, while any thread is inside.
 
     Filters of warnings belong to the whole process, so threads share them: the first one in sets
     them, the last one out puts the old ones back.
     """
     _enter()
     try:
-        yield
+        with decoders():
+            yield
     finally:
         _leave()
 
 
 def _enter() -> None:
-    global _inside, _filters, _was_disabled  # noqa: PLW0603  (warnings are global, so is this)
-    logger = logging.getLogger("pydicom")
+    global _inside, _filters  # noqa: PLW0603  (warnings are global, so is this)
     with _lock:
         if _inside == 0:
             _filters = warnings.catch_warnings()
             _filters.__enter__()
             warnings.simplefilter("ignore")
-            _was_disabled, logger.disabled = logger.disabled, True
+            for name in LOGGERS:
+                # The level, not `disabled`: loggers below inherit it.
+                _levels[name] = logging.getLogger(name).level
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         _inside += 1
 
 
@@ -75,4 +74,5 @@ def _leave() -> None:
         _inside -= 1
         if _inside == 0:
             _filters.__exit__(None, None, None)
-            logging.getLogger("pydicom").disabled = _was_disabled
+            for name, level in _levels.items():
+                logging.getLogger(name).setLevel(level)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.decode import Stored, read_stored
-from dlild_client.headers import PixelFormat, SliceHeader
+from dlild_client.slices import PixelFormat, SliceHeader
 from dlild_client.volume import AIR_HU
 
 HIGHEST_HU = int(np.iinfo(np.int16).max)
@@ -42,7 +42,7 @@ def read_hu(header: SliceHeader, out: npt.NDArray[np.int16], *, inverted: bool =
     stored = used_bits(stored, header.pixels)
     if inverted:
         stored = invert(stored, header.pixels)
-    _rescale(stored, header.slope, header.intercept, out)
+    rescale(stored, header.slope, header.intercept, out)
     if outside is not None:
         out[outside] = AIR_HU
 
@@ -53,7 +53,16 @@ def invert(stored: Stored, pixels: PixelFormat) -> npt.NDArray[np.int32]:
     return top - stored.astype(np.int32)
 
 
-def _rescale(stored: Stored, slope: float, intercept: float, out: npt.NDArray[np.int16]) -> None:
+def rescale(stored: Stored, slope: float, intercept: float, out: npt.NDArray[np.int16]) -> None:
+    """Write ``stored * slope + intercept`` as HU, clipped to -1024 and the top of int16.
+
+    Parameters
+    ----------
+    stored : ndarray of whole numbers
+    slope, intercept : float
+    out : ndarray of int16
+        Of the same shape; may be the memory of `stored` itself.
+    """
     if slope == 1 and intercept.is_integer() and stored.dtype.itemsize == 2:
         limits = np.iinfo(stored.dtype)
         low = max(limits.min, AIR_HU - int(intercept))

@@ -71,10 +71,11 @@ def inspect_chest(grid: Volume, seen: SeenChest, aerated_ml: float) -> list[Flag
 
 
 def blood_hu(seen: SeenChest) -> float | None:
-    """Median HU of heart and great vessels; None where too little of them is seen.
+    """Upper quartile of the HU of heart and great vessels; None where too little of them is seen.
 
     Soft tissue between the lungs, in front of the spine, in the middle of their height, without
-    its rim. Bone of the breastbone and fat are too little, or too dark, to move the median.
+    its rim. What lies round the vessels is darker than blood with contrast medium, and bone is too
+    little to move the quartile.
     """
     planes, rows, columns = extents(seen.lungs)
     if not len(planes):
@@ -87,7 +88,7 @@ def blood_hu(seen: SeenChest) -> float | None:
         max(0, int(middle - reach)) : int(middle + reach) + 1,
     ]
     inside = _without_rim((region > -20) & (region < 500))
-    return float(np.median(region[inside])) if np.count_nonzero(inside) > 500 else None
+    return float(np.quantile(region[inside], 0.75)) if np.count_nonzero(inside) > 500 else None
 
 
 @dataclass(frozen=True)

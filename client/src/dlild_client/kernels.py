@@ -24,6 +24,7 @@ NAMED = {
     # GE
     "LUNG": Kernel.LUNG, "BONE": Kernel.LUNG, "CHEST": Kernel.LUNG, "HD LUNG": Kernel.LUNG,
     "STANDARD": Kernel.STANDARD, "DETAIL": Kernel.STANDARD, "STND": Kernel.STANDARD,
+    "STD+": Kernel.STANDARD,
     "SOFT": Kernel.SOFT, "BONEPLUS": Kernel.UNUSUAL, "BONE+": Kernel.UNUSUAL,
     "EDGE": Kernel.UNUSUAL, "ULTRA": Kernel.UNUSUAL,
     # Philips

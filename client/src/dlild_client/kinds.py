@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dlild_client.errors import MissingGeometry, NotCT, UnreadableFile
 from dlild_client.flags import Flag
-from dlild_client.headers import SliceHeader
+from dlild_client.slices import SliceHeader
 
 LOCALIZERS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM"}
 PROJECTIONS = {"MIP", "MINIP", "MIN_IP", "MPR_MIP", "MAX_IP", "MIN IP", "VRT", "3D", "SSD"}

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from dlild_client.decode import read_stored
 from dlild_client.errors import NotHU
 from dlild_client.flags import Flag
-from dlild_client.headers import SliceHeader
 from dlild_client.hu import invert, used_bits
+from dlild_client.slices import SliceHeader
 
 INTERCEPTS = (0, -1000, -1024, -2048, -8192, -32768)
 """Intercepts that scanners use with a slope of 1."""

@@ -28,8 +28,8 @@ from dlild_client.geometry import (
     regular_stack,
     repeated_positions,
 )
-from dlild_client.headers import SliceHeader
 from dlild_client.kinds import ct_images, why_reformat
+from dlild_client.slices import SliceHeader
 
 SEPARATORS: tuple[Callable[[SliceHeader], Any], ...] = (
     lambda s: s.acquisition,
@@ -176,7 +176,11 @@ def _candidate(slices: Sequence[SliceHeader], met: list[Flag], rules: SeriesRule
     ordered = tuple(slices[keep[i]] for i in stack.order)
     candidate = Candidate(ordered, stack, pairs, axial, tuple(flags), asked)
     if not repeats:
-        check_coverage(candidate, rules)
+        try:
+            check_coverage(candidate, rules)
+        except TooFewSlices as error:
+            # Of a reformat it matters more what it is than how long it is.
+            raise asked or error from None
     return candidate
 
 

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlild_client.choice import assess_series, choose
+from dlild_client.choice import assess_series
+from dlild_client.dicomlib import quiet
 from dlild_client.errors import InputError, UnreadableFile
-from dlild_client.headers import HeaderScan, SliceHeader, read_headers
+from dlild_client.headers import HeaderScan, read_headers
 from dlild_client.kernels import judge_kernel
+from dlild_client.repeats import settle
 from dlild_client.series import Candidate, SeriesRules
+from dlild_client.slices import SliceHeader
 from dlild_client.sources import list_sources
 
 
@@ -120,9 +123,8 @@ def survey_series(
     if not place.exists():
         raise UnreadableFile(f"{place.name or place}: no such file or folder")
     rules = rules or SeriesRules()
-    with list_sources(place) as listing:
-        scan = read_headers(listing.sources)
-    return summarise(scan, rules, series, place.name)
+    with list_sources(place) as listing, quiet():
+        return summarise(read_headers(listing.sources), rules, series, place.name)
 
 
 def summarise(
@@ -133,7 +135,7 @@ def summarise(
     error: InputError | None = None
     chosen: Candidate | None = None
     try:
-        chosen = choose(assessment, series, scan, place)
+        chosen, assessment = settle(assessment, rules, scan, series, place)
     except InputError as reason:
         error = reason
     told = [

@@ -1,7 +1,7 @@
 """Take the bias out of the score: one number, added to the logits of all lesion classes.
 
 A network trained on few steps is cautious at the rim of a lesion, and a cautious network measures
-too little of it. The number that makes the volume of lesions right on average is found on phantoms
+too little of it. The number that makes the volume of lesions right on average is found on cases
 of the training, never on those of the evaluation.
 """
 
@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 from dlild_export.crop import box_of, pad_to_multiple
-from dlild_export.dataset import phantom_files
+from dlild_export.labels import IGNORE
+from dlild_export.prepare import prepared_files
 from dlild_export.unet import UNet
 
 FIRST_LESION = 2
+
 _CANDIDATES = np.linspace(0.0, 2.0, 21)
 
 
@@ -26,7 +28,7 @@ def lesion_share(logits: np.ndarray, bias: float) -> tuple[int, int]:
 
     Parameters
     ----------
-    logits : ndarray, shape (classes, z, y, x)
+    logits : ndarray, shape (classes, …)
         Logits of the network.
     bias : float
         Added to the logits of the lesion classes.
@@ -49,18 +51,18 @@ def find_lesion_bias(
     count: int = 10,
     progress: Callable[[int], None] | None = None,
 ) -> float:
-    """Find the bias that makes the mean DL-ILD of training phantoms right.
+    """Find the bias that makes the mean DL-ILD of training cases right.
 
     Parameters
     ----------
     network : UNet
         Trained network, in evaluation mode.
     folder : pathlib.Path
-        Phantoms of the training.
+        Cases of the training: `*.npz` with `hu` and `labels`, shape (z, y, x).
     count : int
         How many of them to look at, evenly spread.
     progress : callable, optional
-        Called with the number of phantoms done.
+        Called with the number of cases done.
 
     Returns
     -------
@@ -70,9 +72,9 @@ def find_lesion_bias(
     Raises
     ------
     FileNotFoundError
-        The folder holds no phantoms.
+        The folder holds no cases.
     """
-    files = phantom_files(folder)
+    files = prepared_files(folder)
     chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, count).astype(int))]
     errors = np.zeros(len(_CANDIDATES))
     for done, file in enumerate(chosen, start=1):
@@ -80,6 +82,8 @@ def find_lesion_bias(
         with torch.inference_mode():
             window = torch.from_numpy(hu.astype(np.float32))[None, None]
             logits = network(window)[0].numpy()
+        known = labels != IGNORE
+        logits, labels = logits[:, known], labels[known]
         truth = 100 * (labels >= FIRST_LESION).sum() / (labels >= 1).sum()
         for place, bias in enumerate(_CANDIDATES):
             lung, lesion = lesion_share(logits, float(bias))

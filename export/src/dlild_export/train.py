@@ -1,95 +1,46 @@
-"""The training loop: phantoms in, a checkpoint out."""
+"""The training loop: cases in, a checkpoint out."""
 
 from __future__ import annotations
 
-import csv
 import math
-import time
+import signal
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
-from dlild_export.dataset import PatchSource
-from dlild_export.unet import UNet, UNetConfig
+from dlild_export import checkpoints
+from dlild_export.cases import Case, case_files, open_case, split
+from dlild_export.checkpoints import State
+from dlild_export.distributed import World, open_world
+from dlild_export.interrupts import Stopped, listening
+from dlild_export.keeper import Keeper
+from dlild_export.layout import is_dataset
+from dlild_export.losses import Loss, dice_ce_loss, over_levels
+from dlild_export.patches import Key, PatchSource
+from dlild_export.start import WeightsError, load_network, restore_statistics
+from dlild_export.train_config import TrainConfig
+from dlild_export.unet import SupervisedUNet, UNet
 
+__all__ = ["Stopped", "TrainConfig", "learning_rate", "load_network", "train"]
 
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How the network is trained."""
-
-    network: UNetConfig = field(default_factory=UNetConfig)
-    steps: int = 4000
-    # Two patches are the fewest that batch normalisation takes kindly to.
-    batch: int = 2
-    patch: int = 64
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-4
-    warm_up_steps: int = 150
-    # Weights are averaged over about this many of the last steps.
-    average_steps: int = 300
-    checkpoint_every: int = 250
-    seed: int = 0
-    # bf16 halves the time of a step where the CPU or GPU has it.
-    bf16: bool = True
-    # Patches drawn and warped by other processes while the network computes.
-    workers: int = 0
-
-
-class _Patches(IterableDataset[tuple[Tensor, Tensor]]):
-    def __init__(self, folder: Path, patch: int, seed: int) -> None:
-        self.folder, self.patch, self.seed = folder, patch, seed
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        worker = torch.utils.data.get_worker_info()
-        source = PatchSource(self.folder, self.patch, self.seed + (worker.id if worker else 0))
-        while True:
-            hu, labels = source.draw()
-            yield torch.from_numpy(hu)[None], torch.from_numpy(labels)[None]
+_SETTLING_PATCHES = 8  # that the statistics of a network read from ONNX are measured on
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Return the learning rate of a step: linear warm-up, then half a cosine down to zero."""
+    """Return the learning rate of a step: linear warm-up, then the schedule down to zero."""
     if step < config.warm_up_steps:
         return config.learning_rate * (step + 1) / config.warm_up_steps
-    left = (step - config.warm_up_steps) / max(config.steps - config.warm_up_steps, 1)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(left, 1.0)))
-
-
-def warp(hu: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Stretch, turn and shear a batch a little, the same for HU and labels.
-
-    Parameters
-    ----------
-    hu, labels : Tensor, shape (n, 1, z, y, x)
-        HU, and classes as whole numbers.
-    rng : numpy.random.Generator
-        Draws the change; one in two batches stays as it is.
-
-    Returns
-    -------
-    hu, labels : Tensor, shape (n, 1, z, y, x)
-        Changed alike; HU linear, labels nearest.
-    """
-    if rng.random() < 0.5:
-        return hu, labels
-    stretch = np.diag(rng.uniform(0.8, 1.2, 3)) + rng.normal(0, 0.06, (3, 3))
-    matrix = torch.tensor(np.c_[stretch, np.zeros(3)], dtype=torch.float32)
-    grid = nn.functional.affine_grid(
-        matrix.expand(len(hu), 3, 4), list(hu.shape), align_corners=False
-    )
-    moved = nn.functional.grid_sample(hu, grid, padding_mode="border", align_corners=False)
-    classes = nn.functional.grid_sample(
-        labels.float(), grid, mode="nearest", padding_mode="border", align_corners=False
-    )
-    return moved, classes.long()
+    done = (step - config.warm_up_steps) / max(config.steps - config.warm_up_steps, 1)
+    done = min(done, 1.0)
+    if config.schedule == "poly":
+        return config.learning_rate * float((1 - done) ** 0.9)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def train(
@@ -99,21 +50,24 @@ def train(
     *,
     start: Path | None = None,
     progress: Callable[[int, float], None] | None = None,
+    preparing: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Train the network on phantoms; goes on from the last checkpoint in `out`.
+    """Train the network on cases; goes on from the checkpoint in `out`, where there is one.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Phantoms, as `dataset.write_phantoms` wrote them.
+        Prepared cases, `*.npz`, or a dataset (`dlild_export.layout`), which is prepared first.
     out : pathlib.Path
-        Gets `checkpoint.pt` and `metrics.csv`.
+        Gets `checkpoint.pt`, `config.toml`, `metrics.csv`, `validation.csv` and `tensorboard/`.
     config : TrainConfig
         How to train.
     start : pathlib.Path, optional
-        Checkpoint whose averaged weights to begin with, for fine-tuning.
+        Checkpoint or ONNX file whose weights to begin with.
     progress : callable, optional
         Called after every step with the steps done and the loss.
+    preparing : callable, optional
+        Called with the number of cases prepared, and of all.
 
     Returns
     -------
@@ -123,115 +77,168 @@ def train(
     Raises
     ------
     FileNotFoundError
-        The folder holds no phantoms.
+        The folder holds no cases.
+    CaseError, WeightsError, ResumeError
+        A case, the weights to begin with or the checkpoint to go on from cannot be used.
     FloatingPointError
-        The loss is not a finite number.
+        Loss or gradient is not a finite number.
+    Stopped
+        SIGTERM or SIGINT came; the checkpoint is written.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = load_network(start).train() if start else UNet(config.network)
-    network = network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    average = AveragedModel(
-        network,
-        multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / config.average_steps),  # type: ignore[no-untyped-call]
-        use_buffers=True,
-    )
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
-    loss_of = DiceCELoss(softmax=True, to_onehot_y=True, include_background=True, batch=True)
-    checkpoint = out / "checkpoint.pt"
-    first = _resume(checkpoint, network, average, optimiser)
-    patches = _Patches(folder, config.patch, config.seed * 1_000_003 + first)
-    batches = iter(DataLoader(patches, config.batch, num_workers=config.workers))
-    rng = np.random.default_rng([config.seed, first])
-    began = time.monotonic()
-    for step in range(first, config.steps):
-        hu, labels = next(batches)
-        hu, labels = warp(hu, labels, rng)
-        hu = hu.to(device, memory_format=torch.channels_last_3d)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, config)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-            logits = network(hu)
-        loss = loss_of(logits.float(), labels.to(device))
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {step}: lower learning_rate, or look for "
-                f"HU that are not finite in {folder}"
-            )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimiser.step()
-        average.update_parameters(network)
-        _log(out / "metrics.csv", step, loss.item(), time.monotonic() - began)
-        if progress:
-            progress(step + 1, loss.item())
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            _save(checkpoint, step + 1, network, average, optimiser, config)
+    with open_world() as world, listening() as caught:
+        out.mkdir(parents=True, exist_ok=True)
+        files = case_files(_prepared(folder, out, world, preparing))
+        cases = [open_case(path) for path in files]
+        learned, held_out = split(cases, config.held_out, config.seed)
+        source = PatchSource(learned, config)
+        state = _new_state(config, source, start, world)
+        checkpoint = out / checkpoints.NAME
+        first = checkpoints.resume(checkpoint, state, config, [case.name for case in learned])
+        world.wait()  # no process may write a checkpoint that another one has still to read
+        with _keeper(out, config, state, learned, held_out, first, world) as keeper:
+            for done, loss in _steps(first, state, source, config, world, keeper):
+                stopping = done < config.steps and world.any(bool(caught))
+                if keeper:
+                    keeper.keep(done, stopping=stopping)
+                if progress:
+                    progress(done, loss)
+                if stopping:
+                    raise Stopped(done, caught[0] if caught else signal.SIGTERM)
     return checkpoint
 
 
-def load_network(checkpoint: Path) -> UNet:
-    """Load the averaged weights of a checkpoint, ready for inference on the CPU.
+def _prepared(
+    folder: Path, out: Path, world: World, preparing: Callable[[int, int], None] | None
+) -> Path:
+    """Return the folder of prepared cases; a dataset is prepared by one process for all."""
+    if not is_dataset(folder):
+        return folder
+    from dlild_export.prepare import prepare  # noqa: PLC0415
 
-    Parameters
-    ----------
-    checkpoint : pathlib.Path
-        What `train` wrote.
-
-    Returns
-    -------
-    UNet
-        In evaluation mode.
-    """
-    stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    settings = stored["config"]["network"]
-    network = UNet(UNetConfig(**settings))
-    weights = {
-        k.removeprefix("module."): v for k, v in stored["average"].items() if k != "n_averaged"
-    }
-    network.load_state_dict(weights)
-    return network.eval()
+    prepared = out / "prepared"
+    if world.rank == 0:
+        prepare(folder, prepared, progress=preparing)
+    world.wait()
+    return prepared
 
 
-def _resume(
-    checkpoint: Path, network: UNet, average: AveragedModel, optimiser: torch.optim.Optimizer
-) -> int:
-    if not checkpoint.exists():
-        return 0
-    stored = torch.load(checkpoint, weights_only=True)
-    network.load_state_dict(stored["network"])
-    average.load_state_dict(stored["average"])
-    optimiser.load_state_dict(stored["optimiser"])
-    step: int = stored["step"]
-    return step
-
-
-def _save(
-    checkpoint: Path,
-    step: int,
-    network: UNet,
-    average: AveragedModel,
-    optimiser: torch.optim.Optimizer,
+def _keeper(
+    out: Path,
     config: TrainConfig,
+    state: State,
+    learned: list[Case],
+    held_out: list[Case],
+    first: int,
+    world: World,
+) -> AbstractContextManager[Keeper | None]:
+    """Open the books, in one process of several."""
+    if world.rank:
+        return nullcontext()
+    return Keeper(
+        out,
+        config,
+        state,
+        learned=learned,
+        held_out=held_out,
+        first=first,
+        device=world.device,
+    )
+
+
+def _new_state(config: TrainConfig, source: PatchSource, start: Path | None, world: World) -> State:
+    torch.manual_seed(config.seed)
+    torch.backends.cudnn.deterministic = config.deterministic
+    network = UNet(config.network)
+    model = SupervisedUNet(network, config.deep_supervision)
+    if start:
+        begun = load_network(start)
+        if begun.config != config.network:
+            raise WeightsError(
+                f"{start} holds a network of {begun.config}, and {config.network} is configured"
+            )
+        if start.suffix == ".onnx":
+            restore_statistics(
+                begun, (source[0, 10**9 + i][0][None] for i in range(_SETTLING_PATCHES))
+            )
+        network.load_state_dict(begun.state_dict())
+    model = model.train().to(world.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    average = AveragedModel(
+        model.network,
+        multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / config.average_steps),  # type: ignore[no-untyped-call]
+        use_buffers=True,
+    )
+    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay)
+    return State(model, average, optimiser)
+
+
+def _steps(
+    first: int,
+    state: State,
+    source: PatchSource,
+    config: TrainConfig,
+    world: World,
+    keeper: Keeper | None,
+) -> Iterator[tuple[int, float]]:
+    """Train from step `first` on, and yield the steps done and the loss after each."""
+    model = world.share(state.model)
+    loss_of = _loss(config, world)
+    loader = DataLoader(
+        source,
+        batch_sampler=_Keys(first, config, world),
+        num_workers=config.workers,
+        generator=torch.Generator(),
+    )
+    for step, (patches, labels) in enumerate(loader, start=first):
+        rate = learning_rate(step, config)
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate
+        hu = patches.to(world.device, memory_format=torch.channels_last_3d)
+        with torch.autocast(world.device.type, torch.bfloat16, enabled=config.bf16):
+            logits = model(hu)
+        loss = over_levels(logits, labels.to(world.device), loss_of)
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+        _check_finite(step, loss.total, norm, source, config, world)
+        state.optimiser.step()
+        state.average.update_parameters(state.model.network)
+        if keeper:
+            keeper.note(step + 1, loss, rate, float(norm))
+        yield step + 1, loss.total.item()
+
+
+def _loss(config: TrainConfig, world: World) -> Callable[[Tensor, Tensor], Loss]:
+    weights = None
+    if config.class_weights:
+        weights = torch.tensor(config.class_weights, device=world.device)
+    return partial(
+        dice_ce_loss,
+        class_weights=weights,
+        focal_gamma=config.focal_gamma,
+        over_processes=world.sum,
+    )
+
+
+def _check_finite(
+    step: int, loss: Tensor, norm: Tensor, source: PatchSource, config: TrainConfig, world: World
 ) -> None:
-    stored: dict[str, Any] = {
-        "step": step,
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "config": asdict(config),
-    }
-    unfinished = checkpoint.with_suffix(".unfinished")
-    torch.save(stored, unfinished)
-    unfinished.rename(checkpoint)
+    for name, value in (("loss", loss), ("length of the gradient", norm)):
+        if not torch.isfinite(value):
+            keys = [(step, i) for i in range(config.stage(step).batch * world.size)]
+            files = ", ".join(str(source.case(key).path) for key in keys)
+            raise FloatingPointError(
+                f"the {name} is {value.item()} at step {step + 1}, on patches of {files}: look at "
+                "these cases, or lower learning_rate"
+            )
 
 
-def _log(path: Path, step: int, loss: float, seconds: float) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["step", "loss", "seconds"])
-        writer.writerow([step, f"{loss:.5f}", f"{seconds:.1f}"])
+class _Keys:
+    """What every step draws in this process: the same patches, however many share the work."""
+
+    def __init__(self, first: int, config: TrainConfig, world: World) -> None:
+        self.first, self.config, self.world = first, config, world
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for step in range(self.first, self.config.steps):
+            batch = self.config.stage(step).batch
+            yield [(step, self.world.rank * batch + i) for i in range(batch)]

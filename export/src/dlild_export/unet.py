@@ -78,6 +78,22 @@ class UNet(nn.Module):
         Tensor, shape (n, classes, z, y, x)
             Logits; softmax over axis 1 gives probabilities.
         """
+        logits: Tensor = self.head(self.features(hu)[0])
+        return logits
+
+    def features(self, hu: Tensor) -> list[Tensor]:
+        """Return what the decoder makes of HU on every level, from full resolution down.
+
+        Parameters
+        ----------
+        hu : Tensor, shape (n, 1, z, y, x)
+            HU; edges must be multiples of `config.stride`.
+
+        Returns
+        -------
+        list of Tensor, shape (n, channels, z, y, x)
+            One a level but the deepest, each half as large as the one before.
+        """
         low, high = self.config.window_hu
         x = (hu.clamp(low, high) - (low + high) / 2) / ((high - low) / 2)
         skipped = []
@@ -85,9 +101,41 @@ class UNet(nn.Module):
             x = block(self.pool(x) if level else x)
             skipped.append(x)
         x = skipped.pop()
+        levels: list[Tensor] = []
         for rise, block in zip(self.rise, self.up, strict=True):
             x = block(torch.cat((rise(x), skipped.pop()), dim=1))
-        logits: Tensor = self.head(x)
+            levels.insert(0, x)
+        return levels
+
+
+class SupervisedUNet(nn.Module):
+    """The network as it is trained: with a head on coarser levels of the decoder too.
+
+    Deep supervision (Lee et al. 2015). The further heads are for the training alone and are never
+    exported.
+
+    Parameters
+    ----------
+    network : UNet
+        To train.
+    depth : int
+        Coarser levels with a head.
+    """
+
+    def __init__(self, network: UNet, depth: int) -> None:
+        super().__init__()
+        self.network = network
+        config = network.config
+        self.heads = nn.ModuleList(
+            nn.Conv3d(width, config.classes, 1) for width in config.channels[1 : depth + 1]
+        )
+
+    def forward(self, hu: Tensor) -> list[Tensor]:
+        """Return logits of the classes on every level that is taught, full resolution first."""
+        levels = self.network.features(hu)
+        logits = [self.network.head(levels[0])]
+        taught = levels[1 : len(self.heads) + 1]
+        logits += [head(level) for head, level in zip(self.heads, taught, strict=True)]
         return logits
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +20,41 @@ LungMasksOption = Annotated[
         help="Folder of lung masks (.nii.gz); every second phantom takes its shape there."
     ),
 ]
+
+RepositoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Model repository whose contract names grid and classes; model_repository here, or "
+        "of the checkout, when left out."
+    ),
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="THEIRS=OURS",
+        help='What a label of the dataset means: "their name=our name", our name being background, '
+        "lung, ground_glass, reticulation, honeycombing, consolidation or ignore. May be repeated.",
+    ),
+]
+
+
+ContractOption = Annotated[Path, typer.Option(help="Contract of the model repository.")]
+
+
+@contextlib.contextmanager
+def input_errors() -> Iterator[None]:
+    """End with one line where something given cannot be used: exit code 3, or the error's own."""
+    from dlild_client.errors import DlildError  # noqa: PLC0415
+
+    try:
+        yield
+    except (OSError, ValueError, DlildError) as error:
+        reason = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        stderr.print(f"error: {reason}", soft_wrap=True, markup=False, highlight=False)
+        raise typer.Exit(error.exit_code if isinstance(error, DlildError) else 3) from None
 
 
 def progress_bar() -> Progress:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from dlild_export.phantom.fields import Array, Mask, band_noise, smooth_noise
+from dlild_export.phantom.fields import Array, Mask, band_noise, signed_distance, smooth_noise
 from dlild_export.phantom.spec import Pattern
 
 Labels = npt.NDArray[np.uint8]
@@ -45,6 +45,32 @@ class LungFrame:
         """Return a smooth random field over the frame."""
         z, y, x = self.lungs.shape
         return smooth_noise((z, y, x), wavelength_mm / self.spacing_mm, rng)
+
+
+def frame_lungs(lungs: Mask, spacing_mm: float) -> LungFrame:
+    """Measure where every voxel lies in the lungs.
+
+    Parameters
+    ----------
+    lungs : ndarray of bool, shape (z, y, x)
+        Both lungs, with a little room round them.
+    spacing_mm : float
+        Edge of a voxel.
+
+    Returns
+    -------
+    LungFrame
+    """
+    z, y, _ = np.nonzero(lungs)
+    rows = np.arange(lungs.shape[0], dtype=np.float32)[:, None, None]
+    columns = np.arange(lungs.shape[1], dtype=np.float32)[None, :, None]
+    return LungFrame(
+        lungs=lungs,
+        depth_mm=np.maximum(-signed_distance(lungs, spacing_mm, coarsen=2), 0),
+        height=np.clip((rows - z.min()) / (z.max() - z.min()), 0, 1),
+        back=np.clip((columns - y.min()) / (y.max() - y.min()), 0, 1),
+        spacing_mm=spacing_mm,
+    )
 
 
 def place_lesions(
@@ -186,13 +212,14 @@ def _ground_glass(hu: Array, frame: LungFrame, rng: np.random.Generator) -> Arra
 
 def _reticulation(hu: Array, frame: LungFrame, rng: np.random.Generator) -> Array:
     shape = (hu.shape[0], hu.shape[1], hu.shape[2])
-    haze = rng.uniform(0, 160)
+    # Fine fibrosis below the voxel: lines without any haze between them are the exception.
+    haze = rng.uniform(40, 200)
     lines = np.zeros(shape, np.float32)
     for _ in range(2):
         field = band_noise(shape, rng.uniform(5.5, 13) / frame.spacing_mm, rng)
         lines = np.maximum(lines, np.exp(-((field / rng.uniform(0.22, 0.42)) ** 2)))
     lines *= np.clip(0.75 + 0.35 * frame.noise(12, rng), 0.2, 1.3)
-    net: Array = hu + haze + rng.uniform(260, 620) * lines * np.clip((60 - hu) / 900, 0, 1)
+    net: Array = hu + haze + rng.uniform(300, 620) * lines * np.clip((60 - hu) / 900, 0, 1)
     return net
 
 

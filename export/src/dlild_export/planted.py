@@ -1,0 +1,115 @@
+"""Lesions planted in real scans, as cases of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from dlild_client.contract import Contract
+from dlild_client.errors import NotChest
+from dlild_client.grid import to_grid
+from dlild_client.read import read_volume
+from dlild_client.volume import Volume
+from dlild_export.labels import IGNORE
+from dlild_export.phantom import Pattern, plant_lesions
+from dlild_export.phantom.fields import Mask
+from dlild_export.scans import LabelledScan
+from dlild_export.threshold import NoLungsError, doubtful_tissue, threshold_lungs
+from dlild_export.writing import CaseJob, Writing, write_cases
+
+_FIRST_LESION = 2
+
+ILL = tuple(pattern for pattern in Pattern if pattern is not Pattern.NONE)
+
+
+def write_planted(
+    scan: Path,
+    folder: Path,
+    percents: Sequence[float],
+    *,
+    contract: Contract,
+    writing: Writing,
+    patterns: Sequence[Pattern] = ILL,
+    seed: int = 0,
+    doubtful_unknown: bool = False,
+    workers: int = 1,
+) -> Iterator[str]:
+    """Plant lesions in the lungs of a healthy scan, once for every pair of pattern and percentage.
+
+    Parameters
+    ----------
+    scan : Path
+        Chest CT as the client reads them; its lungs are what a threshold finds.
+    folder : Path
+        Where to.
+    percents : sequence of float
+        True DL-ILD of the cases; 0 gives the scan as it is.
+    contract : Contract
+        Grid and classes.
+    writing : Writing
+        In which form.
+    patterns : sequence of Pattern
+        Disease patterns, those that are ill.
+    seed : int
+        Of places and textures; cases differ in theirs all the same.
+    doubtful_unknown : bool
+        Whether solid tissue that a threshold cannot judge (a mass, the great vessels' rim) is
+        marked as unknown: for training on scans that are not spotless.
+    workers : int
+        Processes.
+
+    Yields
+    ------
+    str
+        Name of a case that is on disk now.
+
+    Raises
+    ------
+    InputError
+        The scan cannot be read, or has no lungs.
+    ValueError
+        A percentage that no lung can have.
+    """
+    for percent in percents:
+        if not 0 <= percent <= 90:
+            raise ValueError(f"{percent:g} % cannot be planted, give 0 to 90")
+    grid = to_grid(read_volume(scan), contract)
+    try:
+        lungs = threshold_lungs(grid.array, grid.spacing_mm[0])
+    except NoLungsError as error:
+        raise NotChest(f"{scan.name}: {error}; give a chest CT without dense lesions") from None
+    unknown = np.zeros_like(lungs)
+    if doubtful_unknown:
+        unknown = doubtful_tissue(grid.array, lungs, grid.spacing_mm[0])
+    # Named by its voxels: the name of a folder may be that of a patient.
+    group = f"planted-{(grid.series.digest or '').removeprefix('sha256:')[:8]}"
+    thickness = grid.series.slice_thickness_mm or grid.spacing_mm[0]
+    jobs = []
+    for percent in percents:
+        for pattern in patterns if percent else (Pattern.NONE,):
+            about = {
+                "pattern": str(pattern),
+                "severity": percent / 100,
+                "seed": seed,
+                "thickness_mm": thickness,
+                "doubtful_unknown": doubtful_unknown,
+            }
+            name = f"{group}-{pattern}-{percent:g}"
+            make = partial(_plant, grid, lungs, unknown, pattern, percent / 100, seed)
+            jobs.append(CaseJob(name, group, about, thickness, make))
+    yield from write_cases(folder, jobs, writing, contract, workers=workers)
+
+
+def _plant(
+    grid: Volume, lungs: Mask, unknown: Mask, pattern: Pattern, severity: float, seed: int
+) -> LabelledScan:
+    hu, labels = grid.array, lungs.astype(np.uint8)
+    if severity:
+        own = [seed, round(1e6 * severity), *map(ord, pattern)]
+        draw = int(np.random.default_rng(own).integers(2**31))
+        hu, labels = plant_lesions(grid, lungs, pattern=pattern, severity=severity, seed=draw)
+    labels[unknown & (labels < _FIRST_LESION)] = IGNORE
+    return LabelledScan(grid.with_array(hu), labels)

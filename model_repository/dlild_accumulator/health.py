@@ -1,0 +1,117 @@
+"""What Prometheus sees of the open scans: counts and seconds, and nothing of any patient."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from room import Room
+from scans import OUTCOMES, OpenScans, ScanReport
+
+STAGES = ("blend", "score", "whole")
+# Upper edges (s) of the histogram of whole scans: small ones on a GPU to large ones on a CPU.
+EDGES = (1, 2, 3, 5, 8, 12, 20, 30, 45, 60, 90, 120, 180, 300)
+
+
+class Health:
+    """Metrics of the accumulator.
+
+    Parameters
+    ----------
+    counter, gauge : callable
+        Make a family of metrics from a name and a description; the family's ``Metric(labels=…)``
+        makes a metric with ``increment`` and ``set``, as Triton's own does.
+
+    Notes
+    -----
+    Each change is a message to Triton's process, so only what did change is sent. Every series
+    exists from the start, with 0: a rate over a series that appears later misses its first event.
+    """
+
+    def __init__(
+        self, counter: Callable[[str, str], Any], gauge: Callable[[str, str], Any]
+    ) -> None:
+        self._families: list[Any] = []
+        self._lock = threading.Lock()
+        self._told: dict[str, float] = {}
+        self._open = self._only(gauge("dlild_open_scans", "Scans that are open"))
+        self._bytes = self._only(gauge("dlild_bytes_held", "Bytes that open scans may take"))
+        self._windows = self._only(counter("dlild_windows_total", "Windows that were taken"))
+        scans = counter("dlild_scans_total", "Scans that ended, by outcome")
+        self._scans = self._labelled(scans, "outcome", OUTCOMES)
+        seconds = counter(
+            "dlild_scan_seconds_total", "Seconds of the scans that ended, by stage: whole is wall"
+        )
+        self._seconds = self._labelled(seconds, "stage", STAGES)
+        # A histogram made of counters: the Python backend of Triton 24.10 has none of its own.
+        buckets = counter(
+            "dlild_scan_duration_seconds_bucket", "Scans that were scored within le seconds"
+        )
+        self._buckets = self._labelled(buckets, "le", (*map(str, EDGES), "+Inf"))
+        room = gauge("dlild_room_bytes", "Bytes of the container, by what and whether used")
+        self._room = {
+            (what, state): room.Metric(labels={"what": what, "state": state})
+            for what in ("shared_memory", "memory")
+            for state in ("used", "total")
+        }
+        self._families.append(room)
+
+    def taken(self) -> None:
+        """Tell of a window that was taken."""
+        self._windows.increment(1)
+
+    def ended(self, report: ScanReport) -> None:
+        """Tell of a scan that ended.
+
+        Parameters
+        ----------
+        report : ScanReport
+            How it ended.
+        """
+        self._scans[report.outcome].increment(1)
+        for stage, seconds in zip(
+            STAGES, (report.blend_seconds, report.score_seconds, report.seconds), strict=True
+        ):
+            if seconds > 0:
+                self._seconds[stage].increment(seconds)
+        if report.outcome == "done":
+            for edge, bucket in self._buckets.items():
+                if report.seconds <= float(edge):
+                    bucket.increment(1)
+
+    def room(self, room: Room) -> None:
+        """Tell how much of the container is in use.
+
+        Parameters
+        ----------
+        room : Room
+            What there is now.
+        """
+        self._room["shared_memory", "used"].set(room.shared_used)
+        self._room["shared_memory", "total"].set(room.shared_total)
+        self._room["memory", "used"].set(room.memory_used)
+        self._room["memory", "total"].set(room.memory_total)
+
+    def held(self, scans: OpenScans) -> None:
+        """Tell how much is held, where that changed.
+
+        Parameters
+        ----------
+        scans : OpenScans
+            What is held now.
+        """
+        with self._lock:
+            for name, metric, value in (
+                ("open", self._open, len(scans)),
+                ("bytes", self._bytes, scans.bytes_held),
+            ):
+                if self._told.get(name) != value:
+                    metric.set(value)
+                    self._told[name] = value
+
+    def _only(self, family: Any) -> Any:
+        self._families.append(family)
+        return family.Metric(labels={})
+
+    def _labelled(self, family: Any, label: str, values: tuple[str, ...]) -> Mapping[str, Any]:
+        self._families.append(family)
+        return {value: family.Metric(labels={label: value}) for value in values}

@@ -1,0 +1,184 @@
+"""Reading one request: every value is checked against docs/wire.md before anything is done."""
+
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract import Contract
+from refusals import RefusedError
+
+Shape = tuple[int, int, int]
+
+# The magnitude bits of an FP16 value; those of infinity and NaN are the largest.
+FP16_MAGNITUDE = np.uint16(0x7FFF)
+FP16_INFINITY = 0x7C00
+
+
+@dataclass(frozen=True)
+class WindowMessage:
+    """One window of a scan, checked.
+
+    Attributes
+    ----------
+    probabilities : ndarray of float16, shape (classes, z, y, x)
+        What the network made of the window; on the GPU where the network left it there.
+    origin : tuple of int
+        First voxel of the window in the box (z, y, x).
+    box_shape : tuple of int
+        Shape of the box (z, y, x), in voxels.
+    index, count : int
+        Index of the window, and windows of the scan.
+    voxel_volume_mm3 : float
+        Volume of one voxel, in mm3.
+    """
+
+    probabilities: NDArray[np.float16]
+    origin: Shape
+    box_shape: Shape
+    index: int
+    count: int
+    voxel_volume_mm3: float
+
+    @property
+    def window_shape(self) -> Shape:
+        """Shape of the window (z, y, x), in voxels."""
+        _, z, y, x = self.probabilities.shape
+        return z, y, x
+
+
+def read_scan_id(correlation_id: object) -> str:
+    """Check the id of a scan.
+
+    Parameters
+    ----------
+    correlation_id : object
+        What Triton hands on: text, a number, or nothing.
+
+    Returns
+    -------
+    str
+        The id, safe to be logged.
+
+    Raises
+    ------
+    RefusedError
+        When there is none, or when it is text but no UUID: other text might name a patient, so
+        the message does not repeat it.
+    """
+    if isinstance(correlation_id, int) and correlation_id > 0:  # load tools number their sequences
+        return str(correlation_id)
+    if not isinstance(correlation_id, str) or not correlation_id:
+        raise RefusedError("the request has no sequence id; give each scan a fresh UUID")
+    try:
+        return str(uuid.UUID(correlation_id))
+    except ValueError:
+        raise RefusedError("the sequence id is not a UUID in text form") from None
+
+
+def read_window(tensors: Mapping[str, NDArray[Any]], contract: Contract) -> WindowMessage:
+    """Check the tensors of a request.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+        The inputs of docs/wire.md and ``probabilities``, all with a leading batch axis of 1.
+    contract : Contract
+        The shapes and limits to hold them to.
+
+    Returns
+    -------
+    WindowMessage
+
+    Raises
+    ------
+    RefusedError
+        Naming the first tensor that breaks the rules, and its value.
+    """
+    shape = _check_window(_tensor(tensors, "window", np.float16, None), contract)
+    probabilities = _tensor(tensors, "probabilities", np.float16, (1, contract.classes, *shape))
+    count = int(_tensor(tensors, "window_count", np.int32, (1, 1))[0, 0])
+    if not 1 <= count <= contract.windows:
+        raise RefusedError(f"window_count is {count}, must be 1 to {contract.windows}")
+    index = int(_tensor(tensors, "window_index", np.int32, (1, 1))[0, 0])
+    if not 0 <= index < count:
+        raise RefusedError(f"window_index is {index}, must be 0 to {count - 1}")
+    volume = float(_tensor(tensors, "voxel_volume_mm3", np.float32, (1, 1))[0, 0])
+    if not (math.isfinite(volume) and volume > 0):
+        raise RefusedError(f"voxel_volume_mm3 is {volume}, must be a positive number")
+    box_shape = _triple(tensors, "box_shape")
+    _check_box(box_shape, shape, contract)
+    origin = _triple(tensors, "origin")
+    if any(o < 0 or o + w > b for o, w, b in zip(origin, shape, box_shape, strict=True)):
+        raise RefusedError(
+            f"origin {origin} puts a window of {shape} outside the box of {box_shape}"
+        )
+    return WindowMessage(probabilities[0], origin, box_shape, index, count, volume)
+
+
+def _tensor(
+    tensors: Mapping[str, NDArray[Any]],
+    name: str,
+    dtype: type[np.generic],
+    shape: tuple[int, ...] | None,
+) -> NDArray[Any]:
+    tensor = tensors.get(name)
+    if tensor is None:
+        raise RefusedError(f"{name} is missing")
+    if tensor.dtype != dtype:
+        raise RefusedError(f"{name} is {tensor.dtype}, must be {np.dtype(dtype)}")
+    if shape is not None and tensor.shape != shape:
+        raise RefusedError(f"{name} has shape {tensor.shape}, must be {shape}")
+    return tensor
+
+
+def _triple(tensors: Mapping[str, NDArray[Any]], name: str) -> Shape:
+    z, y, x = (int(value) for value in _tensor(tensors, name, np.int32, (1, 3))[0])
+    return z, y, x
+
+
+def _check_window(window: NDArray[np.float16], contract: Contract) -> Shape:
+    """Shape of the window; engines that are not ours let NaN through, so it is looked for here."""
+    if window.ndim != 5 or window.shape[:2] != (1, 1):
+        raise RefusedError(f"window has shape {window.shape}, must be (1, 1, z, y, x)")
+    depth, height, width = window.shape[2:]
+    if not contract.windows_taken.take((depth, height, width)):
+        raise RefusedError(
+            f"window has shape {window.shape[2:]}, must have {contract.windows_taken}"
+        )
+    if holds_non_finite(window):
+        value = window[~np.isfinite(window)][0]
+        raise RefusedError(f"window holds {value}, must hold finite HU only")
+    return depth, height, width
+
+
+def _check_box(box_shape: Shape, window_shape: Shape, contract: Contract) -> None:
+    if any(b < w for b, w in zip(box_shape, window_shape, strict=True)):
+        raise RefusedError(f"box_shape {box_shape} is smaller than the window {window_shape}")
+    voxels = math.prod(box_shape)
+    if voxels > contract.box_voxels:
+        raise RefusedError(
+            f"box_shape {box_shape} holds {voxels} voxels, the limit is {contract.box_voxels}"
+        )
+
+
+def holds_non_finite(values: NDArray[np.float16]) -> bool:
+    """Tell whether FP16 values hold NaN or infinity.
+
+    Looks at the bits: numpy's own test of FP16 is many times slower.
+
+    Parameters
+    ----------
+    values : ndarray of float16
+        Any shape.
+
+    Returns
+    -------
+    bool
+    """
+    bits = np.ascontiguousarray(values).view(np.uint16)
+    return bool((bits & FP16_MAGNITUDE).max(initial=0) >= FP16_INFINITY)

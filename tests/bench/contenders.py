@@ -1,0 +1,129 @@
+"""The ways to score one scan that are compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from bench.scan import REPOSITORY, MeasuredScan, network_path
+from monai.inferers import SlidingWindowInferer
+from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
+
+from dlild_client import Client
+from engine import Engine
+
+NETWORK = network_path()
+NAIVE_MODEL = "ild_unet_fp32"
+NO_LIMIT = 2**31 - 1
+EDGE = 96
+OVERLAP = 0.25
+
+
+def product(client: Client, scan: MeasuredScan) -> Callable[[], float]:
+    """In-memory volume to result, through the server."""
+    return lambda: client.score(scan.volume).dl_ild_percent
+
+
+def engine(network: Engine, scan: MeasuredScan) -> Callable[[], float]:
+    """The same windows by the same engine in one process, and nothing else: the floor."""
+    windows = scan.window_arrays()
+
+    def run() -> float:
+        for window in windows:
+            network.infer(window)
+        return float("nan")
+
+    return run
+
+
+def sliding(
+    predict: Callable[[torch.Tensor], torch.Tensor], hu: np.ndarray, scan: MeasuredScan
+) -> Callable[[], float]:
+    """MONAI's sliding window over prepared HU (z, y, x), its labels, and DL-ILD."""
+    inferer = SlidingWindowInferer(
+        roi_size=(EDGE,) * 3, sw_batch_size=1, overlap=OVERLAP, mode="gaussian"
+    )
+    inputs = torch.from_numpy(hu)[None, None]
+
+    def run() -> float:
+        with torch.inference_mode():
+            labels = inferer(inputs, predict)[0].argmax(dim=0)
+            voxels = torch.bincount(labels.ravel(), minlength=len(scan.contract.classes)).numpy()
+        lung = sum(int(voxels[c.label]) for c in scan.contract.classes if c.lung)
+        lesion = sum(int(voxels[c.label]) for c in scan.contract.classes if c.lesion)
+        return 100 * lesion / lung
+
+    return run
+
+
+def remote(address: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What client scripts do: one unary call a window, FP32 both ways.
+
+    Parameters
+    ----------
+    address : str
+        host:port of the server's gRPC door.
+    """
+    client = InferenceServerClient(
+        address,
+        channel_args=[
+            ("grpc.max_send_message_length", NO_LIMIT),
+            ("grpc.max_receive_message_length", NO_LIMIT),
+        ],
+    )
+    wanted = [InferRequestedOutput("probabilities")]
+
+    def predict(window: torch.Tensor) -> torch.Tensor:
+        sent = InferInput("window", list(window.shape), "FP32")
+        sent.set_data_from_numpy(window.numpy())
+        answer = client.infer(NAIVE_MODEL, [sent], outputs=wanted)
+        return torch.from_numpy(answer.as_numpy("probabilities").copy())
+
+    return predict
+
+
+def naive_repository(place: Path, classes: int, network: Engine) -> Path:
+    """Copy the model repository and add the network with FP32 ends.
+
+    Parameters
+    ----------
+    place : Path
+        Folder to make it in.
+    classes : int
+        Classes of the network.
+    network : Engine
+        Whose precision and threads the copy takes.
+
+    Returns
+    -------
+    Path
+        The repository.
+    """
+    copied = place / "model_repository"
+    shutil.copytree(REPOSITORY, copied)
+    model = copied / NAIVE_MODEL
+    (model / "1").mkdir(parents=True)
+    shutil.copyfile(Path(__file__).parent / "naive_model" / "model.py", model / "1" / "model.py")
+    parameters = {
+        "profile": "embedded",
+        "weights": str(network_path(copied)),
+        "precision": network.precision,
+        "threads": str(network.threads),
+    }
+    text = (
+        f'name: "{NAIVE_MODEL}"\nbackend: "python"\nmax_batch_size: 1\n'
+        'input [ { name: "window" data_type: TYPE_FP32 dims: [ 1, -1, -1, -1 ] } ]\n'
+        'output [ { name: "probabilities" data_type: TYPE_FP32 '
+        f"dims: [ {classes}, -1, -1, -1 ] }} ]\n"
+        "instance_group [ { count: 1 kind: KIND_CPU } ]\n"
+    )
+    for name, value in parameters.items():
+        text += f'parameters {{ key: "{name}" value {{ string_value: {json.dumps(value)} }} }}\n'
+    (model / "configs").mkdir()
+    for path in (model / "config.pbtxt", model / "configs" / "embedded.pbtxt"):
+        path.write_text(text, "utf-8")
+    return copied

@@ -1,0 +1,177 @@
+"""The Compose files: valid, closed by default, and every setting explained."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from deploy.checkers import DEPLOY, passes, run
+
+COMPOSE = DEPLOY / "compose"
+BASE, CPU = COMPOSE / "compose.yaml", COMPOSE / "compose.cpu.yaml"
+VARIABLE = re.compile(r"\$\{([A-Z_]+):-([^}]*)\}")
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with the tag by which an override takes something away."""
+
+
+class Reset:
+    """What stands in the place of ``!reset``."""
+
+
+Loader.add_constructor("!reset", lambda loader, node: Reset)
+
+
+def load(path):
+    return yaml.load(path.read_text(), Loader)
+
+
+def merged(base, override):
+    """Merge as Compose does for what our override uses: mappings, and the tag."""
+    base = copy.deepcopy(base)
+    for name, value in override.items():
+        if value is Reset:
+            base.pop(name, None)
+        elif isinstance(value, dict) and isinstance(base.get(name), dict):
+            base[name] = merged(base[name], value)
+        else:
+            base[name] = value
+    return base
+
+
+@pytest.fixture(scope="module")
+def compose():
+    return load(BASE)
+
+
+@pytest.fixture(scope="module")
+def services(compose):
+    return compose["services"]
+
+
+def schema_check(document, folder):
+    path = folder / "compose.json"
+    path.write_text(json.dumps(document))
+    return run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", path)
+
+
+def test_the_files_keep_the_schema_of_compose(compose, tmp_path):
+    for document in (compose, merged(compose, load(CPU))):
+        done = schema_check(document, tmp_path)
+        assert done.returncode == 0, done.stdout
+    compose = copy.deepcopy(compose)
+    compose["services"]["server"]["shmsize"] = "2gb"
+    assert schema_check(compose, tmp_path).returncode == 1
+
+
+@pytest.mark.parametrize("files", [[BASE], [BASE, CPU]])
+def test_docker_reads_the_files(files, tmp_path):
+    docker = shutil.which("docker")
+    asked = [docker or "false", "compose", "version"]
+    if subprocess.run(asked, capture_output=True, check=False).returncode:
+        pytest.skip("no docker with compose here: the schema alone was checked")
+    options = [option for path in files for option in ("-f", str(path))]
+    command = [docker, "compose", *options, "--profile", "monitoring", "config"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_yamllint_is_content():
+    passes("yamllint", "--strict", "deploy", cwd=DEPLOY.parent)
+
+
+def test_every_service_is_hardened_and_bounded(services):
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert service["read_only"] is True, name
+        assert service["restart"] == "unless-stopped", name
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
+        assert {"cpus", "memory", "pids"} <= set(service["deploy"]["resources"]["limits"]), name
+        assert not service["user"].startswith(("0", "root")), name
+        assert not {"privileged", "cap_add", "network_mode", "pid"} & set(service), name
+
+
+def test_only_grpc_is_published_and_grafana_to_this_machine_alone(services):
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {
+        "server": ["${DLILD_BIND:-0.0.0.0}:${DLILD_PORT:-8001}:8001"],
+        "grafana": ["127.0.0.1:${GRAFANA_PORT:-3000}:3000"],
+    }
+
+
+def test_what_is_mounted_cannot_be_written_and_is_there(services):
+    for name, service in services.items():
+        for mount in service.get("volumes", []):
+            if mount["type"] == "volume":
+                continue
+            assert mount["read_only"] is True, (name, mount)
+            source = VARIABLE.sub(lambda found: found[2], mount["source"])
+            if not source.startswith("./"):  # those are the hospital's own
+                assert (COMPOSE / source).exists(), (name, mount)
+
+
+def test_the_monitoring_is_a_profile_in_a_network_without_a_way_out(compose, services):
+    watching = {name for name, service in services.items() if service.get("profiles")}
+    assert watching == {"prometheus", "blackbox", "alertmanager", "grafana"}
+    assert compose["networks"]["monitoring"] == {"internal": True}
+    for name in ("prometheus", "blackbox"):
+        assert services[name]["networks"] == ["monitoring"]
+
+
+def test_the_server_has_shared_memory_a_gpu_and_time_to_end(services):
+    server = services["server"]
+    assert re.fullmatch(r"\$\{DLILD_SHM:-[2-9]gb\}", server["shm_size"])
+    (device,) = server["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    exit_s = int(server["environment"]["DLILD_EXIT_TIMEOUT_S"])
+    assert int(server["stop_grace_period"].rstrip("s")) > exit_s
+    assert server["pre_stop"][0]["command"][2] == "drain"
+
+
+def test_the_cpu_override_takes_the_gpu_away_and_nothing_else(compose):
+    changed = merged(compose, load(CPU))["services"]["server"]
+    assert changed["deploy"]["resources"]["reservations"] == {}
+    assert changed["environment"]["DLILD_PROFILE"] == "onnxruntime"
+    before = compose["services"]["server"]
+    changed["deploy"]["resources"]["reservations"] = before["deploy"]["resources"]["reservations"]
+    changed["environment"]["DLILD_PROFILE"] = before["environment"]["DLILD_PROFILE"]
+    assert changed == before
+
+
+def test_secrets_are_files_and_the_entrypoint_knows_the_settings(compose, services):
+    assert all(set(secret) == {"file"} for secret in compose["secrets"].values())
+    entrypoint = (DEPLOY / "docker/entrypoint.sh").read_text()
+    for name in services["server"]["environment"]:
+        assert f"${{{name}:-" in entrypoint, name
+    assert "/run/secrets/api-key" in entrypoint
+    assert services["server"]["secrets"] == [{"source": "api-key", "target": "api-key"}]
+
+
+def test_every_setting_has_a_line_with_its_default_and_a_word_above_it():
+    used = dict(VARIABLE.findall(BASE.read_text()))
+    lines = (COMPOSE / ".env.example").read_text().splitlines()
+    explained, above = {}, False
+    for line in lines:
+        if not line:
+            above = False
+        elif line.startswith("#"):
+            above = True
+        else:
+            name, _, value = line.partition("=")
+            assert above, f"{name} is not explained"
+            explained[name] = value
+    assert explained == used
+
+
+def test_versions_agree():
+    used = dict(VARIABLE.findall(BASE.read_text()))
+    dockerfile = (DEPLOY / "docker/Dockerfile").read_text()
+    assert f"ARG TRITON_TAG={used['TRITON_TAG']}\n" in dockerfile
+    assert f"ARG DLILD_VERSION={used['DLILD_VERSION']}\n" in dockerfile
+    chart = yaml.safe_load((DEPLOY / "helm/dlild/Chart.yaml").read_text())
+    assert chart["appVersion"] == used["DLILD_VERSION"]

@@ -1,0 +1,73 @@
+"""The strongly typed FP16 network: what is FP16, and that it still computes the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from export.tiny import tiny_run
+from onnx import TensorProto, numpy_helper
+
+from dlild_export.engines import onnxruntime_engine
+from dlild_export.half import HALF_OPERATORS, HalfError, to_half
+
+
+@pytest.fixture(scope="module")
+def served() -> onnx.ModelProto:
+    return onnx.load(tiny_run() / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def half(served) -> onnx.ModelProto:
+    return to_half(served)
+
+
+def test_every_tensor_has_the_type_that_its_operator_wants(half) -> None:
+    typed = onnx.shape_inference.infer_shapes(half, strict_mode=True, data_prop=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in typed.value_info}
+    types |= {
+        value.name: value.type.tensor_type.elem_type for value in (*typed.input, *typed.output)
+    }
+    types |= {tensor.name: tensor.data_type for tensor in typed.initializer}
+    met = set()
+    for node in typed.node:
+        if node.op_type == "Cast":
+            continue
+        wanted = TensorProto.FLOAT16 if node.op_type in HALF_OPERATORS else TensorProto.FLOAT
+        names = [name for name in (*node.input, *node.output) if name]
+        assert {types[name] for name in names} == {wanted}, node.name
+        met.add(node.op_type)
+    assert met == HALF_OPERATORS | {"Clip", "Sub", "Div", "Softmax"}
+
+
+def test_inputs_and_outputs_stay_and_the_file_halves(served, half) -> None:
+    assert half.graph.input == served.graph.input
+    assert half.graph.output == served.graph.output
+    assert half.ByteSize() < 0.7 * served.ByteSize()
+    assert served.graph.initializer[0].data_type == TensorProto.FLOAT
+
+
+def test_it_computes_what_the_network_does(half, tmp_path) -> None:
+    onnx.save(half, tmp_path / "half.onnx")
+    window = np.random.default_rng(0).uniform(-1024, 2047, (1, 1, 24, 16, 32)).astype(np.float16)
+
+    expected = onnxruntime_engine(tiny_run() / "model.onnx").load()(window).astype(np.float32)
+    probabilities = onnxruntime_engine(tmp_path / "half.onnx").load()(window)
+
+    assert probabilities.dtype == np.float16
+    np.testing.assert_allclose(probabilities, expected, atol=0.02)
+    assert expected.std() > 0.01
+
+
+def test_weights_beyond_fp16_are_refused(served) -> None:
+    spoilt = onnx.ModelProto()
+    spoilt.CopyFrom(served)
+    tensor = spoilt.graph.initializer[0]
+    name = next(node.input[1] for node in spoilt.graph.node if node.op_type == "Conv")
+    tensor = next(t for t in spoilt.graph.initializer if t.name == name)
+    values = numpy_helper.to_array(tensor).copy()
+    values.flat[0] = 70000
+    tensor.CopyFrom(numpy_helper.from_array(values, name))
+
+    with pytest.raises(HalfError, match=r"reach 7e\+04, FP16 ends at 65504"):
+        to_half(spoilt)

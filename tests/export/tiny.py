@@ -1,0 +1,75 @@
+"""A run of untrained weights, as small as a U-Net can be, exported once for all tests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from dlild_client.volume import Volume
+from dlild_export.configs import write_configs
+from dlild_export.onnx_export import export_run, sha256
+from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
+from dlild_export.train import TrainConfig
+from dlild_export.unet import UNet, UNetConfig
+
+TINY = UNetConfig(channels=(4, 8, 8, 8))
+"""Edges of a multiple of 8, as the contract has them."""
+
+
+def write_run(run: Path, seed: int) -> Path:
+    """Write what a training writes, with weights drawn at random."""
+    torch.manual_seed(seed)
+    network = UNet(TINY).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.running_var.uniform_(0.05, 0.2)
+            module.bias.data.uniform_(0.0, 0.5)
+    run.mkdir(parents=True, exist_ok=True)
+    config = asdict(TrainConfig(network=TINY))
+    torch.save(
+        {"step": 0, "config": config, "average": AveragedModel(network).state_dict()},
+        run / "checkpoint.pt",
+    )
+    return run
+
+
+@cache
+def tiny_run(seed: int = 1) -> Path:
+    """Return a run that is exported already; tests must not change it."""
+    run = write_run(Path(tempfile.mkdtemp(prefix="dlild-tiny-")) / "run", seed)
+    export_run(run)
+    return run
+
+
+def write_repository(folder: Path, repository: Path) -> Path:
+    """Copy the model repository, with the tiny run's weights as its only version."""
+    shutil.copytree(repository, folder, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
+    weights = folder / "ild_unet" / "1" / "model.onnx"
+    shutil.copy(tiny_run() / "model.onnx", weights)
+    contract = json.loads((folder / "contract.json").read_text("utf-8"))
+    digest = sha256(weights)
+    contract["model"] |= {
+        "version": 1,
+        "weights_sha256": digest,
+        "serving": [1],
+        "releases": {"1": {"weights_sha256": digest}},
+    }
+    (folder / "contract.json").write_text(json.dumps(contract, indent=2), "utf-8")
+    write_configs(folder)
+    return folder
+
+
+@cache
+def coarse_scan() -> Volume:
+    """Return a phantom of coarse voxels: as a grid it is small, and has lungs all the same."""
+    phantom = make_phantom(PhantomSpec(seed=1, pattern=Pattern.UIP, severity=0.2), spacing_mm=3.0)
+    return Volume(np.asarray(phantom.hu), (3.0, 3.0, 3.0))

@@ -1,0 +1,112 @@
+"""A released version behind the real server: it answers, under its own number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export.tiny import coarse_scan, tiny_run, write_repository, write_run
+from integration.conftest import talk
+from integration.test_whole_scan import message
+from tritonclient.grpc import service_pb2_grpc
+
+from dlild_client import Client
+from dlild_client.blocking import open_channel
+from dlild_client.contract import Contract
+from dlild_client.exchange import window_requests
+from dlild_client.prepare import PreparedScan, prepare
+from dlild_client.settings import find_settings
+from dlild_client.windows import extract_window
+from dlild_client.wire import parse_answer
+from dlild_export.engines import engines_of
+from dlild_export.evaluation_file import EvaluationFile, Target
+from dlild_export.onnx_export import export_run, sha256
+from dlild_export.parity import measure_parity
+from dlild_export.release import Candidate, release
+from dlild_export.run_record import read_run
+from dlild_export.sliding import sliding_labels
+from engine import Engine
+from launcher import EmbeddedServer
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = write_run(tmp_path_factory.mktemp("second") / "run", 2)
+    export_run(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def released(
+    run: Path, repository: Path, contract: Contract, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Return a repository whose version 2 answers, with the network of version 1 loaded too."""
+    copied = write_repository(tmp_path_factory.mktemp("released") / "model_repository", repository)
+    weights, engines = engines_of(run)
+    digest = sha256(weights)
+    scans = {"coarse": coarse_scan()}
+    # Weights drawn at random are a coin's throw from the next class everywhere: fp32 only.
+    parity = measure_parity(engines[:3], scans, contract, digest)
+    met = Target("Dice, all lung", "at least 0", 0.1, met=True)
+    evaluation = EvaluationFile(digest, "none", "openvino", (met,), ())
+    candidate = Candidate(weights, evaluation, read_run(run))
+    card = copied.parent / "MODEL_CARD.md"
+    assert release(candidate, parity, copied, card, keep_previous=True) == 2
+    return copied
+
+
+@pytest.fixture(scope="module")
+def server(
+    released: Path, embedded_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedServer]:
+    log = tmp_path_factory.mktemp("released-log") / "tritonserver.log"
+    with EmbeddedServer(released, grpc_port=0, http_port=0, metrics_port=0, log_path=log) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def scan(contract: Contract) -> PreparedScan:
+    return prepare(coarse_scan(), contract)
+
+
+def test_the_released_network_answers_under_its_number(
+    server: EmbeddedServer, released: Path, scan: PreparedScan, contract: Contract
+) -> None:
+    answers = talk(server.grpc_url, list(window_requests(scan, contract)))
+
+    assert {answer.infer_response.model_version for answer in answers} == {"2"}
+    final = parse_answer(answers[-1].infer_response).final
+    labels = {
+        version: sliding_labels(
+            Engine(released / "ild_unet" / str(version) / "model.onnx").infer, scan.grid, contract
+        )[0]
+        for version in (1, 2)
+    }
+    assert final is not None
+    np.testing.assert_array_equal(final.labels, labels[2])
+    assert np.mean(labels[1] != labels[2]) > 0.01
+
+
+def test_the_whole_scan_door_names_it_too(server: EmbeddedServer, scan: PreparedScan) -> None:
+    box = scan.box
+    volume = extract_window(scan.grid.array, box, (0, 0, 0), box.shape, -1024).astype(np.int16)
+    channel = open_channel(find_settings(server.grpc_url))
+    try:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        answer = stub.ModelInfer(message(volume), timeout=60)
+    finally:
+        channel.close()
+
+    assert answer.model_version == "2"
+
+
+def test_a_client_is_told_the_version_and_its_weights(server: EmbeddedServer, run: Path) -> None:
+    with Client(server.grpc_url) as client:
+        model = client.info().contract.model
+
+    assert (model.version, model.weights_sha256) == (2, sha256(run / "model.onnx"))
+    assert model.weights_sha256 != sha256(tiny_run() / "model.onnx")
