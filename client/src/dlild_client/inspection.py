@@ -130,9 +130,9 @@ def most_frequent_hu(seen: SeenChest) -> float | None:
 
 def metal_ml(grid: Volume, seen: SeenChest) -> float:
     """Volume denser than any bone, within the body, in slices that hold lung."""
-    dense = np.argwhere(grid.array > METAL_HU)
-    if not len(dense):
+    if grid.array.max() <= METAL_HU:
         return 0.0
+    dense = np.argwhere(grid.array > METAL_HU)
     coarse = dense // np.asarray(seen.factors)
     z, y, x = coarse.T
     inside = seen.body[z, y, x] & np.isin(z, extents(seen.lungs)[0])

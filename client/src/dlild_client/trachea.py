@@ -7,12 +7,12 @@ that it is flat, or a crescent.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.itk import load_sitk
-from dlild_client.lungs import SeenChest
+from dlild_client.lungs import SeenChest, label_slices
 from dlild_client.volume import Volume
 
 AIR_HU = -600
@@ -67,7 +67,8 @@ def measure_trachea(grid: Volume, seen: SeenChest) -> Trachea | None:
         max(0, int(middle - reach)) : int(middle + reach),
     ]
     pixel_cm2 = grid.spacing_mm[1] * grid.spacing_mm[2] / 100
-    shapes = [s for plane in crop if (s := _shape(plane < AIR_HU, pixel_cm2)) is not None]
+    planes = label_slices(crop < AIR_HU)
+    shapes = [s for labels in planes if (s := _shape(labels, pixel_cm2)) is not None]
     if len(shapes) < 10:
         return None
     ratio, bow = np.median(np.array(shapes), axis=0)
@@ -79,12 +80,8 @@ def extents(mask: Mask) -> tuple[npt.NDArray[np.intp], ...]:
     return tuple(np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
 
 
-def _shape(air: Mask, pixel_cm2: float) -> tuple[float, float] | None:
+def _shape(labels: npt.NDArray[Any], pixel_cm2: float) -> tuple[float, float] | None:
     """Ratio and bow of the largest piece of air of the right size that touches no side."""
-    sitk = load_sitk()
-    labels = sitk.GetArrayFromImage(
-        sitk.ConnectedComponent(sitk.GetImageFromArray(air.astype(np.uint8)))
-    )
     sizes = np.bincount(labels.ravel()) * pixel_cm2
     sizes[0] = 0
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
