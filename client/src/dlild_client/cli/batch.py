@@ -34,7 +34,9 @@ def batch(
     out: Annotated[Path, typer.Option(help="Folder for results.csv and a JSON file a scan.")],
     concurrency: Annotated[
         int,
-        typer.Option(min=1, max=64, help="Scans read, sent or waited for at once; about 0.4 GB each."),
+        typer.Option(
+            min=1, max=64, help="Scans read, sent or waited for at once; about 0.4 GB each."
+        ),
     ] = 3,
     images: Annotated[
         bool, typer.Option("--images", help="Write labels.nii.gz and overlay.png of each, too.")
