@@ -51,7 +51,9 @@ class Slabs:
         depth = window_shape[0]
         self._depth = depth
         self._arrays = arrays
-        self._sums = arrays.xp.zeros((classes, depth, *box_shape[1:]), dtype=np.float32)
+        # Not zeroed: a slot holds nothing worth reading until its first window comes.
+        self._sums = arrays.xp.empty((classes, depth, *box_shape[1:]), dtype=np.float32)
+        self._blank = np.ones(depth, dtype=np.bool_)
         self._covered = arrays.xp.zeros((depth, *box_shape[1:]), dtype=np.bool_)
 
     @staticmethod
@@ -113,7 +115,8 @@ class Slabs:
         total = 0.0
         for first, last, slot in self._chunks(z, depth):
             place = (slice(slot, slot + last - first), rows, columns)
-            total += self._blend(bits[:, first:last], weights[first:last], place)
+            over = self._make_ready(place)
+            total += self._blend(bits[:, first:last], weights[first:last], place, over=over)
             self._covered[place] = True
         mean_sum = total / float(weights.sum())
         if not abs(mean_sum - 1.0) <= SUM_TOLERANCE:
@@ -138,6 +141,8 @@ class Slabs:
             Voxels that lie in no window.
         """
         xp, slot = self._arrays.xp, z % self._depth
+        if self._blank[slot]:
+            return np.zeros(self._sums.shape[2:], dtype=np.uint8), math.prod(self._sums.shape[2:])
         # Class by class within a slice, so that all stays in the cache: ten times as fast as
         # numpy's argmax over the first axis. Labels rise, so the largest of those that won so far
         # is the last to win.
@@ -150,7 +155,7 @@ class Slabs:
             xp.maximum(labels, won, out=labels)
             xp.maximum(best, candidate, out=best)
         uncovered = int(labels.size) - int(xp.count_nonzero(self._covered[slot]))
-        self._sums[:, slot] = 0
+        self._blank[slot] = True
         self._covered[slot] = False
         return self._arrays.to_host(labels), uncovered
 
@@ -178,15 +183,34 @@ class Slabs:
             first = last
         return chunks
 
-    def _blend(self, bits: Array, weights: Array, place: tuple[slice, slice, slice]) -> float:
-        """Add weighted slices of all classes; return the sum of what was added."""
+    def _make_ready(self, place: tuple[slice, slice, slice]) -> bool:
+        """Make slots ready for a window; tell whether it may write over what they hold.
+
+        A window as wide as the box writes over blank slots: so a lone window costs neither zeros
+        nor a sum.
+        """
+        slots, rows, columns = place
+        blank = self._blank[slots]
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        over = bool(blank.all()) and shape == self._sums.shape[2:]
+        if not over:
+            for slot in np.flatnonzero(blank) + slots.start:
+                self._sums[:, slot] = 0
+        self._blank[slots] = False
+        return over
+
+    def _blend(
+        self, bits: Array, weights: Array, place: tuple[slice, slice, slice], *, over: bool
+    ) -> float:
+        """Add weighted slices of all classes, or write them over; return their sum."""
         xp = self._arrays.xp
         buffer = xp.empty(weights.shape, dtype=np.float32)
         total = 0.0
         for sums, values in zip(self._sums, bits, strict=True):
-            self._arrays.widen(values, buffer)
-            xp.multiply(buffer, weights, out=buffer)
-            total += float(buffer.sum())
             held = sums[place]
-            xp.add(held, buffer, out=held)
+            self._arrays.widen(values, buffer)
+            weighted = xp.multiply(buffer, weights, out=held if over else buffer)
+            total += float(weighted.sum())
+            if not over:
+                xp.add(held, buffer, out=held)
         return total
