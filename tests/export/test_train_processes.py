@@ -71,7 +71,8 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
 
 
 def test_bad_input_ends_all_processes(tmp_path: Path) -> None:
-    done = _torchrun(tmp_path, tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    done = _torchrun(tmp_path / "empty", tmp_path / "run")
 
     assert done.returncode != 0
     assert "no cases (*.npz)" in done.stderr
