@@ -94,17 +94,18 @@ dashboard: $(VENV)/.demo  ## Make the Grafana dashboard from its script, and the
 	$(BIN)/python deploy/monitoring/dashboard.py
 
 LUNG_MASKS ?=
-RUN ?= runs/first
+SCANS ?=
+RUN ?= runs/next
+CASES := $(RUN)/cases
 masks = $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)")
 
-weights: $(VENV)/.dev  ## Make the weights again: phantoms, training, export (about 80 minutes); LUNG_MASKS=<folder> for real lung shapes
-	$(BIN)/dlild-export phantom $(RUN)/phantoms --format cache --count 160 $(masks)
-	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/coarse --steps 4500 --patch 64
-	$(BIN)/dlild-export phantom $(RUN)/phantoms --format cache --count 30 --first-seed 1000 --lung-hu -965 -830 $(masks)
-	$(BIN)/dlild-export train $(RUN)/phantoms $(RUN)/fine --start $(RUN)/coarse/checkpoint.pt \
-		--steps 500 --patch 96 --learning-rate 1e-3 --warm-up-steps 50 --average-steps 100 --seed 1
-	$(BIN)/dlild-export onnx $(RUN)/fine --calibrate $(RUN)/phantoms
-	$(BIN)/dlild-export evaluate $(RUN)/fine
+weights: $(VENV)/.dev  ## Train the next weights and evaluate them (hours); LUNG_MASKS=<folder> of real lung shapes, SCANS=<folder> of real scans to plant lesions in
+	$(BIN)/dlild-export phantom $(CASES) --format cache --count 176 $(masks)
+	for scan in $(if $(SCANS),"$(SCANS)"/*/); do $(BIN)/dlild-export plant "$$scan" $(CASES) --format cache \
+		--percent 0,10,35 --doubtful-unknown --seed 2 || exit 1; done
+	$(BIN)/dlild-export train $(CASES) $(RUN)/net --start model_repository/ild_unet/1/model.onnx --stage 6000:64:2 --stage 350:96:2 \
+		--learning-rate 2e-3 --warm-up-steps 200 --held-out 0 --validate-every 0 --seed 2
+	$(BIN)/dlild-export evaluate $(RUN)/net --out $(RUN)/evaluation $(masks)
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew and write requirements/*.lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" requirements/lock.sh
