@@ -121,3 +121,14 @@ def test_axes_that_are_not_square_are_refused_with_the_reason(tmp_path, chest):
     (tmp_path / "scan.nii").write_bytes(content)
     with pytest.raises(UnreadableFile, match="not at right angles"):
         read_volume(tmp_path / "scan.nii")
+
+
+@pytest.mark.parametrize("share", [0.4, 0.9, 0.999])
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.nrrd", "scan.mha"])
+def test_a_file_that_is_cut_short_is_refused(tmp_path, chest, name, share):
+    path = tmp_path / name
+    write_nifti(chest, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(UnreadableFile, match=name):
+        read_volume(path)

@@ -20,6 +20,8 @@ from dlild_client.errors import (
     UnreadableFile,
 )
 from dlild_client.itk import load_sitk
+from dlild_client.nifti import SUFFIXES as NIFTI_SUFFIXES
+from dlild_client.nifti import survey
 from dlild_client.quality import check_hu, geometry_flags, pixel_flags, thickness_flags
 from dlild_client.volume import AIR_HU, SeriesInfo, Triple, Volume, as_matrix
 
@@ -51,7 +53,7 @@ def read_image(path: Path) -> Volume:
     Raises
     ------
     UnreadableFile
-        The file cannot be read.
+        The file cannot be read, or is cut short.
     NotCT
         Not one three-dimensional grey image.
     NotHU
@@ -88,6 +90,8 @@ def _load(
     path: Path,
 ) -> tuple[npt.NDArray[np.int16], Triple, Triple, npt.NDArray[np.float64]]:
     """HU (z, y, x), spacing (z, y, x), origin (x, y, z), direction with columns z, y, x."""
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        survey(path)
     sitk = load_sitk()
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))

@@ -13,12 +13,12 @@ import numpy as np
 
 from dlild_client.contract import Contract
 from dlild_client.errors import InputError
+from dlild_client.nifti import SUFFIXES
 from dlild_client.read import read_volume
 from dlild_export.faults import DatasetError, Fault, Kind
 from dlild_export.groups import straddling
 from dlild_export.labels import IGNORE
 from dlild_export.layout import DICOM, Case, Dataset, read_dataset
-from dlild_export.nifti import SUFFIXES
 from dlild_export.plausible import judge, look_at
 from dlild_export.scans import LabelledScan, LabelRule, label_rule, read_scan
 

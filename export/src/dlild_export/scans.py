@@ -14,12 +14,12 @@ import SimpleITK
 from dlild_client.contract import Contract
 from dlild_client.errors import InputError, NotHU, UnreadableFile
 from dlild_client.images import is_image_name
+from dlild_client.nifti import survey
 from dlild_client.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.faults import DatasetError, Fault, Kind, refuse
 from dlild_export.labels import LabelMap, map_labels, read_label_map
 from dlild_export.layout import DICOM, Case, Dataset
-from dlild_export.nifti import survey
 from dlild_export.segments import find_segmentations, read_segmentations
 
 _SAME_MM = 0.1

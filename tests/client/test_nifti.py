@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client.errors import UnreadableFile
-from dlild_export.nifti import survey
+from dlild_client.nifti import survey
 
 
 def write(path: Path, array: np.ndarray) -> Path:
