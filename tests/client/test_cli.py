@@ -85,7 +85,7 @@ def test_a_bad_input_is_one_line_and_exit_3(server, tmp_path, series_writer, che
         tmp_path / "letter.txt": "neither DICOM",
         series_writer.write(chest, "mr", mr): "MR, not CT",
         next(series_writer.write(chest, "ct").iterdir()): "one CT slice",
-        series_writer.write(chest, "broken", broken): "50 bytes of pixels",
+        series_writer.write(chest, "broken", broken): "50 bytes where 90 x 120 need",
     }
     for path, words in cases.items():
         done = dlild("score", path, "--url", server.url, "--json")

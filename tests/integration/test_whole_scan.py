@@ -24,7 +24,7 @@ VOXEL_MM3 = 3.375
 
 
 @pytest.fixture(scope="session")
-def volume(prepared: PreparedScan) -> np.ndarray:
+def box_volume(prepared: PreparedScan) -> np.ndarray:
     """The lung box of the phantom, as the whole-scan door takes it."""
     box = prepared.box
     cropped = extract_window(prepared.grid.array, box, (0, 0, 0), box.shape, -1024)
@@ -67,12 +67,12 @@ def same_windows(volume: np.ndarray, contract_text: str) -> list[WindowRequest]:
 
 
 def test_the_answer_is_that_of_the_stream(
-    quiet_server: EmbeddedServer, door: Any, volume: np.ndarray, contract_text: str
+    quiet_server: EmbeddedServer, door: Any, box_volume: np.ndarray, contract_text: str
 ) -> None:
-    streamed = talk(quiet_server.grpc_url, same_windows(volume, contract_text))
+    streamed = talk(quiet_server.grpc_url, same_windows(box_volume, contract_text))
     expected = parse_answer(streamed[-1].infer_response).final
 
-    answer = parse_answer(door.ModelInfer(message(volume), timeout=60))
+    answer = parse_answer(door.ModelInfer(message(box_volume), timeout=60))
 
     assert answer.final is not None
     assert expected is not None
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_refused_by_value_and_nothing_is_held(
 
 
 def test_too_many_open_scans_are_busy_and_may_try_again(
-    quiet_server: EmbeddedServer, requests: list[WindowRequest], volume: np.ndarray
+    quiet_server: EmbeddedServer, requests: list[WindowRequest], box_volume: np.ndarray
 ) -> None:
     """The hasty server holds one scan, and drops it after five silent seconds."""
     first = changed(requests[0], sequence_id="9f1b8f0e-7a3d-4b8e-9d57-1f6b0c2a9e49")
@@ -117,9 +117,9 @@ def test_too_many_open_scans_are_busy_and_may_try_again(
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     talk(quiet_server.grpc_url, [first], ends=False)
     with pytest.raises(grpc.RpcError) as error:
-        stub.ModelInfer(message(volume), timeout=60)
+        stub.ModelInfer(message(box_volume), timeout=60)
     wait_for(quiet_server, lambda metrics: metrics["dlild_open_scans"] == 0)
-    later = parse_answer(stub.ModelInfer(message(volume), timeout=60))
+    later = parse_answer(stub.ModelInfer(message(box_volume), timeout=60))
     channel.close()
 
     assert error.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -128,10 +128,10 @@ def test_too_many_open_scans_are_busy_and_may_try_again(
 
 
 def test_a_client_that_goes_away_stops_the_work(
-    quiet_server: EmbeddedServer, door: Any, volume: np.ndarray
+    quiet_server: EmbeddedServer, door: Any, box_volume: np.ndarray
 ) -> None:
     before = read_metrics(quiet_server)
-    call = door.ModelInfer.future(message(volume), timeout=60)
+    call = door.ModelInfer.future(message(box_volume), timeout=60)
     wait_for(quiet_server, lambda metrics: metrics["dlild_open_scans"] == 1)
     call.cancel()
 
@@ -141,4 +141,4 @@ def test_a_client_that_goes_away_stops_the_work(
     assert gained['dlild_scans_total{outcome="INCOMPLETE"}'] == 1
     assert gained['dlild_scans_total{outcome="done"}'] == 0
     # The server serves the next one at once.
-    assert parse_answer(door.ModelInfer(message(volume), timeout=60)).final is not None
+    assert parse_answer(door.ModelInfer(message(box_volume), timeout=60)).final is not None
