@@ -151,8 +151,9 @@ def test_noise_is_measured_to_a_tenth(noise):
     array = np.rint(rng.normal(50, noise, (12, 60, 60))).astype(np.int16)
     array[:, :, :20] -= 900
     measured = noise_hu(Volume(array, SPACING))
-    # Beyond what soft tissue spans, the window of tissue cuts the tails off.
-    assert measured == pytest.approx(noise, rel=0.1 if noise < 40 else 0.3)
+    # Whole HU: the median deviation is right to half of one. Beyond what soft tissue spans, the
+    # window of tissue cuts the tails off.
+    assert measured == pytest.approx(noise, rel=0.1 if noise < 40 else 0.3, abs=0.75)
 
 
 def test_heavy_noise_and_little_lung_leave_flags():
