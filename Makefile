@@ -37,10 +37,11 @@ serve: $(SERVER_VENV)/.server  ## Start the server on loopback: PROFILE, GRPC_PO
 
 # ---- checks ----------------------------------------------------------------------------------------
 
+TRAININGS := $(wildcard tests/export/test_train*.py) tests/export/test_validation.py
 # What torch.export leaves in a process crashes a training there: the two are tested in processes of their own.
 test: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests (about five minutes on two cores)
-	$(BIN)/python -m pytest --ignore-glob '*/tests/export/test_train*.py'
-	$(BIN)/python -m pytest tests/export/test_train*.py
+	$(BIN)/python -m pytest $(TRAININGS:%=--ignore %)
+	$(BIN)/python -m pytest $(TRAININGS)
 
 test-slow: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
