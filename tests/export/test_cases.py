@@ -14,11 +14,11 @@ from dlild_export.cases import (
     ArrayCache,
     Case,
     CaseError,
-    case_files,
     load_arrays,
     open_case,
     split,
 )
+from dlild_export.prepare import prepared_files
 
 
 def test_a_case_says_whose_it_is(tmp_path: Path) -> None:
@@ -145,13 +145,13 @@ def test_an_empty_folder_says_where_cases_come_from(tmp_path: Path) -> None:
     (tmp_path / ".case.part").touch()
 
     with pytest.raises(FileNotFoundError, match=r"no cases .* dataset.json"):
-        case_files(tmp_path)
+        prepared_files(tmp_path)
 
 
 def test_files_come_in_the_order_of_their_names(tmp_path: Path) -> None:
     write_cases(tmp_path, 3)
 
-    assert [f.name for f in case_files(tmp_path)] == ["case-0.npz", "case-1.npz", "case-2.npz"]
+    assert [f.name for f in prepared_files(tmp_path)] == ["case-0.npz", "case-1.npz", "case-2.npz"]
 
 
 @given(

@@ -84,7 +84,7 @@ def test_the_command_calibrates_and_exports(run: Path, tmp_path: Path) -> None:
 
 def test_no_cases_and_no_run_end_in_one_line(run: Path, tmp_path: Path) -> None:
     for arguments, said in (
-        ([str(run), "--calibrate", str(tmp_path)], "no prepared cases"),
+        ([str(run), "--calibrate", str(tmp_path)], "no cases (*.npz)"),
         ([str(tmp_path)], "no checkpoint here"),
     ):
         result = CliRunner().invoke(app, ["onnx", *arguments])

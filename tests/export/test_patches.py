@@ -10,8 +10,9 @@ import torch
 from export.small_cases import case_arrays, small_config, write_case, write_cases
 
 from dlild_export.augment import Augment, thick_slices
-from dlild_export.cases import case_files, open_case
+from dlild_export.cases import open_case
 from dlild_export.patches import PatchSource, find_places
+from dlild_export.prepare import prepared_files
 from dlild_export.train_config import Augmentation
 
 STILL = {"flip": 0, "affine": 0, "scale": 0, "shift_hu": 0, "noise": 0, "smooth": 0}
@@ -24,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _source(folder: Path, **settings: object) -> PatchSource:
-    return PatchSource([open_case(f) for f in case_files(folder)], small_config(**settings))
+    return PatchSource([open_case(f) for f in prepared_files(folder)], small_config(**settings))
 
 
 def test_a_patch_is_a_function_of_seed_step_and_index(folder: Path) -> None:

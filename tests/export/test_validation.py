@@ -10,7 +10,8 @@ import torch
 from export.small_cases import HU, write_cases
 from torch import Tensor, nn
 
-from dlild_export.cases import ArrayCache, case_files, open_case
+from dlild_export.cases import ArrayCache, open_case
+from dlild_export.prepare import prepared_files
 from dlild_export.validation import Validation, confusion, summarise, validate
 
 
@@ -25,7 +26,7 @@ class Reader(nn.Module):
 
 
 def _validate(network: nn.Module, folder: Path) -> Validation:
-    cases = [open_case(file) for file in case_files(folder)]
+    cases = [open_case(file) for file in prepared_files(folder)]
     device = torch.device("cpu")
     return validate(network, cases, ArrayCache(1e9), window=16, device=device, bf16=False)
 

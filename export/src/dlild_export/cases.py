@@ -43,23 +43,6 @@ class Case:
     shape: tuple[int, int, int]
 
 
-def case_files(folder: Path) -> list[Path]:
-    """Return the cases in a folder, in the order of their names.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is none.
-    """
-    files = sorted(f for f in folder.glob("*.npz") if not f.name.startswith("unfinished"))
-    if not files:
-        raise FileNotFoundError(
-            f"no cases (*.npz) in {folder}: make them with `dlild-export phantoms`, or give the "
-            "folder of a dataset with its dataset.json"
-        )
-    return files
-
-
 def open_case(path: Path) -> Case:
     """Check a case, and read what it says of itself.
 

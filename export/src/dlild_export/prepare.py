@@ -118,10 +118,11 @@ def _remove_others(out: Path, kept: set[Path]) -> None:
 
 def prepared_files(folder: Path) -> list[Path]:
     """Return the prepared cases in a folder, in the order of their names; none is an error."""
-    files = sorted(p for p in folder.glob("*.npz") if not p.name.startswith("."))
+    files = sorted(p for p in folder.glob("*.npz") if not p.name.startswith((".", "unfinished")))
     if not files:
         raise FileNotFoundError(
-            f"no prepared cases in {folder}: make some with `dlild-export phantom --format cache`"
+            f"no cases (*.npz) in {folder}: make some with `dlild-export phantom --format cache`, "
+            "or give the folder of a dataset with its dataset.json"
         )
     return files
 

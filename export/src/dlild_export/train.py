@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from dlild_export import checkpoints
-from dlild_export.cases import Case, case_files, open_case, split
+from dlild_export.cases import Case, open_case, split
 from dlild_export.checkpoints import State
 from dlild_export.distributed import World, open_world
 from dlild_export.interrupts import Stopped, listening
@@ -23,6 +23,7 @@ from dlild_export.keeper import Keeper
 from dlild_export.layout import is_dataset
 from dlild_export.losses import Loss, dice_ce_loss, over_levels
 from dlild_export.patches import Key, PatchSource
+from dlild_export.prepare import prepare, prepared_files
 from dlild_export.start import WeightsError, load_network, restore_statistics
 from dlild_export.train_config import TrainConfig
 from dlild_export.unet import SupervisedUNet, UNet
@@ -87,7 +88,7 @@ def train(
     """
     with open_world() as world, listening() as caught:
         out.mkdir(parents=True, exist_ok=True)
-        files = case_files(_prepared(folder, out, world, preparing))
+        files = prepared_files(_prepared(folder, out, world, preparing))
         cases = [open_case(path) for path in files]
         learned, held_out = split(cases, config.held_out, config.seed)
         source = PatchSource(learned, config)
@@ -113,7 +114,6 @@ def _prepared(
     """Return the folder of prepared cases; a dataset is prepared by one process for all."""
     if not is_dataset(folder):
         return folder
-    from dlild_export.prepare import prepare  # noqa: PLC0415
 
     prepared = out / "prepared"
     if world.rank == 0:
