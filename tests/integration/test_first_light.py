@@ -14,7 +14,7 @@ from integration.conftest import changed, count_scores, send, talk
 from contract import Contract as ServerContract
 from dlild_client import Client, write_result
 from dlild_client.contract import Contract as ClientContract
-from dlild_client.prepare import PreparedScan
+from dlild_client.preparation import PreparedScan
 from dlild_client.wire import WindowRequest
 from dlild_export.phantom import Phantom
 from engine import Engine

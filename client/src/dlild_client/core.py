@@ -22,7 +22,7 @@ from dlild_client.errors import Busy, ConnectionFailed, ContractError, NotReady,
 from dlild_client.exchange import Exchange, window_requests
 from dlild_client.failures import from_rpc_error
 from dlild_client.line import Connection, Line, is_retryable
-from dlild_client.prepare import PreparedScan, Progress, prepare, silent
+from dlild_client.preparation import PreparedScan, Progress, prepare, silent
 from dlild_client.read import read_volume
 from dlild_client.result import Result, build_result
 from dlild_client.volume import Volume

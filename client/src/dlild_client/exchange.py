@@ -13,7 +13,7 @@ from typing import Any
 from dlild_client.contract import Contract
 from dlild_client.errors import ConnectionFailed, ContractError, ServerError
 from dlild_client.failures import from_server_message
-from dlild_client.prepare import PreparedScan
+from dlild_client.preparation import PreparedScan
 from dlild_client.wire import Answer, FinalAnswer, WindowRequest, parse_answer
 
 
