@@ -132,7 +132,7 @@ class Client:
         progress : callable, optional
             Called as ``progress(stage, done, whole)``; `again` is the stage of a repeated attempt.
         cancel : CancelToken, optional
-            Stops the scan from another thread. A wait between attempts ends first.
+            Stops the scan from another thread.
 
         Returns
         -------
@@ -235,7 +235,7 @@ class _Crew:
         return outcome
 
     def leave(self) -> None:
-        """Wait until the server was told; a wait between attempts holds nothing there."""
+        """Wait until the server was told."""
         deadline = time.monotonic() + FAREWELL_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
