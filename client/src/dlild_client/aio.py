@@ -59,7 +59,7 @@ class AsyncLine:
         self, may_retry: Callable[[Exception], bool]
     ) -> AsyncIterator[AbstractContextManager[None]]:
         """Try as often as stamina says."""
-        return aiter(retry_context(self.settings, may_retry))
+        return aiter(retry_context(self.settings.retries, may_retry))
 
     async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do the work in a thread; the loop goes on meanwhile."""

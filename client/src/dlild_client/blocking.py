@@ -116,8 +116,8 @@ class BlockingLine:
     def attempts(
         self, may_retry: Callable[[Exception], bool]
     ) -> AsyncIterator[AbstractContextManager[None]]:
-        """Try as often as stamina says."""
-        return _Steps(iter(retry_context(self.settings, may_retry)))
+        """Try as often as stamina says; a wait ends at once where the scan is cancelled."""
+        return _Steps(iter(retry_context(self.settings.retries, may_retry, self._cancel.wait)))
 
     async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do the work here and now."""

@@ -92,7 +92,7 @@ def _send(settings: Settings, contract: Contract, plan: WindowPlan, count: int) 
     line = BlockingLine(settings, Turns.of(settings), CancelToken())
 
     async def send() -> None:
-        exchange = Exchange(requests, count=count, in_flight=contract.windows.in_flight)
+        exchange = Exchange(requests, contract, count=count, in_flight=contract.windows.in_flight)
         async with line.connect() as connection:
             await talk(line, connection, exchange, settings.timeout.scan_s)
 
