@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 from certificates import Authority
@@ -21,7 +22,11 @@ from distributed import LocalCluster
 from export.tiny import write_repository
 
 from dlild_client import TLS, Client
+from dlild_client.batch.on_dask import DaskScorer, WorkerLost
+from dlild_client.batch.run import Job
+from dlild_client.batch.scans import BatchScan
 from dlild_client.outputs import write_nifti
+from dlild_client.volume import Volume
 from launcher import EmbeddedServer, ServerTLS
 
 pytestmark = pytest.mark.server
@@ -73,7 +78,7 @@ def cluster(variables: dict[str, str]) -> Iterator[LocalCluster]:
         n_workers=3,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address=":0",
         env=variables,
         silence_logs=50,
     ) as cluster:
@@ -165,3 +170,31 @@ def test_thirty_scans_and_a_killed_worker_make_thirty_rows(
     assert b"dlild" in tasks
     assert KEY.encode() not in tasks
     assert b"scan-0" not in tasks
+
+
+class Deadly(BatchScan):
+    """A scan that takes the process down that reads it, as one does that needs too much memory."""
+
+    def read(self) -> Volume:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_scan_that_takes_workers_down_is_a_row_and_the_others_are_scored(
+    cluster: LocalCluster, server: EmbeddedServer, cohort: Path, variables: dict[str, str]
+) -> None:
+    # The workers have not this module.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    cluster.scheduler.allowed_failures = 1
+    place = sorted(cohort.iterdir())[0]
+    jobs = [Job(Deadly("deadly", place), "0" * 16), Job(BatchScan("good", place), "1" * 16)]
+    tls = TLS(ca=variables["DLILD_TLS_CA"])
+    with (
+        Client(server.grpc_url, tls=tls, api_key=KEY) as client,
+        DaskScorer(client, server.grpc_url, cluster.scheduler_address, voxels=False) as scorer,
+    ):
+        found = {o.scan.scan.name: o for o in scorer.score_many(jobs, concurrency=0)}
+
+    assert isinstance(found["deadly"].error, WorkerLost)
+    assert "2 workers were lost over this scan" in str(found["deadly"].error)
+    assert found["good"].unwrap().lung_volume_ml > 0

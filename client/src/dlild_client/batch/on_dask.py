@@ -117,20 +117,21 @@ class DaskScorer:
         DlildError
             The workers cannot run the tasks at all.
         """
-        from distributed import as_completed  # noqa: PLC0415
-
         feed = iter(scans)
         jobs: dict[str, Job] = {}
-        finished = as_completed(loop=self._cluster.loop)
-        with self._guarded(jobs), self._listening(jobs, progress) as topic:
+        finished = _dask().as_completed(loop=self._cluster.loop)
+        with self._taking_back(jobs), self._listening(jobs, progress) as topic:
             while True:
-                room = (concurrency or self._enough()) - len(jobs)
+                with self._reached():
+                    room = (concurrency or self._enough()) - len(jobs)
                 for job in islice(feed, max(0, room)):
-                    finished.add(self._submit(job, jobs, topic))
+                    with self._reached():
+                        finished.add(self._submit(job, jobs, topic))
                 if not jobs:
                     return
-                future = next(finished)
-                outcome = Outcome(jobs[future.key], **_settle(future))
+                with self._reached():
+                    future = next(finished)
+                    outcome = Outcome(jobs[future.key], **_settle(future))
                 del jobs[future.key]
                 yield outcome
 
@@ -144,24 +145,29 @@ class DaskScorer:
         return self._cluster.submit(score_on_worker, task, key, topic, key=key, pure=False)
 
     @contextmanager
-    def _guarded(self, jobs: Mapping[str, Job]) -> Iterator[None]:
-        """Take back what is still handed out at the end; say in one line that a scheduler is gone.
-
-        A scan that a worker is at work on goes on to its end there, and is not looked at.
-        """
-        from distributed import CancelledError, Future  # noqa: PLC0415
-
+    def _reached(self) -> Iterator[None]:
+        """Say in one line that the scheduler is gone."""
         try:
             yield
-        except (OSError, TimeoutError, CancelledError):
+        except (OSError, TimeoutError, _dask().CancelledError):
             raise ConnectionFailed(
                 f"the Dask scheduler at {self._scheduler} is gone; "
                 "start it, and the same command goes on from here"
             ) from None
+
+    @contextmanager
+    def _taking_back(self, jobs: Mapping[str, Job]) -> Iterator[None]:
+        """Take back, at the end, what is still handed out.
+
+        A scan that a worker is at work on goes on to its end there, and is not looked at.
+        """
+        dask = _dask()
+        try:
+            yield
         finally:
             if jobs:
-                with suppress(OSError, TimeoutError, CancelledError):
-                    left = [Future(key, client=self._cluster) for key in jobs]
+                with suppress(OSError, TimeoutError, dask.CancelledError):
+                    left = [dask.Future(key, client=self._cluster) for key in jobs]
                     self._cluster.cancel(left, force=True)
 
     @contextmanager
@@ -191,47 +197,42 @@ def score_on_worker(task: Task, key: str, topic: str | None) -> Result | DlildEr
     """Score a task on a worker, which tells of its progress where somebody listens."""
     if topic is None:
         return score_task(task)
-    from distributed import get_worker  # noqa: PLC0415
-
-    worker = get_worker()
+    worker = _dask().get_worker()
     return score_task(task, lambda *told: worker.log_event(topic, (key, *told)))
 
 
 def _settle(future: Any) -> dict[str, Any]:
     """Return what came of a task, as arguments of `Outcome`; raise what is no scan's own fault."""
-    from distributed import CancelledError, KilledWorker  # noqa: PLC0415
-
     try:
         value = future.result()
-    except (OSError, TimeoutError, CancelledError):
-        raise
-    except KilledWorker as error:
-        lost = WorkerLost(
+    except Exception as error:
+        if future.status != "error":
+            raise
+        return {"error": _fault(error)}
+    return {"error": value} if isinstance(value, DlildError) else {"result": value}
+
+
+def _fault(error: Exception) -> DlildError:
+    """Return the error that a scan's row will bear; raise what all scans would meet."""
+    if isinstance(error, _dask().KilledWorker):
+        return WorkerLost(
             f"{error.allowed_failures + 1} workers were lost over this scan, the last one at it; "
             "look at their logs, and give them more memory"
         )
-        return {"error": lost}
-    except Exception as error:
-        if isinstance(error, ImportError) or "deserializ" in str(error):
-            raise BadSettings(
-                f"scheduler or workers cannot run the tasks ({type(error).__name__}); "
-                f"install dlild-client[dask] {__version__} there, and the same versions of Dask"
-            ) from None
-        # Its words may name a path: they stay in the worker's log.
-        return {"error": DlildError(f"{type(error).__name__} on a worker; its log says more")}
-    return {"error": value} if isinstance(value, DlildError) else {"result": value}
+    if isinstance(error, ImportError) or "deserializ" in str(error):
+        raise BadSettings(
+            f"scheduler or workers cannot run the tasks ({type(error).__name__}); "
+            f"install dlild-client[dask] {__version__} there, and the same versions of Dask"
+        ) from None
+    # Its words may name a path: they stay in the worker's log.
+    return DlildError(f"{type(error).__name__} on a worker; its log says more")
 
 
 def _connect(scheduler: str, patience_s: float) -> Any:
     """Connect to a scheduler; its TLS is Dask's own configuration."""
+    dask = _dask()
     try:
-        import distributed  # noqa: PLC0415
-    except ImportError:
-        raise BadSettings(
-            "--dask needs the extra: pip install 'dlild-client[dask]', here and on the workers"
-        ) from None
-    try:
-        return distributed.Client(scheduler, timeout=patience_s, set_as_default=False)
+        return dask.Client(scheduler, timeout=patience_s, set_as_default=False)
     except (ValueError, TypeError) as error:
         raise BadSettings(
             f"--dask {scheduler}: {error}; give tcp://host:8786, or tls:// with Dask's own TLS"
@@ -241,3 +242,14 @@ def _connect(scheduler: str, patience_s: float) -> Any:
             f"--dask {scheduler}: no Dask scheduler answers within {patience_s:g} s; "
             "check the address, and that it runs"
         ) from None
+
+
+def _dask() -> Any:
+    """Import Dask when it is needed; it comes with the extra only."""
+    try:
+        import distributed  # noqa: PLC0415
+    except ImportError:
+        raise BadSettings(
+            "--dask needs the extra: pip install 'dlild-client[dask]', here and on the workers"
+        ) from None
+    return distributed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,12 +115,19 @@ def batch(
 def _on_dask(client: Scorer, settings: Settings, scheduler: str, *, images: bool) -> DaskScorer:
     from dlild_client.batch.on_dask import DaskScorer  # noqa: PLC0415
 
-    # What becomes of a scan stands in its row; Dask's own words are for its workers' logs.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+    _hush_dask()
     scorer = DaskScorer(client, settings.address.url, scheduler, voxels=images)
     if not scorer.threads:
         print(f"waiting for workers of {scheduler} ...", file=sys.stderr)
     return scorer
+
+
+def _hush_dask() -> None:
+    """Keep Dask from talking beside us: what matters of it becomes one line, or a row."""
+    with suppress(ImportError):
+        import distributed  # noqa: F401, PLC0415  (it sets levels of its own when it is imported)
+    for name in ("distributed", "distributed.client", "tornado.application", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _print_summary(summary: Summary, out: Path) -> None:
