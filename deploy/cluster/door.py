@@ -258,14 +258,15 @@ class Door:
 
 
 def find_haproxy() -> str:
-    """Find HAProxy on the path, or where Debian puts it.
+    """Find HAProxy on the path, where Debian puts it, or where `make deploy-tools` does.
 
     Raises
     ------
     LauncherError
         It is not installed.
     """
-    found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
+    places = [os.environ.get("PATH", ""), "/usr/sbin", str(ROOT / ".tools" / "bin")]
+    found = shutil.which("haproxy", path=os.pathsep.join(places))
     if found is None:
         raise LauncherError("haproxy is not installed: apt-get install haproxy")
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,14 +22,13 @@ from dlild_client import TLS, Client, Limits, Retries
 from dlild_client.volume import Volume
 from dlild_export.configs import write_configs
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
-from door import Door
+from door import Door, find_haproxy
 from launcher import EmbeddedServer
 from preflight import ROOT, LauncherError, check_platform
 
 CLIENT = "trial"
 # A phantom of 3 mm taken for a finer one: the chest of a child, with few windows.
 SPACING_MM = (1.8, 1.8, 1.8)
-HAS_HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin") is not None
 
 
 @dataclass(frozen=True)
@@ -128,10 +126,9 @@ def running(
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Cluster]:
     """Run servers behind the proxy; skip, saying why, where this machine cannot."""
-    if not HAS_HAPROXY:
-        pytest.skip("haproxy is not installed: apt-get install haproxy")
     try:
         check_platform()
+        find_haproxy()
     except LauncherError as reason:
         pytest.skip(str(reason))
     logs.mkdir(parents=True, exist_ok=True)
