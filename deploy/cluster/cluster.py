@@ -74,18 +74,11 @@ class Cluster:
         """Stop the proxy, then the servers."""
         self._stop()
 
-    def kill(self, number: int) -> None:
-        """Kill a server without warning, as a power cut does.
-
-        Parameters
-        ----------
-        number : int
-            From 0.
-        """
-        pid = self.servers[number].pid
-        assert pid is not None
-        os.killpg(pid, signal.SIGKILL)
-        self.servers[number].stop()
+    def kill(self, server: EmbeddedServer) -> None:
+        """Kill a server without warning, as a power cut does."""
+        assert server.pid is not None
+        os.killpg(server.pid, signal.SIGKILL)
+        server.stop()
 
     def _stop(self) -> None:
         self.door.stop()

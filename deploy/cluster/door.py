@@ -25,6 +25,8 @@ READY_TIMEOUT_S = 10.0
 STOP_PATIENCE_S = 5.0
 LOG_LINES_SHOWN = 3
 SOCKET = "admin.sock"
+# What HAProxy says of a server once it has answered; before that it is taken for up.
+CHECKED = "L7OK"
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ class Door:
         while time.monotonic() < deadline:
             self.check_alive()
             try:
-                if all(state.startswith("UP") for state in self.states().values()):
+                if all(row["check_status"] == CHECKED for row in self._servers()):
                     return
             except OSError:
                 pass
@@ -256,14 +258,15 @@ class Door:
 
 
 def find_haproxy() -> str:
-    """Find HAProxy on the path, or where Debian puts it.
+    """Find HAProxy on the path, where Debian puts it, or where `make deploy-tools` does.
 
     Raises
     ------
     LauncherError
         It is not installed.
     """
-    found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
+    places = [os.environ.get("PATH", ""), "/usr/sbin", str(ROOT / ".tools" / "bin")]
+    found = shutil.which("haproxy", path=os.pathsep.join(places))
     if found is None:
         raise LauncherError("haproxy is not installed: apt-get install haproxy")
     return found
