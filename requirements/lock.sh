@@ -21,8 +21,8 @@ printf 'torch; python_version < "3"\n' > "$work/without-torch.txt"
 } > "$work/dev.in"
 compile --override "$work/without-torch.txt" --output-file requirements/dev.lock "$work/dev.in"
 
-# The demo's packages, in the versions that the tests run with.
-{ collect client export; printf 'setuptools\nwheel\n'; } > "$work/demo.in"
+# The demo's packages, and that of `make certs`, in the versions that the tests run with.
+{ collect client export; printf 'cryptography\nsetuptools\nwheel\n'; } > "$work/demo.in"
 sed -E '/--hash/d; s/ *\\$//' requirements/dev.lock > "$work/constraints.txt"
 compile --constraint "$work/constraints.txt" --output-file requirements/demo.lock "$work/demo.in"
 
