@@ -13,7 +13,8 @@ from deploy.certificates import make_authority
 
 import authority
 import certs
-from authority import Authority, CertificateError, entries
+from authority import Authority
+from certfiles import CertificateError, entries
 
 NAMES = ["dlild.hospital.example", "10.1.2.3", "fd00::8"]
 
