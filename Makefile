@@ -116,7 +116,7 @@ $(ONCE): | $(VENV)/.demo
 
 cluster: CLIENTS = $(CLIENT)
 cluster: certs $(ONCE) $(SERVER_VENV)/.server  ## Start N=3 servers behind HAProxy on loopback: mutual TLS, key; PORT, BASE_PORT
-	@exec $(BIN)/python deploy/cluster/cluster.py --servers $(N) --port $(PORT) --base-port $(BASE_PORT) \
+	@PYTHONPATH=deploy/embedded exec $(BIN)/python deploy/cluster/cluster.py --servers $(N) --port $(PORT) --base-port $(BASE_PORT) \
 		--certificates "$(CERTS)" --keys "$(KEYS_MAP)" --client "$(CLIENT)" --api-key-file "$(ONCE)"
 
 bench-cluster: OUT = out

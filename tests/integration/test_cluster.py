@@ -222,7 +222,13 @@ def test_make_cluster_says_what_dies_and_stops_with_all_it_started(
         *("--repository", str(tiny), "--logs", str(tmp_path / "logs")),
         *("--certificates", str(papers.folder), "--keys", str(papers.keys)),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "deploy" / "embedded")},
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     told: list[str] = []
