@@ -13,6 +13,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -26,6 +27,7 @@ from integration.cluster_case import (
     small_volumes,
     started_again,
 )
+from integration.raw_http2 import STREAM_CALL, RawConnection
 
 import certs
 import keys
@@ -138,6 +140,28 @@ def test_the_proxy_tells_prometheus_and_logs_no_key(cluster: Cluster, papers: Pa
     assert 'haproxy_server_status{proxy="servers",server="server1",state="UP"} 1' in told
     assert cluster.door.log_path is not None
     assert papers.key not in cluster.door.log_path.read_text("utf-8", errors="replace")
+
+
+def test_open_streams_count_and_a_connection_keeps_its_server(
+    cluster: Cluster, papers: Papers
+) -> None:
+    """Eight streams on one connection weigh eight, not one: six more connections go elsewhere."""
+    door = cluster.door
+    wait_until(lambda: sum(door.streams().values()) == 0, 10)
+    with ExitStack() as stack:
+        heavy = stack.enter_context(RawConnection(door.port, papers.tls))
+        for number in range(8):
+            heavy.open_stream(2 * number + 1, STREAM_CALL, papers.key)
+        wait_until(lambda: sum(door.streams().values()) == 8, 5)
+        chosen, held = max(door.streams().items(), key=lambda item: item[1])
+        assert held == 8
+        for count in range(9, 15):
+            light = stack.enter_context(RawConnection(door.port, papers.tls))
+            light.open_stream(1, STREAM_CALL, papers.key)
+            wait_until(lambda expected=count: sum(door.streams().values()) == expected, 5)
+        assert sorted(door.streams().values()) == [3, 3, 8]
+        assert door.streams()[chosen] == 8
+    wait_until(lambda: sum(door.streams().values()) == 0, 10)
 
 
 def served_certificate(door: Door) -> str:
