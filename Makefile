@@ -50,7 +50,7 @@ test-gpu: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that need an NVI
 	$(BIN)/python -m pytest -m gpu
 
 test-deploy: $(VENV)/.dev $(SERVER_VENV)/.server $(TOOLS)/.done  ## Check image, Compose, Helm chart and monitoring with their own tools
-	$(BIN)/python -m pytest tests/deploy tests/integration/test_container.py tests/integration/test_monitoring.py
+	$(BIN)/python -m pytest tests/deploy $(addprefix tests/integration/test_,container.py monitoring.py cluster.py hostile.py)
 
 deploy-tools: $(TOOLS)/.done  ## Fetch helm, kubectl, promtool, hadolint and their like into .tools
 

@@ -27,7 +27,7 @@ from integration.cluster_case import (
     small_volumes,
     started_again,
 )
-from integration.raw_http2 import STREAM_CALL, RawConnection
+from integration.raw_http2 import HEADERS, READY_CALL, STREAM_CALL, RawConnection, message_prefix
 
 import certs
 import keys
@@ -145,12 +145,18 @@ def test_the_proxy_tells_prometheus_and_logs_no_key(cluster: Cluster, papers: Pa
 def test_open_streams_count_and_a_connection_keeps_its_server(
     cluster: Cluster, papers: Papers
 ) -> None:
-    """Eight streams on one connection weigh eight, not one: six more connections go elsewhere."""
+    """Streams follow the first answer of their connection, and weigh each as one.
+
+    HAProxy notes a connection's server when it answers first: a client asks for the contract then.
+    """
     door = cluster.door
     wait_until(lambda: sum(door.streams().values()) == 0, 10)
     with ExitStack() as stack:
         heavy = stack.enter_context(RawConnection(door.port, papers.tls))
-        for number in range(8):
+        heavy.open_stream(1, READY_CALL, papers.key)
+        heavy.send_data(1, message_prefix(0), ends=True)
+        assert heavy.ends(1, 5) == HEADERS
+        for number in range(1, 9):
             heavy.open_stream(2 * number + 1, STREAM_CALL, papers.key)
         wait_until(lambda: sum(door.streams().values()) == 8, 5)
         chosen, held = max(door.streams().items(), key=lambda item: item[1])
