@@ -26,6 +26,14 @@ def cubes_only(contract_text: str) -> str:
     return json.dumps(raw)
 
 
+def _gives_up(request: Any) -> bool:
+    """Tell whether a request is first and last of a scan of several windows."""
+    flags = [request.parameters[f"sequence_{k}"].bool_param for k in ("start", "end")]
+    names = [tensor.name for tensor in request.inputs]
+    count = np.frombuffer(request.raw_input_contents[names.index("window_count")], "<i4")[0]
+    return flags == [True, True] and bool(count > 1)
+
+
 class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     """A DL-ILD server whose network is a threshold.
 
@@ -36,6 +44,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self, contract_text: str) -> None:
         self.parameters = {"contract": contract_text, "profile": "embedded"}
         self.contract = parse_contract(contract_text)
+        self.version = str(self.contract.model.version)
         self.key: str | None = None
         self.credentials: Any = None
         self.busy = 0
@@ -131,8 +140,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             with self.device:
                 time.sleep(self.delay_s)
             request = waiting[0]
-            flags = [request.parameters[f"sequence_{k}"].bool_param for k in ("start", "end")]
-            if not scan and flags == [False, True]:
+            if not scan and _gives_up(request):
                 self.farewells.append(request.parameters["sequence_id"].string_param)
                 yield service_pb2.ModelStreamInferResponse(error_message="INCOMPLETE: farewell")
                 return
@@ -195,10 +203,11 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             "labels": labels[None],
         }
 
-    @staticmethod
-    def _message(request_id: str, outputs: dict[str, np.ndarray]) -> Any:
+    def _message(self, request_id: str, outputs: dict[str, np.ndarray]) -> Any:
         names = {"<i4": "INT32", "<f8": "FP64", "|u1": "UINT8"}
-        response = service_pb2.ModelInferResponse(model_name="dlild", id=request_id)
+        response = service_pb2.ModelInferResponse(
+            model_name="dlild", model_version=self.version, id=request_id
+        )
         for name, array in outputs.items():
             response.outputs.add(name=name, datatype=names[array.dtype.str], shape=array.shape)
             response.raw_output_contents.append(array.tobytes())

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from authority import CLIENT, SERVER, Authority, CertificateError, Entry, entries
+from authority import Authority
+from certfiles import CLIENT, SERVER, CertificateError, Entry, entries
 
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 

@@ -149,15 +149,15 @@ class OpenScans:
         """
         with self._lock:
             self._sweep()
-            if start:
-                # A second start under one id is another scan: its windows must never mix.
-                self._close(scan_id, "RESTARTED")
+            # A second start under one id is another scan: its windows must never mix. One that is
+            # the end as well is how a client gives a scan up, and no scan of its own.
+            given_up = start and self._close(scan_id, "CANCELLED" if end else "RESTARTED") and end
             try:
                 if not start and scan_id not in self._entries:
                     raise GoneError("no such scan is open here; send it again from its start")
                 return self._add(scan_id, read(), start=start, end=end)
             except ScanError as error:
-                self._close(scan_id, error.prefix, refused_first=start)
+                self._close(scan_id, error.prefix, refused_first=start and not given_up)
                 raise
             except BaseException:
                 self._close(scan_id, "FAILED", refused_first=start)
@@ -182,6 +182,8 @@ class OpenScans:
             self._sweep()
 
     def _add(self, scan_id: str, message: WindowMessage, *, start: bool, end: bool) -> Answer:
+        if start and end and message.count > 1:
+            raise IncompleteError(f"1 of {message.count} windows came, and it was the last")
         if start:
             self._open(scan_id, message)
         entry = self._entries[scan_id]
@@ -252,7 +254,8 @@ class OpenScans:
         for scan_id in silent:
             self._close(scan_id, "IDLE")
 
-    def _close(self, scan_id: str, outcome: str, *, refused_first: bool = False) -> None:
+    def _close(self, scan_id: str, outcome: str, *, refused_first: bool = False) -> bool:
+        """Let a scan go and report it; tell whether it was held."""
         entry = self._entries.pop(scan_id, None)
         if entry is not None:
             scan = entry.scan
@@ -270,6 +273,7 @@ class OpenScans:
             )
         elif refused_first:
             self._report(ScanReport(scan_id, outcome, 0, 0, (0, 0, 0), 0.0))
+        return entry is not None
 
 
 def _check_same_scan(scan: OpenScan, message: WindowMessage) -> None:

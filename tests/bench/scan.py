@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dlild_client.contract import Contract, parse_contract
-from dlild_client.prepare import PreparedScan, prepare
+from dlild_client.preparation import PreparedScan, prepare
 from dlild_client.read import read_volume
 from dlild_client.volume import Volume
 from dlild_client.windows import extract_window

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent import futures
 from contextlib import aclosing
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dlild_client import AsyncClient, CancelToken, Client, Limits, Retries, Timeout
 from dlild_client.errors import Cancelled, TooFewSlices, UnreadableFile
 from dlild_client.outputs import write_nifti
+from dlild_client.retry import pause_s
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -153,6 +157,56 @@ def test_a_token_stops_a_scan_from_another_thread(server, chest):
     assert server.farewells == server.sequence_ids
     with Client(server.url) as client, pytest.raises(Cancelled):
         client.info(token)
+
+
+def test_a_wait_between_attempts_ends_with_the_scan(server, chest):
+    server.busy = 1000
+    patient = Retries(attempts=5, first_wait_s=30, longest_wait_s=30)
+    waiting = threading.Event()
+
+    def report(stage, done, whole):
+        if stage == "again":
+            waiting.set()
+
+    token = CancelToken()
+    with Client(server.url, retries=patient) as client, futures.ThreadPoolExecutor() as pool:
+        scan = pool.submit(client.score, chest, report, token)
+        assert waiting.wait(20)
+        time.sleep(0.1)
+        start = time.monotonic()
+        token.cancel()
+        with pytest.raises(Cancelled):
+            scan.result()
+        assert time.monotonic() - start < 0.5
+
+    async def leave():
+        waiting.clear()
+        async with AsyncClient(server.url, retries=patient) as client:
+            task = asyncio.create_task(client.score(chest, report))
+            assert await asyncio.to_thread(waiting.wait, 20)
+            await asyncio.sleep(0.1)
+            start = time.monotonic()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return time.monotonic() - start
+
+    assert asyncio.run(leave()) < 0.5
+
+
+@given(
+    st.integers(1, 2000),
+    st.floats(0.01, 100),
+    st.floats(0.01, 100),
+    st.floats(0, 1),
+)
+def test_waits_double_up_to_a_cap(failed, first, longest, jitter):
+    retries = Retries(attempts=2000, first_wait_s=first, longest_wait_s=longest)
+    wait = pause_s(failed, retries, jitter)
+    assert 0 < wait <= longest
+    later = pause_s(failed + 1, retries, jitter)
+    assert later >= wait
+    assert later == longest or failed > 60 or later - jitter == pytest.approx(2 * (wait - jitter))
 
 
 def test_a_closed_client_stops_its_scans_and_takes_no_more(server, chest):

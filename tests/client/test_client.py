@@ -26,7 +26,7 @@ from dlild_client.errors import (
     TimedOut,
 )
 from dlild_client.failures import from_server_message
-from dlild_client.prepare import prepare
+from dlild_client.preparation import prepare
 from dlild_client.settings import Retries, Timeout
 
 ONCE = Retries(attempts=1)

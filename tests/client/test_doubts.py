@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dlild_client.prepare import prepare
+from dlild_client.preparation import prepare
 from dlild_client.result import _doubts
 
 

@@ -17,7 +17,7 @@ from dlild_client.inspection import (
     noise_hu,
 )
 from dlild_client.lungs import SeenChest
-from dlild_client.prepare import prepare
+from dlild_client.preparation import prepare
 from dlild_client.read import read_volume
 from dlild_client.trachea import measure_trachea
 from dlild_client.volume import Volume

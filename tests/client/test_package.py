@@ -41,6 +41,12 @@ def test_every_public_name_is_there_and_documented(name):
     assert inspect.getdoc(getattr(dlild_client, name))
 
 
+def test_no_public_name_is_that_of_a_module():
+    """A module that is loaded becomes an attribute of the package, in the place of the name."""
+    modules = {path.stem for path in Path(inspect.getfile(dlild_client)).parent.iterdir()}
+    assert not modules & set(dlild_client.__all__)
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="nonsense"):
         _ = dlild_client.nonsense

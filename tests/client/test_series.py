@@ -185,6 +185,28 @@ def test_slices_finer_than_the_grid_are_level_and_the_kernel_decides(series_writ
     assert read_volume(series_writer.folder / "study").shape[0] == 90
 
 
+def test_images_at_one_position_are_no_series_that_could_be_scored(series_writer, scan):
+    """Only their pixels tell that they differ; the survey must not promise what reading refuses."""
+    path = series_writer.write(scan, step=(0, 0, 0))
+    survey = survey_series(path)
+    (summary,) = survey.series
+    assert (summary.verdict, summary.error) == ("aside", "RepeatedPosition")
+    assert summary.images == len(scan.array)
+    assert "30 images share 1 position" in summary.reason
+    assert str(survey.error) == summary.reason
+    assert survey.chosen is None
+    with pytest.raises(RepeatedPosition):
+        read_volume(path)
+
+
+def test_copies_of_one_image_are_too_few_slices(series_writer, scan):
+    still = scan.with_array(np.broadcast_to(scan.array[:1], scan.array.shape))
+    survey = survey_series(series_writer.write(still, step=(0, 0, 0)))
+    assert [(s.verdict, s.error, s.images) for s in survey.series] == [
+        ("aside", "TooFewSlices", 30)
+    ]
+
+
 def test_a_survey_tells_every_series_with_its_reason(series_writer, scan):
     series_writer.write(scan, "study/ct")
     series_writer.write(Volume(scan.array[::2], (8.0, 2.0, 3.0)), "study/thick")

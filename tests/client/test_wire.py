@@ -5,7 +5,7 @@ import uuid
 import numpy as np
 
 from dlild_client.exchange import window_requests
-from dlild_client.prepare import prepare
+from dlild_client.preparation import prepare
 
 
 def test_requests_say_what_docs_wire_says(chest, contract):

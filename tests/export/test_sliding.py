@@ -95,7 +95,7 @@ def test_an_honest_network_gives_the_box_back(contract) -> None:
 
 
 def test_a_scan_is_planned_as_the_client_plans_it() -> None:
-    from dlild_client.prepare import prepare  # noqa: PLC0415
+    from dlild_client.preparation import prepare  # noqa: PLC0415
     from dlild_export.phantom import Pattern, PhantomSpec, make_phantom  # noqa: PLC0415
 
     served_contract = parse_contract(TEXT)

@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2_grpc
 from dlild_client.blocking import open_channel
 from dlild_client.contract import Contract, parse_contract
 from dlild_client.exchange import window_requests
-from dlild_client.prepare import PreparedScan, prepare
+from dlild_client.preparation import PreparedScan, prepare
 from dlild_client.read import read_volume
 from dlild_client.settings import find_settings
 from dlild_client.volume import Volume

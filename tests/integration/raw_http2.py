@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import struct
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 from dlild_client import TLS
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
-END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
+DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4
+END_STREAM, END_HEADERS = 0x1, 0x4
 STREAM_CALL = "/inference.GRPCInferenceService/ModelStreamInfer"
 UNARY_CALL = "/inference.GRPCInferenceService/ModelInfer"
 HEADER_BYTES = 9
@@ -42,16 +42,17 @@ class RawConnection:
         source: str = "127.0.0.1",
         timeout_s: float = 5.0,
     ) -> None:
+        self._buffer = b""
+        self._timeout_s = timeout_s
         plain = socket.create_connection(("127.0.0.1", port), timeout_s, (source, 0))
         self.line = plain
         try:
             if tls is not None:
                 self.line = tls.context().wrap_socket(plain, server_hostname="localhost")
-            self.line.sendall(PREFACE + frame(SETTINGS, 0, 0))
+            self._send(PREFACE + frame(SETTINGS, 0, 0))
         except BaseException:
             plain.close()
             raise
-        self._buffer = b""
 
     def __enter__(self) -> RawConnection:
         return self
@@ -72,31 +73,35 @@ class RawConnection:
     def open_stream(self, number: int, path: str, key: str | None, *, ends: bool = False) -> None:
         """Begin a call; `number` is odd and grows."""
         flags = END_HEADERS | (END_STREAM if ends else 0)
-        self.line.sendall(frame(HEADERS, flags, number, header_block(path, key)))
+        self._send(frame(HEADERS, flags, number, header_block(path, key)))
 
     def send_data(self, number: int, data: bytes) -> None:
         """Send content of a call, in one frame of at most 16 KiB."""
-        self.line.sendall(frame(DATA, 0, number, data))
+        self._send(frame(DATA, 0, number, data))
 
     def reset(self, number: int) -> None:
         """Take a call back (CANCEL)."""
-        self.line.sendall(frame(RST_STREAM, 0, number, struct.pack(">I", 8)))
+        self._send(frame(RST_STREAM, 0, number, struct.pack(">I", 8)))
 
-    def frames(self, within_s: float) -> list[tuple[int, int, int, bytes]]:
-        """Collect frames (kind, flags, stream, content) for so long, or until the peer hangs up."""
-        found = []
+    def ends(self, stream: int, within_s: float) -> int | None:
+        """Wait until the peer ends a call; return the kind of the frame, None where it does not.
+
+        Headers end it where they carry END_STREAM, as gRPC's refusals do.
+        """
         deadline = time.monotonic() + within_s
         while (left := deadline - time.monotonic()) > 0:
             self.line.settimeout(left)
             try:
                 data = self.line.recv(65536)
-            except (TimeoutError, ssl.SSLError, OSError):
-                break
+            except OSError:
+                return None
             if not data:
-                break
+                return None
             self._buffer += data
-            found += self._cut()
-        return found
+            for kind, flags, found in self._cut():
+                if found == stream and (kind == RST_STREAM or flags & END_STREAM):
+                    return kind
+        return None
 
     def is_hung_up(self, within_s: float) -> bool:
         """Whether the peer closes the connection within this time."""
@@ -112,16 +117,18 @@ class RawConnection:
                 return True
         return False
 
-    def _cut(self) -> list[tuple[int, int, int, bytes]]:
-        found = []
+    def _send(self, data: bytes) -> None:
+        self.line.settimeout(self._timeout_s)
+        self.line.sendall(data)
+
+    def _cut(self) -> Iterator[tuple[int, int, int]]:
+        """Take whole frames from what has arrived: kind, flags, stream."""
         while len(self._buffer) >= HEADER_BYTES:
-            length = int.from_bytes(self._buffer[:3], "big")
-            if len(self._buffer) < HEADER_BYTES + length:
-                break
-            kind, flags, stream = struct.unpack(">BBI", self._buffer[3:HEADER_BYTES])
-            found.append((kind, flags, stream, self._buffer[HEADER_BYTES : HEADER_BYTES + length]))
-            self._buffer = self._buffer[HEADER_BYTES + length :]
-        return found
+            end = HEADER_BYTES + int.from_bytes(self._buffer[:3], "big")
+            if len(self._buffer) < end:
+                return
+            yield struct.unpack(">BBI", self._buffer[3:HEADER_BYTES])
+            self._buffer = self._buffer[end:]
 
 
 def frame(kind: int, flags: int, stream: int, content: bytes = b"") -> bytes:

@@ -11,7 +11,7 @@ import pytest
 
 from contract import Contract as ServerContract
 from dlild_client.contract import Contract
-from dlild_client.prepare import PreparedScan, prepare
+from dlild_client.preparation import PreparedScan, prepare
 from dlild_client.read import read_volume
 from dlild_client.windows import WindowPlan, axis_origins, fit_box
 from engine import Engine

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -21,12 +27,15 @@ from integration.cluster_case import (
     started_again,
 )
 
+import certs
 import keys
 from cluster import Cluster
 from dlild_client import Client
 from dlild_client.errors import KeyRefused
 from dlild_client.result import Result
 from dlild_client.volume import Volume
+from door import Door
+from preflight import ROOT
 
 pytestmark = pytest.mark.server
 
@@ -131,10 +140,14 @@ def test_the_proxy_tells_prometheus_and_logs_no_key(cluster: Cluster, papers: Pa
     assert papers.key not in cluster.door.log_path.read_text("utf-8", errors="replace")
 
 
-def test_a_key_is_rotated_without_dropping_open_scans(
+def served_certificate(door: Door) -> str:
+    return ssl.get_server_certificate(("127.0.0.1", door.port))
+
+
+def test_keys_and_certificate_are_rotated_without_dropping_open_scans(
     cluster: Cluster, papers: Papers, volumes: list[Volume], expected: list[float]
 ) -> None:
-    """docs/security.md has the steps: add, reload, change the clients, remove, reload."""
+    """docs/security.md has the steps: add and renew, reload, change the clients, remove, reload."""
     door = cluster.door
     first = keys.add(papers.keys, keys.read(papers.keys), "ward-3")
     door.reload()
@@ -142,7 +155,10 @@ def test_a_key_is_rotated_without_dropping_open_scans(
         many = [pool.submit(old.score, volumes[0]) for _ in range(6)]
         wait_until(lambda: sum(door.streams().values()) > 1, 20)
         second = keys.add(papers.keys, keys.read(papers.keys), "ward-3-next")
+        before = served_certificate(door)
+        certs.renew(papers.folder, ["tls"], 7)
         door.reload()
+        assert served_certificate(door) != before
         with Client(door.url, tls=papers.tls, api_key=second) as new:
             result = new.score(volumes[1])
             assert result.dl_ild_percent == pytest.approx(expected[1], abs=ALLOWED_POINTS)
@@ -154,6 +170,18 @@ def test_a_key_is_rotated_without_dropping_open_scans(
             with pytest.raises(KeyRefused):
                 old.info()
             assert new.info().model_version == 1
+
+
+def test_a_server_that_hangs_is_out_and_comes_back(cluster: Cluster) -> None:
+    door, server = cluster.door, cluster.servers[1]
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        out_s = wait_until(lambda: door.states()["server2"].startswith("DOWN"), OUT_WITHIN_S)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    back_s = wait_until(lambda: door.states()["server2"] == "UP", 10)
+    print(f"a server that hangs is out after {out_s:.2f} s, back after {back_s:.2f} s")
 
 
 def test_a_server_dies_and_comes_back_and_every_scan_is_right(
@@ -182,3 +210,31 @@ def test_a_server_dies_and_comes_back_and_every_scan_is_right(
         assert result.dl_ild_percent == pytest.approx(right, abs=ALLOWED_POINTS), number
     assert len(many.restarts) >= 1
     assert max(many.restarts.values()) == 1
+
+
+def test_make_cluster_says_what_dies_and_stops_with_all_it_started(
+    papers: Papers, repository: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    tiny = small_tiny_repository(tmp_path / "model_repository", repository)
+    command = [
+        *(sys.executable, str(ROOT / "deploy/cluster/cluster.py"), "--servers", "2"),
+        *("--port", "0", "--metrics-port", "0", "--base-port", "0"),
+        *("--repository", str(tiny), "--logs", str(tmp_path / "logs")),
+        *("--certificates", str(papers.folder), "--keys", str(papers.keys)),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    told: list[str] = []
+    while not (told and told[-1].startswith("stop")):
+        told.append(process.stdout.readline())
+        assert told[-1], process.stderr.read()
+    pids = [int(pid) for pid in re.findall(r"pid (\d+)", "".join(told))]
+    assert len(pids) == 3
+    assert "dlild score SCAN --url grpcs://localhost:" in "".join(told)
+    os.killpg(pids[0], signal.SIGKILL)
+    assert process.stderr.readline().startswith("error: server 1: the server ended with code -9")
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "stopped\n")
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]

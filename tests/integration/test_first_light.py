@@ -13,7 +13,8 @@ from integration.conftest import changed, count_scores, send, talk
 
 from contract import Contract as ServerContract
 from dlild_client import Client, write_result
-from dlild_client.prepare import PreparedScan
+from dlild_client.contract import Contract as ClientContract
+from dlild_client.preparation import PreparedScan
 from dlild_client.wire import WindowRequest
 from dlild_export.phantom import Phantom
 from engine import Engine
@@ -126,11 +127,12 @@ def test_the_whole_scan_sent_again_scores_after_a_failure(
 
 
 def test_a_farewell_ends_a_scan_at_once(
-    embedded_server: EmbeddedServer, requests: list[WindowRequest]
+    embedded_server: EmbeddedServer, requests: list[WindowRequest], contract: ClientContract
 ) -> None:
     talk(embedded_server.grpc_url, requests[:2], ends=False)
 
-    ended = send(embedded_server.grpc_url, [requests[0].farewell()])
+    smallest = contract.windows.minimum
+    ended = send(embedded_server.grpc_url, [requests[0].farewell(smallest)])
     late = send(embedded_server.grpc_url, [requests[2].message()])
 
     assert count_scores(ended + late) == 0

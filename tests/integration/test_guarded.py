@@ -88,16 +88,17 @@ def test_the_key_is_in_no_log_of_the_server(guarded: Guarded) -> None:
     assert KEY not in guarded.server.log_path.read_text(errors="replace")
 
 
+@pytest.mark.parametrize("in_flight", [1, 4])
 def test_a_cancelled_scan_is_let_go_by_the_server_at_once(
-    quiet_server: EmbeddedServer, volume: Volume
+    quiet_server: EmbeddedServer, volume: Volume, in_flight: int
 ) -> None:
     """That server holds one scan, and would keep a silent one for five seconds.
 
-    With windows still to be sent: where the last one is on its way already, Triton may have ended
-    the sequence for itself, and the scan is let go as a silent one.
+    With windows still to be sent, and with the last one on its way: then Triton has ended the
+    sequence for itself, drops the window, and says nothing of either to the accumulator.
     """
     token = CancelToken()
-    slowly = Limits(in_flight=1)
+    slowly = Limits(in_flight=in_flight)
 
     def stop(stage: str, done: int, whole: int) -> None:
         if (stage, done) == ("inference", 1):

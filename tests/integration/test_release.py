@@ -16,7 +16,7 @@ from dlild_client import Client
 from dlild_client.blocking import open_channel
 from dlild_client.contract import Contract
 from dlild_client.exchange import window_requests
-from dlild_client.prepare import PreparedScan, prepare
+from dlild_client.preparation import PreparedScan, prepare
 from dlild_client.settings import find_settings
 from dlild_client.windows import extract_window
 from dlild_client.wire import parse_answer

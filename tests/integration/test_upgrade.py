@@ -19,7 +19,7 @@ import keys
 from cluster import Cluster, make_servers
 from dlild_client import TLS, Client
 from dlild_client.contract import Contract
-from dlild_client.prepare import prepare
+from dlild_client.preparation import prepare
 from dlild_client.result import Result
 from dlild_client.volume import Volume
 from dlild_export.engines import engines_of

@@ -11,7 +11,7 @@ from integration.conftest import changed, read_metrics, talk, wait_for
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from dlild_client.blocking import open_channel
-from dlild_client.prepare import PreparedScan
+from dlild_client.preparation import PreparedScan
 from dlild_client.settings import find_settings
 from dlild_client.windows import extract_window
 from dlild_client.wire import WindowRequest, parse_answer

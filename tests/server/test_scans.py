@@ -95,6 +95,25 @@ def test_a_second_start_begins_anew():
     assert house.outcomes == ["RESTARTED", "done"]
 
 
+def test_a_start_that_is_the_end_as_well_gives_a_scan_up():
+    house = House()
+    windows = messages(VOLUME)
+    house.send("a", windows[0], start=True)
+    with pytest.raises(IncompleteError, match="1 of 8 windows"):
+        house.send("a", windows[0], start=True, end=True)
+    assert house.outcomes == ["CANCELLED"]
+    house.assert_empty()
+
+
+def test_giving_up_what_is_not_held_holds_nothing():
+    house = House(open_bytes=SCAN_BYTES)
+    house.send("other", messages(VOLUME)[0], start=True)
+    with pytest.raises(IncompleteError):
+        house.send("a", messages(VOLUME)[0], start=True, end=True)
+    assert house.outcomes == ["INCOMPLETE"]
+    assert len(house.scans) == 1
+
+
 def test_a_window_of_no_scan_is_gone():
     house = House()
     with pytest.raises(GoneError, match="GONE: "):

@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     from dlild_client.overlay import (
         draw_overlay,
     )
-    from dlild_client.prepare import (
+    from dlild_client.preparation import (
         PreparedScan,
         prepare,
     )
@@ -234,7 +234,7 @@ _HOMES = {
     "many": ("Outcome",),
     "outputs": ("write_result",),
     "overlay": ("draw_overlay",),
-    "prepare": (
+    "preparation": (
         "PreparedScan",
         "prepare",
     ),

@@ -43,6 +43,13 @@ class CancelToken:
         if self._cancelled:
             raise Cancelled("the scan was stopped by its caller; nothing was scored")
 
+    def wait(self, seconds: float) -> None:
+        """Wait, and raise `Cancelled` as soon as `cancel` is called."""
+        stopped = threading.Event()
+        with self.calling(stopped.set):
+            stopped.wait(seconds)
+        self.check()
+
     @contextmanager
     def calling(self, callback: Callable[[], object]) -> Iterator[None]:
         """Have `callback` called when it is cancelled, from the thread that does so."""

@@ -10,13 +10,13 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from types import TracebackType
 
-from dlild_client.blocking import BlockingLine, run
+from dlild_client.blocking import BlockingLine, Turns, run
 from dlild_client.cancel import CancelToken
 from dlild_client.connection import ServerInfo
 from dlild_client.core import FAREWELL_S, Core, Scan
 from dlild_client.errors import DlildError
 from dlild_client.many import DEFAULT_CONCURRENCY, Outcome, ScanProgress, bind
-from dlild_client.prepare import Progress
+from dlild_client.preparation import Progress
 from dlild_client.result import Result
 from dlild_client.settings import Limits, Retries, Settings, Timeout, find_settings
 from dlild_client.tls import TLS
@@ -82,7 +82,7 @@ class Client:
         if self._settings.address.secure:
             self._settings.tls.read()
         self._core = Core()
-        self._turns = threading.Semaphore(self._settings.limits.scans)
+        self._turns = Turns.of(self._settings)
         self._closed = CancelToken()
 
     def __repr__(self) -> str:
@@ -132,7 +132,7 @@ class Client:
         progress : callable, optional
             Called as ``progress(stage, done, whole)``; `again` is the stage of a repeated attempt.
         cancel : CancelToken, optional
-            Stops the scan from another thread. A wait between attempts ends first.
+            Stops the scan from another thread.
 
         Returns
         -------
@@ -235,7 +235,7 @@ class _Crew:
         return outcome
 
     def leave(self) -> None:
-        """Wait until the server was told; a wait between attempts holds nothing there."""
+        """Wait until the server was told."""
         deadline = time.monotonic() + FAREWELL_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -18,11 +18,11 @@ from tritonclient.grpc import service_pb2
 
 from dlild_client.connection import ServerInfo, first_words_failed, read_info
 from dlild_client.contract import Contract
-from dlild_client.errors import Busy, ConnectionFailed, NotReady, ScanLost, TimedOut
+from dlild_client.errors import Busy, ConnectionFailed, ContractError, NotReady, ScanLost, TimedOut
 from dlild_client.exchange import Exchange, window_requests
 from dlild_client.failures import from_rpc_error
 from dlild_client.line import Connection, Line, is_retryable
-from dlild_client.prepare import PreparedScan, Progress, prepare, silent
+from dlild_client.preparation import PreparedScan, Progress, prepare, silent
 from dlild_client.read import read_volume
 from dlild_client.result import Result, build_result
 from dlild_client.volume import Volume
@@ -65,8 +65,13 @@ class Core:
                     # Before the scan is read: an absent server must not cost the time to read it.
                     info = await self._ask(line, connection)
                     prepared = await sending.prepare(info)
-                    async with line.turn():
-                        final, engine = await sending.send(connection, prepared, info)
+                    try:
+                        async with line.turn():
+                            final, engine = await sending.send(connection, prepared, info)
+                    except ContractError:
+                        # Changed in mid-scan, and the scan is sent again; or else it stands.
+                        await self._check_same(line, connection, info)
+                        raise
                     await self._check_same(line, connection, info)
                     return await line.work(
                         build_result, prepared, final, engine, info, sending.timings()
@@ -153,7 +158,8 @@ class _Sending:
             # Scans are large: what was read goes as soon as it is prepared, and is read again in
             # the rare case of another contract.
             volume = await self._read()
-            prepared = await self._line.work(prepare, volume, info.contract, self._report)
+            async with self._line.processors():
+                prepared = await self._line.work(prepare, volume, info.contract, self._report)
             self._prepared = info.contract, prepared
         return self._prepared[1]
 
@@ -166,6 +172,7 @@ class _Sending:
         most, limit = info.contract.windows.in_flight, self._line.settings.limits.in_flight
         exchange = Exchange(
             window_requests(prepared, info.contract),
+            info.contract,
             count=len(prepared.plan.origins),
             in_flight=min(most, limit or most),
             cautious=self._was_busy,
@@ -215,7 +222,7 @@ async def talk(
     Raises
     ------
     DlildError
-        Any branch of the tree but `InputError` and `ContractError`. The server is told that the
+        Any branch of the tree but `InputError`. The server is told that the
         scan will not be finished, also when the caller cancels.
     """
     answer_s = line.settings.timeout.answer_s

@@ -88,8 +88,12 @@ def _read_listing(
     with quiet():
         scan = read_headers(listing.sources, threads)
         found = assess_series(scan.headers, rules)
-        chosen, assessment = settle(found, rules, scan, series, name)
-        return _read(chosen, _place_flags(listing, scan, assessment), scan, threads)
+        settled = settle(found, rules, scan, series, name)
+        if settled.chosen is None:
+            assert settled.error is not None
+            raise settled.error
+        flags = _place_flags(listing, scan, settled.assessment)
+        return _read(settled.chosen, flags, scan, threads)
 
 
 def _read(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int) -> Volume:

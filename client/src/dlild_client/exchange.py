@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from dlild_client.contract import Contract
-from dlild_client.errors import ConnectionFailed, ServerError
+from dlild_client.errors import ConnectionFailed, ContractError, ServerError
 from dlild_client.failures import from_server_message
-from dlild_client.prepare import PreparedScan
+from dlild_client.preparation import PreparedScan
 from dlild_client.wire import Answer, FinalAnswer, WindowRequest, parse_answer
 
 
@@ -40,8 +40,10 @@ class Exchange:
     ----------
     requests : iterator of WindowRequest
         In order; each is made when it is sent.
+    contract : Contract
+        That the scan was prepared for: its version of the model must answer.
     count : int
-        How many there are.
+        How many windows there are.
     in_flight : int
         Windows that may be unanswered at any time.
     cautious : bool
@@ -57,6 +59,7 @@ class Exchange:
     def __init__(
         self,
         requests: Iterator[WindowRequest],
+        contract: Contract,
         *,
         count: int,
         in_flight: int,
@@ -67,12 +70,13 @@ class Exchange:
         self.answered = 0
         self.engine: str | None = None
         self._requests = requests
+        self._smallest = contract.windows.minimum
+        self._version = str(contract.model.version)
         self._in_flight = in_flight
         self._cautious = cautious
         self._first: WindowRequest | None = None
         self._final: FinalAnswer | None = None
         self._ids: set[str] = set()
-        self._version: str | None = None
         self._responses = 0
 
     @property
@@ -109,8 +113,9 @@ class Exchange:
         self._responses += 1
         if response.error_message:
             raise from_server_message(response.error_message)
-        self._check_version(response.infer_response.model_version)
-        self._count(parse_answer(response.infer_response))
+        answer = parse_answer(response.infer_response)
+        self._check_version(answer.model_version)
+        self._count(answer)
 
     def take_after_end(self, response: Any) -> None:
         """Take what came after the last answer, which must be the stream's end, None."""
@@ -142,14 +147,14 @@ class Exchange:
         """
         if self._first is None or self._responses >= self.count:
             return None
-        return self._first.farewell()
+        return self._first.farewell(self._smallest)
 
     def _check_version(self, version: str) -> None:
-        if self._version not in {None, version}:
-            raise ServerError(
-                f"versions {self._version} and {version} of the model answered one scan; try again"
+        if version != self._version:
+            raise ContractError(
+                f"version {version or 'unknown'} of the model answered, the server's contract is "
+                f"of version {self._version}; look at the server's model repository"
             )
-        self._version = version
 
     def _count(self, answer: Answer) -> None:
         self.answered += 1

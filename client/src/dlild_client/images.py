@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dlild_client import metaimage, nrrd
 from dlild_client.decode import MAXIMUM_VOXELS
 from dlild_client.dicom import digest
 from dlild_client.errors import (
@@ -20,10 +21,13 @@ from dlild_client.errors import (
     UnreadableFile,
 )
 from dlild_client.itk import load_sitk
+from dlild_client.metaimage import SUFFIXES as METAIMAGE_SUFFIXES
 from dlild_client.nifti import SUFFIXES as NIFTI_SUFFIXES
 from dlild_client.nifti import survey
+from dlild_client.nrrd import SUFFIXES as NRRD_SUFFIXES
 from dlild_client.quality import check_hu, geometry_flags, pixel_flags, thickness_flags
 from dlild_client.volume import AIR_HU, SeriesInfo, Triple, Volume, as_matrix
+from dlild_client.voxeldata import VoxelData, check_files, check_voxels
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 """File names that are read as images."""
@@ -92,12 +96,16 @@ def _load(
     """HU (z, y, x), spacing (z, y, x), origin (x, y, z), direction with columns z, y, x."""
     if path.name.lower().endswith(NIFTI_SUFFIXES):
         survey(path)
+    data = _locate(path)
     sitk = load_sitk()
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
         _check_header(reader, path.name)
+        if data is not None:
+            voxel_bytes = sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+            check_voxels(path.name, data, math.prod(reader.GetSize()) * voxel_bytes)
         image = reader.Execute()
     except RuntimeError as error:
         raise UnreadableFile(f"{path.name}: {_why(error)}") from None
@@ -128,6 +136,19 @@ def _check_header(reader: Any, name: str) -> None:
     if math.prod(size) > MAXIMUM_VOXELS // 2:
         shape = " x ".join(str(n) for n in size)
         raise TooLarge(f"{name}: {shape} voxels; give one chest CT")
+
+
+def _locate(path: Path) -> VoxelData | None:
+    """Find the files of the voxels of an NRRD or MetaImage file."""
+    name = path.name.lower()
+    if name.endswith(NRRD_SUFFIXES):
+        data = nrrd.locate(path)
+    elif name.endswith(METAIMAGE_SUFFIXES):
+        data = metaimage.locate(path)
+    else:
+        return None
+    check_files(path.name, data)
+    return data
 
 
 def _why(error: RuntimeError) -> str:

@@ -6,7 +6,7 @@ differ is set aside, and the next best is tried.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,13 +18,32 @@ from dlild_client.series import Candidate, SeriesRules, check_coverage
 from dlild_client.slices import SliceHeader
 
 
+@dataclass(frozen=True)
+class Settled:
+    """What is settled on: the chosen series, or the error that there is none.
+
+    Attributes
+    ----------
+    chosen : Candidate or None
+    assessment : Assessment
+        With what had to be set aside on the way.
+    error : InputError or None
+        As of `dlild_client.choice.choose`; `RepeatedPosition` where images at one position differ
+        and nothing else can be scored.
+    """
+
+    chosen: Candidate | None
+    assessment: Assessment
+    error: InputError | None = None
+
+
 def settle(
     assessment: Assessment,
     rules: SeriesRules,
     scan: HeaderScan,
     series: str | None = None,
     place: str = "",
-) -> tuple[Candidate, Assessment]:
+) -> Settled:
     """Choose a series and make sure that slices at one position are copies of one image.
 
     Parameters
@@ -35,18 +54,13 @@ def settle(
 
     Returns
     -------
-    chosen : Candidate
-    assessment : Assessment
-        With what had to be set aside on the way.
-
-    Raises
-    ------
-    InputError
-        As `choose`; `RepeatedPosition` where images at one position differ and nothing else can be
-        scored.
+    Settled
     """
     while True:
-        chosen = choose(assessment, series, scan, place)
+        try:
+            chosen = choose(assessment, series, scan, place)
+        except InputError as error:
+            return Settled(None, assessment, error)
         try:
             if chosen.repeats:
                 _check_repeats(chosen)
@@ -54,16 +68,15 @@ def settle(
         except InputError as reason:
             assessment = _without(assessment, chosen, reason)
         else:
-            return chosen, assessment
+            return Settled(chosen, assessment)
 
 
 def _without(assessment: Assessment, chosen: Candidate, reason: InputError) -> Assessment:
-    slices = (*chosen.slices, *(repeat for _, repeat in chosen.repeats))
     others = tuple(o for o in assessment.others if o.candidate is not chosen)
     return replace(
         assessment,
         candidates=tuple(c for c in assessment.candidates if c is not chosen),
-        others=(*others, SetAside(slices, reason)),
+        others=(*others, SetAside(chosen.images, reason)),
     )
 
 

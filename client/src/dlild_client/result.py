@@ -15,7 +15,7 @@ from dlild_client.connection import ServerInfo
 from dlild_client.contract import Contract
 from dlild_client.errors import NotChest, ServerError
 from dlild_client.flags import Flag, details
-from dlild_client.prepare import PreparedScan
+from dlild_client.preparation import PreparedScan
 from dlild_client.volume import SeriesInfo, Volume
 from dlild_client.windows import Box, Shape
 from dlild_client.wire import ZONES, FinalAnswer

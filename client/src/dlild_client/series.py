@@ -98,6 +98,11 @@ class Candidate:
     only_if_asked: NotCT | None = None
 
     @property
+    def images(self) -> tuple[SliceHeader, ...]:
+        """All images, the repeats behind the slices."""
+        return (*self.slices, *(repeat for _, repeat in self.repeats))
+
+    @property
     def step_mm(self) -> float:
         """Distance between neighbouring slices."""
         return float(np.linalg.norm(self.stack.step))

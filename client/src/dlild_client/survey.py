@@ -131,15 +131,10 @@ def summarise(
     scan: HeaderScan, rules: SeriesRules, series: str | None = None, place: str = ""
 ) -> SeriesSurvey:
     """Tell of every series what it is and what becomes of it."""
-    assessment = assess_series(scan.headers, rules)
-    error: InputError | None = None
-    chosen: Candidate | None = None
-    try:
-        chosen, assessment = settle(assessment, rules, scan, series, place)
-    except InputError as reason:
-        error = reason
+    settled = settle(assess_series(scan.headers, rules), rules, scan, series, place)
+    chosen, assessment = settled.chosen, settled.assessment
     told = [
-        _summary(c.slices, c, "chosen" if c is chosen else "lower", _why_lower(c, chosen))
+        _summary(c.images, c, "chosen" if c is chosen else "lower", _why_lower(c, chosen))
         for c in sorted(assessment.candidates, key=lambda c: c is not chosen)
     ]
     for other in assessment.others:
@@ -148,7 +143,7 @@ def summarise(
         else:
             kind = type(other.reason).__name__
             told.append(_summary(other.slices, other.candidate, "aside", str(other.reason), kind))
-    return SeriesSurvey(tuple(told), error, len(scan.unreadable))
+    return SeriesSurvey(tuple(told), settled.error, len(scan.unreadable))
 
 
 def _why_lower(candidate: Candidate, chosen: Candidate | None) -> str:

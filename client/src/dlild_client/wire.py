@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,12 +59,21 @@ class WindowRequest:
         """Protobuf `ModelInferRequest` of this window."""
         return self._message(start=self.index == 0, end=self.index == self.count - 1)
 
-    def farewell(self) -> Any:
-        """Protobuf request that ends the scan early: this window again, flagged as the last.
+    def farewell(self, shape: Shape) -> Any:
+        """Protobuf request that gives the scan up: its first window, flagged as first and last.
 
-        Sent again it counts for nothing, so it can never make a scan complete.
+        As the first it is heard whatever has become of the scan in Triton, which may have ended it
+        already where its last window was sent. As the only one of two or more it can never make a
+        score.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of the smallest window that the server takes: the network has to look at it.
         """
-        return self._message(start=False, end=True)
+        z, y, x = shape
+        least = replace(self, window=self.window[:z, :y, :x], count=max(2, self.count))
+        return least._message(start=True, end=True)
 
     def _message(self, *, start: bool, end: bool) -> Any:
         request = service_pb2.ModelInferRequest(model_name=MODEL, id=str(self.index))
@@ -106,6 +115,7 @@ class Answer:
     """One answer: an acknowledgement, or the last one, which has `final`."""
 
     request_id: str
+    model_version: str
     windows_received: int
     engine: str | None
     final: FinalAnswer | None
@@ -140,7 +150,8 @@ def parse_answer(response: Any) -> Answer:
                 f"the server's last answer has a score of shape {score.shape} and zones of shape "
                 f"{final.zone_volumes_ml.shape}; server and client do not belong together"
             )
-    return Answer(response.id, int(values["windows_received"][0, 0]), engine, final)
+    received = int(values["windows_received"][0, 0])
+    return Answer(response.id, response.model_version, received, engine, final)
 
 
 def _add(request: Any, name: str, datatype: str, values: npt.ArrayLike, dtype: str) -> None:

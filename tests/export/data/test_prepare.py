@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import dlild_client.prepare
+import dlild_client.preparation
 from dlild_client.contract import Contract
 from dlild_client.read import read_volume
 from dlild_client.volume import Volume
@@ -40,7 +40,7 @@ def test_training_reads_what_the_client_sends(
     (path, _) = prepare(files.folder, tmp_path / "out", contract=real_contract)
 
     volume = read_volume(files.image())
-    sent = dlild_client.prepare.prepare(volume, real_contract)
+    sent = dlild_client.preparation.prepare(volume, real_contract)
     with np.load(path) as stored:
         hu = stored["hu"]
     assert hu.dtype == np.int16
@@ -61,7 +61,7 @@ def test_training_reads_what_the_client_sends_of_dicom(
 
     (path,) = prepare(folder, tmp_path / "out", contract=real_contract)
 
-    sent = dlild_client.prepare.prepare(read_volume(folder / "a"), real_contract)
+    sent = dlild_client.preparation.prepare(read_volume(folder / "a"), real_contract)
     with np.load(path) as stored:
         np.testing.assert_array_equal(stored["hu"], sent.grid.array)
 
