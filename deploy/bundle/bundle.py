@@ -26,6 +26,7 @@ PARTS = (
     "client", "deploy", "docs", "requirements",
 )  # fmt: skip
 MODELS = "model_repository"
+OWN = "dlild-server"
 LOCKS = {"client": "demo.lock", "server-image": "container.lock", "embedded-server": "server.lock"}
 """What each bill of materials is made of."""
 
@@ -105,12 +106,13 @@ def write_sums(folder: Path) -> None:
 
 def images() -> tuple[str, list[str]]:
     """Return our image, and those that Compose fetches, with their default tags."""
-    text = (ROOT / "deploy" / "compose" / "compose.yaml").read_text("utf-8")
-    names = [_DEFAULT.sub(r"\1", name) for name in _IMAGE.findall(text)]
-    ours = [name for name in names if "/" not in name]
+    files = sorted((ROOT / "deploy" / "compose").glob("compose*.yaml"))
+    text = "".join(path.read_text("utf-8") for path in files)
+    names = {_DEFAULT.sub(r"\1", name) for name in _IMAGE.findall(text)}
+    ours = {name for name in names if name.startswith(f"{OWN}:")}
     if len(ours) != 1:
-        raise BundleError(f"compose.yaml: one image of our own is expected, not {ours}")
-    return ours[0], sorted({name for name in names if "/" in name})
+        raise BundleError(f"compose.yaml: one image {OWN} is expected, not {sorted(ours)}")
+    return ours.pop(), sorted(name for name in names if not name.startswith(f"{OWN}:"))
 
 
 def images_text() -> str:
