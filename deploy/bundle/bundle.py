@@ -1,0 +1,212 @@
+"""``make bundle``: what a site without internet carries in, with checksums and bills of materials.
+
+    python deploy/bundle/bundle.py FOLDER [--wheels]
+
+Tracked files of the checkout only, so that no key, certificate or setting of this machine travels;
+of the model repository everything, as a site's own versions and plans are not tracked.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from verify import SUMS, files_of, sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = (
+    "LICENSE", "README.md", "CHANGELOG.md", "MODEL_CARD.md", "Makefile",
+    "client", "deploy", "docs", "requirements",
+)  # fmt: skip
+MODELS = "model_repository"
+OWN = "dlild-server"
+LOCKS = {"client": "demo.lock", "server-image": "container.lock", "embedded-server": "server.lock"}
+"""What each bill of materials is made of."""
+
+_IMAGE = re.compile(r'^\s*image:\s*"?([^"\s]+)"?\s*$', re.MULTILINE)
+_DEFAULT = re.compile(r"\$\{\w+:?-([^}]*)\}")
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", re.MULTILINE)
+_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+
+
+class BundleError(Exception):
+    """One line: what is wrong, and what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make a bundle and return 0, or 1 where something is wrong."""
+    parser = argparse.ArgumentParser(description="Gather what an air-gapped site needs.")
+    parser.add_argument("folder", type=Path, help="must not be there yet")
+    parser.add_argument("--wheels", action="store_true", help="with the packages of the client")
+    options = parser.parse_args(arguments)
+    start = time.monotonic()
+    try:
+        make(options.folder, wheels=options.wheels)
+    except BundleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    files = files_of(options.folder)
+    size = sum(path.stat().st_size for path in files) / 1e6
+    seconds = time.monotonic() - start
+    print(f"{options.folder}: {len(files)} files, {size:.0f} MB, {seconds:.0f} s")
+    print(f"digest of {SUMS}, to be compared over another way:\n{sha256(options.folder / SUMS)}")
+    return 0
+
+
+def make(folder: Path, *, wheels: bool) -> None:
+    """Make a bundle beside, and put it in place when it is whole.
+
+    Parameters
+    ----------
+    folder : Path
+    wheels : bool
+        Build and fetch the packages of the client.
+
+    Raises
+    ------
+    BundleError
+        The folder is there, a program is missing or fails, or a package is not the locked one.
+    """
+    if folder.exists():
+        raise BundleError(f"{folder} is there already: remove it, or name another")
+    partly = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(partly, ignore_errors=True)
+    try:
+        partly.mkdir(parents=True)
+        _copy(partly)
+        (partly / "images.txt").write_text(images_text(), "utf-8")
+        _write_bills(partly / "sbom")
+        if wheels:
+            _gather_wheels(partly / "wheels")
+        shutil.copy(ROOT / "deploy" / "bundle" / "verify.py", partly)
+        write_sums(partly)
+        partly.replace(folder)
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(partly, ignore_errors=True)
+
+
+def write_sums(folder: Path) -> None:
+    """Write `SHA256SUMS` over all files of a folder."""
+    lines = [
+        f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n"
+        for path in files_of(folder)
+        if path != folder / SUMS
+    ]
+    (folder / SUMS).write_text("".join(lines), "utf-8")
+
+
+def images() -> tuple[str, list[str]]:
+    """Return our image, and those that Compose fetches, with their default tags."""
+    files = sorted((ROOT / "deploy" / "compose").glob("compose*.yaml"))
+    text = "".join(path.read_text("utf-8") for path in files)
+    names = {_DEFAULT.sub(r"\1", name) for name in _IMAGE.findall(text)}
+    ours = {name for name in names if name.startswith(f"{OWN}:")}
+    if len(ours) != 1:
+        raise BundleError(f"compose.yaml: one image {OWN} is expected, not {sorted(ours)}")
+    return ours.pop(), sorted(name for name in names if not name.startswith(f"{OWN}:"))
+
+
+def images_text() -> str:
+    """Write which images to carry in, and how."""
+    own, others = images()
+    both = " ".join([own, *others])
+    return "\n".join(
+        [
+            "# Images, and the commands that carry them. Tags are the defaults of compose.yaml.",
+            "# 1. With internet: build ours, fetch the others, and save all in one archive.",
+            f"docker build -f deploy/docker/Dockerfile --target server -t {own} .",
+            *(f"docker pull {name}" for name in others),
+            f"docker save {both} | gzip > images.tar.gz",
+            "sha256sum images.tar.gz",
+            "# 2. Without: compare the sum, then",
+            "docker load --input images.tar.gz",
+            "# For Kubernetes, each: docker tag NAME REGISTRY/NAME; docker push REGISTRY/NAME",
+            "",
+        ]
+    )  # fmt: skip
+
+
+def _copy(target: Path) -> None:
+    for path in (*_tracked(), *_models()):
+        place = target / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, place)
+
+
+def _tracked() -> Iterator[Path]:
+    told = _run(["git", "-C", str(ROOT), "ls-files", "-z", "--", *PARTS], "git ls-files")
+    for name in filter(None, told.split("\0")):
+        # A file that was removed and not yet committed is still listed.
+        if (ROOT / name).is_file():
+            yield Path(name)
+
+
+def _models() -> Iterator[Path]:
+    for path in files_of(ROOT / MODELS):
+        if "__pycache__" not in path.parts:
+            yield path.relative_to(ROOT)
+
+
+def _write_bills(folder: Path) -> None:
+    """Write a CycloneDX bill of materials for each lock file; the tool checks it by its schema."""
+    folder.mkdir()
+    program = shutil.which(
+        "cyclonedx-py", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    if program is None:
+        raise BundleError("cyclonedx-py is not installed: run `make deploy-tools`")
+    for name, lock in LOCKS.items():
+        bill = folder / f"{name}.cdx.json"
+        command = [program, "requirements", str(ROOT / "requirements" / lock)]
+        command += ["--pyproject", str(ROOT / "client" / "pyproject.toml")] * (name == "client")
+        command += ["--output-reproducible", "--validate", "--of", "JSON", "-o", str(bill)]
+        _run(command, "cyclonedx-py")
+        parts = len(json.loads(bill.read_text("utf-8"))["components"])
+        pins = len(_PIN.findall((ROOT / "requirements" / lock).read_text("utf-8")))
+        if parts != pins:
+            raise BundleError(f"{bill.name} has {parts} components, {lock} {pins}: look at both")
+
+
+def _gather_wheels(folder: Path) -> None:
+    """Build the client, and fetch what it needs in the locked versions."""
+    lock = (ROOT / "requirements" / "demo.lock").read_text("utf-8")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    folder.mkdir()
+    constraints = folder / "constraints.txt"
+    constraints.write_text("".join(f"{n}=={v}\n" for n, v in _PIN.findall(lock)), "utf-8")
+    with tempfile.TemporaryDirectory() as place:
+        # A build leaves its traces beside the source.
+        source = shutil.copytree(ROOT / "client", Path(place) / "client")
+        _run([*pip, "wheel", "--no-deps", "-w", str(folder), str(source)], "pip wheel")
+    (own,) = folder.glob("dlild_client-*.whl")
+    fetch = ["download", "--only-binary=:all:", "-c", str(constraints), "-d", str(folder)]
+    _run([*pip, *fetch, str(own)], "pip download")
+    constraints.unlink()
+    locked = set(_HASH.findall(lock))
+    for wheel in sorted(set(folder.glob("*.whl")) - {own}):
+        if sha256(wheel) not in locked:
+            raise BundleError(f"{wheel.name} is not the file that demo.lock names: run `make lock`")
+
+
+def _run(command: Sequence[str], name: str) -> str:
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    except OSError as error:
+        raise BundleError(f"{name} cannot be run: {error.strerror}") from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        raise BundleError(f"{name} ended with code {done.returncode}: {said}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
