@@ -67,7 +67,7 @@ def test_pixels_of_another_kind_than_the_transfer_syntax_says_are_refused(series
         return head(ds, ExplicitVRLittleEndian) + bare(ds, implicit=False)
 
     path = rewrite(series_writer.write(scan, "packed"), packed)
-    with pytest.raises(UnreadableFile, match=r"compressed pixels, but .* Explicit VR Little Endian"):
+    with pytest.raises(UnreadableFile, match=r"compressed pixels, but .* Explicit VR"):
         read_volume(path)
     path = rewrite(
         series_writer.write(scan, "plain"),
