@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dlild_client.errors import InputError
 from dlild_client.geometry import Tolerances, common_orientation, repeated_positions
@@ -66,12 +67,13 @@ def _has_repeats(slices: Sequence[SliceHeader], tolerances: Tolerances) -> bool:
 
 
 def overlap(parts: Sequence[Sequence[SliceHeader]]) -> bool:
-    """Tell whether of parallel acquisitions one begins before another ends."""
-    first = parts[0][0]
-    assert first.orientation is not None
-    normal = np.cross(first.orientation[:3], first.orientation[3:])
-    ends = sorted(
-        (min(places), max(places))
-        for places in ([float(np.dot(s.position or (), normal)) for s in part] for part in parts)
-    )
+    """Tell whether of several acquisitions one begins before another ends, or lies across it."""
+    first = parts[0][0].orientation
+    assert first is not None
+    normal = np.cross(first[:3], first[3:])
+    ends = sorted((min(places), max(places)) for places in (_places(p, normal) for p in parts))
     return any(after[0] < before[1] for before, after in pairwise(ends))
+
+
+def _places(part: Sequence[SliceHeader], normal: npt.NDArray[np.float64]) -> list[float]:
+    return [float(np.dot(s.position, normal)) for s in part if s.position is not None]

@@ -18,6 +18,7 @@ from dlild_client.errors import (
     IrregularSpacing,
     MissingGeometry,
     MissingSlices,
+    MixedOrientation,
     MixedShape,
     NotCT,
     TooFewSlices,
@@ -135,7 +136,7 @@ def assess(group: Sequence[SliceHeader], rules: SeriesRules) -> list[Candidate]:
         return _candidates(parts, flags, rules) or [_candidate(slices, flags, rules)]
     try:
         return [_candidate(slices, flags, rules)]
-    except (IrregularSpacing, MissingSlices):
+    except (IrregularSpacing, MissingSlices, MixedOrientation):
         whole = _whole_chests(slices, flags, rules)
         if whole:
             return whole
@@ -160,7 +161,7 @@ def _candidates(
 def _whole_chests(
     slices: list[SliceHeader], met: list[Flag], rules: SeriesRules
 ) -> list[Candidate]:
-    """Acquisitions that lie between each other's slices and hold both lungs each by itself.
+    """Acquisitions that hold both lungs each by itself, and lie across or among the others.
 
     Shorter ones are left out, and so are those that lie behind each other: they may be halves of
     one chest.
