@@ -17,7 +17,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 PACKAGES := client export analysis
 CHECKED := $(PACKAGES:%=%/src) deploy model_repository requirements tests
 # Glue and pure modules outside the three distributions, checked as strictly as they are.
-GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py deploy/load/*.py deploy/docker/*.py deploy/monitoring/*.py model_repository/*/*.py))
+GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py deploy/certs/*.py deploy/cluster/*.py deploy/proxy/*.py deploy/load/*.py deploy/docker/*.py deploy/monitoring/*.py model_repository/*/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -57,7 +57,7 @@ deploy-tools: $(TOOLS)/.done  ## Fetch helm, kubectl, promtool, hadolint and the
 # Everything below takes minutes and wants a machine that does nothing else. Figures go to OUT and into
 # docs/performance.md.
 EMPTY :=
-FLAT = tests deploy/embedded deploy/load $(patsubst %/,%,$(wildcard model_repository/*/))
+FLAT = tests deploy/embedded deploy/certs deploy/cluster deploy/proxy deploy/load $(patsubst %/,%,$(wildcard model_repository/*/))
 MEASURES = PYTHONPATH=$(subst $(EMPTY) $(EMPTY),:,$(FLAT)) $(BIN)/python -m
 SERVER ?=
 bench bench-scale load soak: OUT = out
@@ -87,6 +87,41 @@ lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift o
 format: $(VENV)/.dev  ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
+
+# ---- security and several servers ------------------------------------------------------------------
+
+N ?= 3
+CERTS ?= certs
+NAMES ?=
+CLIENTS ?= trial
+CLIENT ?= trial
+PORT ?= 8001
+BASE_PORT ?= 8100
+KEYS_MAP = $(CERTS)/keys.map
+ONCE = $(CERTS)/client-$(CLIENT).api-key
+.PHONY: certs certs-check key cluster bench-cluster
+
+certs: $(VENV)/.demo  ## Make a private CA, the server's certificate and clients' in CERTS=certs: NAMES="host address", CLIENTS="name name"
+	@$(BIN)/python deploy/certs/certs.py "$(CERTS)" $(NAMES:%=--name %) $(CLIENTS:%=--client %)
+
+certs-check: $(VENV)/.demo  ## Print the days that are left to every certificate; fails where fewer than 30 are
+	@$(BIN)/python deploy/certs/certs.py "$(CERTS)" --check
+
+key: $(VENV)/.demo  ## Make an API key for CLIENT=trial that the proxy takes; shown once, or > FILE
+	@$(BIN)/python deploy/proxy/keys.py "$(KEYS_MAP)" add "$(CLIENT)"
+
+# The first key of the trial is kept in a file beside its certificate.
+$(ONCE): | $(VENV)/.demo
+	@umask 077 && mkdir -p "$(CERTS)" && $(BIN)/python deploy/proxy/keys.py "$(KEYS_MAP)" add "$(CLIENT)" > "$@"
+
+cluster: CLIENTS = $(CLIENT)
+cluster: certs $(ONCE) $(SERVER_VENV)/.server  ## Start N=3 servers behind HAProxy on loopback: mutual TLS, key; PORT, BASE_PORT
+	@exec $(BIN)/python deploy/cluster/cluster.py --servers $(N) --port $(PORT) --base-port $(BASE_PORT) \
+		--certificates "$(CERTS)" --keys "$(KEYS_MAP)" --client "$(CLIENT)" --api-key-file "$(ONCE)"
+
+bench-cluster: OUT = out
+bench-cluster: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure scans a minute of N=3 servers behind the proxy against one
+	$(MEASURES) bench.cluster --servers $(N) --out "$(OUT)"
 
 # ---- what is made from something else --------------------------------------------------------------
 

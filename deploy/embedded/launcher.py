@@ -73,6 +73,8 @@ class EmbeddedServer:
         Certificates of the gRPC door; without them it is open to whoever reads along.
     api_key : str, optional
         What clients must send with every call but those that ask for its health.
+    threads : int, optional
+        Threads of the network; by default as many as the machine has cores.
 
     Raises
     ------
@@ -98,6 +100,7 @@ class EmbeddedServer:
         ready_timeout_s: float = 120.0,
         tls: ServerTLS | None = None,
         api_key: str | None = None,
+        threads: int | None = None,
     ) -> None:
         self.repository = Path(repository).resolve()
         self.profile = profile
@@ -109,6 +112,7 @@ class EmbeddedServer:
         self.log_path = Path(log_path).absolute() if log_path else None
         self.ready_timeout_s = ready_timeout_s
         self.tls = tls
+        self.threads = threads
         self._api_key = api_key
         self._prefix = f"dlild_{uuid.uuid4().hex[:12]}_"
         self._home: Path | None = None
@@ -211,17 +215,20 @@ class EmbeddedServer:
         if self.log_path is None:
             self.log_path = self._home / "tritonserver.log"
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        variables = server_variables(environment)
+        if self.threads is not None:
+            variables["DLILD_THREADS"] = str(self.threads)
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command(environment, backend.parent),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=server_variables(environment),
+                env=variables,
                 # A group of its own: Ctrl-C in a terminal reaches the launcher alone, which stops
                 # the server in order.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, no locks
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no locks
             )
 
     def _command(self, environment: Environment, backends: Path) -> list[str]:
@@ -303,7 +310,7 @@ def _tells(line: str) -> bool:
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask Linux to stop the server when its parent dies, also when that was killed."""
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 

@@ -63,7 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.read:
-        print(lay_out(read_levels(_text_of(options.read), options.windows_a_scan)))
+        levels = [
+            level
+            for report in options.read
+            for level in read_levels(_text_of(report), options.windows_a_scan)
+        ]
+        print(lay_out(sorted(levels, key=lambda level: level.at_once)))
         return 0
     analyzer = find_analyzer(Path(default_server_python()))
     options.out.mkdir(parents=True, exist_ok=True)
@@ -108,24 +113,50 @@ def _default_scan(place: Path) -> Path:
 
 
 def _analyse(analyzer: Analyzer, address: str, sequences: Path, report: Path, most: int) -> None:
+    """Measure every level in a process of its own, and gather the figures.
+
+    Between two levels perf_analyzer cuts the scans that are open. The server refuses to score them,
+    as it must, and perf_analyzer takes that for a failure and stops; at its own end it does not.
+    """
+    rows: list[str] = []
+    for at_once in range(1, most + 1):
+        _say(f"{at_once} at once")
+        header, *found = _measure(
+            analyzer, address, sequences, report.with_suffix(".part"), at_once
+        )
+        rows += found if rows else [header, *found]
+    report.write_text("".join(rows), "utf-8")
+
+
+def _measure(
+    analyzer: Analyzer, address: str, sequences: Path, part: Path, at_once: int
+) -> list[str]:
     command = [str(analyzer.program), "-m", MODEL, "-u", address, "-i", "grpc"]
     command += ["--service-kind", "triton", "--streaming", "--async"]
-    command += ["--input-data", str(sequences), "--concurrency-range", f"1:{most}"]
+    command += ["--input-data", str(sequences), "--concurrency-range", str(at_once)]
     command += ["--measurement-mode", "count_windows"]
     command += ["--measurement-request-count", str(WINDOWS_MEASURED)]
     # perf_analyzer gives up, and all its figures with it, where three measurements in a row do not
     # agree. A machine that does other work never gets there: here all three count, as they are.
     command += ["--stability-percentage", "1000"]
-    command += ["--percentile", "95", "-f", str(report)]
-    report.unlink(missing_ok=True)
+    command += ["--percentile", "95", "-f", str(part)]
+    part.unlink(missing_ok=True)
     done = subprocess.run(
-        command, check=False, stdout=sys.stderr, env=dict(analyzer.variables), timeout=3600
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        env=dict(analyzer.variables),
+        timeout=3600,
     )
-    if not report.is_file():
+    if not part.is_file():
         raise LauncherError(
-            f"perf_analyzer ended with code {done.returncode} and wrote no figures; what it said "
-            "stands above"
+            f"perf_analyzer, {at_once} at once, ended with code {done.returncode} and wrote no "
+            f"figures; it said:\n{done.stdout}{done.stderr}"
         )
+    lines = part.read_text("utf-8").splitlines(keepends=True)
+    part.unlink()
+    return lines
 
 
 def read_levels(text: str, windows_a_scan: float) -> list[Level]:
@@ -193,7 +224,9 @@ def _parser() -> argparse.ArgumentParser:
         "--scan", type=Path, action="append", help="a scan to send; may be repeated"
     )
     parser.add_argument("--server", help="host:port of a gRPC door; the embedded one if left out")
-    parser.add_argument("--read", type=Path, help="lay out a CSV that is there already, and stop")
+    parser.add_argument(
+        "--read", type=Path, nargs="+", help="lay out CSVs that are there already, and stop"
+    )
     parser.add_argument("--windows-a-scan", type=float, default=1, help="for --read")
     parser.add_argument("--most", type=int, default=8, help="scans at once, at most")
     return parser

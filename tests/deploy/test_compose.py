@@ -11,19 +11,24 @@ import yaml
 from deploy.checkers import DEPLOY, passes, run
 
 COMPOSE = DEPLOY / "compose"
-BASE, CPU = COMPOSE / "compose.yaml", COMPOSE / "compose.cpu.yaml"
+BASE, CPU, PROXY = (COMPOSE / f"compose{name}.yaml" for name in ("", ".cpu", ".proxy"))
 VARIABLE = re.compile(r"\$\{([A-Z_]+):-([^}]*)\}")
 
 
 class Loader(yaml.SafeLoader):
-    """YAML with the tag by which an override takes something away."""
+    """YAML with the tags by which an override takes something away, or puts all of it anew."""
 
 
 class Reset:
     """What stands in the place of ``!reset``."""
 
 
+class Override(list):
+    """A list behind ``!override``: it takes the place of the other, which else it would join."""
+
+
 Loader.add_constructor("!reset", lambda loader, node: Reset)
+Loader.add_constructor("!override", lambda loader, node: Override(loader.construct_sequence(node)))
 
 
 def load(path):
@@ -31,13 +36,16 @@ def load(path):
 
 
 def merged(base, override):
-    """Merge as Compose does for what our override uses: mappings, and the tag."""
+    """Merge as Compose does for what our overrides use: mappings, lists that are new, the tags."""
     base = copy.deepcopy(base)
     for name, value in override.items():
         if value is Reset:
             base.pop(name, None)
         elif isinstance(value, dict) and isinstance(base.get(name), dict):
             base[name] = merged(base[name], value)
+        elif isinstance(value, list) and isinstance(base.get(name), list):
+            assert isinstance(value, Override), f"{name} would be joined to what is there"
+            base[name] = list(value)
         else:
             base[name] = value
     return base
@@ -53,6 +61,11 @@ def services(compose):
     return compose["services"]
 
 
+@pytest.fixture(scope="module")
+def with_proxy(compose):
+    return merged(compose, load(PROXY))
+
+
 def schema_check(document, folder):
     path = folder / "compose.json"
     path.write_text(json.dumps(document))
@@ -60,7 +73,7 @@ def schema_check(document, folder):
 
 
 def test_the_files_keep_the_schema_of_compose(compose, tmp_path):
-    for document in (compose, merged(compose, load(CPU))):
+    for document in (compose, merged(compose, load(CPU)), merged(compose, load(PROXY))):
         done = schema_check(document, tmp_path)
         assert done.returncode == 0, done.stdout
     compose = copy.deepcopy(compose)
@@ -68,7 +81,7 @@ def test_the_files_keep_the_schema_of_compose(compose, tmp_path):
     assert schema_check(compose, tmp_path).returncode == 1
 
 
-@pytest.mark.parametrize("files", [[BASE], [BASE, CPU]])
+@pytest.mark.parametrize("files", [[BASE], [BASE, CPU], [BASE, PROXY]])
 def test_docker_reads_the_files(files, tmp_path):
     docker = shutil.which("docker")
     asked = [docker or "false", "compose", "version"]
@@ -84,8 +97,8 @@ def test_yamllint_is_content():
     passes("yamllint", "--strict", "deploy", cwd=DEPLOY.parent)
 
 
-def test_every_service_is_hardened_and_bounded(services):
-    for name, service in services.items():
+def test_every_service_is_hardened_and_bounded(services, with_proxy):
+    for name, service in (*services.items(), ("proxy", with_proxy["services"]["proxy"])):
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
         assert service["read_only"] is True, name
@@ -104,8 +117,22 @@ def test_only_grpc_is_published_and_grafana_to_this_machine_alone(services):
     }
 
 
-def test_what_is_mounted_cannot_be_written_and_is_there(services):
-    for name, service in services.items():
+def test_with_the_proxy_it_alone_is_published(with_proxy):
+    services = with_proxy["services"]
+    assert "ports" not in services["server"]
+    assert services["proxy"]["ports"] == ["${DLILD_BIND:-0.0.0.0}:${DLILD_PORT:-8001}:8001"]
+    # No network of the server has a way in or out; its certificate and key are not asked for.
+    assert all(with_proxy["networks"][name]["internal"] for name in services["server"]["networks"])
+    environment = services["server"]["environment"]
+    assert (environment["DLILD_TLS"], environment["DLILD_KEY"]) == ("off", "off")
+    assert "secrets" not in services["server"]
+    # What the proxy reads of the environment is in its table.
+    table = (DEPLOY / "proxy/README.md").read_text()
+    assert all(f"`{name}`" in table for name in services["proxy"]["environment"])
+
+
+def test_what_is_mounted_cannot_be_written_and_is_there(services, with_proxy):
+    for name, service in (*services.items(), ("proxy", with_proxy["services"]["proxy"])):
         for mount in service.get("volumes", []):
             if mount["type"] == "volume":
                 continue
@@ -153,7 +180,7 @@ def test_secrets_are_files_and_the_entrypoint_knows_the_settings(compose, servic
 
 
 def test_every_setting_has_a_line_with_its_default_and_a_word_above_it():
-    used = dict(VARIABLE.findall(BASE.read_text()))
+    used = dict(VARIABLE.findall(BASE.read_text() + PROXY.read_text()))
     lines = (COMPOSE / ".env.example").read_text().splitlines()
     explained, above = {}, False
     for line in lines:

@@ -121,8 +121,13 @@ def test_critical_alerts_go_to_whoever_is_on_call():
 
 
 def test_the_names_of_jobs_and_services_agree():
-    config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    config, with_proxy = (
+        yaml.safe_load((MONITORING / name).read_text())
+        for name in ("prometheus.yml", "prometheus.proxy.yml")
+    )
     jobs = {job["job_name"] for job in config["scrape_configs"]}
+    assert {job["job_name"] for job in with_proxy["scrape_configs"]} == {*jobs, "dlild-proxy"}
+    assert {**with_proxy, "scrape_configs": 0} == {**config, "scrape_configs": 0}
     asked = set(re.findall(r'job="([^"]+)"', " ".join(rule["expr"] for rule in rules())))
     assert asked == jobs
     services = yaml.load((DEPLOY / "compose/compose.yaml").read_text(), yaml.SafeLoader)["services"]

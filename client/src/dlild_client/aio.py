@@ -12,7 +12,7 @@ import grpc
 from grpc import aio
 from tritonclient.grpc import service_pb2_grpc
 
-from dlild_client.line import call_metadata, channel_options
+from dlild_client.line import call_metadata, channel_options, prepared_at_once
 from dlild_client.retry import retry_context
 from dlild_client.settings import Settings
 
@@ -26,6 +26,7 @@ class AsyncLine:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._turns = asyncio.Semaphore(settings.limits.scans)
+        self._processors = asyncio.Semaphore(prepared_at_once())
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[_AsyncConnection]:
@@ -46,6 +47,12 @@ class AsyncLine:
     async def turn(self) -> AsyncIterator[None]:
         """Wait until one scan more may be sent."""
         async with self._turns:
+            yield
+
+    @asynccontextmanager
+    async def processors(self) -> AsyncIterator[None]:
+        """Wait until the processors are free to prepare one scan more."""
+        async with self._processors:
             yield
 
     def attempts(

@@ -7,13 +7,14 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client.cancel import CancelToken
-from dlild_client.line import call_metadata, channel_options
+from dlild_client.line import call_metadata, channel_options, prepared_at_once
 from dlild_client.retry import retry_context
 from dlild_client.settings import Settings
 
@@ -53,18 +54,39 @@ def open_channel(settings: Settings) -> Any:
     return grpc.insecure_channel(target, options=options)
 
 
+@dataclass(frozen=True)
+class Turns:
+    """What the scans of a client wait for.
+
+    Attributes
+    ----------
+    sending, preparing : semaphore
+        Held while a scan is sent, and while it is prepared.
+    """
+
+    sending: threading.Semaphore
+    preparing: threading.Semaphore
+
+    @classmethod
+    def of(cls, settings: Settings) -> Turns:
+        """Return as many turns as the limits and the processors allow."""
+        return cls(
+            threading.Semaphore(settings.limits.scans), threading.Semaphore(prepared_at_once())
+        )
+
+
 class BlockingLine:
     """See `line.Line`.
 
     Parameters
     ----------
     settings : Settings
-    turns : semaphore
+    turns : Turns
         Shared by all scans of a client.
     cancel : CancelToken
     """
 
-    def __init__(self, settings: Settings, turns: threading.Semaphore, cancel: CancelToken) -> None:
+    def __init__(self, settings: Settings, turns: Turns, cancel: CancelToken) -> None:
         self.settings = settings
         self._turns = turns
         self._cancel = cancel
@@ -82,12 +104,14 @@ class BlockingLine:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait until one scan more may be sent."""
-        while not self._turns.acquire(timeout=_GLANCE_S):
-            self._cancel.check()
-        try:
+        with self._holding(self._turns.sending):
             yield
-        finally:
-            self._turns.release()
+
+    @asynccontextmanager
+    async def processors(self) -> AsyncIterator[None]:
+        """Wait until the processors are free to prepare one scan more."""
+        with self._holding(self._turns.preparing):
+            yield
 
     def attempts(
         self, may_retry: Callable[[Exception], bool]
@@ -99,6 +123,15 @@ class BlockingLine:
         """Do the work here and now."""
         self._cancel.check()
         return function(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _holding(self, turns: threading.Semaphore) -> Iterator[None]:
+        while not turns.acquire(timeout=_GLANCE_S):
+            self._cancel.check()
+        try:
+            yield
+        finally:
+            turns.release()
 
 
 class _Steps:

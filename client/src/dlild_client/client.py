@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from types import TracebackType
 
-from dlild_client.blocking import BlockingLine, run
+from dlild_client.blocking import BlockingLine, Turns, run
 from dlild_client.cancel import CancelToken
 from dlild_client.connection import ServerInfo
 from dlild_client.core import FAREWELL_S, Core, Scan
@@ -82,7 +82,7 @@ class Client:
         if self._settings.address.secure:
             self._settings.tls.read()
         self._core = Core()
-        self._turns = threading.Semaphore(self._settings.limits.scans)
+        self._turns = Turns.of(self._settings)
         self._closed = CancelToken()
 
     def __repr__(self) -> str:

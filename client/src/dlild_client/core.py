@@ -158,7 +158,8 @@ class _Sending:
             # Scans are large: what was read goes as soon as it is prepared, and is read again in
             # the rare case of another contract.
             volume = await self._read()
-            prepared = await self._line.work(prepare, volume, info.contract, self._report)
+            async with self._line.processors():
+                prepared = await self._line.work(prepare, volume, info.contract, self._report)
             self._prepared = info.contract, prepared
         return self._prepared[1]
 

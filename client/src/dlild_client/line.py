@@ -7,6 +7,7 @@ runs from its start to its end in one go (`blocking.py`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -63,6 +64,9 @@ class Line(Protocol):
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Wait until one scan more may be sent."""
 
+    def processors(self) -> AbstractAsyncContextManager[None]:
+        """Wait until the processors are free to prepare one scan more."""
+
     def attempts(
         self, may_retry: Callable[[Exception], bool]
     ) -> AsyncIterator[AbstractContextManager[None]]:
@@ -70,6 +74,15 @@ class Line(Protocol):
 
     async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what keeps a processor busy, or waits for a disk."""
+
+
+def prepared_at_once() -> int:
+    """Return how many scans may be prepared at the same time.
+
+    Preparing a scan keeps two processors busy. Many at once would all be ready at the same late
+    moment, with the server idle until then; one after the other, the server starts on the first.
+    """
+    return max(1, (os.cpu_count() or 1) // 2)
 
 
 def channel_options(settings: Settings) -> list[tuple[str, Any]]:

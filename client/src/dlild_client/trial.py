@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 import uuid
 from dataclasses import dataclass
 
 import numpy as np
 
-from dlild_client.blocking import BlockingLine, run
+from dlild_client.blocking import BlockingLine, Turns, run
 from dlild_client.cancel import CancelToken
 from dlild_client.contract import Contract
 from dlild_client.core import talk
@@ -90,7 +89,7 @@ def _send(settings: Settings, contract: Contract, plan: WindowPlan, count: int) 
         WindowRequest(sequence_id, air, origin, whole, index, count, contract.grid.voxel_volume_mm3)
         for index, origin in enumerate(plan.origins[:count])
     )
-    line = BlockingLine(settings, threading.Semaphore(1), CancelToken())
+    line = BlockingLine(settings, Turns.of(settings), CancelToken())
 
     async def send() -> None:
         exchange = Exchange(requests, contract, count=count, in_flight=contract.windows.in_flight)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from dlild_client.batch.record import Record, Status
 from dlild_client.batch.scans import BatchScan, find_scans
-from dlild_client.client import Client
+from dlild_client.connection import ServerInfo
 from dlild_client.core import Scan
 from dlild_client.errors import (
     BadSettings,
@@ -84,18 +85,31 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """A scan with its key, as the client takes it: something that returns a volume."""
 
     scan: BatchScan
     key: str
 
     def __call__(self) -> Volume:
+        """Read the volume; raises `InputError`."""
         return self.scan.read()
 
 
+class Scorer(Protocol):
+    """What scores the scans: a `Client` on this machine, or a cluster (`on_dask.DaskScorer`)."""
+
+    def info(self) -> ServerInfo:
+        """Ask the server for its contract."""
+
+    def score_many(
+        self, scans: Iterable[Job], *, concurrency: int, progress: ScanProgress | None = None
+    ) -> Iterator[Outcome]:
+        """Score jobs, and yield what comes of each as it comes."""
+
+
 def run_batch(
-    client: Client,
+    scorer: Scorer,
     place: Path,
     out: Path,
     *,
@@ -109,13 +123,14 @@ def run_batch(
 
     Parameters
     ----------
-    client : Client
+    scorer : Scorer
+        A client, or a cluster of them.
     place : Path
         Folder tree, CSV list or DICOMDIR.
     out : Path
         Folder for `results.csv` and the JSON files.
     concurrency : int
-        Scans read, sent or waited for at once; bounds the memory.
+        Scans read, sent or waited for at once; bounds the memory. On a cluster: tasks handed out.
     images : bool
         Write `labels.nii.gz` and `overlay.png` of each scan into `images/NAME`, too.
     again : bool
@@ -137,16 +152,16 @@ def run_batch(
     """
     start = time.perf_counter()
     summary = Summary()
-    contract = client.info().contract
+    contract = scorer.info().contract
     with Record(out, contract) as record:
         if again:
             record.forget_failed()
         jobs = _open_jobs(find_scans(place, leave_out=out), record, summary, finished)
-        for outcome in client.score_many(
+        for outcome in scorer.score_many(
             jobs, concurrency=concurrency, progress=None if told is None else _adapt(told)
         ):
             job = outcome.scan
-            assert isinstance(job, _Job)
+            assert isinstance(job, Job)
             what = _settle(outcome, contract.model.weights_sha256)
             if images and isinstance(what, Result):
                 write_result(what, out / "images" / (job.scan.id or job.key))
@@ -165,7 +180,7 @@ def _open_jobs(
     record: Record,
     summary: Summary,
     finished: Callable[[BatchScan, Status], None] | None,
-) -> Iterator[_Job]:
+) -> Iterator[Job]:
     """Yield the scans that still need their row; each key once."""
     seen: set[str] = set()
     for scan in scans:
@@ -178,7 +193,7 @@ def _open_jobs(
             if finished is not None:
                 finished(scan, record.status(key))
         else:
-            yield _Job(scan, key)
+            yield Job(scan, key)
 
 
 def _settle(outcome: Outcome, weights: str) -> Result | DlildError:
@@ -198,7 +213,7 @@ def _settle(outcome: Outcome, weights: str) -> Result | DlildError:
 
 def _adapt(told: Told) -> ScanProgress:
     def report(job: Scan, stage: str, done: int, whole: int) -> None:
-        assert isinstance(job, _Job)
+        assert isinstance(job, Job)
         told(job.scan, stage, done, whole)
 
     return report

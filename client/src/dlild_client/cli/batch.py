@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +24,12 @@ from dlild_client.cli.options import (
 from dlild_client.cli.screen import TITLE, batch_progress, print_rows
 
 if TYPE_CHECKING:
-    from dlild_client.batch.run import Summary
+    from dlild_client.batch.on_dask import DaskScorer
+    from dlild_client.batch.run import Scorer, Summary
+    from dlild_client.settings import Settings
+
+MOST_AT_ONCE = 64
+"""On one machine; on a cluster each task waits at the scheduler and weighs nothing."""
 
 
 def batch(
@@ -33,11 +41,23 @@ def batch(
     ],
     out: Annotated[Path, typer.Option(help="Folder for results.csv and a JSON file a scan.")],
     concurrency: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, max=64, help="Scans read, sent or waited for at once; about 0.4 GB each."
+            min=1,
+            max=4096,
+            help="Scans read, sent or waited for at once; about 0.4 GB each. [default: 3; "
+            "with --dask twice the workers' threads]",
+            show_default=False,
         ),
-    ] = 3,
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Read and send on the workers of a Dask scheduler, such as tcp://scheduler:8786.",
+            show_default=False,
+        ),
+    ] = None,
     images: Annotated[
         bool, typer.Option("--images", help="Write labels.nii.gz and overlay.png of each, too.")
     ] = False,
@@ -60,16 +80,25 @@ def batch(
     Exit code 0 where all were scored, 3 where some were rejected, 1 where some failed or the run
     was cut short.
     """
-    from dlild_client.batch.run import PATIENT, run_batch  # noqa: PLC0415
+    from dlild_client.batch.run import CONCURRENCY, PATIENT, run_batch  # noqa: PLC0415
     from dlild_client.client import Client  # noqa: PLC0415
 
+    if dask is None and concurrency is not None and concurrency > MOST_AT_ONCE:
+        raise typer.BadParameter(
+            f"{concurrency} scans at once on one machine; {MOST_AT_ONCE} at most",
+            param_hint="--concurrency",
+        )
     settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file, PATIENT)
-    with Client.from_settings(settings) as client, batch_progress() as progress:
+    with ExitStack() as stack:
+        scorer: Scorer = stack.enter_context(Client.from_settings(settings))
+        if dask is not None:
+            scorer = stack.enter_context(_on_dask(scorer, settings, dask, images=images))
+        progress = stack.enter_context(batch_progress())
         summary = run_batch(
-            client,
+            scorer,
             place,
             out,
-            concurrency=concurrency,
+            concurrency=concurrency or (CONCURRENCY if dask is None else 0),
             images=images,
             again=again,
             told=progress.told,
@@ -81,6 +110,24 @@ def batch(
         _print_summary(summary, out)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _on_dask(client: Scorer, settings: Settings, scheduler: str, *, images: bool) -> DaskScorer:
+    from dlild_client.batch.on_dask import DaskScorer  # noqa: PLC0415
+
+    _hush_dask()
+    scorer = DaskScorer(client, settings.address.url, scheduler, voxels=images)
+    if not scorer.threads:
+        print(f"waiting for workers of {scheduler} ...", file=sys.stderr)
+    return scorer
+
+
+def _hush_dask() -> None:
+    """Keep Dask from talking beside us: what matters of it becomes one line, or a row."""
+    with suppress(ImportError):
+        import distributed  # noqa: F401, PLC0415  (it sets levels of its own when it is imported)
+    for name in ("distributed", "distributed.client", "tornado.application", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _print_summary(summary: Summary, out: Path) -> None:

@@ -135,8 +135,9 @@ def _classes(frame: LungFrame, pattern: Pattern, rng: np.random.Generator) -> La
         shares = {HONEYCOMBING: rng.uniform(0.2, 0.5), RETICULATION: rng.uniform(0.3, 0.5)}
         rest = GROUND_GLASS
     elif pattern is Pattern.NSIP:
+        # No consolidation: with much of it one thinks of organising pneumonia.
         order = frame.noise(35, rng) + 0.5 * (1 - frame.height)
-        shares = {RETICULATION: rng.uniform(0.1, 0.4), CONSOLIDATION: rng.uniform(0.0, 0.08)}
+        shares = {RETICULATION: rng.uniform(0.1, 0.4)}
         rest = GROUND_GLASS
     elif pattern is Pattern.ORGANISING:
         order = frame.noise(26, rng) + 0.4 * np.exp(-frame.depth_mm / 15)

@@ -1,0 +1,142 @@
+"""The proxy's configuration: HAProxy takes it, and it opens what clients use and no more."""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+
+import pytest
+from deploy.checkers import DEPLOY
+
+import certs
+import door
+import keys
+from cluster import make_servers
+from dlild_client import core
+from door import Backend, Door, find_haproxy, servers_cfg
+from preflight import LauncherError
+
+PROXY = DEPLOY / "proxy"
+SERVICE = "/inference.GRPCInferenceService/"
+CONFIG = (PROXY / "haproxy.cfg").read_text()
+
+
+@pytest.fixture(scope="module")
+def haproxy():
+    try:
+        return find_haproxy()
+    except LauncherError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certs")
+    certs.make(folder, [], ["trial"], 2)
+    keys.add(folder / "keys.map", {}, "trial")
+    return folder
+
+
+def check(haproxy, papers, servers, **settings):
+    variables = {
+        **os.environ,
+        "DLILD_PROXY_FOLDER": str(PROXY),
+        "DLILD_TLS_FOLDER": str(papers),
+        "DLILD_KEYS": str(papers / "keys.map"),
+        **settings,
+    }
+    command = [haproxy, "-c", "-f", str(PROXY / "haproxy.cfg"), "-f", str(servers)]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"DLILD_TLS": "mutual"},
+        {"DLILD_SERVER_KEY": "a-key"},
+        {"DLILD_SOURCE_CALLS": "5", "DLILD_SILENT_S": "4", "DLILD_DRAIN_S": "9"},
+    ],
+)
+def test_haproxy_takes_the_configuration_without_a_warning(haproxy, papers, tmp_path, settings):
+    servers = tmp_path / "servers.cfg"
+    servers.write_text(servers_cfg([Backend("a", 9001, 9000), Backend("b", 9011, 9010)]))
+    done = check(haproxy, papers, servers, **settings)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+
+
+def test_a_setting_that_is_none_is_refused(haproxy, papers):
+    done = check(haproxy, papers, PROXY / "servers.cfg", DLILD_SOURCE_CALLS="many")
+    assert done.returncode == 1
+    assert "many" in done.stderr
+
+
+def test_the_methods_that_are_open_are_those_that_clients_use():
+    opened = set(re.findall(rf"path {SERVICE}(\w+)", CONFIG))
+    called = set(re.findall(r'\.call\(\s*"(\w+)"', inspect.getsource(core)))
+    assert called == {"ServerMetadata", "ModelReady", "ModelConfig"}
+    assert called | {"ModelStreamInfer", "ModelInfer"} <= opened
+    closed = ("SharedMemory", "Repository", "Trace", "Log")
+    assert not [name for name in opened if any(word in name for word in closed)]
+
+
+def test_the_bounds_leave_room_for_what_the_contract_allows(repository):
+    contract = json.loads((repository / "contract.json").read_text())
+    source = (PROXY / "messages.lua").read_text()
+    sizes = [int(mib) * 2**20 for mib in re.findall(r"(\d+) \* 1024 \* 1024", source)]
+    window, scan = sizes
+    # FP16 windows and INT16 scans, two bytes a voxel.
+    assert 2 * contract["windows"]["maximum_voxels"] < window
+    assert 2 * contract["limits"]["box_voxels"] < scan
+
+
+def test_every_setting_is_in_the_table_and_the_table_has_no_other():
+    lua = (PROXY / "messages.lua").read_text()
+    used = set(re.findall(r"\bDLILD_[A-Z_]+", CONFIG + lua))
+    table = set(re.findall(r"`(DLILD_[A-Z_]+)`", (PROXY / "README.md").read_text()))
+    others = {"DLILD_HTTP_ADDRESS", "DLILD_ANSWER_S"}  # of servers and clients
+    assert table - others == used - others
+
+
+def test_the_defaults_in_the_table_are_those_of_the_configuration():
+    rows = re.findall(
+        r"^\| (`DLILD.*?) \| `?([^`|]+?)`? \|", (PROXY / "README.md").read_text(), re.M
+    )
+    for names, default in rows:
+        for name in re.findall(r"DLILD_[A-Z_]+", names):
+            for found in re.findall(rf"\${{{name}-([^}}]+)}}", CONFIG):
+                assert found == default, name
+
+
+@pytest.mark.parametrize("count", [0, -1, 99])
+def test_a_number_of_servers_that_no_machine_holds_is_refused(count):
+    with pytest.raises(LauncherError, match="give 1 to"):
+        make_servers(count)
+
+
+def test_ports_follow_each_other_and_cores_are_shared_out():
+    first, second = make_servers(2, base_port=8100, threads=3)
+    assert (first.http_port, first.grpc_port, first.metrics_port) == (8100, 8101, 8102)
+    assert second.http_port == 8110
+    assert {first.threads, second.threads} == {3}
+
+
+def test_without_haproxy_one_line_says_what_to_do(monkeypatch, papers, tmp_path):
+    monkeypatch.setattr(door.shutil, "which", lambda *_, **__: None)
+    with pytest.raises(LauncherError, match="apt-get install haproxy"):
+        Door(papers, papers / "keys.map").start([])
+
+
+def test_without_certificates_one_line_says_what_to_do(haproxy, tmp_path):
+    with pytest.raises(LauncherError, match="run `make certs`"):
+        Door(tmp_path, tmp_path / "keys.map", port=0).start([])
+
+
+def test_a_proxy_that_finds_no_server_is_an_error_and_leaves_nothing(haproxy, papers, monkeypatch):
+    monkeypatch.setattr(door, "READY_TIMEOUT_S", 1.0)
+    proxy = Door(papers, papers / "keys.map", port=0)
+    with pytest.raises(LauncherError, match="the proxy was not ready after 1 s"):
+        proxy.start([Backend("nobody", 1, 1)])
+    assert proxy.pid is None

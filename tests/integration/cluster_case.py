@@ -1,0 +1,144 @@
+"""Small scans, certificates and keys for tests of the proxy, and how to start servers behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export.tiny import write_repository
+
+import certs
+import keys
+from cluster import Cluster, make_servers
+from dlild_client import TLS, Client, Limits, Retries
+from dlild_client.volume import Volume
+from dlild_export.configs import write_configs
+from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
+from door import Door, find_haproxy
+from launcher import EmbeddedServer
+from preflight import ROOT, LauncherError, check_platform
+
+CLIENT = "trial"
+# A phantom of 3 mm taken for a finer one: the chest of a child, with few windows.
+SPACING_MM = (1.8, 1.8, 1.8)
+
+
+@dataclass(frozen=True)
+class Papers:
+    """Certificates and keys of a proxy, and of its client.
+
+    Attributes
+    ----------
+    folder : Path
+        Of ``make certs``.
+    keys : Path
+        ``keys.map`` of the proxy.
+    key : str
+        The client's.
+    """
+
+    folder: Path
+    keys: Path
+    key: str
+
+    @property
+    def tls(self) -> TLS:
+        """What the client shows and trusts."""
+        mine = self.folder / f"client-{CLIENT}"
+        return TLS(self.folder / "ca.crt", mine.with_suffix(".crt"), mine.with_suffix(".key"))
+
+    def client(self, door: Door, *, scans: int = 4, attempts: int = 10) -> Client:
+        """Return a client that may use the door."""
+        return Client(
+            door.url,
+            tls=self.tls,
+            api_key=self.key,
+            limits=Limits(scans=scans),
+            retries=Retries(attempts=attempts),
+        )
+
+
+def make_papers(folder: Path) -> Papers:
+    """Make certificates and a key, with the programs that a hospital uses."""
+    certs.make(folder, [], [CLIENT], 7)
+    path = folder / "keys.map"
+    return Papers(folder, path, keys.add(path, {}, CLIENT))
+
+
+def small_tiny_repository(folder: Path, repository: Path) -> Path:
+    """Copy the repository with the tiny network and small windows: a small scan has several."""
+    copied = write_repository(folder, repository)
+    contract = json.loads((copied / "contract.json").read_text("utf-8"))
+    contract["windows"] |= {"maximum": [64, 80, 80], "maximum_voxels": 64 * 80 * 80}
+    (copied / "contract.json").write_text(json.dumps(contract), "utf-8")
+    write_configs(copied)
+    return copied
+
+
+def small_volumes(count: int) -> list[Volume]:
+    """Small phantoms, ill in different measure."""
+    volumes = []
+    for number in range(count):
+        severity = 0.05 + 0.4 * number / max(1, count - 1)
+        spec = PhantomSpec(seed=11 + number, pattern=Pattern.UIP, severity=severity)
+        hu = np.asarray(make_phantom(spec, spacing_mm=3.0).hu)
+        volumes.append(Volume(hu, SPACING_MM))
+    return volumes
+
+
+@contextmanager
+def started_again(server: EmbeddedServer, threads: int = 1) -> Iterator[None]:
+    """Start a server that was killed again, on its ports, in a process of its own.
+
+    Not in this one: a process that speaks gRPC on many threads must not fork.
+    """
+    ports = ("grpc", "http", "metrics")
+    command = [
+        *(sys.executable, str(ROOT / "deploy/embedded/launcher.py")),
+        *("--repository", str(server.repository), "--log", f"{server.log_path}.again"),
+        *(word for p in ports for word in (f"--{p}-port", str(getattr(server, f"{p}_port")))),
+    ]
+    variables = os.environ | {"DLILD_THREADS": str(threads)}
+    process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"ready")
+        yield
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@contextmanager
+def running(
+    count: int,
+    papers: Papers,
+    repository: Path,
+    logs: Path,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Cluster]:
+    """Run servers behind the proxy; skip, saying why, where this machine cannot."""
+    try:
+        check_platform()
+        find_haproxy()
+    except LauncherError as reason:
+        pytest.skip(str(reason))
+    logs.mkdir(parents=True, exist_ok=True)
+    door = Door(
+        papers.folder,
+        papers.keys,
+        port=0,
+        log_path=logs / "haproxy.log",
+        settings=settings,
+    )
+    servers = make_servers(count, repository=repository, log_folder=logs)
+    with Cluster(servers, door) as cluster:
+        yield cluster

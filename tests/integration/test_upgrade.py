@@ -1,0 +1,215 @@
+"""A new version while scans run, as the runbook has it: server by server, or by a restart."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export.tiny import coarse_scan, write_repository, write_run
+
+import certs
+import keys
+from cluster import Cluster, make_servers
+from dlild_client import TLS, Client
+from dlild_client.contract import Contract
+from dlild_client.preparation import prepare
+from dlild_client.result import Result
+from dlild_client.volume import Volume
+from dlild_export.engines import engines_of
+from dlild_export.evaluation_file import EvaluationFile, Target
+from dlild_export.onnx_export import export_run, sha256
+from dlild_export.parity import measure_parity
+from dlild_export.release import Candidate, release, serve
+from dlild_export.run_record import read_run
+from dlild_export.sliding import sliding_labels
+from door import Door, find_haproxy
+from engine import Engine
+from launcher import EmbeddedServer
+from preflight import LauncherError
+
+pytestmark = pytest.mark.server
+
+AT_ONCE = 2
+PATIENCE_S = 60
+
+
+@cache
+def small_scan() -> Volume:
+    """Voxels of 3 mm taken for finer ones: the chest of a child, whose scan takes a moment."""
+    return replace(coarse_scan(), spacing_mm=(1.8, 1.8, 1.8))
+
+
+@pytest.fixture(scope="module")
+def candidate(
+    tmp_path_factory: pytest.TempPathFactory, contract: Contract
+) -> Callable[[Path], int]:
+    """Return what releases a second tiny network, of other weights, into a repository."""
+    run = write_run(tmp_path_factory.mktemp("upgrade") / "run", 2)
+    export_run(run)
+    weights, engines = engines_of(run)
+    digest = sha256(weights)
+    parity = measure_parity(engines[:3], {"small": small_scan()}, contract, digest)
+    met = Target("Dice, all lung", "at least 0", 0.1, met=True)
+    made = Candidate(weights, EvaluationFile(digest, "none", "openvino", (met,), ()), read_run(run))
+    return lambda repository: release(made, parity, repository, repository.parent / "CARD.md")
+
+
+@pytest.fixture(scope="module")
+def live(
+    repository: Path, embedded_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Return the repository that all servers of this module read."""
+    return write_repository(tmp_path_factory.mktemp("live") / "model_repository", repository)
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return the folder with certificates and keys, and the client's key."""
+    folder = tmp_path_factory.mktemp("papers")
+    certs.make(folder, [], ["ward"], 7)
+    return folder, keys.add(folder / "keys.map", {}, "ward")
+
+
+@pytest.fixture(scope="module")
+def cluster(live: Path, papers: tuple[Path, str]) -> Iterator[Cluster]:
+    try:
+        find_haproxy()
+    except LauncherError as reason:
+        pytest.skip(str(reason))
+    folder, _ = papers
+    door = Door(folder, folder / "keys.map", port=0)
+    with Cluster(make_servers(2, repository=live), door) as cluster:
+        yield cluster
+
+
+@dataclass
+class Load:
+    """What came of the scans that were scored without a pause."""
+
+    results: list[Result] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
+
+    def wait_for(self, more: int) -> list[Result]:
+        """Wait for so many further results, and return them."""
+        done, deadline = len(self.results), time.monotonic() + PATIENCE_S
+        while len(self.results) < done + more:
+            assert not self.errors, self.errors
+            assert time.monotonic() < deadline, f"{len(self.results) - done} of {more} scans"
+            time.sleep(0.02)
+        return self.results[done:]
+
+
+@contextmanager
+def load(client: Client) -> Iterator[Load]:
+    """Score one scan over and over, some at once, until the block ends."""
+    load, stop = Load(), threading.Event()
+
+    def score() -> None:
+        while not stop.is_set():
+            try:
+                load.results.append(client.score(small_scan()))
+            except BaseException as error:
+                load.errors.append(error)
+                return
+
+    threads = [threading.Thread(target=score) for _ in range(AT_ONCE)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+
+
+def restart_drained(cluster: Cluster, number: int) -> None:
+    """Take a server out, let its scans end, start it again: the runbook's words."""
+    name, server = f"server{number + 1}", cluster.servers[number]
+    cluster.door.ask(f"set server servers/{name} state drain")
+    deadline = time.monotonic() + PATIENCE_S
+    while cluster.door.streams()[name]:
+        assert time.monotonic() < deadline, "scans do not end"
+        time.sleep(0.05)
+    server.stop()
+    server.start()
+    cluster.door.ask(f"set server servers/{name} state ready")
+    while not cluster.door.states()[name].startswith("UP"):
+        assert time.monotonic() < deadline, cluster.door.states()
+        time.sleep(0.05)
+
+
+def versions(results: list[Result]) -> set[int]:
+    return {result.model.version for result in results}
+
+
+def check_each_is_of_the_version_that_it_names(
+    results: list[Result], live: Path, contract: Contract
+) -> None:
+    """Compare every label map with that of the network, of the named version, in this process."""
+    prepared = prepare(small_scan(), contract)
+    box = prepared.box
+    ends = (min(b, n) for b, n in zip(box.stop, prepared.grid.shape, strict=True))
+    inside = tuple(slice(a, b) for a, b in zip(box.start, ends, strict=True))
+    weights = {v: live / "ild_unet" / str(v) / "model.onnx" for v in versions(results)}
+    labels = {
+        v: sliding_labels(Engine(path).infer, prepared.grid, contract)[0]
+        for v, path in weights.items()
+    }
+    digests = {v: f"sha256:{sha256(path)}" for v, path in weights.items()}
+    for result in results:
+        version = result.model.version
+        assert result.model.weights_digest == digests[version]
+        found = result.labels.array[inside]
+        np.testing.assert_array_equal(found, labels[version][tuple(map(slice, found.shape))])
+    assert np.mean(labels[1] != labels[2]) > 0.01
+
+
+def test_version_2_comes_server_by_server_and_no_scan_fails(
+    cluster: Cluster,
+    live: Path,
+    papers: tuple[Path, str],
+    candidate: Callable[[Path], int],
+    contract: Contract,
+) -> None:
+    folder, key = papers
+    mine = folder / "client-ward"
+    tls = TLS(folder / "ca.crt", mine.with_suffix(".crt"), mine.with_suffix(".key"))
+    with Client(cluster.door.url, tls=tls, api_key=key) as client, load(client) as scans:
+        scans.wait_for(3)
+        assert candidate(live) == 2
+        # A server that runs reads nothing anew.
+        before = scans.wait_for(3)
+        restart_drained(cluster, 0)
+        both = scans.wait_for(8)
+        restart_drained(cluster, 1)
+        scans.wait_for(AT_ONCE)
+        after = scans.wait_for(3)
+
+    assert scans.errors == []
+    assert (versions(before), versions(both), versions(after)) == ({1}, {1, 2}, {2})
+    check_each_is_of_the_version_that_it_names(scans.results, live, contract)
+
+
+def test_the_step_back_on_a_single_server_costs_a_restart_and_no_scan(
+    cluster: Cluster, live: Path, contract: Contract
+) -> None:
+    server = cluster.servers[0]
+    with Client(server.grpc_url) as client, load(client) as scans:
+        before = scans.wait_for(2)
+        serve(live, 1)
+        server.stop()
+        server.start()
+        scans.wait_for(AT_ONCE)
+        after = scans.wait_for(2)
+
+    assert scans.errors == []
+    assert (versions(before), versions(after)) == ({2}, {1})
+    check_each_is_of_the_version_that_it_names(scans.results, live, contract)
