@@ -138,7 +138,7 @@ bundle: $(TOOLS)/.done  ## Gather what an air-gapped site needs into BUNDLE=dlil
 
 load-scans: OUT = out
 load-scans: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load a server with whole scans by our own client: SCAN=<folder>, SERVER=<url>
-	$(MEASURES) scans --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--url "$(SERVER)")
+	$(MEASURES) whole_scans --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--url "$(SERVER)")
 
 # ---- what is made from something else --------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 -- No message passes that is longer than a window on a stream (DLILD_WINDOW_BYTES) or than a whole scan in one
 -- call (DLILD_SCAN_BYTES). gRPC announces the length of a message in the five bytes before it (one for compression,
 -- four for the length, the highest first), so a call with a longer one ends before a server has to hold it: Triton
--- itself takes up to 2 GiB. The contract allows windows of 4 MiB and scans of 128 MiB.
+-- itself takes up to 2 GiB. The contract allows windows of 9 MiB and scans of 128 MiB.
 local function setting(name, default)
     return tonumber(os.getenv(name)) or default
 end

@@ -14,7 +14,7 @@ from deploy.checkers import ROOT
 from fake_server import FakeServer, cubes_only
 
 from dlild_client.outputs import write_nifti
-from scans import Attempt, Level, lay_out, main, summarise
+from whole_scans import Attempt, Level, lay_out, main, summarise
 
 CHEST = {"shape": (30, 60, 80), "spacing": (4.0, 2.5, 2.25)}
 

@@ -64,10 +64,23 @@ def prepared(volume: Volume, contract: Contract) -> PreparedScan:
     return prepare(volume, contract)
 
 
+@pytest.fixture(scope="session")
+def in_pieces(volume: Volume, contract_text: str) -> PreparedScan:
+    """The phantom's scan in several windows, although the server would take it in one or two."""
+    return prepare(volume, parse_contract(several_windows(contract_text)))
+
+
+def several_windows(contract_text: str) -> str:
+    """A contract whose windows are so small that every chest takes several."""
+    contract = json.loads(contract_text)
+    contract["windows"] |= {"maximum": [96, 128, 128], "maximum_voxels": 96**3}
+    return json.dumps(contract)
+
+
 @pytest.fixture
-def requests(prepared: PreparedScan, contract: Contract) -> list[WindowRequest]:
+def requests(in_pieces: PreparedScan, contract: Contract) -> list[WindowRequest]:
     """The windows of the phantom's scan, under a fresh id."""
-    return list(window_requests(prepared, contract))
+    return list(window_requests(in_pieces, contract))
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +90,7 @@ def hasty_server(
     """A server of its own that holds one scan, and drops it after five silent seconds."""
     copied = tmp_path_factory.mktemp("hasty") / "model_repository"
     shutil.copytree(repository, copied)
-    contract = json.loads((copied / "contract.json").read_text())
+    contract = json.loads(several_windows((copied / "contract.json").read_text()))
     contract["limits"] |= {"scan_idle_s": IDLE_S, "open_scans": 1}
     (copied / "contract.json").write_text(json.dumps(contract))
     write_configs(copied)

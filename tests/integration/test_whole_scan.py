@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from integration.conftest import changed, read_metrics, talk, wait_for
+from integration.conftest import changed, read_metrics, several_windows, talk, wait_for
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from dlild_client.blocking import open_channel
@@ -49,7 +49,7 @@ def door(quiet_server: EmbeddedServer) -> Any:
 
 def same_windows(volume: np.ndarray, contract_text: str) -> list[WindowRequest]:
     """The windows that the server cuts, as a client would send them."""
-    plan = plan_windows(shape_of(volume), Rules.from_json(contract_text))
+    plan = plan_windows(shape_of(volume), Rules.from_json(several_windows(contract_text)))
     return [
         WindowRequest(
             sequence_id="8f1b8f0e-7a3d-4b8e-9d57-1f6b0c2a9e48",

@@ -37,7 +37,7 @@ def test_the_contract_of_this_repository_takes_96_cubed(windows, repository):
     assert taken.take((96, 96, 96))
     assert not taken.take((100, 96, 96))
     assert not taken.take(taken.maximum)  # too many voxels together
-    assert taken.largest_cube() == (128, 128, 128)
+    assert taken.largest_cube() == (160, 160, 160)
 
 
 def test_the_largest_cube_is_always_taken(windows, bounds):
