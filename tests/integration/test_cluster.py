@@ -205,7 +205,7 @@ def test_keys_and_certificate_are_rotated_without_dropping_open_scans(
 def test_a_server_that_hangs_is_out_and_comes_back(cluster: Cluster) -> None:
     door, server = cluster.door, cluster.servers[1]
     assert server.pid is not None
-    # A process that was just reloaded has asked nobody yet, and takes the first silence for the end.
+    # A process that was just reloaded takes the first silence for the end.
     time.sleep(2)
     os.kill(server.pid, signal.SIGSTOP)
     try:
