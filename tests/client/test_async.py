@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import queue
 import threading
 import time
 from concurrent import futures
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client import AsyncClient, CancelToken, Client, Limits, Retries, Timeout
+from dlild_client.cancel import glancing
 from dlild_client.errors import Cancelled, TooFewSlices, UnreadableFile
 from dlild_client.outputs import write_nifti
 from dlild_client.retry import pause_s
@@ -192,6 +195,18 @@ def test_a_wait_between_attempts_ends_with_the_scan(server, chest):
             return time.monotonic() - start
 
     assert asyncio.run(leave()) < 0.5
+
+
+def test_what_comes_is_handed_on_and_what_does_not_is_a_time_out():
+    items = queue.SimpleQueue()
+    items.put(None)
+    assert glancing(lambda glance_s: items.get(timeout=glance_s), 60) is None
+    threading.Timer(0.4, items.put, ["late"]).start()
+    assert glancing(lambda glance_s: items.get(timeout=glance_s), math.inf) == "late"
+    start = time.monotonic()
+    with pytest.raises(TimeoutError):
+        glancing(lambda glance_s: items.get(timeout=glance_s), 0.4)
+    assert 0.4 <= time.monotonic() - start < 2
 
 
 @given(

@@ -17,6 +17,7 @@ from dlild_client.errors import (
     TooFewSlices,
 )
 from dlild_client.kernels import Kernel, judge_kernel
+from dlild_client.outputs import write_nifti
 from dlild_client.read import read_volume
 from dlild_client.series import SeriesRules
 from dlild_client.survey import survey_series
@@ -322,3 +323,9 @@ def test_a_series_with_different_images_at_one_position_gives_way_to_the_next(
     alone = survey_series(series_writer.folder / "study" / "b")
     assert isinstance(alone.error, RepeatedPosition)
     assert alone.chosen is None
+
+
+def test_an_image_file_has_no_series(chest, tmp_path):
+    write_nifti(chest, tmp_path / "scan.nii.gz")
+    with pytest.raises(NoSeries, match=r"scan\.nii\.gz: an image file is one volume"):
+        survey_series(tmp_path / "scan.nii.gz")

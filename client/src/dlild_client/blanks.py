@@ -21,7 +21,7 @@ def check_blanks(array: npt.NDArray[np.int16], names: Sequence[str] | None = Non
     Parameters
     ----------
     array : ndarray, shape (slices, rows, columns)
-        HU.
+        HU of slices across the body.
     names : sequence of str, optional
         Of the slices, for messages; else they are numbered.
 

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from dlild_client.cancel import CancelToken
+from dlild_client.cancel import CancelToken, glancing
 from dlild_client.line import call_metadata, channel_options, prepared_at_once
 from dlild_client.retry import retry_context
 from dlild_client.settings import Settings
@@ -222,10 +222,7 @@ class _BlockingStream:
         self._outgoing.put(message)
 
     async def receive(self, timeout_s: float) -> Any:
-        try:
-            item = self._incoming.get(timeout=timeout_s)
-        except queue.Empty:
-            raise TimeoutError from None
+        item = glancing(lambda glance_s: self._incoming.get(timeout=glance_s), timeout_s)
         self._cancel.check()
         if isinstance(item, grpc.RpcError):
             raise item
@@ -233,8 +230,8 @@ class _BlockingStream:
 
     async def finish(self, timeout_s: float) -> Any:
         self._outgoing.put(None)
-        with contextlib.suppress(queue.Empty):
-            item = self._incoming.get(timeout=timeout_s)
+        with contextlib.suppress(TimeoutError):
+            item = glancing(lambda glance_s: self._incoming.get(timeout=glance_s), timeout_s)
             return None if item is _END or isinstance(item, grpc.RpcError) else item
         return None
 

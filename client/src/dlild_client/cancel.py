@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from dlild_client.errors import Cancelled
+
+T = TypeVar("T")
+_GLANCE_S = 0.25
+
+
+def glancing(get: Callable[[float], T], timeout_s: float) -> T:
+    """Wait for an item of a queue, and glance up now and then.
+
+    A signal that comes just before a thread falls asleep on a lock is not seen by Python until it
+    wakes up: Ctrl-C must not wait for as long as an answer may take.
+
+    Parameters
+    ----------
+    get : callable
+        Waits for as many seconds as it is told; raises `queue.Empty`.
+    timeout_s : float
+
+    Raises
+    ------
+    TimeoutError
+        Nothing came in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (left := deadline - time.monotonic()) > 0:
+        with suppress(queue.Empty):
+            return get(min(left, _GLANCE_S))
+    raise TimeoutError
 
 
 class CancelToken:
@@ -45,9 +75,9 @@ class CancelToken:
 
     def wait(self, seconds: float) -> None:
         """Wait, and raise `Cancelled` as soon as `cancel` is called."""
-        stopped = threading.Event()
-        with self.calling(stopped.set):
-            stopped.wait(seconds)
+        stopped: queue.SimpleQueue[None] = queue.SimpleQueue()
+        with self.calling(lambda: stopped.put(None)), suppress(TimeoutError):
+            glancing(lambda glance_s: stopped.get(timeout=glance_s), seconds)
         self.check()
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -11,7 +12,7 @@ from itertools import islice
 from types import TracebackType
 
 from dlild_client.blocking import BlockingLine, Turns, run
-from dlild_client.cancel import CancelToken
+from dlild_client.cancel import CancelToken, glancing
 from dlild_client.connection import ServerInfo
 from dlild_client.core import FAREWELL_S, Core, Scan
 from dlild_client.errors import DlildError
@@ -228,7 +229,7 @@ class _Crew:
         thread.start()
 
     def next_outcome(self) -> Outcome:
-        thread, outcome = self._done.get()
+        thread, outcome = glancing(lambda glance_s: self._done.get(timeout=glance_s), math.inf)
         self._threads.discard(thread)
         if isinstance(outcome, BaseException):
             raise outcome

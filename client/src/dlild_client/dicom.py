@@ -105,7 +105,8 @@ def _read(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int) 
     flags = [*chosen.flags, *flags, *header_flags(chosen), *rescaled.flags]
     check_range(array[:: max(1, len(array) // 60), ::4, ::4])
     flags += pixel_flags(array)
-    flags += check_blanks(array, [s.name for s in chosen.slices])
+    if chosen.axial:  # in other views there is nothing between a body and its table
+        flags += check_blanks(array, [s.name for s in chosen.slices])
     volume = _volume(array, chosen, series_found=len({h.series for h in scan.headers}))
     return replace(volume, flags=tuple(flags))
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from dlild_client.choice import assess_series
 from dlild_client.dicomlib import quiet
-from dlild_client.errors import InputError, UnreadableFile
+from dlild_client.errors import InputError, NoSeries, UnreadableFile
 from dlild_client.headers import HeaderScan, read_headers
+from dlild_client.images import is_image_name
 from dlild_client.kernels import judge_kernel
 from dlild_client.repeats import settle
 from dlild_client.series import Candidate, SeriesRules
@@ -118,10 +119,17 @@ def survey_series(
     ------
     UnreadableFile
         The place itself cannot be read.
+    NoSeries
+        It is an image file.
     """
     place = Path(path)
     if not place.exists():
         raise UnreadableFile(f"{place.name or place}: no such file or folder")
+    if place.is_file() and is_image_name(place):
+        raise NoSeries(
+            f"{place.name}: an image file is one volume, without series to choose from; score it "
+            "as it is"
+        )
     rules = rules or SeriesRules()
     with list_sources(place) as listing, quiet():
         return summarise(read_headers(listing.sources), rules, series, place.name)
