@@ -54,7 +54,7 @@ test-gpu: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that need an NVI
 	$(BIN)/python -m pytest -m gpu
 
 test-deploy: $(VENV)/.dev $(SERVER_VENV)/.server $(TOOLS)/.done  ## Check image, Compose, Helm chart and monitoring with their own tools
-	$(BIN)/python -m pytest tests/deploy tests/integration/test_container.py tests/integration/test_monitoring.py
+	$(BIN)/python -m pytest tests/deploy $(addprefix tests/integration/test_,container.py monitoring.py cluster.py hostile.py)
 
 deploy-tools: $(TOOLS)/.done  ## Fetch helm, kubectl, promtool, hadolint and their like into .tools
 
@@ -120,7 +120,7 @@ $(ONCE): | $(VENV)/.demo
 
 cluster: CLIENTS = $(CLIENT)
 cluster: certs $(ONCE) $(SERVER_VENV)/.server  ## Start N=3 servers behind HAProxy on loopback: mutual TLS, key; PORT, BASE_PORT
-	@exec $(BIN)/python deploy/cluster/cluster.py --servers $(N) --port $(PORT) --base-port $(BASE_PORT) \
+	@PYTHONPATH=deploy/embedded exec $(BIN)/python deploy/cluster/cluster.py --servers $(N) --port $(PORT) --base-port $(BASE_PORT) \
 		--certificates "$(CERTS)" --keys "$(KEYS_MAP)" --client "$(CLIENT)" --api-key-file "$(ONCE)"
 
 bench-cluster: OUT = out

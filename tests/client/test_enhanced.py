@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pydicom
 import pytest
@@ -13,6 +15,7 @@ from dlild_client.hu import read_hu
 from dlild_client.read import read_volume
 from dlild_client.sources import FileSource
 from dlild_client.survey import survey_series
+from dlild_client.volume import Volume
 
 
 def same(volume, straight):
@@ -141,3 +144,22 @@ def test_real_enhanced_maps_are_set_aside_by_name(shared_data):
             read_volume(path)
         assert path.name in str(error.value)
         assert survey_series(path).series[0].images == 2
+
+
+def test_a_second_stack_across_the_first_is_told_apart(series_writer, scan, chest, tmp_path):
+    """One object with a chest, and a few coronal slices of it."""
+    whole = Volume(chest.array[:, :24, :20], scan.spacing_mm)
+    path = write_enhanced(series_writer.write(whole), tmp_path / "two.dcm", per_frame=True)
+    ds = pydicom.dcmread(path)
+    across = copy.deepcopy(list(ds.PerFrameFunctionalGroupsSequence[:6]))
+    for i, frame in enumerate(across):
+        frame.FrameContentSequence[0].StackID = "2"
+        frame.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+        frame.PlanePositionSequence[0].ImagePositionPatient = [-150, 4 * i, -200]
+    ds.PerFrameFunctionalGroupsSequence = [*ds.PerFrameFunctionalGroupsSequence, *across]
+    ds.NumberOfFrames = len(ds.PerFrameFunctionalGroupsSequence)
+    ds.PixelData += ds.PixelData[: 6 * whole.array[0].nbytes]
+    ds.save_as(path)
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array, whole.array)
+    assert "several_acquisitions" in volume.flags

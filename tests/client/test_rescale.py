@@ -193,7 +193,7 @@ def test_only_the_stored_bits_of_a_pixel_count(bits, high_bit, signed):
     if spare:  # an old overlay in a bit that is not counted
         raw[::2] |= np.uint16(1 << (0 if high_bit == 15 else 15))
     pixels = PixelFormat(
-        *raw.shape, 1, 1, "MONOCHROME2", 16, bits, high_bit, signed, "1.2.840.10008.1.2", 0
+        *raw.shape, 1, 1, "MONOCHROME2", 16, bits, high_bit, signed, True, "1.2.840.10008.1.2", 0
     )
     stored = raw.view(np.int16) if signed else raw
     np.testing.assert_array_equal(used_bits(stored.copy(), pixels), values)

@@ -264,3 +264,33 @@ def test_tolerances_are_parameters(series_writer, scan):
         read_dicom(folder)
     rules = SeriesRules(tolerances=Tolerances(step_mm=1.1))
     assert read_dicom(folder, rules).shape == scan.shape
+
+
+def _two_acquisitions(series_writer, first, second, shift_mm):
+    """One series of two acquisitions; the second begins higher."""
+
+    def edit(acquisition, start_mm):
+        def change(ds, i):
+            ds.SeriesInstanceUID, ds.AcquisitionNumber = "1.2.3", acquisition
+            ds.ImagePositionPatient = [-150, -130, start_mm + 4 * i]
+            ds.InstanceNumber = 100 * acquisition + i
+
+        return change
+
+    series_writer.write(second, "ct/second", edit(2, -300 + shift_mm))
+    return series_writer.write(first, "ct", edit(1, -300))
+
+
+def test_acquisitions_between_each_other_s_slices_are_told_apart(series_writer, scan, chest):
+    """Of a chest and a shorter acquisition, as multi-phase scans are archived."""
+    whole = Volume(chest.array[:, :24, :20], scan.spacing_mm)
+    volume = read_volume(_two_acquisitions(series_writer, scan, whole, 61.5))
+    np.testing.assert_array_equal(volume.array, whole.array)
+    flag = next(f for f in volume.flags if f == "several_acquisitions")
+    assert flag.values == {"acquisitions": 2, "scored": 2}
+
+
+@pytest.mark.parametrize("shift_mm", [61.5, 125.5], ids=["overlapping", "behind"])
+def test_parts_of_a_chest_are_not_taken_for_the_whole(series_writer, scan, shift_mm):
+    with pytest.raises(IrregularSpacing):
+        read_volume(_two_acquisitions(series_writer, scan, scan, shift_mm))

@@ -16,6 +16,7 @@ DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4
 END_STREAM, END_HEADERS = 0x1, 0x4
 STREAM_CALL = "/inference.GRPCInferenceService/ModelStreamInfer"
 UNARY_CALL = "/inference.GRPCInferenceService/ModelInfer"
+READY_CALL = "/inference.GRPCInferenceService/ServerReady"
 HEADER_BYTES = 9
 
 
@@ -70,14 +71,13 @@ class RawConnection:
         with contextlib.suppress(OSError):
             self.line.close()
 
-    def open_stream(self, number: int, path: str, key: str | None, *, ends: bool = False) -> None:
+    def open_stream(self, number: int, path: str, key: str | None) -> None:
         """Begin a call; `number` is odd and grows."""
-        flags = END_HEADERS | (END_STREAM if ends else 0)
-        self._send(frame(HEADERS, flags, number, header_block(path, key)))
+        self._send(frame(HEADERS, END_HEADERS, number, header_block(path, key)))
 
-    def send_data(self, number: int, data: bytes) -> None:
+    def send_data(self, number: int, data: bytes, *, ends: bool = False) -> None:
         """Send content of a call, in one frame of at most 16 KiB."""
-        self._send(frame(DATA, 0, number, data))
+        self._send(frame(DATA, END_STREAM if ends else 0, number, data))
 
     def reset(self, number: int) -> None:
         """Take a call back (CANCEL)."""

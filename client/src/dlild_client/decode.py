@@ -110,7 +110,7 @@ def read_stored(header: SliceHeader, out: npt.NDArray[np.int16] | None = None) -
 def _is_plain(p: PixelFormat) -> bool:
     return (
         sys.byteorder == "little"
-        and p.transfer_syntax in {IMPLICIT_LITTLE, EXPLICIT_LITTLE}
+        and p.transfer_syntax in {"", IMPLICIT_LITTLE, EXPLICIT_LITTLE}
         and p.bits_allocated == 16
         and p.samples == 1
     )
@@ -118,9 +118,9 @@ def _is_plain(p: PixelFormat) -> bool:
 
 def _read_plain(header: SliceHeader, file: BinaryIO, out: npt.NDArray[np.int16] | None) -> Stored:
     p = header.pixels
-    length = _seek_value(header, file)
+    length = _native_length(header, file)
     frame_bytes = 2 * p.rows * p.columns
-    if length != _UNDEFINED and length < (header.frame + 1) * frame_bytes:
+    if length < (header.frame + 1) * frame_bytes:
         raise _too_short(header, length)
     target = np.empty((p.rows, p.columns), dtype="<i2") if out is None else out
     file.seek(header.frame * frame_bytes, 1)
@@ -147,7 +147,9 @@ def _seek_value(header: SliceHeader, file: BinaryIO) -> int:
     head = file.read(8)
     if head[:4] != _PIXEL_TAG and head[:4] != b"\x7f\xe0\x00\x10":
         raise UnreadableFile(f"{header.name}: no pixel data; export the series again")
-    if header.pixels.transfer_syntax == IMPLICIT_LITTLE:
+    if head[4:6] not in {b"OW", b"OB", b"UN"}:
+        # No type: implicit, whatever the transfer syntax says. A length never begins with one of
+        # these, for it is even.
         return int(struct.unpack("<I", head[4:])[0])
     order = "<" if head[:4] == _PIXEL_TAG else ">"
     length = file.read(4)
@@ -156,17 +158,28 @@ def _seek_value(header: SliceHeader, file: BinaryIO) -> int:
     return int(struct.unpack(f"{order}I", length)[0])
 
 
+def _native_length(header: SliceHeader, file: BinaryIO) -> int:
+    """Go to uncompressed pixels; return their length."""
+    length = _seek_value(header, file)
+    if length == _UNDEFINED:
+        raise UnreadableFile(
+            f"{header.name}: compressed pixels, but the header says "
+            f"{_syntax_name(header.pixels.transfer_syntax)}; export the series again"
+        )
+    return length
+
+
 def _decode(header: SliceHeader, file: BinaryIO) -> Stored:
     """Let pydicom decode one frame."""
     pydicom = load_pydicom()
     p = header.pixels
     try:
         decoder = pydicom.pixels.get_decoder(p.transfer_syntax or EXPLICIT_LITTLE)
-        length = _seek_value(header, file)
         if decoder.is_encapsulated:
+            _seek_value(header, file)
             data = _frame(header, file, pydicom)
         else:
-            data = _native_frame(header, file, length)
+            data = _native_frame(header, file)
         stored, _ = decoder.as_array(
             data,
             index=0,
@@ -213,9 +226,10 @@ def _options(p: PixelFormat, compressed: bool) -> dict[str, Any]:
     }
 
 
-def _native_frame(header: SliceHeader, file: BinaryIO, length: int) -> bytes:
+def _native_frame(header: SliceHeader, file: BinaryIO) -> bytes:
     """Bytes of one uncompressed frame."""
     p = header.pixels
+    length = _native_length(header, file)
     if p.bits_allocated not in {8, 16, 32}:
         raise UnreadableFile(
             f"{header.name}: {p.bits_allocated} bits a pixel, not 8, 16 or 32; give the original CT"
@@ -223,7 +237,7 @@ def _native_frame(header: SliceHeader, file: BinaryIO, length: int) -> bytes:
     needed = p.rows * p.columns * p.samples * p.bits_allocated // 8
     file.seek(header.frame * needed, 1)
     data = file.read(needed)
-    if length == _UNDEFINED or length < (header.frame + 1) * needed or len(data) < needed:
+    if length < (header.frame + 1) * needed or len(data) < needed:
         raise _too_short(header, header.frame * needed + len(data))
     return data
 

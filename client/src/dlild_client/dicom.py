@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from dlild_client.blanks import check_blanks
 from dlild_client.choice import Assessment, assess_series
 from dlild_client.decode import check_size
 from dlild_client.dicomlib import quiet
@@ -22,7 +23,7 @@ from dlild_client.errors import GeometryError
 from dlild_client.flags import Flag
 from dlild_client.headers import HeaderScan, read_headers
 from dlild_client.hu import read_hu
-from dlild_client.quality import header_flags, pixel_flags
+from dlild_client.quality import check_range, header_flags, pixel_flags
 from dlild_client.repeats import settle
 from dlild_client.rescale import Rescaled, settle_rescale
 from dlild_client.series import Candidate, SeriesRules
@@ -102,7 +103,9 @@ def _read(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int) 
     chosen = replace(chosen, slices=rescaled.slices)
     array = _decode(rescaled, threads)
     flags = [*chosen.flags, *flags, *header_flags(chosen), *rescaled.flags]
+    check_range(array[:: max(1, len(array) // 60), ::4, ::4])
     flags += pixel_flags(array)
+    flags += check_blanks(array, [s.name for s in chosen.slices])
     volume = _volume(array, chosen, series_found=len({h.series for h in scan.headers}))
     return replace(volume, flags=tuple(flags))
 

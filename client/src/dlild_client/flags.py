@@ -16,6 +16,7 @@ MEANINGS: Mapping[str, str] = {
     "captures_dropped": "captures in the series were left out",
     "repeated_slices_dropped": "slices that were in the series twice were left out",
     "several_acquisitions": "the series holds several acquisitions; one of them was scored",
+    "blank_slices": "the first or last slices hold no picture: lung may be missing there",
     "other_series_with_faulty_geometry": "another series was set aside for its geometry",
     "unreadable_files": "files that look like DICOM could not be read",
     "files_missing": "files that the DICOMDIR names are not there",

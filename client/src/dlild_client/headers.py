@@ -36,6 +36,9 @@ TAGS = [
 
 MAXIMUM_FRAMES = 20_000
 LARGE_HEADER = 1 << 26  # 64 MB; an element of this length is no header
+MAXIMUM_READS = 1_000_000
+"""Of one header; each element takes one or two, and 2,000 frames have some 200,000. A file of zeros
+would be read as empty elements without end."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def _dicom_kind(file: BinaryIO, name: str) -> str | None:
     """Tell a file `marked` by DICM, a `bare` data set, and (empty) DICOM by its name only."""
     head = file.read(132)
     if head[128:] == b"DICM":
-        return "marked"
+        # A disk that lost the contents leaves zeros behind.
+        return "marked" if any(file.read(8)) else ""
     if head[:2] in {b"\x08\x00", b"\x02\x00"}:
         return "bare"
     return "" if name.lower().endswith((".dcm", ".ima")) else None
@@ -102,7 +106,7 @@ def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader]:
     pydicom = load_pydicom()
     if is_deflated(file):
         file = BytesIO(inflate(file, source.name))
-    elif source.size > LARGE_HEADER:
+    else:
         file = cast(BinaryIO, _Sparing(file))
     try:
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=force)
@@ -112,16 +116,20 @@ def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader]:
 
 
 class _Sparing:
-    """A file that refuses to hand out more at once than any header needs."""
+    """A file that hands out no more, and no more often, than any header needs."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._left = MAXIMUM_READS
         self.seek, self.tell, self.close = file.seek, file.tell, file.close
 
     def read(self, count: int = -1) -> bytes:
         """Read a header's worth."""
         if not 0 <= count <= LARGE_HEADER:
             raise ValueError("an element too long for a header")
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("more elements than a header has")
         return self._file.read(count)
 
 
@@ -149,7 +157,7 @@ def _slices(source: Source, ds: Any, offset: int | None) -> list[SliceHeader]:
             sop_class=sop_class,
             modality=modality.upper(),
             **identity,
-            **_frame_fields(groups, frame),
+            **_frame_fields(groups, frame, pixels.frames),
         )
         for frame in range(count)
     ]
@@ -177,9 +185,11 @@ def _identity(ds: Any) -> dict[str, Any]:
     }
 
 
-def _frame_fields(groups: FunctionalGroups, frame: int) -> dict[str, Any]:
+def _frame_fields(groups: FunctionalGroups, frame: int, frames: int) -> dict[str, Any]:
     """Collect what may differ from frame to frame."""
     find = groups.holder
+    # One position for several frames is none: which of them would it be?
+    one_place = groups.there or frames == 1
     kernel = values.many(find("ConvolutionKernel", frame), "ConvolutionKernel")
     types = values.many(find("ImageType", frame), groups.name_of("ImageType"))
     return {
@@ -195,7 +205,9 @@ def _frame_fields(groups: FunctionalGroups, frame: int) -> dict[str, Any]:
         "stack_id": values.text(find("StackID", frame), "StackID"),
         "kernel": "/".join(str(v) for v in kernel) or None,
         "slice_thickness_mm": values.number(find("SliceThickness", frame), "SliceThickness"),
-        "position": values.numbers(find("ImagePositionPatient", frame), "ImagePositionPatient", 3),
+        "position": values.numbers(find("ImagePositionPatient", frame), "ImagePositionPatient", 3)
+        if one_place
+        else None,
         "orientation": values.numbers(
             find("ImageOrientationPatient", frame), "ImageOrientationPatient", 6
         ),
@@ -224,6 +236,7 @@ def _pixel_format(ds: Any, offset: int | None) -> PixelFormat:
         bits_stored=stored,
         high_bit=count("HighBit", stored - 1),
         signed=bool(count("PixelRepresentation", 0)),
+        sign_known=values.whole(ds, "PixelRepresentation") is not None,
         transfer_syntax="" if uid is None else str(uid),
         offset=offset,
     )

@@ -8,12 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.decode import Stored, read_stored
+from dlild_client.errors import NotHU
 from dlild_client.slices import PixelFormat, SliceHeader
 from dlild_client.volume import AIR_HU
 
 HIGHEST_HU = int(np.iinfo(np.int16).max)
 LOWEST_PADDING = -10_000
 """Scanners pad with -2000, -2048, -3024; far below lie bits that are no grey value at all."""
+
+PADDINGS = 4
+"""Padding has a value, or a few; more of them are an old overlay in the bits above the pixel."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -34,17 +38,35 @@ def read_hu(header: SliceHeader, out: npt.NDArray[np.int16], *, inverted: bool =
     ------
     UnreadableFile
         The slice cannot be decoded.
+    NotHU
+        The header does not say whether values are signed, and it matters.
     """
     assert header.slope is not None
     assert header.intercept is not None
     stored = read_stored(header, out)
     outside = padded(stored, header)
+    _check_sign(stored, header, outside)
     stored = used_bits(stored, header.pixels)
     if inverted:
         stored = invert(stored, header.pixels)
     rescale(stored, header.slope, header.intercept, out)
     if outside is not None:
         out[outside] = AIR_HU
+
+
+def _check_sign(stored: Stored, header: SliceHeader, outside: Mask | None) -> None:
+    """Raise `NotHU` where values mean another thing with a sign, and the header is silent."""
+    pixels = header.pixels
+    if pixels.sign_known or not 0 < pixels.bits_stored <= 8 * stored.dtype.itemsize:
+        return
+    top = (stored >> pixels.high_bit) & 1
+    if outside is not None:
+        top = top[~outside]
+    if top.any():
+        raise NotHU(
+            f"{header.name}: no pixel representation in the header, so that negative values cannot "
+            "be told from large ones; export the original CT"
+        )
 
 
 def invert(stored: Stored, pixels: PixelFormat) -> npt.NDArray[np.int32]:
@@ -153,6 +175,8 @@ def _hidden_padding(stored: Stored, header: SliceHeader) -> Mask | None:
     pixels = header.pixels
     if pixels.bits_stored >= 16 and pixels.signed:
         return None
+    if pixels.high_bit + 1 != pixels.bits_stored:
+        return None  # the sign of the 16 bits is that of the pixel
     if stored.dtype.itemsize != 2 or header.slope != 1:
         return None
     assert header.intercept is not None
@@ -161,4 +185,6 @@ def _hidden_padding(stored: Stored, header: SliceHeader) -> Mask | None:
         return None
     found = (negative < 0) & (negative > LOWEST_PADDING)
     found &= negative < AIR_HU - min(header.intercept, 0)
-    return found if found.any() else None
+    if not found.any() or len(np.unique(negative[found])) > PADDINGS:
+        return None
+    return found

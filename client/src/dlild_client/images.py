@@ -10,16 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client import metaimage, nrrd
+from dlild_client.blanks import check_blanks
 from dlild_client.decode import MAXIMUM_VOXELS
 from dlild_client.dicom import digest
 from dlild_client.errors import (
     GeometryError,
+    MissingSlices,
     NotCT,
     NotHU,
     TooFewSlices,
     TooLarge,
     UnreadableFile,
 )
+from dlild_client.flags import Flag
 from dlild_client.itk import load_sitk
 from dlild_client.metaimage import SUFFIXES as METAIMAGE_SUFFIXES
 from dlild_client.nifti import SUFFIXES as NIFTI_SUFFIXES
@@ -71,6 +74,7 @@ def read_image(path: Path) -> Volume:
     step = spacing[body_axis]
     in_plane = [s for axis, s in enumerate(spacing) if axis != body_axis]
     flags = pixel_flags(hu)
+    flags += _blanks(np.moveaxis(hu, body_axis, 0), path.name)
     flags += thickness_flags(step, None)
     flags += geometry_flags(step, (in_plane[0], in_plane[1]))
     info = SeriesInfo(
@@ -136,6 +140,13 @@ def _check_header(reader: Any, name: str) -> None:
     if math.prod(size) > MAXIMUM_VOXELS // 2:
         shape = " x ".join(str(n) for n in size)
         raise TooLarge(f"{name}: {shape} voxels; give one chest CT")
+
+
+def _blanks(slices: npt.NDArray[np.int16], name: str) -> list[Flag]:
+    try:
+        return check_blanks(slices)
+    except MissingSlices as error:
+        raise MissingSlices(f"{name}: {error}") from None
 
 
 def _locate(path: Path) -> VoxelData | None:

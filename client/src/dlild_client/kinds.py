@@ -107,9 +107,10 @@ def why_reformat(
         return None
     view = "axial" if axial else "coronal" if abs(normal[1]) > abs(normal[0]) else "sagittal"
     kind = f", {'/'.join(words)}" if words else ""
+    article = "an" if axial else "a"
     return NotCT(
-        f"a {view} reformat ({_count(slices, 'slice')}{kind}); give the original axial series, or "
-        "ask for this one by its UID"
+        f"{article} {view} reformat ({_count(slices, 'slice')}{kind}); give the original axial "
+        "series, or ask for this one by its UID"
     )
 
 

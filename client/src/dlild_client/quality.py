@@ -27,6 +27,8 @@ FINEST_PIXEL_MM, COARSEST_PIXEL_MM = 0.3, 1.2
 
 WIDEST_STEP_MM = 5.0
 SHIFT_HU = 30.0
+HIGHEST_HU, MOST_ABOVE = 4000, 0.02
+"""Beyond the 12 bits of most scanners, and the share of it that metal may have."""
 
 
 def geometry_flags(step_mm: float, pixel_mm: tuple[float, float]) -> list[Flag]:
@@ -95,11 +97,25 @@ def pixel_flags(array: npt.NDArray[np.int16]) -> list[Flag]:
 
 def check_hu(hu: npt.NDArray[Any]) -> None:
     """Raise `NotHU` unless there is something like lung or air, and something like tissue."""
+    check_range(hu)
     air, tissue = (float(np.mean(part)) for part in (hu < -500, hu > -200))
     if air < 0.01 or tissue < 0.01:
         raise NotHU(
             f"values from {hu.min():g} to {hu.max():g} are not the HU of a chest "
             "(air near -1000, tissue above 0); give the CT in HU"
+        )
+
+
+def check_range(hu: npt.NDArray[Any]) -> None:
+    """Raise `NotHU` where many values are far above those of any body: a wrong sign or byte order.
+
+    Bone ends near 2000 HU. Metal reaches further, but fills no scan.
+    """
+    share = float(np.mean(hu > HIGHEST_HU))
+    if share > MOST_ABOVE:
+        raise NotHU(
+            f"{100 * share:.0f} % of the values are above {HIGHEST_HU} HU; sign, byte order or "
+            "rescale must be wrong; export the original CT"
         )
 
 

@@ -7,15 +7,18 @@ slices or too little coverage. What remains is ranked (`dlild_client.ranking`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
+from dlild_client.acquisitions import SEPARATORS, overlap, part_repeats, parts_by
 from dlild_client.errors import (
     InputError,
+    IrregularSpacing,
     MissingGeometry,
+    MissingSlices,
+    MixedOrientation,
     MixedShape,
     NotCT,
     TooFewSlices,
@@ -30,16 +33,6 @@ from dlild_client.geometry import (
 )
 from dlild_client.kinds import ct_images, why_reformat
 from dlild_client.slices import SliceHeader
-
-SEPARATORS: tuple[Callable[[SliceHeader], Any], ...] = (
-    lambda s: s.acquisition,
-    lambda s: s.temporal_position,
-    lambda s: s.stack_id,
-    lambda s: s.kernel,
-    lambda s: s.image_type,
-    lambda s: s.frame_of_reference,
-)
-"""What tells acquisitions in one series apart, in the order in which it is tried."""
 
 
 @dataclass(frozen=True)
@@ -137,19 +130,50 @@ def assess(group: Sequence[SliceHeader], rules: SeriesRules) -> list[Candidate]:
         Says why the series cannot be scored.
     """
     slices, flags = ct_images(group)
-    parts = _acquisitions(slices, rules.tolerances)
-    if len(parts) == 1:
+    parts = part_repeats(slices, rules.tolerances)
+    if len(parts) > 1:
+        # Not one of them a volume: then what they share their positions for is the fault.
+        return _candidates(parts, flags, rules) or [_candidate(slices, flags, rules)]
+    try:
         return [_candidate(slices, flags, rules)]
+    except (IrregularSpacing, MissingSlices, MixedOrientation):
+        whole = _whole_chests(slices, flags, rules)
+        if whole:
+            return whole
+        raise
+
+
+def _candidates(
+    parts: Sequence[Sequence[SliceHeader]], met: list[Flag], rules: SeriesRules
+) -> list[Candidate]:
+    """Make candidates of those acquisitions of a series that can be scored."""
     candidates = []
     for number, part in enumerate(parts, start=1):
         try:
-            candidate = _candidate(part, flags, rules)
+            candidate = _candidate(part, met, rules)
         except InputError:
             continue
         flag = Flag("several_acquisitions", acquisitions=len(parts), scored=number)
         candidates.append(replace(candidate, flags=(*candidate.flags, flag)))
-    # Not one of them a volume: then what they share their positions for is the fault.
-    return candidates or [_candidate(slices, flags, rules)]
+    return candidates
+
+
+def _whole_chests(
+    slices: list[SliceHeader], met: list[Flag], rules: SeriesRules
+) -> list[Candidate]:
+    """Acquisitions that hold both lungs each by itself, and lie across or among the others.
+
+    Shorter ones are left out, and so are those that lie behind each other: they may be halves of
+    one chest.
+    """
+    for key in SEPARATORS:
+        parts = parts_by(slices, key)
+        if len(parts) > 1 and overlap(parts):
+            found = _candidates(parts, met, rules)
+            whole = [c for c in found if c.axial and c.coverage_mm >= rules.whole_lungs_mm]
+            if whole:
+                return whole
+    return []
 
 
 def _candidate(slices: Sequence[SliceHeader], met: list[Flag], rules: SeriesRules) -> Candidate:
@@ -203,40 +227,6 @@ def check_coverage(candidate: Candidate, rules: SeriesRules) -> None:
             f"slices are {candidate.step_mm:.1f} mm apart, more than {rules.maximum_step_mm:.0f} "
             "mm; give a series with smaller steps"
         )
-
-
-def _acquisitions(slices: list[SliceHeader], tolerances: Tolerances) -> list[list[SliceHeader]]:
-    """Part a series that visits its positions more than once, where an attribute tells how.
-
-    A copy of a file shares every attribute, so copies stay together.
-    """
-    if not _has_repeats(slices, tolerances):
-        return [slices]
-    for key in SEPARATORS:
-        parts: dict[object, list[SliceHeader]] = {}
-        for s in slices:
-            parts.setdefault(key(s), []).append(s)
-        if len(parts) > 1 and not any(_has_repeats(p, tolerances) for p in parts.values()):
-            return sorted(parts.values(), key=lambda p: str(key(p[0])).zfill(12))
-    return [slices]
-
-
-def _has_repeats(slices: Sequence[SliceHeader], tolerances: Tolerances) -> bool:
-    """Tell whether two different images lie at one position; copies of one image do not count."""
-    seen: dict[str, SliceHeader] = {}
-    for s in slices:
-        seen.setdefault(f"{s.instance or s.name}/{s.frame}", s)
-    unique = list(seen.values())
-    if any(s.position is None or s.orientation is None for s in unique):
-        return False
-    try:
-        row, column = common_orientation(
-            np.array([s.orientation for s in unique], dtype=np.float64), tolerances
-        )
-    except InputError:
-        return False
-    positions = np.array([s.position for s in unique], dtype=np.float64)
-    return bool(repeated_positions(positions, np.cross(row, column), tolerances))
 
 
 def _body_extent_mm(slices: Sequence[SliceHeader], stack: Stack) -> float:

@@ -22,6 +22,8 @@ class PixelFormat:
     photometric : str
     bits_allocated, bits_stored, high_bit : int
     signed : bool
+    sign_known : bool
+        Whether the header says so, and not only its silence.
     transfer_syntax : str
         Its UID; empty where the file does not say.
     offset : int or None
@@ -37,6 +39,7 @@ class PixelFormat:
     bits_stored: int
     high_bit: int
     signed: bool
+    sign_known: bool
     transfer_syntax: str
     offset: int | None
 

@@ -6,6 +6,7 @@ lead out of a folder, and no copy of a patient's images is left behind.
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ MAXIMUM_FILES = 50_000
 
 MAXIMUM_FILE_BYTES = 1 << 30
 """A member of an archive, or an inflated data set, may not be larger: 2,000 slices fit in it."""
+
+LEFTOVERS = "__MACOSX"
+"""Folder of what an archive of a Mac keeps beside the files."""
 
 READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 """What reading a source may raise: a broken disk, a broken archive, an unknown compression."""
@@ -132,16 +136,35 @@ def list_sources(place: Path) -> Iterator[Listing]:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """All files below a folder, in a fixed order; hidden ones and DICOMDIR are left out."""
+    """All files below a folder, in a fixed order; hidden ones and DICOMDIR are left out.
+
+    Links are followed, unless they lead up; each folder is visited once.
+    """
     found: list[Path] = []
-    try:
-        for path in folder.rglob("*"):
-            if path.is_file() and not path.name.startswith(".") and path.name != "DICOMDIR":
+    visited = {str(parent) for parent in folder.resolve().parents}
+
+    def cannot(error: OSError) -> None:
+        # Of a folder within, less is read; the slices that are missing will tell.
+        if Path(error.filename or "") == folder:
+            raise UnreadableFile(f"{folder.name}: cannot be listed: {error.strerror}") from None
+
+    for here, folders, names in os.walk(folder, followlinks=True, onerror=cannot):
+        visited.add(os.path.realpath(here))
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if name != LEFTOVERS and os.path.realpath(Path(here) / name) not in visited
+        ]
+        for name in names:
+            path = Path(here) / name
+            if _counts(name) and path.is_file():
                 found.append(path)
                 _check_count(len(found), folder.name)
-    except OSError as error:
-        raise UnreadableFile(f"{folder.name}: cannot be listed: {error.strerror}") from None
     return sorted(found)
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name != "DICOMDIR"
 
 
 def is_zip(path: Path) -> bool:
@@ -167,7 +190,7 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _members(archive: zipfile.ZipFile, name: str) -> tuple[ZipMember, ...]:
     members = [ZipMember(archive, info) for info in archive.infolist() if not info.is_dir()]
-    members = [m for m in members if m.name != "DICOMDIR" and not m.name.startswith(".")]
+    members = [m for m in members if _counts(m.name) and LEFTOVERS not in m.info.filename]
     _check_count(len(members), name)
     if any(m.info.flag_bits & 1 for m in members):
         raise UnreadableFile(f"{name}: an encrypted archive; unpack it first and give the folder")

@@ -150,6 +150,11 @@ def _new_state(config: TrainConfig, source: PatchSource, start: Path | None, wor
     torch.backends.cudnn.deterministic = config.deterministic
     network = UNet(config.network)
     model = SupervisedUNet(network, config.deep_supervision)
+    if config.fixed_statistics and not start:
+        raise WeightsError(
+            "fixed_statistics is true, and a new network has none to fix: name the weights to "
+            "begin with (--start)"
+        )
     if start:
         begun = load_network(start)
         if begun.config != config.network:
@@ -162,6 +167,10 @@ def _new_state(config: TrainConfig, source: PatchSource, start: Path | None, wor
             )
         network.load_state_dict(begun.state_dict())
     model = model.train().to(world.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if config.fixed_statistics:
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm3d):
+                layer.eval()
     average = AveragedModel(
         model.network,
         multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / config.average_steps),  # type: ignore[no-untyped-call]

@@ -100,6 +100,13 @@ class TrainConfig:
     # Weights are averaged over about this many of the last steps.
     average_steps: Positive = 300
 
+    # Batch normalisation by the statistics of the weights to begin with, as when the network is
+    # served, not by those of each batch. Two patches differ from the next two, so a network learns
+    # to lean on their statistics, and measures too little of a lesion where it has them no more:
+    # a first training learns faster with its batches', a second one should end without them. Then
+    # one patch a step will do.
+    fixed_statistics: bool = False
+
     # The loss is Dice + cross-entropy. Above 0, cross-entropy is focal with this gamma.
     focal_gamma: Size = 0.0
     # Weight of every class in the cross-entropy; empty: all alike.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -28,6 +29,10 @@ for command in (score.score, batch.batch, series.series, info.info, doctor.docto
 
 def main() -> None:
     """Run the command; every error of the tree is one line on standard error and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name of a file or a kernel may hold what this terminal, or any, cannot show.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Libraries talk of their own accord; a user gets one line.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     warnings.simplefilter("ignore")

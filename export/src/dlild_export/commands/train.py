@@ -45,6 +45,10 @@ def train(
         Path | None,
         typer.Option(help="Checkpoint or model.onnx whose weights to begin with (fine-tuning)."),
     ] = None,
+    fixed_statistics: Annotated[
+        bool | None,
+        typer.Option(help="Keep the statistics of START in batch normalisation, as when served."),
+    ] = None,
     seed: Annotated[int | None, typer.Option()] = None,
 ) -> None:
     """Train the network; goes on where an interrupted training stopped.
@@ -65,6 +69,7 @@ def train(
         "checkpoint_every": checkpoint_every,
         "workers": workers,
         "bf16": bf16,
+        "fixed_statistics": fixed_statistics,
         "seed": seed,
     }
     try:
