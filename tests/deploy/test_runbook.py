@@ -18,6 +18,7 @@ import pytest
 import yaml
 from deploy.checkers import ROOT
 
+from dlild_client.settings import VARIABLES
 from preflight import LauncherError, check_platform, default_server_python
 
 RUNBOOK = ROOT / "deploy" / "README.md"
@@ -184,3 +185,19 @@ def test_its_shell_is_correct() -> None:
             ["sh", "-n"], input=commands, capture_output=True, text=True, check=False
         )
         assert told.returncode == 0, f"{shlex.quote(commands)}: {told.stderr}"
+
+
+def test_the_descriptions_of_dask_clusters_can_be_read() -> None:
+    text = (ROOT / "docs/batch-on-dask.md").read_text("utf-8")
+    scripts = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(scripts) == 2
+    for script in scripts:
+        compile(script, "batch-on-dask.md", "exec")
+    (written,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    spec = yaml.safe_load(written)["spec"]
+    (worker,) = spec["worker"]["spec"]["containers"]
+    mounted = {mount["name"] for mount in worker["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in spec["worker"]["spec"]["volumes"]}
+    # Every setting that it gives is one that a client reads, and none is the key itself.
+    names = {variable["name"] for variable in worker["env"]}
+    assert names <= set(VARIABLES) - {"DLILD_API_KEY"}
