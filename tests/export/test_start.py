@@ -132,3 +132,21 @@ def test_another_onnx_file_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(WeightsError, match="not an ONNX file of this U-Net"):
         load_network(path)
+
+
+def test_statistics_can_be_kept_as_they_are_served(tmp_path: Path) -> None:
+    cases = write_cases(tmp_path / "cases", 2)
+    settings = {"stages": [{"steps": 4, "patch": 16}], "bf16": False}
+    first = train(cases, tmp_path / "first", small_config(**settings))
+    fixed = small_config(**settings, fixed_statistics=True)
+
+    with pytest.raises(WeightsError, match=r"fixed_statistics is true.*--start"):
+        train(cases, tmp_path / "none", fixed)
+    second = train(cases, tmp_path / "second", fixed, start=first)
+
+    begun, trained = load_network(first).state_dict(), load_network(second).state_dict()
+    running = [name for name in begun if "running" in name]
+    assert running
+    for name in running:
+        torch.testing.assert_close(trained[name], begun[name])
+    assert not torch.equal(trained["head.weight"], begun["head.weight"])
