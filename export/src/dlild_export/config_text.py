@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 Contract = Mapping[str, Any]
@@ -207,10 +209,21 @@ def unet_text(contract: Contract, profile: str) -> str:
 
 
 def _warm_up(contract: Contract) -> str:
-    """Warm up with the largest cube: its memory is most of what a first scan would wait for."""
-    shape = largest_cube(contract)
+    """Warm up with the largest window: its memory is most of what a first scan would wait for."""
+    shape = largest_window(contract)
     sample = WARM_UP_SAMPLE.format(name="x".join(map(str, shape)), dims=", ".join(map(str, shape)))
     return WARM_UP.format(samples=sample)
+
+
+def largest_window(contract: Contract) -> tuple[int, int, int]:
+    """Return the window (z, y, x) of most voxels that the contract takes."""
+    windows = contract["windows"]
+    edges = [
+        range(low, high + 1, windows["multiple"])
+        for low, high in zip(windows["minimum"], windows["maximum"], strict=True)
+    ]
+    shapes = [s for s in product(*edges) if math.prod(s) <= windows["maximum_voxels"]]
+    return max(shapes, key=math.prod)
 
 
 def largest_cube(contract: Contract) -> tuple[int, int, int]:
