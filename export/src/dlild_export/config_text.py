@@ -223,7 +223,8 @@ def largest_window(contract: Contract) -> tuple[int, int, int]:
         for low, high in zip(windows["minimum"], windows["maximum"], strict=True)
     ]
     shapes = [s for s in product(*edges) if math.prod(s) <= windows["maximum_voxels"]]
-    return max(shapes, key=math.prod)
+    z, y, x = max(shapes, key=math.prod)
+    return z, y, x
 
 
 def largest_cube(contract: Contract) -> tuple[int, int, int]:
