@@ -34,7 +34,7 @@ def tiny(repository: Path, tmp_path: Path) -> Path:
 def test_the_profile_is_that_of_the_contract(repository: Path) -> None:
     profile = Profile.of(read_contract(repository))
 
-    assert profile == Profile((1, 1, 64, 64, 64), (1, 1, 128, 128, 128), (1, 1, 128, 192, 224))
+    assert profile == Profile((1, 1, 64, 64, 64), (1, 1, 160, 160, 160), (1, 1, 192, 192, 224))
 
 
 @pytest.mark.parametrize(("version", "flags"), [(VERSIONS[0], 2), (VERSIONS[1], 0)])

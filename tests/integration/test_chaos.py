@@ -43,6 +43,7 @@ def server(small: Path, embedded_server: EmbeddedServer, tmp_path: Path) -> Embe
     )
 
 
+@pytest.mark.slow
 def test_no_mishap_makes_a_wrong_score_or_costs_another_scan(
     server: EmbeddedServer, scans: list[SmallScan], small_contract: Contract
 ) -> None:

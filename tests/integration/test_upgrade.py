@@ -199,6 +199,7 @@ def check_each_is_of_the_version_that_it_names(
     assert np.mean(labels[1] != labels[2]) > 0.01
 
 
+@pytest.mark.slow
 def test_version_2_comes_server_by_server_and_no_scan_fails(
     cluster: Cluster,
     live: Path,
