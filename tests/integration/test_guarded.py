@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -139,12 +141,14 @@ def test_a_busy_server_is_waited_for(quiet_server: EmbeddedServer, volume: Volum
 def test_a_server_restarted_in_mid_scan_gives_the_result_all_the_same(
     guarded: Guarded, volume: Volume
 ) -> None:
-    """The real one: stopped with windows under way, started again on the same port."""
+    """The real one: killed with a window under way, started again on the same port."""
     steps: list[tuple[str, int, int]] = []
     restarted: list[threading.Thread] = []
     done = threading.Event()
 
     def restart() -> None:
+        assert guarded.server.pid is not None
+        os.killpg(guarded.server.pid, signal.SIGKILL)
         guarded.server.stop()
         guarded.server.start()
         # The server goes with the thread that has started it.
