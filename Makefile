@@ -43,7 +43,7 @@ serve: $(SERVER_VENV)/.server  ## Start the server on loopback: PROFILE, GRPC_PO
 
 TRAININGS := $(wildcard tests/export/test_train*.py) tests/export/test_validation.py
 # What torch.export leaves in a process crashes a training there: the two are tested in processes of their own.
-test: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests (about five minutes on two cores)
+test: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests (about twelve minutes on two cores)
 	$(BIN)/python -m pytest $(TRAININGS:%=--ignore %)
 	$(BIN)/python -m pytest $(TRAININGS)
 
