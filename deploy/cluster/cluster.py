@@ -12,11 +12,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import NoReturn, Self
 
 from door import Backend, Door, find_haproxy
-from launcher import EmbeddedServer
+from launcher import EmbeddedServer, Stopped, stop_on_signals
 from preflight import ROOT, LauncherError
 
 MOST_SERVERS = 16
@@ -140,16 +140,6 @@ def make_servers(
     return servers
 
 
-class _Stopped(BaseException):
-    """A signal asked to stop. Not an Exception: nothing on the way may swallow it."""
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, signal.SIG_IGN)
-    raise _Stopped
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a cluster until Ctrl-C or SIGTERM.
 
@@ -164,8 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when stopped on request, 1 when it cannot run, or the proxy or every server has died.
     """
     options = _parser().parse_args(arguments)
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, _stop)
+    stop_on_signals()
     try:
         door = Door(
             options.certificates,
@@ -187,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LauncherError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except _Stopped:
+    except Stopped:
         print("stopped")
     return 0
 

@@ -315,15 +315,21 @@ def die_with_parent() -> None:
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-class _Stopped(BaseException):
+class Stopped(BaseException):
     """A signal asked to stop. Not an Exception: nothing on the way may swallow it."""
+
+
+def stop_on_signals() -> None:
+    """Have Ctrl-C and SIGTERM raise ``Stopped`` in the main thread, once."""
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, _stop)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
     # The first signal is enough: a second one must not interrupt the stopping.
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.SIG_IGN)
-    raise _Stopped
+    raise Stopped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -340,8 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when stopped on request, 1 when the server cannot run or died.
     """
     options = _parser().parse_args(arguments)
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, _stop)
+    stop_on_signals()
     try:
         tls, api_key = read_options(options)
         server = EmbeddedServer(
@@ -367,7 +372,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LauncherError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except _Stopped:
+    except Stopped:
         print("stopped")
         return 0
 

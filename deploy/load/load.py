@@ -9,7 +9,7 @@ import csv
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +51,24 @@ class Level:
 def main(arguments: list[str] | None = None) -> int:
     """Run the load and return the exit code: 0 done, 1 failed, 3 a scan cannot be scored."""
     options = _parser().parse_args(arguments)
+    return exit_code_of(lambda: _run(options))
+
+
+def exit_code_of(run: Callable[[], int]) -> int:
+    """Return what `run` returns; where it cannot go on, say why in one line and return that code.
+
+    Parameters
+    ----------
+    run : callable
+        Raises DlildError or LauncherError.
+
+    Returns
+    -------
+    int
+        An exit code: of `run`, of the client's error, or 1 where a server or tool failed.
+    """
     try:
-        return _run(options)
+        return run()
     except DlildError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

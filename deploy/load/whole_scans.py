@@ -27,7 +27,7 @@ import numpy as np
 from dlild_client import Client, Retries, read_volume
 from dlild_client.errors import Busy, DlildError, NotReady
 from launcher import EmbeddedServer
-from load import default_scan
+from load import default_scan, exit_code_of
 from preflight import LauncherError
 
 READY_S = 120
@@ -74,14 +74,7 @@ class Level:
 def main(arguments: list[str] | None = None) -> int:
     """Run the load: 0 done, 1 failed or nothing was scored, 2 and 3 as of the client."""
     options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except DlildError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except LauncherError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return exit_code_of(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
