@@ -63,6 +63,9 @@ class Augmentation:
     # Calibration of the scanner: HU times 1 +- scale, plus +- shift HU; in every patch.
     scale: Size = 0.03
     shift_hu: Size = 20.0
+    # Depth of breath: healthy lung moved by up to this many HU, air and water by none.
+    aeration: Share = 0.5
+    aeration_hu: Annotated[float, Field(ge=0, lt=150)] = 110.0
     # White noise of up to this standard deviation.
     noise: Share = 0.2
     noise_hu: Size = 40.0
