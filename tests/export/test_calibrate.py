@@ -1,4 +1,4 @@
-"""The lesion bias: it makes the mean DL-ILD of the training right, and changes nothing else."""
+"""Class biases: they make the volumes of the training right, and change nothing else."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
-from dlild_export.calibrate import add_lesion_bias, find_lesion_bias, lesion_share
+from dlild_export.calibrate import add_class_biases, find_class_biases, match_volumes
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
 from dlild_export.unet import UNet, UNetConfig
 
-SMALL = UNetConfig(channels=(8, 16))
+CLASSES = 6
 
 
 @pytest.fixture(scope="module")
@@ -27,27 +28,53 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_lesion_bias_moves_the_score_and_nothing_else(cases: Path) -> None:
+def _by_hu(window: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
+    """Tell lung from what is denser by HU alone, and call too little of it consolidation."""
+    hu = window[0, 0].astype(np.float32)
+    logits = np.full((CLASSES, *hu.shape), -9.0, dtype=np.float32)
+    logits[0], logits[1], logits[5] = 0.0, -(hu + 500) / 100, (hu + 200) / 100 - 3
+    odds = np.exp(logits - logits.max(axis=0))
+    return (odds / odds.sum(axis=0)).astype(np.float16)[None]
+
+
+def test_biases_come_from_the_cases_that_are_given(cases: Path) -> None:
+    seen: list[int] = []
+    biases = find_class_biases(_by_hu, cases, stride=8, count=2, progress=seen.append)
+
+    assert seen == [1, 2]
+    assert len(biases) == CLASSES
+    assert biases[0] == 0
+    assert biases[2] == 3.0  # no ground-glass at all: as far as a bias may go
+
+
+def test_a_class_that_is_called_too_seldom_gets_a_bias_that_mends_it() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.choice(CLASSES, 20_000, p=[0.3, 0.4, 0.1, 0.1, 0.05, 0.05]).astype(np.uint8)
+    logits = rng.normal(0, 1, (CLASSES, truth.size)).astype(np.float32)
+    logits[truth, np.arange(truth.size)] += 2
+    logits[2] -= 1.5
+
+    biases = match_volumes([(logits[:, ::2], truth[::2]), (logits[:, 1::2], truth[1::2])])
+
+    called = np.bincount((logits + np.array(biases)[:, None]).argmax(axis=0), minlength=CLASSES)
+    assert called == pytest.approx(np.bincount(truth, minlength=CLASSES), rel=0.02)
+    assert biases[2] > 1
+
+
+def test_a_class_that_is_nowhere_true_is_left_alone() -> None:
+    truth = np.repeat(np.arange(3, dtype=np.uint8), 100)
+    logits = np.zeros((CLASSES, truth.size), dtype=np.float32)
+    logits[truth, np.arange(truth.size)] = 5
+
+    assert match_volumes([(logits, truth)]) == (0.0,) * CLASSES
+
+
+def test_biases_are_added_in_the_last_layer() -> None:
     torch.manual_seed(5)
-    network = UNet(SMALL).eval()
+    network = UNet(UNetConfig(channels=(8, 16))).eval()
+    hu = torch.full((1, 1, 8, 8, 8), -800.0)
     with torch.no_grad():
-        network.head.weight.zero_()
-        # Lung everywhere, with lesion just behind: any bias above 0.35 makes lesion of it.
-        network.head.bias.copy_(torch.tensor([0.0, 1.0, 0.65, 0.0, 0.0, 0.0]))
-
-    bias = find_lesion_bias(network, cases, count=2)
-    assert bias == pytest.approx(0.0)  # all lung is 30 points short, all lesion 70 too far
-
-    add_lesion_bias(network, 0.4)
-    labels = network(torch.zeros(1, 1, 8, 8, 8)).argmax(dim=1)
-    assert (labels == 2).all()
-
-
-def test_lesion_share_counts_lesions_as_lung() -> None:
-    logits = np.zeros((6, 1, 1, 3))
-    logits[:, 0, 0, 0] = [2, 0, 0, 0, 0, 1.5]  # outside, nearly consolidation
-    logits[:, 0, 0, 1] = [0, 2, 0, 1.5, 0, 0]  # lung, nearly reticulation
-    logits[:, 0, 0, 2] = [0, 0, 3, 0, 0, 0]
-
-    assert lesion_share(logits, 0.0) == (2, 1)
-    assert lesion_share(logits, 1.0) == (3, 3)
+        before = network(hu)
+        add_class_biases(network, (0.0, 0.25, 0.5, -0.5, 1.0, -1.0))
+        moved = (network(hu) - before).mean(dim=(0, 2, 3, 4))
+    torch.testing.assert_close(moved, torch.tensor([0.0, 0.25, 0.5, -0.5, 1.0, -1.0]))

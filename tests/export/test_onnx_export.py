@@ -53,7 +53,7 @@ def test_a_damaged_file_and_a_new_calibration_are_exported_anew(run: Path) -> No
 
     (run / "model.onnx").write_bytes(b"damaged")
     mended = sha256(export_run(run))
-    (run / "calibration.json").write_text(json.dumps({"lesion_bias": 0.4}))
+    (run / "calibration.json").write_text(json.dumps({"class_biases": [0, 0, 0.4, 0, 0, 0]}))
     calibrated = sha256(export_run(run))
 
     assert mended == first
@@ -76,10 +76,11 @@ def test_the_command_calibrates_and_exports(run: Path, tmp_path: Path) -> None:
     stored = json.loads((run / "calibration.json").read_text())
     digest = sha256(run / "model.onnx")
     assert stored["cases"] == 1
-    assert f"lesion bias {stored['lesion_bias']:.1f}" in result.stdout
+    assert f"class biases {', '.join(map(str, stored['class_biases']))}" in result.stdout
+    assert stored["class_biases"][2] > 0
     assert f"sha256 {digest}" in result.stdout
     record = json.loads((run / "model.json").read_text())
-    assert (record["lesion_bias"], record["weights_sha256"]) == (stored["lesion_bias"], digest)
+    assert (record["class_biases"], record["weights_sha256"]) == (stored["class_biases"], digest)
 
 
 def test_no_cases_and_no_run_end_in_one_line(run: Path, tmp_path: Path) -> None:

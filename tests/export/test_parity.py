@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 from dlild_client.contract import Contract, parse_contract
 from dlild_client.volume import Volume
-from dlild_export.calibrate import FIRST_LESION
 from dlild_export.cli import app
 from dlild_export.engines import Engine, cpu_flags, engines_of, torch_engine
 from dlild_export.onnx_export import run_network
@@ -38,7 +37,7 @@ def by_hu(lesion_hu: float, precision: str = "x") -> Engine:
     """Return an engine that calls air outside, and lung denser than `lesion_hu` ground-glass."""
 
     def run(window: np.ndarray) -> np.ndarray:
-        labels = np.where(window < -1000, 0, np.where(window < lesion_hu, 1, FIRST_LESION))
+        labels = np.where(window < -1000, 0, np.where(window < lesion_hu, 1, 2))
         return (np.arange(6)[:, None, None, None] == labels[0]).astype(np.float16)[None]
 
     return Engine("by-hu", precision, lambda: run)
@@ -126,7 +125,7 @@ def test_other_weights_do_not_compute_the_same(tmp_path: Path) -> None:
 def test_the_calibration_is_in_every_engine(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 1)
     before = run_network(run).head.bias.detach().clone()
-    (run / "calibration.json").write_text('{"lesion_bias": 0.5}')
+    (run / "calibration.json").write_text('{"class_biases": [0, 0, 0.5, 0.5, 0.5, 0.5]}')
 
     difference = run_network(run).head.bias.detach() - before
 

@@ -46,7 +46,7 @@ def card(repository: Path, tmp_path: Path) -> Path:
 def candidate(run: Path, *targets: Target, below_floor: str | None = None) -> Candidate:
     weights = run / "model.onnx"
     evaluation = EvaluationFile(sha256(weights), "24 phantoms", "openvino bf16", targets, ())
-    record = RunRecord("seed = 5", cases=3, seed=5, lesion_bias=0.0)
+    record = RunRecord("seed = 5", cases=3, seed=5, class_biases=())
     return Candidate(weights, evaluation, record, "Made of nothing.", below_floor)
 
 
@@ -353,13 +353,13 @@ def test_the_command_releases(tiny, card, other_run, tmp_path, monkeypatch) -> N
 def test_a_run_tells_how_it_was_made(tmp_path) -> None:
     run = write_run(tmp_path / "run", 1)
     told = read_run(run)
-    assert (told.seed, told.cases, told.lesion_bias) == (0, None, 0.0)
+    assert (told.seed, told.cases, told.class_biases) == (0, None, ())
     assert json.loads(told.settings)["network"]["channels"] == [4, 8, 8, 8]
 
     (run / "config.toml").write_text("seed = 0\n")
-    (run / "calibration.json").write_text('{"lesion_bias": 0.3}')
+    (run / "calibration.json").write_text('{"class_biases": [0, 0, 0.3]}')
     told = read_run(run / "checkpoint.pt")
-    assert (told.settings, told.lesion_bias) == ("seed = 0\n", 0.3)
+    assert (told.settings, told.class_biases) == ("seed = 0\n", (0, 0, 0.3))
 
 
 def test_the_serve_command(tiny) -> None:

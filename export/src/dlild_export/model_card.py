@@ -62,14 +62,14 @@ class RunRecord:
         Scans trained on; None where the run does not tell.
     seed : int
         Of the training.
-    lesion_bias : float
-        Calibration, 0 where there is none.
+    class_biases : tuple of float
+        Calibration: added to the logits of each class; empty where there is none.
     """
 
     settings: str
     cases: int | None
     seed: int
-    lesion_bias: float
+    class_biases: tuple[float, ...]
 
 
 def fill(card: str, parts: Mapping[str, str]) -> str:
@@ -117,10 +117,12 @@ def version_part(version: int, digest: str, below_floor: str | None) -> str:
 def training_part(run: RunRecord, notes: str) -> str:
     """Tell data, settings and seed."""
     cases = "" if run.cases is None else f"{run.cases} scans, "
-    bias = f", lesion bias {run.lesion_bias:.1f} by calibration" if run.lesion_bias else ""
+    biases = ", ".join(f"{bias:+.2f}" for bias in run.class_biases)
+    calibrated = f", calibrated (logits of the classes {biases})" if biases else ""
     said = f"{notes.strip()}\n\n" if notes.strip() else ""
     return (
-        f"{said}Trained on {cases}seed {run.seed}{bias}; the settings are `config.toml` of\n\n"
+        f"{said}Trained on {cases}seed {run.seed}{calibrated}; "
+        "the settings are `config.toml` of\n\n"
         "    dlild-export train DATASET RUN --config config.toml\n\n"
         f"```toml\n{run.settings.strip()}\n```\n"
     )

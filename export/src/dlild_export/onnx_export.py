@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dlild_export.calibrate import add_lesion_bias
+from dlild_export.calibrate import add_class_biases
 from dlild_export.train import load_network
 from dlild_export.unet import ServedUNet, UNet
 
@@ -33,7 +33,7 @@ def export_run(run: Path) -> Path:
     ----------
     run : pathlib.Path
         Folder of the run, or its checkpoint. Where `calibration.json` lies beside the checkpoint,
-        its `lesion_bias` is added to the lesion classes.
+        its `class_biases` are added to the logits.
 
     Returns
     -------
@@ -49,8 +49,8 @@ def export_run(run: Path) -> Path:
     checkpoint = checkpoint_of(run)
     weights = checkpoint.with_name(WEIGHTS)
     record = weights.with_suffix(".json")
-    bias = lesion_bias(checkpoint)
-    made_from = {"checkpoint_sha256": sha256(checkpoint), "lesion_bias": bias}
+    biases = list(class_biases(checkpoint))
+    made_from = {"checkpoint_sha256": sha256(checkpoint), "class_biases": biases}
     if weights.is_file() and record.is_file():
         stored = json.loads(record.read_text("utf-8"))
         if stored == {**made_from, "weights_sha256": sha256(weights)}:
@@ -73,7 +73,8 @@ def run_network(run: Path) -> UNet:
     """
     checkpoint = checkpoint_of(run)
     network = load_network(checkpoint)
-    add_lesion_bias(network, lesion_bias(checkpoint))
+    if biases := class_biases(checkpoint):
+        add_class_biases(network, biases)
     round_to_bf16(network)
     return network
 
@@ -117,12 +118,12 @@ def checkpoint_of(run: Path) -> Path:
     return checkpoint
 
 
-def lesion_bias(checkpoint: Path) -> float:
-    """Return the calibration that lies beside a checkpoint, 0 where there is none."""
+def class_biases(checkpoint: Path) -> tuple[float, ...]:
+    """Return the calibration that lies beside a checkpoint: one bias a class; empty: none."""
     calibration = checkpoint.with_name(CALIBRATION)
     if not calibration.is_file():
-        return 0.0
-    return float(json.loads(calibration.read_text("utf-8"))["lesion_bias"])
+        return ()
+    return tuple(json.loads(calibration.read_text("utf-8"))["class_biases"])
 
 
 def sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from dlild_export.model_card import RunRecord
-from dlild_export.onnx_export import checkpoint_of, lesion_bias
+from dlild_export.onnx_export import checkpoint_of, class_biases
 
 SETTINGS = "config.toml"
 
@@ -40,5 +40,5 @@ def read_run(run: Path) -> RunRecord:
         settings=settings,
         cases=len(stored["cases"]) if "cases" in stored else None,
         seed=int(stored["config"]["seed"]),
-        lesion_bias=lesion_bias(checkpoint),
+        class_biases=class_biases(checkpoint),
     )

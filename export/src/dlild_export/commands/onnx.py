@@ -15,9 +15,11 @@ def onnx(
     run: Annotated[Path, typer.Argument(help="Folder or checkpoint that `train` wrote.")],
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="Cases (*.npz) of the training: makes their mean DL-ILD right first."),
+        typer.Option(
+            help="Cases (*.npz) of the training: makes the volumes of their classes right first."
+        ),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many cases to calibrate on.")] = 10,
+    count: Annotated[int, typer.Option(min=1, help="How many cases to calibrate on.")] = 40,
 ) -> None:
     """Write the network of a run as it is served: RUN/model.onnx.
 
@@ -34,24 +36,28 @@ def onnx(
     with input_errors():
         checkpoint = checkpoint_of(run)
         if calibrate:
-            bias = _calibrate(checkpoint, calibrate, count)
-            record = {"lesion_bias": bias, "cases": count}
-            text = json.dumps(record, indent=2) + "\n"
-            checkpoint.with_name(CALIBRATION).write_text(text, "utf-8")
-            print(f"lesion bias {bias:.1f}")
+            calibration = checkpoint.with_name(CALIBRATION)
+            calibration.unlink(missing_ok=True)  # what is calibrated is the network as trained
+            biases = _calibrate(checkpoint, calibrate, count)
+            record = {"class_biases": biases, "cases": count}
+            calibration.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+            print(f"class biases {', '.join(map(str, biases))}")
         weights = export_run(checkpoint)
     print(f"{weights}: sha256 {sha256(weights)}")
 
 
-def _calibrate(checkpoint: Path, cases: Path, count: int) -> float:
-    from dlild_export.calibrate import find_lesion_bias  # noqa: PLC0415
+def _calibrate(checkpoint: Path, cases: Path, count: int) -> tuple[float, ...]:
+    from dlild_export.calibrate import find_class_biases  # noqa: PLC0415
+    from dlild_export.engines import openvino_engines  # noqa: PLC0415
+    from dlild_export.onnx_export import export_run  # noqa: PLC0415
     from dlild_export.train import load_network  # noqa: PLC0415
 
     with progress_bar() as bar:
         task = bar.add_task("calibration", total=count)
-        return find_lesion_bias(
-            load_network(checkpoint),
+        return find_class_biases(
+            openvino_engines(export_run(checkpoint))[-1].load(),
             cases,
+            stride=load_network(checkpoint).config.stride,
             count=count,
             progress=lambda done: bar.update(task, completed=done),
         )
