@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,12 @@ import torch
 from export.small_cases import small_config, write_cases
 
 from dlild_export.onnx_export import export_onnx
-from dlild_export.start import WeightsError, load_network, restore_statistics
+from dlild_export.start import (
+    WeightsError,
+    load_network,
+    restore_statistics,
+    tell_lung_level,
+)
 from dlild_export.train import train
 from dlild_export.unet import ServedUNet, UNet, UNetConfig
 
@@ -150,3 +156,14 @@ def test_statistics_can_be_kept_as_they_are_served(tmp_path: Path) -> None:
     for name in running:
         torch.testing.assert_close(trained[name], begun[name])
     assert not torch.equal(trained["head.weight"], begun["head.weight"])
+
+
+def test_a_network_that_is_told_the_lung_level_computes_what_it_did_before(network: UNet) -> None:
+    plain = UNet(replace(WIDTHS, lung_level=False)).eval()
+    told = tell_lung_level(plain)
+
+    assert told.config == WIDTHS
+    np.testing.assert_allclose(_served(told, _hu(3)), _served(plain, _hu(3)), atol=2e-4)
+    with torch.no_grad():
+        next(told.parameters())[:, 1] = 5.0
+    assert np.abs(_served(told, _hu(3)) - _served(plain, _hu(3))).max() > 2e-3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def load_network(path: Path) -> UNet:
 def _from_checkpoint(path: Path) -> UNet:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        network = UNet(UNetConfig(**stored["config"]["network"]))
+        network = UNet(UNetConfig(**{"lung_level": False} | stored["config"]["network"]))
         prefix = "module."
         network.load_state_dict(
             {k.removeprefix(prefix): v for k, v in stored["average"].items() if k != "n_averaged"}
@@ -102,6 +103,7 @@ def _config_of(
     if len(bounds) != 2:
         raise ValueError(f"{len(bounds)} bounds of a window of HU")
     return UNetConfig(
+        lung_level=convolutions[0][0].shape[1] == 2,
         channels=tuple(convolutions[2 * level][0].shape[0] for level in range(depth + 1)),
         classes=convolutions[-1][0].shape[0],
         window_hu=(bounds[0], bounds[1]),
@@ -139,6 +141,27 @@ def normalised(network: UNet) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
         layers = list(block.children())
         pairs += [(layers[0], layers[1]), (layers[3], layers[4])]
     return pairs
+
+
+def tell_lung_level(network: UNet) -> UNet:
+    """Return a network that is told the level of the lung, and does not heed it yet.
+
+    Parameters
+    ----------
+    network : UNet
+        Trained without it.
+
+    Returns
+    -------
+    UNet
+        Computes the same, until it is trained further.
+    """
+    told = UNet(replace(network.config, lung_level=True))
+    weights = network.state_dict()
+    first = "down.0.0.weight"
+    weights[first] = torch.cat((weights[first], torch.zeros_like(weights[first])), dim=1)
+    told.load_state_dict(weights)
+    return told.train(network.training)
 
 
 def restore_statistics(network: UNet, batches: Iterable[Tensor]) -> None:

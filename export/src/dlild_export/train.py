@@ -24,7 +24,12 @@ from dlild_export.layout import is_dataset
 from dlild_export.losses import Loss, dice_ce_loss, over_levels
 from dlild_export.patches import Key, PatchSource
 from dlild_export.prepare import prepare, prepared_files
-from dlild_export.start import WeightsError, load_network, restore_statistics
+from dlild_export.start import (
+    WeightsError,
+    load_network,
+    restore_statistics,
+    tell_lung_level,
+)
 from dlild_export.train_config import TrainConfig
 from dlild_export.unet import SupervisedUNet, UNet
 
@@ -157,6 +162,8 @@ def _new_state(config: TrainConfig, source: PatchSource, start: Path | None, wor
         )
     if start:
         begun = load_network(start)
+        if config.network.lung_level and not begun.config.lung_level:
+            begun = tell_lung_level(begun)
         if begun.config != config.network:
             raise WeightsError(
                 f"{start} holds a network of {begun.config}, and {config.network} is configured"

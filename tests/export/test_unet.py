@@ -1,0 +1,53 @@
+"""The level of the lung: what the network is told of the air-filled lung round a voxel."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dlild_export.unet import lung_level
+
+CELL = 4
+
+
+def _chest(lung_hu: float) -> torch.Tensor:
+    """Muscle with lung inside."""
+    hu = torch.full((1, 1, 96, 48, 48), 40.0)
+    hu[..., 24:56, 8:40, 8:40] = lung_hu
+    return hu
+
+
+@pytest.mark.parametrize("lung_hu", [-950.0, -900.0, -800.0])
+def test_the_level_is_that_of_the_lung_whatever_lies_in_it(lung_hu: float) -> None:
+    hu = _chest(lung_hu)
+    hu[..., 36:44, 8:24, 8:24] = lung_hu + 250  # ground-glass
+    hu[..., 46:50, :, 16:24] = 30.0  # a vessel
+
+    level = lung_level(hu, CELL)
+
+    assert level.shape == hu.shape
+    inside = level[..., 28:52, 12:36, 12:36] * 100 - 850
+    torch.testing.assert_close(inside, torch.full_like(inside, lung_hu), atol=15, rtol=0)
+
+
+def test_where_no_lung_is_air_filled_the_level_says_nothing() -> None:
+    assert lung_level(_chest(-400.0), CELL).abs().max() == 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(lung_hu=st.floats(-975, -760), places=st.integers(1, 3))
+def test_the_level_moves_with_the_windows_place_by_whole_cells(lung_hu: float, places: int) -> None:
+    hu = _chest(lung_hu)
+    moved = torch.roll(hu, places * CELL, dims=2)  # muscle comes in where muscle goes out
+
+    expected = torch.roll(lung_level(hu, CELL), places * CELL, dims=2)
+    torch.testing.assert_close(lung_level(moved, CELL), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_every_scan_of_a_batch_has_a_level_of_its_own() -> None:
+    one, other = _chest(-950), _chest(-800)
+    both = lung_level(torch.cat((one, other)), CELL)
+    torch.testing.assert_close(both[:1], lung_level(one, CELL))
+    torch.testing.assert_close(both[1:], lung_level(other, CELL))
