@@ -31,8 +31,10 @@ ALIGNED_COSINE = float(np.cos(np.radians(0.1)))
 MAXIMUM_EXTENT_MM = 2500.0
 MAXIMUM_GRID_VOXELS = 200_000_000
 
-_SLAB = 16  # slices (or rows) worked on at once: bounds the memory, fits the cache
+_SLAB = 16  # slices worked on at once: bounds the memory, fits the cache
 _TURNED = 64  # rows turned at once: four cache lines of what is written
+_APART = 16  # floats between rows: else rows a power of two long push each other out of the cache
+_COLUMN = 16384  # voxels of a plane that are resampled in depth at once: they fit the cache
 
 
 def to_grid(volume: Volume, contract: Contract) -> Volume:
@@ -117,7 +119,7 @@ def _resample_aligned(
     hu: HuRange,
 ) -> npt.NDArray[np.int16]:
     bands = [triangle_band(array.shape[i], spacing[i], shape[i], target[i]) for i in range(3)]
-    return _resample_depth(_resample_planes(array, bands[1], bands[2], hu), bands[0], hu)
+    return _resample_depth(_resample_planes(array, bands[1], bands[2], hu), bands[0])
 
 
 @dataclass(frozen=True)
@@ -160,16 +162,23 @@ def triangle_band(n_in: int, spacing_in: float, n_out: int, spacing_out: float) 
 
 
 def _apply(band: Band, array: Float) -> Float:
-    """Resample along the first axis: (n_in, m) to (n_out, m).
+    """Resample along the first axis: (n_in, m) to (n_out, m)."""
+    m = array.shape[1]
+    out = np.empty((len(band.first), m + _APART), dtype=np.float32)[:, :m]
+    for i in range(len(out)):
+        _sum_up(band, i, array, out[i])
+    return out
 
-    A loop of small sums: on a busy machine it is many times faster than a matrix product, whose
+
+def _sum_up(band: Band, i: int, array: Float, out: Float) -> None:
+    """Write output `i` along the first axis of (n_in, m), which are m values.
+
+    A small sum: on a busy machine a loop of them is many times faster than a matrix product, whose
     threads wait for each other, and it gives the same bits whatever the number of threads.
     """
-    k = band.taps.shape[1]
-    out = np.empty((len(band.first), array.shape[1]), dtype=np.float32)
-    for i, first in enumerate(band.first.tolist()):
-        np.einsum("k,km->m", band.taps[i], array[first : first + k], out=out[i])
-    return out
+    first = int(band.first[i])
+    taps = band.taps[i]
+    np.einsum("k,km->m", taps, array[first : first + len(taps)], out=out)
 
 
 def _resample_planes(array: npt.NDArray[Any], rows: Band, columns: Band, hu: HuRange) -> Float:
@@ -195,7 +204,7 @@ def _resample_planes(array: npt.NDArray[Any], rows: Band, columns: Band, hu: HuR
 def _columns_first(rows: Float) -> Float:
     """Copy (row, slice, column) to (column, slice, row).
 
-    A few rows at a time: their cache lines are used up before they are dropped, which makes it six
+    A few rows at a time: their cache lines are used up before they are dropped, which makes it many
     times as fast as numpy's own copy.
     """
     n_rows, n_slices, n_columns = rows.shape
@@ -206,20 +215,22 @@ def _columns_first(rows: Float) -> Float:
     return out
 
 
-def _resample_depth(planes: Float, band: Band, hu: HuRange) -> npt.NDArray[np.int16]:
-    """Resample along the first axis, round and clip, a few rows of all planes at a time."""
-    out = np.empty((len(band.first), *planes.shape[1:]), dtype=np.int16)
+def _resample_depth(planes: Float, band: Band) -> npt.NDArray[np.int16]:
+    """Resample along the first axis and round, a part of all planes at a time."""
+    flat = planes.reshape(len(planes), -1)
+    out = np.empty((len(band.first), flat.shape[1]), dtype=np.int16)
 
     def work(low: int) -> None:
-        rows = planes[:, low : low + _SLAB]
-        values = _apply(band, np.ascontiguousarray(rows).reshape(len(planes), -1))
-        np.rint(values, out=values)
-        np.clip(values, hu.minimum, hu.maximum, out=values)
-        out[:, low : low + _SLAB] = values.reshape(-1, *rows.shape[1:])
+        part = flat[:, low : low + _COLUMN]
+        values = np.empty(part.shape[1], dtype=np.float32)
+        for i in range(len(out)):
+            _sum_up(band, i, part, values)
+            # Means of values within the HU range: rounded, they are within it, too.
+            out[i, low : low + _COLUMN] = np.rint(values, out=values)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(work, range(0, planes.shape[1], _SLAB)))
-    return out
+        list(pool.map(work, range(0, flat.shape[1], _COLUMN)))
+    return out.reshape(-1, *planes.shape[1:])
 
 
 def _resample_oblique(
