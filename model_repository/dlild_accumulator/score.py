@@ -96,20 +96,16 @@ class Counts:
         labels : ndarray of uint8, shape (y, x)
             Class of each voxel.
         """
-        background = np.full(labels.shape[1], labels.shape[0], dtype=np.int32)
-        for label in range(1, self.classes.size):
-            by_x: NDArray[np.int32] = (labels == label).sum(axis=0, dtype=np.int32)
-            background -= by_x
-            self._book(z, label, by_x)
-        self._book(z, 0, background)
-
-    def _book(self, z: int, label: int, by_x: NDArray[np.int32]) -> None:
-        lung, lesion = self._counted_as[label]
-        self.classes[label] += by_x.sum()
-        if lung:
-            self.lung[z] += by_x
-        if lesion:
-            self.lesion[z] += by_x
+        lung, lesion = np.zeros((2, *labels.shape), dtype=np.bool_)
+        for label, (is_lung, is_lesion) in enumerate(self._counted_as):
+            here = labels == label
+            self.classes[label] += np.count_nonzero(here)
+            if is_lung:
+                lung |= here
+            if is_lesion:
+                lesion |= here
+        self.lung[z] = lung.sum(axis=0, dtype=np.int32)
+        self.lesion[z] = lesion.sum(axis=0, dtype=np.int32)
 
 
 def measure(
