@@ -31,7 +31,7 @@ ALIGNED_COSINE = float(np.cos(np.radians(0.1)))
 MAXIMUM_EXTENT_MM = 2500.0
 MAXIMUM_GRID_VOXELS = 200_000_000
 
-_SLAB = 16  # slices worked on at once: bounds the memory, fits the cache
+_SLAB = 8  # slices worked on at once: what they take is small enough for malloc to use again
 _TURNED = 64  # rows turned at once: four cache lines of what is written
 _APART = 16  # floats between rows: else rows a power of two long push each other out of the cache
 _COLUMN = 16384  # voxels of a plane that are resampled in depth at once: they fit the cache
