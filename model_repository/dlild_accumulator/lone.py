@@ -45,7 +45,7 @@ class LoneWindow:
         -------
         int
         """
-        return math.prod(shape) + min(arrays.chunk, shape[0]) * math.prod(shape[1:]) * (4 + 8)
+        return math.prod(shape) + min(arrays.chunk, shape[0]) * math.prod(shape[1:]) * 6
 
     def add(self, probabilities: Array, _origin: Shape, index: int) -> None:
         """Label the window.
@@ -67,7 +67,7 @@ class LoneWindow:
         total = 0.0
         for first in range(0, len(self._labels), self._arrays.chunk):
             chunk = bits[:, first : first + self._arrays.chunk]
-            total += self._total(chunk)
+            total += _total(chunk)
             self._labels[first : first + self._arrays.chunk] = label_largest(chunk, self._arrays)
         check_mean_sum(total / self._labels.size, index)
         self._covered = True
@@ -88,11 +88,16 @@ class LoneWindow:
         labels = self._labels[z]
         return labels, 0 if self._covered else labels.size
 
-    def _total(self, bits: Array) -> float:
-        """Sum of FP16 values, given by their bits."""
-        buffer = self._arrays.xp.empty(bits.shape[1:], dtype=np.float32)
-        total = 0.0
-        for values in bits:
-            self._arrays.widen(values, buffer)
-            total += float(buffer.sum())
-        return total
+
+def _total(bits: Array) -> float:
+    """Sum FP16 values, not negative, given by their bits.
+
+    Thirteen places further left these are the bits of a float32, 2**112 times smaller: that is many
+    times as fast as a conversion. Tiny values stay tiny, which slows no sum, as it would a product.
+    """
+    total = 0.0
+    for values in bits:  # class by class, so that all stays in the cache
+        wide = values.astype(np.uint32)
+        wide <<= 13
+        total += float(wide.view(np.float32).sum())
+    return total * 2.0**112
