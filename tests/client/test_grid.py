@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlild_client.errors import GeometryError
-from dlild_client.grid import to_grid, triangle_band
+from dlild_client.grid import to_grid
+from dlild_client.separable import triangle_band
 from dlild_client.volume import LPS_GRID, Volume
 
 
