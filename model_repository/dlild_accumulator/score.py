@@ -189,4 +189,5 @@ def _right_halves(lung_by_x: NDArray[np.int64]) -> NDArray[np.int32]:
     least = central[lung_by_x[central] == lung_by_x[central].min()]
     distance = np.abs(least - middle)
     midline = least[distance == distance.min()].mean()
-    return (1 - np.sign(np.arange(lung_by_x.size) - midline)).astype(np.int32)
+    beside: NDArray[np.float64] = np.sign(np.arange(lung_by_x.size) - midline)
+    return 1 - beside.astype(np.int32)
