@@ -22,10 +22,9 @@ from dlild_client.contract import HuRange
 Float = npt.NDArray[np.float32]
 
 _THREADS = 2
-_SLAB = 16  # slices worked on at once
+_SLAB = 16  # slices of the input worked on at once
 _TURNED = 64  # rows turned at once: four cache lines of what is written
 _APART = 16  # floats between rows: else rows a power of two long push each other out of the cache
-_PART = 16384  # voxels of a plane that are resampled in depth at once
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,6 @@ class Band:
     def __len__(self) -> int:
         """Return the voxels of the output."""
         return len(self.first)
-
-    def sum_up(self, i: int, array: Float, out: Float) -> None:
-        """Write output `i` of an input of shape (n_in, m) along its first axis: m values."""
-        first, taps = int(self.first[i]), self.taps[i]
-        np.einsum("k,km->m", taps, array[first : first + len(taps)], out=out)
 
 
 def triangle_band(n_in: int, spacing_in: float, n_out: int, spacing_out: float) -> Band:
@@ -101,10 +95,16 @@ def resample(
     ndarray of int16, shape `shape`
         HU within the range.
     """
-    depth, rows, columns = (
-        triangle_band(array.shape[i], spacing[i], shape[i], target[i]) for i in range(3)
-    )
-    return _resample_depth(_resample_planes(array, rows, columns, hu), depth)
+    bands = [triangle_band(array.shape[i], spacing[i], shape[i], target[i]) for i in range(3)]
+    out = np.empty(shape, dtype=np.int16)
+
+    def work(part: int) -> None:
+        slices = range(shape[0] * part // _THREADS, shape[0] * (part + 1) // _THREADS)
+        _fill(out, slices, array, bands, hu)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(work, range(_THREADS)))
+    return out
 
 
 class _Room:
@@ -114,7 +114,7 @@ class _Room:
         self._kept: dict[str, npt.NDArray[Any]] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
-        """Array whose values nobody needs any more; the first one of a name is the largest."""
+        """Array to be written over; what it held under this name before is not needed any more."""
         kept = self._kept.setdefault(name, np.empty(0, dtype))
         size = math.prod(shape)
         if kept.size < size:
@@ -127,36 +127,63 @@ class _Room:
         return apart
 
 
-def _resample_planes(array: npt.NDArray[Any], rows: Band, columns: Band, hu: HuRange) -> Float:
-    """Resample every slice in its plane, slab by slab: (n, ny, nx) float32."""
-    depth, n_rows, n_columns = array.shape
-    out = np.empty((depth, len(rows), len(columns)), dtype=np.float32)
+def _fill(
+    out: npt.NDArray[np.int16],
+    slices: range,
+    array: npt.NDArray[Any],
+    bands: Sequence[Band],
+    hu: HuRange,
+) -> None:
+    """Resample some slices of the output, holding only the planes of the input that they need."""
+    depth, rows, columns = bands
+    room = _Room()
+    taps = depth.taps.shape[1]
+    planes = np.empty((max(_SLAB, taps) + taps, *out.shape[1:]), dtype=np.float32)
+    begin = end = 0  # slices of the input whose planes are held
+    for i in slices:
+        first = int(depth.first[i])
+        if first + taps > end:
+            kept = max(0, end - first)
+            planes[:kept] = planes[first - begin : first - begin + kept]
+            begin, end = first, first + kept
+            slab = array[end : end + max(_SLAB, taps)]
+            _resample_planes(slab, rows, columns, hu, room, planes[kept : kept + len(slab)])
+            end += len(slab)
+        values = room.array("values of a plane", out.shape[1:])
+        held = planes[first - begin : first - begin + taps]
+        _sum_up(depth.taps[i], held.reshape(taps, -1), values.reshape(-1))
+        # Means of values within the HU range: rounded, they are within it, too.
+        out[i] = np.rint(values, out=values)
 
-    def work(first: int) -> None:
-        room = _Room()
-        for low in range(first * _SLAB, depth, _THREADS * _SLAB):
-            slab = array[low : low + _SLAB]
-            # Padding of -2000 or -3024 must not bleed into the body: values are clipped first.
-            clipped = room.array("clipped", slab.shape, array.dtype)
-            np.clip(slab, hu.minimum, hu.maximum, out=clipped)
-            values = room.array("values", (n_rows, len(slab), n_columns))
-            np.copyto(values, clipped.transpose(1, 0, 2))
-            by_row = _apply(rows, values, room.rows("by row", len(rows), len(slab) * n_columns))
-            turned = room.array("turned", (n_columns, len(slab), len(rows)))
-            _put_columns_first(by_row, turned)
-            by_column = room.rows("by column", len(columns), len(slab) * len(rows))
-            out[low : low + _SLAB] = _apply(columns, turned, by_column).transpose(1, 2, 0)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(work, range(_THREADS)))
-    return out
+def _resample_planes(
+    slab: npt.NDArray[Any], rows: Band, columns: Band, hu: HuRange, room: _Room, out: Float
+) -> None:
+    """Resample slices in their plane: (n, n_rows, n_columns) to (n, ny, nx)."""
+    n, n_rows, n_columns = slab.shape
+    # Padding of -2000 or -3024 must not bleed into the body: values are clipped first.
+    clipped = room.array("clipped", slab.shape, slab.dtype)
+    np.clip(slab, hu.minimum, hu.maximum, out=clipped)
+    values = room.array("values", (n_rows, n, n_columns))
+    np.copyto(values, clipped.transpose(1, 0, 2))
+    by_row = _apply(rows, values, room.rows("by row", len(rows), n * n_columns))
+    turned = room.array("turned", (n_columns, n, len(rows)))
+    _put_columns_first(by_row, turned)
+    by_column = _apply(columns, turned, room.rows("by column", len(columns), n * len(rows)))
+    out[...] = by_column.transpose(1, 2, 0)
+
+
+def _sum_up(taps: Float, values: Float, out: Float) -> None:
+    """Add up k rows of m values, weighted with k taps."""
+    np.einsum("k,km->m", taps, values, out=out)
 
 
 def _apply(band: Band, array: Float, out: Float) -> Float:
     """Resample (n_in, a, b) along the first axis; `out` has shape (n_out, a * b)."""
     flat = array.reshape(len(array), -1)
-    for i in range(len(band)):
-        band.sum_up(i, flat, out[i])
+    for i, first in enumerate(band.first.tolist()):
+        taps = band.taps[i]
+        _sum_up(taps, flat[first : first + len(taps)], out[i])
     return out.reshape(len(band), *array.shape[1:])
 
 
@@ -169,21 +196,3 @@ def _put_columns_first(rows: Float, out: Float) -> None:
     for z in range(rows.shape[1]):
         for low in range(0, len(rows), _TURNED):
             out[:, z, low : low + _TURNED] = rows[low : low + _TURNED, z].T
-
-
-def _resample_depth(planes: Float, band: Band) -> npt.NDArray[np.int16]:
-    """Resample along the first axis and round, a part of all planes at a time."""
-    flat = planes.reshape(len(planes), -1)
-    out = np.empty((len(band), flat.shape[1]), dtype=np.int16)
-
-    def work(low: int) -> None:
-        part = flat[:, low : low + _PART]
-        values = np.empty(part.shape[1], dtype=np.float32)
-        for i in range(len(band)):
-            band.sum_up(i, part, values)
-            # Means of values within the HU range: rounded, they are within it, too.
-            out[i, low : low + _PART] = np.rint(values, out=values)
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(work, range(0, flat.shape[1], _PART)))
-    return out.reshape(-1, *planes.shape[1:])
