@@ -6,6 +6,7 @@ import numpy as np
 
 from arrays import HOST, Array, Arrays
 from contract import Contract
+from lone import LoneWindow
 from refusals import IncompleteError, RefusedError
 from score import Counts, Score, measure
 from slabs import Slabs
@@ -50,7 +51,11 @@ class OpenScan:
         self.voxel_volume_mm3 = voxel_volume_mm3
         self._contract = contract
         self._seen: set[int] = set()
-        self._slabs = Slabs(contract.classes, window_shape, box_shape, arrays)
+        self._sums: Slabs | LoneWindow = (
+            LoneWindow(box_shape, arrays)
+            if _is_lone(box_shape, window_shape, window_count)
+            else Slabs(contract.classes, window_shape, box_shape, arrays)
+        )
         self._labels = np.empty(box_shape, dtype=np.uint8)
         self._counts = Counts(box_shape, lung=contract.lung, lesion=contract.lesion)
         self._fixed = 0
@@ -58,7 +63,11 @@ class OpenScan:
 
     @staticmethod
     def bytes_needed(
-        box_shape: Shape, window_shape: Shape, classes: int, arrays: Arrays = HOST
+        box_shape: Shape,
+        window_shape: Shape,
+        window_count: int,
+        classes: int,
+        arrays: Arrays = HOST,
     ) -> int:
         """Bytes that a scan holds at its peak.
 
@@ -66,6 +75,8 @@ class OpenScan:
         ----------
         box_shape, window_shape : tuple of int
             Shape of the box and of a window (z, y, x), in voxels.
+        window_count : int
+            Windows of the scan.
         classes : int
             Number of classes.
         arrays : Arrays, optional
@@ -75,13 +86,14 @@ class OpenScan:
         -------
         int
             One byte a voxel for the labels, counts of each (z, x), and sums that depend on the
-            box's slices alone, not on how many there are.
+            box's slices alone, not on how many there are; none of these for a lone window.
         """
-        return (
-            math.prod(box_shape)
-            + Counts.bytes_needed(box_shape, classes)
-            + Slabs.bytes_needed(classes, window_shape, box_shape, arrays)
+        sums = (
+            LoneWindow.bytes_needed(box_shape, arrays)
+            if _is_lone(box_shape, window_shape, window_count)
+            else Slabs.bytes_needed(classes, window_shape, box_shape, arrays)
         )
+        return math.prod(box_shape) + Counts.bytes_needed(box_shape, classes) + sums
 
     @property
     def windows_received(self) -> int:
@@ -119,7 +131,7 @@ class OpenScan:
                 "before it began; windows must come in rising order of z"
             )
         self._fix_below(origin[0])
-        self._slabs.add(probabilities, origin, index)
+        self._sums.add(probabilities, origin, index)
         self._seen.add(index)
 
     def finish(self) -> Score:
@@ -159,8 +171,13 @@ class OpenScan:
     def _fix_below(self, z: int) -> None:
         """Label the slices below z for good. Where no window came, only their room is looked at."""
         for final in range(self._fixed, z):
-            labels, uncovered = self._slabs.fix(final)
+            labels, uncovered = self._sums.fix(final)
             self._labels[final] = labels
             self._counts.add(final, labels)
             self._uncovered += uncovered
         self._fixed = max(self._fixed, z)
+
+
+def _is_lone(box_shape: Shape, window_shape: Shape, window_count: int) -> bool:
+    """Tell whether the scan is one window that fills the box."""
+    return window_count == 1 and window_shape == box_shape

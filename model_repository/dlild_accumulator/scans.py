@@ -205,7 +205,9 @@ class OpenScans:
         limits = self._contract
         window_shape = message.window_shape
         arrays = arrays_of(message.probabilities)
-        needed = OpenScan.bytes_needed(message.box_shape, window_shape, limits.classes, arrays)
+        needed = OpenScan.bytes_needed(
+            message.box_shape, window_shape, message.count, limits.classes, arrays
+        )
         if needed > limits.open_bytes:
             raise RefusedError(
                 f"box_shape {message.box_shape} takes {needed} bytes, "

@@ -6,16 +6,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from arrays import FP16_VALUES, HOST, Array, Arrays
+from arrays import HOST, Array, Arrays
 from blending import window_weights
-from refusals import RefusedError
+from probabilities import check_mean_sum, label_largest, read_bits
 
 Shape = tuple[int, int, int]
-
-# Probabilities of a voxel add up to 1; FP16 and bf16 miss by far less than this.
-SUM_TOLERANCE = 0.05
-# FP16 of 1 + SUM_TOLERANCE. By their bits negative values, infinity and NaN are all larger.
-LARGEST_BITS = int(np.array(1 + SUM_TOLERANCE, dtype=np.float16).view(np.uint16))
 
 
 @lru_cache(maxsize=8)
@@ -78,7 +73,7 @@ class Slabs:
         slice_voxels = math.prod(box_shape[1:])
         kept = window_shape[0] * slice_voxels * (classes * 4 + 1)
         blending = min(arrays.chunk, window_shape[0]) * math.prod(window_shape[1:]) * (4 + 8)
-        labelling = slice_voxels * 3
+        labelling = slice_voxels * 10
         return kept + max(blending, labelling)
 
     def add(self, probabilities: Array, origin: Shape, index: int) -> None:
@@ -100,15 +95,7 @@ class Slabs:
             sums far from 1. The slabs are spoilt then and must be dropped.
         """
         _, depth, height, width = probabilities.shape
-        here = self._arrays.to_here(probabilities)
-        bits = self._arrays.xp.ascontiguousarray(here).view(np.uint16)
-        largest = int(bits.max())
-        if largest > LARGEST_BITS:
-            value = FP16_VALUES[largest]
-            raise RefusedError(
-                f"the network's probabilities of window {index} hold {value:.4g}, "
-                "must be from 0 to 1"
-            )
+        bits = read_bits(probabilities, index, self._arrays)
         weights = _weights((depth, height, width), self._arrays)
         z, y, x = origin
         rows, columns = slice(y, y + height), slice(x, x + width)
@@ -118,12 +105,7 @@ class Slabs:
             over = self._make_ready(place)
             total += self._blend(bits[:, first:last], weights[first:last], place, over=over)
             self._covered[place] = True
-        mean_sum = total / float(weights.sum())
-        if not abs(mean_sum - 1.0) <= SUM_TOLERANCE:
-            raise RefusedError(
-                f"the network's probabilities of window {index} add up to {mean_sum:.4g} a voxel, "
-                "not 1"
-            )
+        check_mean_sum(total / float(weights.sum()), index)
 
     def fix(self, z: int) -> tuple[NDArray[np.uint8], int]:
         """Label a slice that no window can touch any more, and make its room free.
@@ -140,24 +122,14 @@ class Slabs:
         uncovered : int
             Voxels that lie in no window.
         """
-        xp, slot = self._arrays.xp, z % self._depth
+        slot = z % self._depth
         if self._blank[slot]:
             return np.zeros(self._sums.shape[2:], dtype=np.uint8), math.prod(self._sums.shape[2:])
-        # Class by class within a slice, so that all stays in the cache: ten times as fast as
-        # numpy's argmax over the first axis. Labels rise, so the largest of those that won so far
-        # is the last to win.
-        best = self._sums[0, slot]
-        labels = xp.zeros(best.shape, dtype=np.uint8)
-        for label in range(1, self._sums.shape[0]):
-            candidate = self._sums[label, slot]
-            won = (candidate > best).view(np.uint8)
-            won *= np.uint8(label)
-            xp.maximum(labels, won, out=labels)
-            xp.maximum(best, candidate, out=best)
-        uncovered = int(labels.size) - int(xp.count_nonzero(self._covered[slot]))
+        labels = label_largest(self._sums[:, slot], self._arrays)
+        uncovered = labels.size - int(self._arrays.xp.count_nonzero(self._covered[slot]))
         self._blank[slot] = True
         self._covered[slot] = False
-        return self._arrays.to_host(labels), uncovered
+        return labels, uncovered
 
     def _chunks(self, z: int, depth: int) -> list[tuple[int, int, int]]:
         """First and last slice in the window, and slot, of runs that do not cross the ring's end.

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dlild_client.errors import NotChest
 from dlild_client.grid import to_grid
-from dlild_client.lungs import find_lungs
+from dlild_client.lungs import _block_means, find_lungs
 from dlild_client.read import read_volume
 
 
@@ -83,3 +85,24 @@ def test_a_real_scan_has_its_lungs_in_the_box(shared_data, contract):
     assert np.all(size >= [175, 121, 152])
     assert np.all(size <= [184, 160, 190])
     assert box.flags == ()
+
+
+@given(data=st.data())
+@settings(max_examples=50)
+def test_coarse_voxels_are_the_means_of_their_blocks(data):
+    shape = data.draw(st.tuples(*[st.integers(1, 9)] * 3))
+    factors = data.draw(st.tuples(*[st.integers(1, 4)] * 3))
+    most = data.draw(st.sampled_from([2047, 32767]))
+    dtype = data.draw(st.sampled_from([np.int16, np.float32]))
+    array = np.random.default_rng(1).integers(-most, most + 1, shape).astype(dtype)
+    # Whole blocks, filled with the edge.
+    index = [
+        np.minimum(np.arange(-(-n // f) * f), n - 1) for n, f in zip(shape, factors, strict=True)
+    ]
+    blocks = array[np.ix_(*index)].astype(np.float64)
+    for axis, factor in enumerate(factors):
+        starts = np.arange(0, blocks.shape[axis], factor)
+        blocks = np.add.reduceat(blocks, starts, axis=axis) / factor
+    means = _block_means(array, np.array(factors))
+    assert means.dtype == np.float32
+    np.testing.assert_allclose(means, blocks, rtol=1e-6, atol=1e-3)

@@ -169,3 +169,15 @@ def test_a_window_is_cut_where_the_box_lies():
     grid = np.arange(1000, dtype=np.int16).reshape(10, 10, 10)
     window = extract_window(grid, Box((1, 2, 3), (9, 9, 9)), (1, 1, 1), (2, 2, 2), -1024)
     np.testing.assert_array_equal(window, grid[2:4, 3:5, 4:6])
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
+def test_every_value_of_16_bits_is_sent_as_numpy_converts_it(dtype):
+    grid = np.arange(-32768, 32768).reshape(16, 64, 64).astype(dtype)[:, ::2, 1:]
+    box = Box((0, 0, 0), grid.shape)
+    with np.errstate(over="ignore"):
+        expected = grid.astype(np.float16)
+    window = extract_window(grid, box, (0, 0, 0), grid.shape, -1024)
+    assert window.dtype == np.float16
+    assert window.flags.c_contiguous
+    np.testing.assert_array_equal(window, expected)

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 import preflight
-from preflight import LauncherError, check_platform, check_port, check_repository, find_environment
+from preflight import (
+    KEPT_MEMORY,
+    LauncherError,
+    check_platform,
+    check_port,
+    check_repository,
+    find_environment,
+    server_variables,
+)
 
 
 @pytest.fixture
@@ -27,6 +35,17 @@ def wheel(tmp_path, monkeypatch):
     }
     monkeypatch.setattr(preflight, "_probe", lambda _python: facts)
     return facts
+
+
+def test_the_server_keeps_memory_unless_told_otherwise(wheel, tmp_path, monkeypatch):
+    environment = find_environment(tmp_path / "bin" / "python")
+    for name in KEPT_MEMORY:
+        monkeypatch.delenv(name, raising=False)
+    assert server_variables(environment).items() >= KEPT_MEMORY.items()
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "4096")
+    variables = server_variables(environment)
+    assert variables["MALLOC_TRIM_THRESHOLD_"] == "4096"
+    assert variables["MALLOC_MMAP_THRESHOLD_"] == KEPT_MEMORY["MALLOC_MMAP_THRESHOLD_"]
 
 
 def test_a_good_machine_passes(machine):

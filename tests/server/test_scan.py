@@ -145,20 +145,22 @@ def test_voxels_in_no_window_are_refused(gap):
         scan.finish()
 
 
+@pytest.mark.parametrize("box", [WINDOW, (9, 12, 15)])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 60000, 1.5, -0.25])
-def test_what_is_no_probability_is_refused(value):
-    (window,) = messages(np.ones(WINDOW, np.uint8))
+def test_what_is_no_probability_is_refused(box, value):
+    window = messages(np.ones(box, np.uint8))[0]
     window.probabilities[2, 1, 1, 1] = value
-    scan = open_for(np.ones(WINDOW, np.uint8))
+    scan = open_for(np.ones(box, np.uint8))
     with pytest.raises(RefusedError, match="REFUSED: the network's probabilities of window 0"):
         add_all(scan, [window])
 
 
-def test_sums_far_from_one_are_refused():
-    (window,) = messages(np.ones(WINDOW, np.uint8))
+@pytest.mark.parametrize("box", [WINDOW, (9, 12, 15)])
+def test_sums_far_from_one_are_refused(box):
+    window = messages(np.ones(box, np.uint8))[0]
     window.probabilities[...] *= np.float16(0.5)
     with pytest.raises(RefusedError, match=r"window 0 add up to 0\.5 a voxel, not 1"):
-        add_all(open_for(np.ones(WINDOW, np.uint8)), [window])
+        add_all(open_for(np.ones(box, np.uint8)), [window])
 
 
 def test_overlaps_blend_by_weight():
@@ -173,12 +175,17 @@ def test_overlaps_blend_by_weight():
     assert (labels[depth // 2 + 1 :] == 2).all()
 
 
+def window_heights(box_shape, window):
+    """First slices of windows as wide as the box."""
+    step = window[0] * 3 // 4
+    return [*range(0, box_shape[0] - window[0], step), box_shape[0] - window[0]]
+
+
 def peak_bytes(box_shape, window):
     """Most bytes that a scan held, by Python's own count, beside the windows themselves."""
     probabilities = np.zeros((CLASSES, *window), np.float16)
     probabilities[1] = 1
-    step = window[0] * 3 // 4
-    heights = [*range(0, box_shape[0] - window[0], step), box_shape[0] - window[0]]
+    heights = window_heights(box_shape, window)
     window_weights(window)  # shared by all scans
     tracemalloc.start()
     try:
@@ -195,12 +202,13 @@ def peak_bytes(box_shape, window):
 def test_bytes_needed_are_the_peak(slices):
     window = (24, 48, 40)
     box = (slices, 48, 40)
-    needed = OpenScan.bytes_needed(box, window, CLASSES)
+    count = len(window_heights(box, window))
+    needed = OpenScan.bytes_needed(box, window, count, CLASSES)
     # Python's own objects come on top, a few KB.
     assert needed * 0.97 < peak_bytes(box, window) < needed + 32_768
 
 
 def test_more_slices_cost_their_labels_and_counts_only():
     window = (24, 48, 40)
-    short, long = (OpenScan.bytes_needed((n, 48, 40), window, CLASSES) for n in (48, 192))
+    short, long = (OpenScan.bytes_needed((n, 48, 40), window, 9, CLASSES) for n in (48, 192))
     assert long - short == (192 - 48) * (48 * 40 + 2 * 40 * 4)

@@ -7,7 +7,7 @@ from scan import OpenScan
 from scans import OUTCOMES, OpenScans
 
 VOLUME = np.ones((9, 12, 15), np.uint8)
-SCAN_BYTES = OpenScan.bytes_needed(VOLUME.shape, WINDOW, CLASSES)
+SCAN_BYTES = OpenScan.bytes_needed(VOLUME.shape, WINDOW, len(messages(VOLUME)), CLASSES)
 
 
 class House:

@@ -11,8 +11,7 @@ round or written in another order gives the same grid.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,18 +20,14 @@ import numpy.typing as npt
 from dlild_client.contract import Contract, HuRange
 from dlild_client.errors import GeometryError
 from dlild_client.itk import load_sitk
+from dlild_client.separable import resample
 from dlild_client.volume import LPS_GRID, Triple, Volume
-
-Float = npt.NDArray[np.float32]
 
 ALIGNED_COSINE = float(np.cos(np.radians(0.1)))
 """Axes within 0.1° of the body axes count as aligned: 0.7 mm at the edge of a 400 mm scan."""
 
 MAXIMUM_EXTENT_MM = 2500.0
 MAXIMUM_GRID_VOXELS = 200_000_000
-
-_SLAB = 16  # slices (or rows) worked on at once: bounds the memory, fits the cache
-_TURNED = 64  # rows turned at once: four cache lines of what is written
 
 
 def to_grid(volume: Volume, contract: Contract) -> Volume:
@@ -69,13 +64,8 @@ def to_grid(volume: Volume, contract: Contract) -> Volume:
     if axes is None:
         array = _resample_oblique(volume, shape, target, origin, contract.hu)
     else:
-        array = _resample_aligned(
-            _turn(volume, axes),
-            tuple(volume.spacing_mm[axis] for axis, _ in axes),
-            shape=shape,
-            target=target,
-            hu=contract.hu,
-        )
+        spacing = tuple(volume.spacing_mm[axis] for axis, _ in axes)
+        array = resample(_turn(volume, axes), spacing, shape, target, contract.hu)
     return replace(
         volume, array=array, spacing_mm=target, origin_mm=tuple(origin.tolist()), direction=LPS_GRID
     )
@@ -108,120 +98,6 @@ def _turn(volume: Volume, axes: tuple[tuple[int, bool], ...]) -> npt.NDArray[Any
     return turned[tuple(slice(None, None, -1 if backwards else 1) for _, backwards in axes)]
 
 
-def _resample_aligned(
-    array: npt.NDArray[Any],
-    spacing: tuple[float, ...],
-    *,
-    shape: tuple[int, int, int],
-    target: Triple,
-    hu: HuRange,
-) -> npt.NDArray[np.int16]:
-    bands = [triangle_band(array.shape[i], spacing[i], shape[i], target[i]) for i in range(3)]
-    return _resample_depth(_resample_planes(array, bands[1], bands[2], hu), bands[0], hu)
-
-
-@dataclass(frozen=True)
-class Band:
-    """Resampling along one axis: output `i` is ``taps[i] @ input[first[i] : first[i] + k]``.
-
-    Attributes
-    ----------
-    first : ndarray, shape (n_out,)
-        First input voxel that counts.
-    taps : ndarray, shape (n_out, k)
-        float32; rows sum to one.
-    """
-
-    first: npt.NDArray[np.intp]
-    taps: Float
-
-
-def triangle_band(n_in: int, spacing_in: float, n_out: int, spacing_out: float) -> Band:
-    """Weights of a triangle kernel between two evenly spaced axes with a common centre.
-
-    The kernel's half-width is the larger spacing: linear interpolation where the output is finer, a
-    weighted mean where it is coarser. Beyond the outermost centres the edge voxel goes on.
-
-    Parameters
-    ----------
-    n_in, n_out : int
-        Voxels of the input and the output.
-    spacing_in, spacing_out : float
-        In mm.
-    """
-    width = max(spacing_in, spacing_out) / spacing_in
-    places = (np.arange(n_out) - (n_out - 1) / 2) * (spacing_out / spacing_in) + (n_in - 1) / 2
-    places = np.clip(places, 0, n_in - 1)
-    k = min(n_in, int(np.ceil(2 * width)) + 1)
-    first = np.clip(np.floor(places - width).astype(np.intp) + 1, 0, n_in - k)
-    distance = np.abs(places[:, None] - (first[:, None] + np.arange(k)))
-    taps = np.maximum(0.0, 1 - distance / width)
-    return Band(first, (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32))
-
-
-def _apply(band: Band, array: Float) -> Float:
-    """Resample along the first axis: (n_in, m) to (n_out, m).
-
-    A loop of small sums: on a busy machine it is many times faster than a matrix product, whose
-    threads wait for each other, and it gives the same bits whatever the number of threads.
-    """
-    k = band.taps.shape[1]
-    out = np.empty((len(band.first), array.shape[1]), dtype=np.float32)
-    for i, first in enumerate(band.first.tolist()):
-        np.einsum("k,km->m", band.taps[i], array[first : first + k], out=out[i])
-    return out
-
-
-def _resample_planes(array: npt.NDArray[Any], rows: Band, columns: Band, hu: HuRange) -> Float:
-    """Resample every slice in its plane, slab by slab in two threads: (n, ny, nx) float32."""
-    depth, n_rows, n_columns = array.shape
-    ny, nx = len(rows.first), len(columns.first)
-    out = np.empty((depth, ny, nx), dtype=np.float32)
-
-    def work(low: int) -> None:
-        slab = array[low : low + _SLAB]
-        # Padding of -2000 or -3024 must not bleed into the body, so values are clipped first.
-        clipped = np.clip(slab, hu.minimum, hu.maximum).transpose(1, 0, 2)
-        by_row = _apply(rows, clipped.astype(np.float32, order="C").reshape(n_rows, -1))
-        turned = _columns_first(by_row.reshape(ny, -1, n_columns))
-        by_column = _apply(columns, turned.reshape(n_columns, -1))
-        out[low : low + _SLAB] = by_column.reshape(nx, -1, ny).transpose(1, 2, 0)
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(work, range(0, depth, _SLAB)))
-    return out
-
-
-def _columns_first(rows: Float) -> Float:
-    """Copy (row, slice, column) to (column, slice, row).
-
-    A few rows at a time: their cache lines are used up before they are dropped, which makes it six
-    times as fast as numpy's own copy.
-    """
-    n_rows, n_slices, n_columns = rows.shape
-    out = np.empty((n_columns, n_slices, n_rows), dtype=np.float32)
-    for z in range(n_slices):
-        for low in range(0, n_rows, _TURNED):
-            out[:, z, low : low + _TURNED] = rows[low : low + _TURNED, z].T
-    return out
-
-
-def _resample_depth(planes: Float, band: Band, hu: HuRange) -> npt.NDArray[np.int16]:
-    """Resample along the first axis, round and clip, a few rows of all planes at a time."""
-    out = np.empty((len(band.first), *planes.shape[1:]), dtype=np.int16)
-
-    def work(low: int) -> None:
-        rows = planes[:, low : low + _SLAB]
-        values = _apply(band, np.ascontiguousarray(rows).reshape(len(planes), -1))
-        np.rint(values, out=values)
-        np.clip(values, hu.minimum, hu.maximum, out=values)
-        out[:, low : low + _SLAB] = values.reshape(-1, *rows.shape[1:])
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(work, range(0, planes.shape[1], _SLAB)))
-    return out
-
-
 def _resample_oblique(
     volume: Volume,
     shape: tuple[int, int, int],
@@ -239,13 +115,8 @@ def _resample_oblique(
     coarse_spacing = np.maximum(spacing, finest / 1.5)
     extent = np.asarray(volume.shape) * spacing
     coarse_shape = np.maximum(1, np.ceil(extent / coarse_spacing - 1e-3)).astype(int)
-    coarse = _resample_aligned(
-        volume.array,
-        volume.spacing_mm,
-        shape=(int(coarse_shape[0]), int(coarse_shape[1]), int(coarse_shape[2])),
-        target=(float(coarse_spacing[0]), float(coarse_spacing[1]), float(coarse_spacing[2])),
-        hu=hu,
-    )
+    z, y, x = coarse_shape.tolist()
+    coarse = resample(volume.array, volume.spacing_mm, (z, y, x), coarse_spacing.tolist(), hu)
     # The image lives in index space; the transform leads from patient coordinates to indices, and
     # so may shear, which SimpleITK's own image direction may not.
     image = sitk.GetImageFromArray(coarse)

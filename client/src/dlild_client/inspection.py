@@ -144,10 +144,10 @@ def noise_hu(grid: Volume) -> float | None:
 
     The median of the differences, scaled as for a normal distribution, is not moved by edges.
     """
-    planes = grid.array[:: max(1, len(grid.array) // 40)].astype(np.float32)
-    step = planes[:, :, 1:] - planes[:, :, :-1]
-    mean = (planes[:, :, 1:] + planes[:, :, :-1]) / 2
-    tissue = step[(mean > 0) & (mean < 100)]
+    planes = grid.array[:: max(1, len(grid.array) // 40)]
+    left, right = planes[:, :, :-1], planes[:, :, 1:]
+    twice_mean = left + right
+    tissue = (right - left)[(twice_mean > 0) & (twice_mean < 200)]
     if tissue.size < 1000:
         return None
     return float(np.median(np.abs(tissue)) / 0.6745 / np.sqrt(2))

@@ -146,19 +146,22 @@ def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
 
 def _block_means(array: npt.NDArray[Any], factors: npt.NDArray[np.int_]) -> npt.NDArray[np.float32]:
     """Mean of blocks of voxels; an incomplete block at the far end is filled with its edge."""
-    out = array
+    # Sums of two axes in 16 bits, where they fit: several times as fast as in floating point.
+    largest = max(-int(array.min()), int(array.max())) * int(factors[0] * factors[1])
+    fits = array.dtype == np.int16 and largest <= np.iinfo(np.int16).max
+    out = array if fits else array.astype(np.float32)
     for axis in range(3):
         factor = int(factors[axis])
-        lengths = list(out.shape)
-        missing = -lengths[axis] % factor
+        missing = -out.shape[axis] % factor
         if missing:
-            out = np.pad(out, [(0, missing if a == axis else 0) for a in range(3)], mode="edge")
-        parts = [_every(out, axis, first, factor) for first in range(factor)]
-        total = parts[0].astype(np.float32)
-        for part in parts[1:]:
-            total += part
-        out = total / factor
-    return np.asarray(out, dtype=np.float32)
+            out = np.concatenate([out, *[out.take([-1], axis)] * missing], axis)
+        total, *parts = (_every(out, axis, first, factor) for first in range(factor))
+        if axis == 2:
+            total = total.astype(np.float32)
+        for part in parts:
+            total = total + part
+        out = total
+    return np.asarray(out / np.float32(factors.prod()), dtype=np.float32)
 
 
 def _every(array: npt.NDArray[Any], axis: int, first: int, step: int) -> npt.NDArray[Any]:
@@ -205,10 +208,10 @@ def _largest_component(mask: Mask) -> Mask:
     labels = sitk.GetArrayFromImage(
         sitk.ConnectedComponent(sitk.GetImageFromArray(core.astype(np.uint8)))
     )
-    sizes = np.bincount(labels.ravel())
-    if len(sizes) < 2:
+    sizes = np.bincount(labels[core])
+    if not len(sizes):
         return np.zeros_like(mask)
-    core = labels == int(np.argmax(sizes[1:])) + 1
+    core = labels == int(np.argmax(sizes))
     # Give the opened-away rim back, without the bridges it cut.
     for axis in range(3):
         core = _spread(core, axis)
@@ -247,17 +250,13 @@ def _pick_lungs(
     labels = sitk.GetArrayFromImage(
         sitk.ConnectedComponent(sitk.GetImageFromArray(inner.astype(np.uint8)))
     )
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
+    sizes = np.bincount(labels[inner])
     voxel_ml = float(np.prod(spacing)) / 1000
-    tissue = (coarse > TISSUE_HU).astype(np.int16)
-    before = np.cumsum(tissue, axis=1, dtype=np.int16)
-    behind = np.cumsum(tissue[:, ::-1], axis=1, dtype=np.int16)[:, ::-1]
+    tissue = np.cumsum(coarse > TISSUE_HU, axis=1, dtype=np.int16)
     large = [
         int(label)
         for label in np.argsort(-sizes, kind="stable")[:12]
-        if sizes[label] * voxel_ml > 30
-        and _is_enclosed(labels == label, before, behind, spacing[1])
+        if sizes[label] * voxel_ml > 30 and _is_enclosed(labels == label, tissue, spacing[1])
     ]
     if not large:
         return np.zeros_like(inner)
@@ -274,16 +273,16 @@ def _pick_lungs(
     return np.isin(labels, kept)
 
 
-def _is_enclosed(part: Mask, before: Counts, behind: Counts, spacing_y: float) -> bool:
+def _is_enclosed(part: Mask, tissue: Counts, spacing_y: float) -> bool:
     """Tell a lung from the foam of a table: a lung has body in front of it and behind it.
 
-    `before` and `behind` count tissue voxels from the front, and from the back, up to each voxel.
+    `tissue` counts tissue voxels from the front up to each voxel; lung itself is none.
     """
     z, x = np.nonzero(part.any(axis=1))
     first = np.argmax(part, axis=1)[z, x]
     last = part.shape[1] - 1 - np.argmax(part[:, ::-1], axis=1)[z, x]
-    thinnest = min(np.median(before[z, first, x]), np.median(behind[z, last, x]))
-    return bool(thinnest * spacing_y >= 9.0)
+    before, behind = tissue[z, first, x], tissue[z, -1, x] - tissue[z, last, x]
+    return bool(min(np.median(before), np.median(behind)) * spacing_y >= 9.0)
 
 
 def _extent(

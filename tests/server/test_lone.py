@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from server.cases import CLASSES, WINDOW, make_contract, messages
+
+from arrays import HOST, Arrays, plain_widen
+from lone import LoneWindow
+from scan import OpenScan
+from slabs import Slabs
+
+PLAIN = Arrays(np, 1 << 16, plain_widen, HOST.to_host, HOST.to_here)
+shapes = st.tuples(st.integers(1, 13), st.integers(1, 20), st.integers(1, 20))
+
+
+def softmax(random, shape):
+    """Probabilities of every size that FP16 has, down to those that only just are not zero."""
+    powers = np.exp(random.normal(0, 6, (CLASSES, *shape)))
+    return (powers / powers.sum(axis=0)).astype(np.float16)
+
+
+def tied(random, shape):
+    """Probabilities of two classes that are often equal."""
+    pairs = np.zeros((CLASSES, *shape), np.float16)
+    share = random.choice(np.float16([0.25, 0.5, 0.75]), shape)
+    first = random.integers(0, CLASSES, shape)
+    for classes, values in ((first, share), ((first + 2) % CLASSES, 1 - share)):
+        np.put_along_axis(pairs, classes[None], values[None], axis=0)
+    return pairs
+
+
+def labels_of(way, probabilities):
+    way.add(probabilities, (0, 0, 0), 0)
+    slices = [way.fix(z) for z in range(probabilities.shape[1])]
+    assert not any(uncovered for _, uncovered in slices)
+    return np.stack([labels for labels, _ in slices])
+
+
+@settings(max_examples=60)
+@given(shapes, st.sampled_from([softmax, tied]), st.integers(0, 2**32 - 1))
+def test_labels_are_those_of_blending_to_the_last_voxel(shape, make, seed):
+    probabilities = make(np.random.default_rng(seed), shape)
+    blended = labels_of(Slabs(CLASSES, shape, shape), probabilities)
+    for arrays in (HOST, PLAIN):
+        np.testing.assert_array_equal(labels_of(LoneWindow(shape, arrays), probabilities), blended)
+    np.testing.assert_array_equal(blended, probabilities.argmax(axis=0))
+
+
+@given(st.floats(0.9, 1.1))
+def test_a_sum_is_refused_where_blending_refuses_it(factor):
+    (window,) = messages(np.ones(WINDOW, np.uint8))
+    window.probabilities[...] *= np.float16(factor)
+    told = []
+    for way in (LoneWindow(WINDOW), Slabs(CLASSES, WINDOW, WINDOW)):
+        try:
+            way.add(window.probabilities, (0, 0, 0), 0)
+            told.append("")
+        except Exception as error:
+            told.append(str(error))
+    assert told[0] == told[1]
+
+
+def test_without_its_window_no_voxel_is_covered():
+    _, uncovered = LoneWindow(WINDOW).fix(0)
+    assert uncovered == WINDOW[1] * WINDOW[2]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_only_a_window_that_is_the_whole_scan_goes_without_sums(count):
+    lone = OpenScan.bytes_needed(WINDOW, WINDOW, 1, CLASSES)
+    assert (OpenScan.bytes_needed(WINDOW, WINDOW, count, CLASSES) > lone) is (count > 1)
+    scan = OpenScan(WINDOW, WINDOW, count, 3.375, make_contract())
+    for index, label in enumerate((1, 2)[:count]):
+        (window,) = messages(np.full(WINDOW, label, np.uint8))
+        scan.add(window.probabilities * np.float16(1), (0, 0, 0), index)
+    # Two windows in one place weigh the same, and the first of equals wins.
+    assert (scan.finish().labels == 1).all()
