@@ -41,11 +41,23 @@ serve: $(SERVER_VENV)/.server  ## Start the server on loopback: PROFILE, GRPC_PO
 
 # ---- checks ----------------------------------------------------------------------------------------
 
+# Two lanes side by side: tests of real servers wait half of their time, and the others compute in it.
+# What a lane says comes in one piece when it ends; both go to their end, and either fails the whole.
+test: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests, in two lanes (about eight minutes on two cores)
+	@echo "two lanes side by side; each tells of its tests when it is through"
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-servers test-others
+
+SERVERS := tests/deploy tests/integration tests/server
 TRAININGS := $(wildcard tests/export/test_train*.py) tests/export/test_validation.py
+.PHONY: test-servers test-others
+test-servers:
+	$(BIN)/python -m pytest $(SERVERS)
+
 # What torch.export leaves in a process crashes a training there: the two are tested in processes of their own.
-test: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests (about twelve minutes on two cores)
-	$(BIN)/python -m pytest $(TRAININGS:%=--ignore %)
-	$(BIN)/python -m pytest $(TRAININGS)
+# One thread each: two that share a core with the other lane would wait for each other.
+test-others:
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SERVERS:%=--ignore %) $(TRAININGS:%=--ignore %)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TRAININGS)
 
 test-slow: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow

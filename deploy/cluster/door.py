@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import die_with_parent
+from lifeline import tied
 from preflight import HOST, ROOT, LauncherError, check_port
 
 PROXY = ROOT / "deploy" / "proxy"
@@ -201,13 +201,12 @@ class Door:
             self.log_path = self._home / "haproxy.log"
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [program, "-W", "-db", "-f", str(PROXY / "haproxy.cfg"), "-f", str(servers)],
+                tied([program, "-W", "-db", "-f", str(PROXY / "haproxy.cfg"), "-f", str(servers)]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | self._variables(self._home),
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no locks
             )
 
     def _variables(self, home: Path) -> dict[str, str]:

@@ -9,7 +9,6 @@ Needs the standard library only: the server runs in an environment of its own.
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
 from guard import ServerTLS, add_options, guard_flags, read_options
+from lifeline import tied
 from preflight import (
     HOST,
     ROOT,
@@ -43,7 +43,6 @@ from preflight import (
 
 __all__ = ["EmbeddedServer", "LauncherError", "ServerTLS", "main"]
 
-PR_SET_PDEATHSIG = 1
 STOP_PATIENCE_S = 15.0
 LOG_LINES_SHOWN = 4
 LOG_LINE_LENGTH = 600
@@ -220,7 +219,7 @@ class EmbeddedServer:
             variables["DLILD_THREADS"] = str(self.threads)
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                self._command(environment, backend.parent),
+                tied(self._command(environment, backend.parent)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -228,7 +227,6 @@ class EmbeddedServer:
                 # A group of its own: Ctrl-C in a terminal reaches the launcher alone, which stops
                 # the server in order.
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no locks
             )
 
     def _command(self, environment: Environment, backends: Path) -> list[str]:
@@ -305,14 +303,6 @@ class EmbeddedServer:
 def _tells(line: str) -> bool:
     is_error = (line[:1] == "E" and line[1:2].isdigit()) or "rror:" in line
     return is_error and not any(word in line.lower() for word in HARMLESS)
-
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def die_with_parent() -> None:
-    """Ask Linux to stop the server when its parent dies, also when that was killed."""
-    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 class Stopped(BaseException):

@@ -34,10 +34,13 @@ function Messages:http_payload(txn, http)
             self.left = self.left - step
             offset = offset + step
         else
-            local part = http:body(offset, math.min(PREFIX - #self.prefix, length - offset))
+            local wanted = math.min(PREFIX - #self.prefix, length - offset)
+            local part = http:body(offset, wanted)
             if not part or #part == 0 then
                 return -- what follows is no content: the end, or trailers
             end
+            -- HAProxy 2.6 gives so much of every block of its buffer: more in all, where a second one has begun.
+            part = part:sub(1, wanted)
             self.prefix = self.prefix .. part
             offset = offset + #part
             if #self.prefix == PREFIX then

@@ -386,6 +386,14 @@ def test_a_dicomdir_gives_its_studies(series_writer, small, tmp_path):
     assert [scan.read().shape for scan in found] == [small.shape] * 2
 
 
+def test_a_list_that_is_none_is_told_before_an_absent_server(server, tmp_path):
+    server.stop()
+    (tmp_path / "list.csv").write_text("id,where\n1,a\n")
+    with pytest.raises(BadSettings, match="no column path"):
+        batch(server, tmp_path / "list.csv", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_places_without_scans_are_told(tmp_path):
     (tmp_path / "letter.txt").write_text("Dear all")
     with pytest.raises(NoSeries, match="no scan in it"):

@@ -32,6 +32,12 @@ def cluster():
         yield cluster
 
 
+@pytest.fixture(autouse=True)
+def brief_introduction(monkeypatch):
+    """Have no worker look a minute for the server of a test that has left it a scan."""
+    monkeypatch.setattr(worker, "INTRODUCTION_S", 2.0)
+
+
 @pytest.fixture
 def tree(tmp_path, chest_maker):
     """Write `count` NIfTI scans, each with lungs of its own density."""
@@ -220,7 +226,9 @@ def test_a_lost_scheduler_ends_the_run_and_the_next_goes_on(server, tree, score,
 
     with (
         Client(server.url, retries=SOON) as client,
-        DaskScorer(client, server.url, short.scheduler_address, voxels=False) as scorer,
+        DaskScorer(
+            client, server.url, short.scheduler_address, voxels=False, patience_s=2
+        ) as scorer,
         pytest.raises(ConnectionFailed, match=r"scheduler at .* is gone"),
     ):
         run_batch(scorer, place, tmp_path / "out", concurrency=1, finished=finished)

@@ -16,10 +16,14 @@ from dlild_client.outputs import write_nifti
 ROOT = Path(__file__).parents[2]
 
 
-def dlild(*arguments, **environment):
+# Even root may not read everything then.
+UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+
+
+def dlild(*arguments, before=(), **environment):
     path = os.pathsep.join([str(ROOT / "client" / "src"), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, "-m", "dlild_client.cli", *map(str, arguments)],
+        [*before, sys.executable, "-m", "dlild_client.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -98,6 +102,21 @@ def test_a_server_that_is_not_there_is_one_line_and_exit_1(server, scan_file):
     server.stop()
     assert_one_line(dlild("score", scan_file, "--url", server.url), 1, "nobody answers")
     assert_one_line(dlild("info", "--url", server.url), 1, "nobody answers")
+
+
+@pytest.mark.parametrize("command", [["score"], ["batch", "--out", "out"], ["series"]])
+def test_a_place_that_cannot_be_read_is_told_before_an_absent_server(server, tmp_path, command):
+    server.stop()
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0)
+    before = UNPRIVILEGED if os.geteuid() == 0 else ()
+
+    absent = dlild(*command, tmp_path / "absent", DLILD_URL=server.url)
+    unreadable = dlild(*command, locked, before=before, DLILD_URL=server.url)
+
+    locked.chmod(0o700)
+    assert_one_line(absent, 3, "absent: no such file or folder")
+    assert_one_line(unreadable, 3, "locked: no permission to read it")
 
 
 def test_wrong_usage_is_exit_2(scan_file):

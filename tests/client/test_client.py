@@ -24,6 +24,7 @@ from dlild_client.errors import (
     ScanLost,
     ServerError,
     TimedOut,
+    UnreadableFile,
 )
 from dlild_client.failures import from_server_message
 from dlild_client.preparation import prepare
@@ -406,6 +407,15 @@ def test_an_absent_server_is_named_with_what_to_try(server):
     ):
         client.info()
     assert server.url in str(caught.value)
+
+
+def test_an_absent_file_is_named_before_an_absent_server(server, tmp_path):
+    server.stop()
+    with Client(server.url, timeout=QUICK) as client:
+        with pytest.raises(UnreadableFile, match="absent: no such file"):
+            client.score(tmp_path / "absent")
+        (outcome,) = client.score_many([str(tmp_path / "absent")])
+        assert isinstance(outcome.error, UnreadableFile)
 
 
 @pytest.mark.parametrize(

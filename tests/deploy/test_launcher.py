@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import launcher
+import lifeline
 from launcher import EmbeddedServer, LauncherError
 
 
@@ -80,9 +81,12 @@ def is_running(pid):
     return state != "Z"
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_waiting_stops_cleanly(model_repository, tmp_path, kind):
-    """The command line in a process of its own, its tritonserver a script that never gets ready."""
+@pytest.fixture
+def waiting(model_repository, tmp_path):
+    """The command line in a process of its own, its tritonserver a script that never gets ready.
+
+    With the process id of the script.
+    """
     if platform.system() != "Linux":
         pytest.skip("the launcher runs on Linux only")
     folder = tmp_path / "fake"
@@ -90,7 +94,8 @@ def test_a_signal_while_waiting_stops_cleanly(model_repository, tmp_path, kind):
     note = folder / "pid"
     fake_environment(folder, f"echo $$ > {note}; exec sleep 60")
     program = f"""
-import sys
+import os, sys
+os.register_at_fork(before=lambda: print("fork handlers run", flush=True))
 sys.path[:0] = {json.dumps([str(Path(launcher.__file__).parent)])}
 import launcher
 from pathlib import Path
@@ -105,12 +110,37 @@ sys.exit(launcher.main(["--repository", {str(model_repository)!r}, "--log", str(
     deadline = time.monotonic() + 20
     while not (note.is_file() and note.read_text().strip()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    server = int(note.read_text())
+    with running:
+        yield running, int(note.read_text())
+        running.kill()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_waiting_stops_cleanly(waiting, kind):
+    running, server = waiting
     running.send_signal(kind)
     out, _ = running.communicate(timeout=20)
     assert running.returncode == 0
+    # Nor did it run the fork handlers of libraries, of which gRPC's may abort.
     assert out == "stopped\n"
     assert not is_running(server)
+
+
+def test_the_server_ends_with_a_launcher_that_is_killed(waiting):
+    running, server = waiting
+    assert is_running(server)
+    running.kill()
+    running.wait()
+    deadline = time.monotonic() + 10
+    while is_running(server) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(server)
+
+
+def test_a_machine_without_setpriv_is_told_what_to_install(monkeypatch):
+    monkeypatch.setattr(lifeline.shutil, "which", lambda *_, **__: None)
+    with pytest.raises(LauncherError, match="apt-get install util-linux"):
+        lifeline.tied(["true"])
 
 
 def test_the_command_line_says_what_is_wrong(machine, tmp_path, capsys):

@@ -92,6 +92,57 @@ def test_the_bounds_leave_room_for_what_the_contract_allows(repository):
     assert 2 * contract["limits"]["box_voxels"] < scan
 
 
+# HAProxy is the Lua interpreter here: it runs what it loads, and tells of errors.
+CUT_UP = """
+local made
+core.register_filter = function(_, class) made = class end
+dofile("%(lua)s")
+
+local function content_of(blocks)
+    local whole = table.concat(blocks)
+    local content = {}
+    function content:input() return #whole end
+    -- As HAProxy 2.6 does it: so many bytes of every block from the offset on.
+    function content:body(offset, length)
+        local found, passed = "", 0
+        for _, block in ipairs(blocks) do
+            local first = math.max(0, offset - passed)
+            found = found .. block:sub(first + 1, first + length)
+            passed = passed + #block
+        end
+        return found
+    end
+    return content
+end
+
+local function message(length) return string.pack(">BI4", 0, length) end
+local good = message(3) .. "abc" .. message(0) .. message(9) .. "ninebytes"
+local long = message(3) .. "abc" .. message(1 << 30)
+for cut = 0, #good do
+    for other = cut, #good do
+        local filter = made:new()
+        filter:http_payload(nil, content_of({good:sub(1, cut), good:sub(cut + 1, other)}))
+        filter:http_payload(nil, content_of({good:sub(other + 1)}))
+        assert(filter.left == 0 and filter.prefix == "", "cut at " .. cut .. " and " .. other)
+    end
+end
+for cut = 0, #long do
+    local blocks = content_of({long:sub(1, cut), long:sub(cut + 1)})
+    local taken, said = pcall(made.http_payload, made:new(), nil, blocks)
+    assert(not taken and said:find("a message of 1073741824 bytes"), "long, cut at " .. cut)
+end
+"""
+
+
+def test_messages_are_bounded_wherever_a_buffer_cuts_them(haproxy, tmp_path):
+    script = tmp_path / "cut.lua"
+    script.write_text(CUT_UP % {"lua": PROXY / "messages.lua"})
+    (tmp_path / "cut.cfg").write_text(f"global\n  lua-load {script}\n")
+    command = [haproxy, "-c", "-f", str(tmp_path / "cut.cfg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "[ALERT]" not in done.stderr, done.stderr
+
+
 def test_every_setting_is_in_the_table_and_the_table_has_no_other():
     lua = (PROXY / "messages.lua").read_text()
     used = set(re.findall(r"\bDLILD_[A-Z_]+", CONFIG + lua))

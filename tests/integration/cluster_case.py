@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +20,7 @@ from dlild_client.volume import Volume
 from dlild_export.configs import write_configs
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
 from door import Door, find_haproxy
-from launcher import EmbeddedServer
-from preflight import ROOT, LauncherError, check_platform
+from preflight import LauncherError, check_platform
 
 CLIENT = "trial"
 # A phantom of 3 mm taken for a finer one: the chest of a child, with few windows.
@@ -94,29 +90,6 @@ def small_volumes(count: int) -> list[Volume]:
         hu = np.asarray(make_phantom(spec, spacing_mm=3.0).hu)
         volumes.append(Volume(hu, SPACING_MM))
     return volumes
-
-
-@contextmanager
-def started_again(server: EmbeddedServer, threads: int = 1) -> Iterator[None]:
-    """Start a server that was killed again, on its ports, in a process of its own.
-
-    Not in this one: a process that speaks gRPC on many threads must not fork.
-    """
-    ports = ("grpc", "http", "metrics")
-    command = [
-        *(sys.executable, str(ROOT / "deploy/embedded/launcher.py")),
-        *("--repository", str(server.repository), "--log", f"{server.log_path}.again"),
-        *(word for p in ports for word in (f"--{p}-port", str(getattr(server, f"{p}_port")))),
-    ]
-    variables = os.environ | {"DLILD_THREADS": str(threads)}
-    process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith(b"ready")
-        yield
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 import urllib.request
@@ -15,11 +16,13 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
+from dlild_client import Client
 from dlild_client.blocking import open_channel
 from dlild_client.contract import Contract, parse_contract
 from dlild_client.exchange import window_requests
 from dlild_client.preparation import PreparedScan, prepare
 from dlild_client.read import read_volume
+from dlild_client.result import Result
 from dlild_client.settings import find_settings
 from dlild_client.volume import Volume
 from dlild_client.wire import WindowRequest
@@ -65,21 +68,34 @@ def prepared(volume: Volume, contract: Contract) -> PreparedScan:
 
 
 @pytest.fixture(scope="session")
+def scored(embedded_server: EmbeddedServer, patient: Path) -> Result:
+    """What the real server says of the patient, asked once."""
+    with Client(embedded_server.grpc_url) as client:
+        return client.score(patient)
+
+
+@pytest.fixture(scope="session")
 def in_pieces(volume: Volume, contract_text: str) -> PreparedScan:
-    """The phantom's scan in several windows, although the server would take it in one or two."""
-    return prepare(volume, parse_contract(several_windows(contract_text)))
+    """A small scan in six windows, although the server would take it in one.
+
+    The phantom's voxels, taken for finer ones: the chest of a child, that is computed soon.
+    """
+    child = replace(volume, spacing_mm=tuple(0.6 * mm for mm in volume.spacing_mm))
+    small = several_windows(contract_text, (64, 96, 96))
+    return prepare(child, parse_contract(small))
 
 
-def several_windows(contract_text: str) -> str:
+def several_windows(contract_text: str, maximum: tuple[int, int, int] = (96, 128, 128)) -> str:
     """A contract whose windows are so small that every chest takes several."""
     contract = json.loads(contract_text)
-    contract["windows"] |= {"maximum": [96, 128, 128], "maximum_voxels": 96**3}
+    voxels = min(96**3, math.prod(maximum))
+    contract["windows"] |= {"maximum": list(maximum), "maximum_voxels": voxels}
     return json.dumps(contract)
 
 
 @pytest.fixture
 def requests(in_pieces: PreparedScan, contract: Contract) -> list[WindowRequest]:
-    """The windows of the phantom's scan, under a fresh id."""
+    """The windows of the small scan, under a fresh id."""
     return list(window_requests(in_pieces, contract))
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dlild_client import Client
-from dlild_client.volume import Volume
+from dlild_client.result import Result
 from launcher import EmbeddedServer
 
 pytestmark = pytest.mark.server
@@ -37,10 +36,8 @@ def test_doctor_finds_the_real_server_well(embedded_server: EmbeddedServer) -> N
 
 
 def test_a_batch_gives_the_scores_of_single_scans(
-    embedded_server: EmbeddedServer, patient: Path, volume: Volume, tmp_path: Path
+    embedded_server: EmbeddedServer, patient: Path, scored: Result, tmp_path: Path
 ) -> None:
-    with Client(embedded_server.grpc_url) as client:
-        expected = client.score(volume).dl_ild_percent
     cohort, out = tmp_path / "cohort", tmp_path / "out"
     cohort.mkdir()
     for name in ("one", "two"):
@@ -54,4 +51,4 @@ def test_a_batch_gives_the_scores_of_single_scans(
         rows = {row["scan"]: row for row in csv.DictReader(file)}
     assert rows["letter.nii"]["error"] == "UnreadableFile"
     for name in ("one", "two"):
-        assert float(rows[name]["dl_ild_percent"]) == pytest.approx(expected, abs=1e-3)
+        assert float(rows[name]["dl_ild_percent"]) == pytest.approx(scored.dl_ild_percent, abs=1e-3)

@@ -15,6 +15,7 @@ from contract import Contract as ServerContract
 from dlild_client import Client, write_result
 from dlild_client.contract import Contract as ClientContract
 from dlild_client.preparation import PreparedScan
+from dlild_client.result import Result
 from dlild_client.wire import WindowRequest
 from dlild_export.phantom import Phantom
 from engine import Engine
@@ -40,44 +41,31 @@ def in_process(
 
 
 def test_the_score_is_that_of_the_same_windows_without_a_server(
-    embedded_server: EmbeddedServer,
-    patient: Path,
-    prepared: PreparedScan,
-    weights: Path,
-    contract_text: str,
+    scored: Result, prepared: PreparedScan, weights: Path, contract_text: str
 ) -> None:
-    with Client(embedded_server.grpc_url) as client:
-        result = client.score(patient)
-
     expected, labels = in_process(prepared, weights, contract_text)
 
-    assert result.dl_ild_percent == pytest.approx(expected, abs=0.01)
+    assert scored.dl_ild_percent == pytest.approx(expected, abs=0.01)
     box = tuple(slice(a, b) for a, b in zip(prepared.box.start, prepared.box.stop, strict=True))
-    assert np.mean(result.labels.array[box] != labels) < 1e-5
+    assert np.mean(scored.labels.array[box] != labels) < 1e-5
 
 
-def test_the_score_is_near_the_phantoms_truth(
-    embedded_server: EmbeddedServer, patient: Path, phantom: Phantom
-) -> None:
-    with Client(embedded_server.grpc_url) as client:
-        result = client.score(patient)
-
-    assert result.dl_ild_percent == pytest.approx(phantom.dl_ild_percent, abs=3)
-    assert result.lung_volume_ml == pytest.approx(phantom.lung_volume_ml, rel=0.03)
+def test_the_score_is_near_the_phantoms_truth(scored: Result, phantom: Phantom) -> None:
+    assert scored.dl_ild_percent == pytest.approx(phantom.dl_ild_percent, abs=3)
+    assert scored.lung_volume_ml == pytest.approx(phantom.lung_volume_ml, rel=0.03)
 
 
 def test_two_scans_at_once_give_the_results_of_one_after_the_other(
-    embedded_server: EmbeddedServer, patient: Path
+    embedded_server: EmbeddedServer, patient: Path, scored: Result
 ) -> None:
     def score(_: int) -> np.ndarray:
         return client.score(patient).labels.array
 
     with Client(embedded_server.grpc_url) as client, ThreadPoolExecutor(2) as pool:
-        alone = score(0)
         together = list(pool.map(score, range(2)))
 
-    assert np.array_equal(together[0], alone)
-    assert np.array_equal(together[1], alone)
+    assert np.array_equal(together[0], scored.labels.array)
+    assert np.array_equal(together[1], scored.labels.array)
 
 
 def test_a_lost_window_gives_no_score(
@@ -140,12 +128,8 @@ def test_a_farewell_ends_a_scan_at_once(
     assert "START flag" in late[-1].error_message or "GONE" in late[-1].error_message
 
 
-def test_the_files_of_a_result(
-    embedded_server: EmbeddedServer, patient: Path, tmp_path: Path
-) -> None:
-    with Client(embedded_server.grpc_url) as client:
-        result = client.score(patient)
-    write_result(result, tmp_path)
+def test_the_files_of_a_result(scored: Result, tmp_path: Path) -> None:
+    write_result(scored, tmp_path)
 
     stored = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     assert stored["model"]["profile"] == "embedded"

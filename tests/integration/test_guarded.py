@@ -16,6 +16,7 @@ from integration.conftest import read_metrics, wait_for
 
 from dlild_client import TLS, AsyncClient, CancelToken, Client, Limits, Retries
 from dlild_client.errors import Cancelled, KeyRefused, TLSFailed
+from dlild_client.result import Result
 from dlild_client.volume import Volume
 from launcher import EmbeddedServer, ServerTLS
 
@@ -53,13 +54,11 @@ def guarded(
 
 
 def test_a_scan_through_mutual_tls_and_a_key(
-    guarded: Guarded, embedded_server: EmbeddedServer, volume: Volume
+    guarded: Guarded, scored: Result, volume: Volume
 ) -> None:
-    with Client(embedded_server.grpc_url) as open_door:
-        expected = open_door.score(volume).dl_ild_percent
-
     with Client(guarded.server.grpc_url, tls=guarded.tls, api_key=KEY) as client:
-        assert client.score(volume).dl_ild_percent == pytest.approx(expected, abs=1e-6)
+        result = client.score(volume)
+    assert result.dl_ild_percent == pytest.approx(scored.dl_ild_percent, abs=1e-6)
 
 
 @pytest.mark.parametrize("key", [None, "another-key"])
@@ -139,7 +138,7 @@ def test_a_busy_server_is_waited_for(quiet_server: EmbeddedServer, volume: Volum
 
 
 def test_a_server_restarted_in_mid_scan_gives_the_result_all_the_same(
-    guarded: Guarded, volume: Volume
+    guarded: Guarded, volume: Volume, scored: Result
 ) -> None:
     """The real one: killed with a window under way, started again on the same port."""
     steps: list[tuple[str, int, int]] = []
@@ -162,12 +161,11 @@ def test_a_server_restarted_in_mid_scan_gives_the_result_all_the_same(
 
     retries = Retries(attempts=60, longest_wait_s=2)
     with Client(guarded.server.grpc_url, tls=guarded.tls, api_key=KEY, retries=retries) as client:
-        expected = client.score(volume).dl_ild_percent
         try:
             result = client.score(volume, report)
         finally:
             done.set()
             restarted[0].join()
 
-    assert result.dl_ild_percent == pytest.approx(expected, abs=1e-6)
+    assert result.dl_ild_percent == pytest.approx(scored.dl_ild_percent, abs=1e-6)
     assert [step for step in steps if step[0] == "again"]

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,6 @@ from integration.cluster_case import (
     running,
     small_tiny_repository,
     small_volumes,
-    started_again,
 )
 
 from cluster import Cluster
@@ -97,21 +96,10 @@ def cluster(
         yield cluster
 
 
-@pytest.fixture(scope="module")
-def restart(cluster: Cluster) -> Iterator[Callable[[EmbeddedServer], None]]:
-    """Return what stops a server in order and starts it again on its ports."""
-    with ExitStack() as whole:
-        running_again: dict[int, ExitStack] = {}
-
-        def restart(server: EmbeddedServer) -> None:
-            if id(server) in running_again:
-                running_again[id(server)].close()
-            else:
-                server.stop()
-            running_again[id(server)] = whole.enter_context(ExitStack())
-            running_again[id(server)].enter_context(started_again(server))
-
-        yield restart
+def restart(server: EmbeddedServer) -> None:
+    """Stop a server in order and start it again on its ports."""
+    server.stop()
+    server.start()
 
 
 @dataclass
@@ -155,9 +143,7 @@ def load(client: Client) -> Iterator[Load]:
             thread.join(PATIENCE_S)
 
 
-def restart_drained(
-    cluster: Cluster, number: int, restart: Callable[[EmbeddedServer], None]
-) -> None:
+def restart_drained(cluster: Cluster, number: int) -> None:
     """Take a server out, let its scans end, start it again: the runbook's words."""
     name = f"server{number + 1}"
     cluster.door.ask(f"set server servers/{name} state drain")
@@ -205,7 +191,6 @@ def test_version_2_comes_server_by_server_and_no_scan_fails(
     live: Path,
     papers: Papers,
     candidate: Callable[[Path], int],
-    restart: Callable[[EmbeddedServer], None],
     contract: Contract,
 ) -> None:
     with papers.client(cluster.door) as client, load(client) as scans:
@@ -213,9 +198,9 @@ def test_version_2_comes_server_by_server_and_no_scan_fails(
         assert candidate(live) == 2
         # A server that runs reads nothing anew.
         before = scans.wait_for(3)
-        restart_drained(cluster, 0, restart)
+        restart_drained(cluster, 0)
         both = scans.wait_for(8)
-        restart_drained(cluster, 1, restart)
+        restart_drained(cluster, 1)
         scans.wait_for(AT_ONCE)
         after = scans.wait_for(3)
 
@@ -228,7 +213,6 @@ def test_version_2_comes_server_by_server_and_no_scan_fails(
 def test_the_step_back_on_a_single_server_costs_a_restart_and_no_scan(
     cluster: Cluster,
     live: Path,
-    restart: Callable[[EmbeddedServer], None],
     contract: Contract,
 ) -> None:
     server = cluster.servers[0]

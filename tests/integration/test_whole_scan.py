@@ -24,10 +24,20 @@ VOXEL_MM3 = 3.375
 
 
 @pytest.fixture(scope="session")
-def box_volume(prepared: PreparedScan) -> np.ndarray:
-    """The lung box of the phantom, as the whole-scan door takes it."""
-    box = prepared.box
-    cropped = extract_window(prepared.grid.array, box, (0, 0, 0), box.shape, -1024)
+def box_volume(in_pieces: PreparedScan) -> np.ndarray:
+    """The lung box of the small scan, as the whole-scan door takes it."""
+    return crop(in_pieces)
+
+
+@pytest.fixture(scope="session")
+def large_volume(prepared: PreparedScan) -> np.ndarray:
+    """The lung box of the phantom: it takes the server long enough to be left alone with it."""
+    return crop(prepared)
+
+
+def crop(scan: PreparedScan) -> np.ndarray:
+    box = scan.box
+    cropped = extract_window(scan.grid.array, box, (0, 0, 0), box.shape, -1024)
     return cropped.astype(np.int16)
 
 
@@ -128,10 +138,10 @@ def test_too_many_open_scans_are_busy_and_may_try_again(
 
 
 def test_a_client_that_goes_away_stops_the_work(
-    quiet_server: EmbeddedServer, door: Any, box_volume: np.ndarray
+    quiet_server: EmbeddedServer, door: Any, box_volume: np.ndarray, large_volume: np.ndarray
 ) -> None:
     before = read_metrics(quiet_server)
-    call = door.ModelInfer.future(message(box_volume), timeout=60)
+    call = door.ModelInfer.future(message(large_volume), timeout=60)
     wait_for(quiet_server, lambda metrics: metrics["dlild_open_scans"] == 1)
     call.cancel()
 

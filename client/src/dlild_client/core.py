@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -25,6 +26,7 @@ from dlild_client.line import Connection, Line, is_retryable
 from dlild_client.preparation import PreparedScan, Progress, prepare, silent
 from dlild_client.read import read_volume
 from dlild_client.result import Result, build_result
+from dlild_client.sources import check_place
 from dlild_client.volume import Volume
 from dlild_client.wire import MODEL, FinalAnswer
 
@@ -55,6 +57,9 @@ class Core:
     async def score(self, line: Line, scan: Scan, progress: Progress | None) -> Result:
         """Score one scan, sending it again where that may help."""
         sending = _Sending(line, scan, progress or silent)
+        if isinstance(scan, str | os.PathLike):
+            # Who has mistyped a path should not hear of an absent server first.
+            await line.work(check_place, Path(scan))
 
         def may_retry(error: Exception) -> bool:
             return sending.goes_on(error, self._may_ask_again(error))

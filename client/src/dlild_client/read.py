@@ -9,7 +9,7 @@ from dlild_client.dicom import read_dicom
 from dlild_client.errors import InputError, NoSeries, UnreadableFile
 from dlild_client.images import is_image_name, read_image
 from dlild_client.series import SeriesRules
-from dlild_client.sources import is_zip
+from dlild_client.sources import check_place, is_zip
 from dlild_client.volume import Volume
 
 
@@ -40,7 +40,7 @@ def read_volume(
         The path does not lead to a chest CT; its kind and message say why.
     """
     place = Path(path)
-    _check_place(place)
+    check_place(place)
     try:
         if place.is_file() and is_image_name(place):
             return read_image(place)
@@ -63,16 +63,3 @@ def _of_one_file(place: Path, error: InputError) -> InputError:
         )
     text = str(error)
     return error if place.name in text else type(error)(f"{place.name}: {text}")
-
-
-def _check_place(place: Path) -> None:
-    """Raise `UnreadableFile` unless there is a file or a folder."""
-    try:
-        if not place.exists():
-            raise UnreadableFile(f"{place.name or place}: no such file or folder")
-        if not (place.is_dir() or place.is_file()):
-            raise UnreadableFile(f"{place.name}: neither a file nor a folder")
-    except PermissionError:
-        raise UnreadableFile(f"{place.name}: no permission to read it") from None
-    except (OSError, ValueError):
-        raise UnreadableFile(f"{place.name[:80]}: not a path") from None

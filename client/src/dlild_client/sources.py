@@ -106,6 +106,34 @@ class Listing:
     missing: int = 0
 
 
+def check_place(place: Path) -> None:
+    """Make sure that a path leads to a file or a folder that may be read.
+
+    It costs one look: what is in there is not read yet.
+
+    Raises
+    ------
+    UnreadableFile
+        It does not.
+    """
+    name = (place.name or str(place))[:80]
+    try:
+        if place.is_dir():
+            os.scandir(place).close()
+        elif place.is_file():
+            place.open("rb").close()
+        elif place.exists():
+            raise UnreadableFile(f"{name}: neither a file nor a folder")
+        else:
+            raise UnreadableFile(f"{name}: no such file or folder")
+    except PermissionError:
+        raise UnreadableFile(f"{name}: no permission to read it") from None
+    except OSError as error:
+        raise UnreadableFile(f"{name}: {error.strerror}") from None
+    except ValueError:
+        raise UnreadableFile(f"{name}: not a path") from None
+
+
 @contextmanager
 def list_sources(place: Path) -> Iterator[Listing]:
     """List the files of a folder, an archive, a DICOMDIR, or a single file.

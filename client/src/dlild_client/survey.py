@@ -9,14 +9,14 @@ from pathlib import Path
 
 from dlild_client.choice import assess_series
 from dlild_client.dicomlib import quiet
-from dlild_client.errors import InputError, NoSeries, UnreadableFile
+from dlild_client.errors import InputError, NoSeries
 from dlild_client.headers import HeaderScan, read_headers
 from dlild_client.images import is_image_name
 from dlild_client.kernels import judge_kernel
 from dlild_client.repeats import settle
 from dlild_client.series import Candidate, SeriesRules
 from dlild_client.slices import SliceHeader
-from dlild_client.sources import list_sources
+from dlild_client.sources import check_place, list_sources
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,7 @@ def survey_series(
         It is an image file.
     """
     place = Path(path)
-    if not place.exists():
-        raise UnreadableFile(f"{place.name or place}: no such file or folder")
+    check_place(place)
     if place.is_file() and is_image_name(place):
         raise NoSeries(
             f"{place.name}: an image file is one volume, without series to choose from; score it "

@@ -152,11 +152,13 @@ def run_batch(
     """
     start = time.perf_counter()
     summary = Summary()
+    # What is wrong with the place shows before anything is asked of the server.
+    scans = find_scans(place, leave_out=out)
     contract = scorer.info().contract
     with Record(out, contract) as record:
         if again:
             record.forget_failed()
-        jobs = _open_jobs(find_scans(place, leave_out=out), record, summary, finished)
+        jobs = _open_jobs(scans, record, summary, finished)
         for outcome in scorer.score_many(
             jobs, concurrency=concurrency, progress=None if told is None else _adapt(told)
         ):

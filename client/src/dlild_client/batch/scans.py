@@ -23,7 +23,7 @@ from dlild_client.errors import BadSettings, NoSeries, UnreadableFile
 from dlild_client.headers import read_header
 from dlild_client.images import is_image_name
 from dlild_client.read import read_volume
-from dlild_client.sources import FileSource, find_files, is_zip
+from dlild_client.sources import FileSource, check_place, find_files, is_zip
 from dlild_client.volume import Volume
 
 _SAMPLE_BYTES = 4096
@@ -85,22 +85,19 @@ def find_scans(place: Path, leave_out: Path | None = None) -> Iterator[BatchScan
     leave_out : Path, optional
         A folder that is not searched: the one for the results.
 
-    Yields
-    ------
-    BatchScan
-        As they are found.
+    Returns
+    -------
+    iterator of BatchScan
+        As they are found. It raises `NoSeries` where there is nothing that could be a scan.
 
     Raises
     ------
     UnreadableFile
-        There is no such place, or it is none of the three.
-    NoSeries
-        There is nothing in it that could be a scan.
+        There is no such place, it may not be read, or it is none of the three.
     BadSettings
         The list is not one; which line and why.
     """
-    if not place.exists():
-        raise UnreadableFile(f"{place.name or place}: no such file or folder")
+    check_place(place)
     if place.is_dir():
         found = _of_tree(place, leave_out.resolve() if leave_out else None)
     elif place.name.upper() == "DICOMDIR":
@@ -113,6 +110,10 @@ def find_scans(place: Path, leave_out: Path | None = None) -> Iterator[BatchScan
             f"{place.name}: neither a folder, nor a .csv list, nor a DICOMDIR; "
             "`dlild score` takes one scan"
         )
+    return _at_least_one(found, place)
+
+
+def _at_least_one(found: Iterator[BatchScan], place: Path) -> Iterator[BatchScan]:
     empty = True
     for scan in found:
         empty = False

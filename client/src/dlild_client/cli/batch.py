@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlild_client.cli.options import (
+    BY_TYPER,
     ApiKeyFile,
     AsJson,
     TlsCa,
@@ -36,7 +37,8 @@ def batch(
     place: Annotated[
         Path,
         typer.Argument(
-            help="Folder tree, DICOMDIR, or CSV list with a column path (and id, series)."
+            help="Folder tree, DICOMDIR, or CSV list with a column path (and id, series).",
+            readable=BY_TYPER,
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for results.csv and a JSON file a scan.")],

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from dlild_client.settings import Retries, Settings
 
 SERVER = "Server"
+BY_TYPER = False
+"""Typer does not look whether a path may be read: it would make that a fault of usage, in a box."""
 
 Url = Annotated[
     str | None,
@@ -24,15 +26,25 @@ Url = Annotated[
 ]
 TlsCa = Annotated[
     Path | None,
-    typer.Option(help="Authorities that vouch for it, PEM (DLILD_TLS_CA).", rich_help_panel=SERVER),
+    typer.Option(
+        help="Authorities that vouch for it, PEM (DLILD_TLS_CA).",
+        readable=BY_TYPER,
+        rich_help_panel=SERVER,
+    ),
 ]
 TlsCert = Annotated[
     Path | None,
-    typer.Option(help="Certificate to show it, PEM (DLILD_TLS_CERT).", rich_help_panel=SERVER),
+    typer.Option(
+        help="Certificate to show it, PEM (DLILD_TLS_CERT).",
+        readable=BY_TYPER,
+        rich_help_panel=SERVER,
+    ),
 ]
 TlsKey = Annotated[
     Path | None,
-    typer.Option(help="Private key of that, PEM (DLILD_TLS_KEY).", rich_help_panel=SERVER),
+    typer.Option(
+        help="Private key of that, PEM (DLILD_TLS_KEY).", readable=BY_TYPER, rich_help_panel=SERVER
+    ),
 ]
 TlsServerName = Annotated[
     str | None,
@@ -45,6 +57,7 @@ ApiKeyFile = Annotated[
     Path | None,
     typer.Option(
         help="File with the API key (DLILD_API_KEY_FILE; the key itself: DLILD_API_KEY).",
+        readable=BY_TYPER,
         rich_help_panel=SERVER,
     ),
 ]

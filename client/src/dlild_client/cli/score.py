@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlild_client.cli.options import (
+    BY_TYPER,
     ApiKeyFile,
     AsJson,
     TlsCa,
@@ -28,7 +29,8 @@ def score(
         Path,
         typer.Argument(
             help="Folder, zip archive or DICOMDIR with a chest CT, a multi-frame DICOM file, or a "
-            "NIfTI, NRRD or MetaImage file."
+            "NIfTI, NRRD or MetaImage file.",
+            readable=BY_TYPER,
         ),
     ],
     out: Annotated[
@@ -51,8 +53,10 @@ def score(
     from dlild_client.client import Client  # noqa: PLC0415
     from dlild_client.outputs import write_result  # noqa: PLC0415
     from dlild_client.read import read_volume  # noqa: PLC0415
+    from dlild_client.sources import check_place  # noqa: PLC0415
 
     settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
+    check_place(path)
     with Client.from_settings(settings) as client, scan_progress() as progress:
         result = client.score(lambda: read_volume(path, series=series), progress)
     if out is not None:

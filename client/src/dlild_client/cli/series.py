@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlild_client.cli.options import AsJson
+from dlild_client.cli.options import BY_TYPER, AsJson
 from dlild_client.cli.screen import print_table
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ COLUMNS = ("", "series", "why")
 
 def series(
     path: Annotated[
-        Path, typer.Argument(help="Folder, zip archive, DICOMDIR or DICOM file; nothing is sent.")
+        Path,
+        typer.Argument(
+            help="Folder, zip archive, DICOMDIR or DICOM file; nothing is sent.", readable=BY_TYPER
+        ),
     ],
     series: Annotated[
         str | None, typer.Option(help="UID or number of a series: what if it were asked for?")
