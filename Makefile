@@ -173,7 +173,9 @@ weights: $(VENV)/.dev  ## Train the next weights and evaluate them (hours); LUNG
 	$(BIN)/dlild-export train $(CASES) $(RUN)/first --start model_repository/ild_unet/1/model.onnx --stage 6000:64:2 \
 		--learning-rate 2e-3 --warm-up-steps 200 --held-out 0 --validate-every 0 --seed 2
 	$(BIN)/dlild-export train $(CASES) $(RUN)/net --start $(RUN)/first/checkpoint.pt --fixed-statistics --stage 1200:64:2 \
-		--stage 700:96:1 --learning-rate 1e-3 --warm-up-steps 50 --average-steps 200 --held-out 0 --validate-every 0 --seed 3
+		--stage 2400:96:1 --learning-rate 1e-3 --warm-up-steps 50 --average-steps 200 --held-out 0 --validate-every 0 --seed 3
+	$(BIN)/dlild-export phantom $(RUN)/unseen --format cache --first-seed 3000000 --count 40 $(masks)
+	$(BIN)/dlild-export onnx $(RUN)/net --calibrate $(RUN)/unseen
 	$(BIN)/dlild-export evaluate $(RUN)/net --out $(RUN)/evaluation $(masks)
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew and write requirements/*.lock

@@ -1,8 +1,9 @@
 """Take the bias out of the score: one number a class, added to its logits.
 
 A network trained on few steps is cautious: it measures too little of a class that is easily taken
-for another. The numbers that make the volume of every class right on cases of the training are
-found here, never on those of the evaluation.
+for another. The numbers that make the volume of every class right are found here, on cases that
+the training has not seen if there are any (on its own it is less cautious), and never on those of
+the evaluation.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ def find_class_biases(
     count: int = 40,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[float, ...]:
-    """Find the biases that make the volume of every class right on training cases.
+    """Find the biases that make the volume of every class right on some cases.
 
     Parameters
     ----------
     run : callable
         The network as it is served, on one window.
     folder : pathlib.Path
-        Cases of the training: `*.npz` with `hu` and `labels`, shape (z, y, x).
+        Prepared cases: `*.npz` with `hu` and `labels`, shape (z, y, x).
     stride : int
         Voxels that a window's edges must be a multiple of.
     count : int

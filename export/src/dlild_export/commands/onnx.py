@@ -15,9 +15,7 @@ def onnx(
     run: Annotated[Path, typer.Argument(help="Folder or checkpoint that `train` wrote.")],
     calibrate: Annotated[
         Path | None,
-        typer.Option(
-            help="Cases (*.npz) of the training: makes the volumes of their classes right first."
-        ),
+        typer.Option(help="Cases (*.npz), best unseen by the training: makes their volumes right."),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="How many cases to calibrate on.")] = 40,
 ) -> None:
