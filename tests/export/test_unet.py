@@ -51,3 +51,11 @@ def test_every_scan_of_a_batch_has_a_level_of_its_own() -> None:
     both = lung_level(torch.cat((one, other)), CELL)
     torch.testing.assert_close(both[:1], lung_level(one, CELL))
     torch.testing.assert_close(both[1:], lung_level(other, CELL))
+
+
+@pytest.mark.parametrize("hu", [-1000, -988, -987, -986, -985, -984, -752, -751, -750, -749, -748])
+def test_what_is_air_filled_stays_so_when_an_engine_rounds_hu_to_bf16(hu: int) -> None:
+    exact = torch.full((1, 1, 8, 8, 8), float(hu))
+    rounded = exact.to(torch.bfloat16).float()
+    assert (lung_level(exact, CELL).abs().max() > 0) == (lung_level(rounded, CELL).abs().max() > 0)
+    assert (lung_level(exact, CELL).abs().max() > 0) == (-986 <= hu <= -750)

@@ -62,7 +62,7 @@ def release(
         candidate = Candidate(weights, evidence, read_run(run), said, allow_below_floor)
         try:
             digest = check_candidate(candidate, repository)
-            seeds = phantom or ([] if scan else DEFAULT_SEEDS)
+            seeds = phantom or DEFAULT_SEEDS
             scans = gather_scans(seeds, scan or [], contract)
             parity = measure_parity(engines, scans, contract, digest, progress=stderr.print)
             version = put(
