@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, interpolate, pad
 
-# Air-filled lung, darker than nearly all disease and brighter than air outside the body. In bf16, HU
-# of this size are rounded to multiples of 4: from these bounds no rounding leads across. With -985
-# and -750 it did, and moved DL-ILD by 0.16 point.
+# Air-filled lung, darker than nearly all disease and brighter than air outside the body. In bf16,
+# HU of this size are rounded to multiples of 4, but none across these bounds. Across -985 and -750
+# some were, which moved DL-ILD by 0.16 point.
 _AERATED_HU = (-986.5, -749.5)
 _HEALTHY_HU, _LEVEL_HU = -850.0, 100.0
 _NEAR = 9  # cells of the coarsest level that the lung's level is taken over: 108 mm at 1.5 mm
