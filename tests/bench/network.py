@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 
-from dlild_export.unet import UNet, UNetConfig
+from dlild_export.onnx_export import round_to_bf16
+from dlild_export.start import load_network
+from dlild_export.unet import UNet
 
 
 def torch_network(path: Path) -> nn.Module:
@@ -30,22 +30,12 @@ def torch_network(path: Path) -> nn.Module:
 
     Raises
     ------
-    ValueError
-        The network of `dlild_export.unet` is not the one in the file.
+    WeightsError
+        The file holds another network than that of `dlild_export.unet`.
     """
-    network = UNet(_config(path)).eval()
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.BatchNorm3d):
-                setattr(module, name, nn.Identity())
-    layers = [m for m in _in_order(network) if isinstance(m, nn.Conv3d | nn.ConvTranspose3d)]
-    weights = _weights(path)
-    if len(layers) != len(weights):
-        raise ValueError(f"{path}: {len(weights)} convolutions, the network has {len(layers)}")
-    for layer, (kernel, bias) in zip(layers, weights, strict=True):
-        layer.weight = nn.Parameter(torch.from_numpy(kernel), requires_grad=False)
-        layer.bias = nn.Parameter(torch.from_numpy(bias), requires_grad=False)
-    return _Probabilities(network)
+    network = load_network(path)
+    round_to_bf16(network)  # folds the normalisation; what is served is rounded already
+    return _Probabilities(network.requires_grad_(requires_grad=False))
 
 
 class _Probabilities(nn.Module):
@@ -55,33 +45,6 @@ class _Probabilities(nn.Module):
 
     def forward(self, hu: Tensor) -> Tensor:
         return torch.softmax(self.network(hu), dim=1)
-
-
-def _in_order(network: UNet) -> list[nn.Module]:
-    """Layers in the order in which they run, which is that of the file."""
-    blocks: list[nn.Module] = list(network.down)
-    for rise, block in zip(network.rise, network.up, strict=True):
-        blocks += [rise, block]
-    return [layer for block in (*blocks, network.head) for layer in block.modules()]
-
-
-def _config(path: Path) -> UNetConfig:
-    weights = [kernel for kernel, _ in _weights(path)]
-    levels = sum(kernel.shape[2] == 2 for kernel in weights) + 1
-    return UNetConfig(
-        channels=tuple(kernel.shape[0] for kernel in weights[: 2 * levels : 2]),
-        classes=weights[-1].shape[0],
-    )
-
-
-def _weights(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    graph = onnx.load(str(path)).graph
-    values = {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in graph.initializer}
-    return [
-        (values[node.input[1]], values[node.input[2]])
-        for node in graph.node
-        if node.op_type in {"Conv", "ConvTranspose"}
-    ]
 
 
 def check_same_network(network: nn.Module, path: Path, window: np.ndarray) -> float:

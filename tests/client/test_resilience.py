@@ -206,10 +206,10 @@ def test_a_server_that_answers_twice_is_an_error_and_not_asked_again(server, che
     assert len(server.sequence_ids) == 1
 
 
-@pytest.mark.parametrize("version", ["2", ""])
+@pytest.mark.parametrize("version", ["77", ""])
 def test_another_version_than_the_contract_s_is_no_score(server, chest, score, version):
     def answer(i, r):
-        r.infer_response.model_version = "1" if i < 5 else version
+        r.infer_response.model_version = server.version if i < 5 else version
         return [r]
 
     server.fault = answer
@@ -228,16 +228,16 @@ def test_a_version_that_is_loaded_in_mid_scan_is_met_by_a_scan_of_its_own(
     def load(i, r):
         if i == 2:
             newer = json.loads(server.parameters["contract"])
-            newer["model"]["version"] = 2
+            newer["model"]["version"] = 77
             server.parameters["contract"] = json.dumps(newer)
-            server.version = "2"
+            server.version = "77"
         return [r]
 
     server.fault = load
 
     (result,) = score(server.url, chest)
 
-    assert (result.model.version, len(server.sequence_ids)) == (2, 2)
+    assert (result.model.version, len(server.sequence_ids)) == (77, 2)
     assert result.dl_ild_percent == expected
     assert server.farewells == server.sequence_ids[:1]
 

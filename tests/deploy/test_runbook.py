@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -168,7 +169,8 @@ def test_a_newcomer_reaches_the_known_score_through_tls(
     assert not [line for line in done.stdout.splitlines() if line.startswith("x ")]
     assert re.search(r"^\+ TLS +TLSv1\.3", done.stdout, flags=re.MULTILINE)
     assert re.search(r"^\+ key +the server takes it", done.stdout, flags=re.MULTILINE)
-    known = re.search(r"\| 1 \| ([\d.]+) % \(([\d.]+) to ([\d.]+)\) \| (\d+) mL", TEXT)
+    version = json.loads((ROOT / "model_repository/contract.json").read_text())["model"]["version"]
+    known = re.search(rf"\| {version} \| ([\d.]+) % \(([\d.]+) to ([\d.]+)\) \| (\d+) mL", TEXT)
     assert known is not None
     low, high = float(known[2]), float(known[3])
     (score,) = re.findall(r"DL-ILD +│ +([\d.]+) %", done.stdout)

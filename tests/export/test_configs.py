@@ -121,8 +121,10 @@ def test_two_versions_may_be_loaded_while_one_answers(contract):
     ],
 )
 def test_versions_that_do_not_add_up_are_refused(contract, changes, message):
+    release = {"weights_sha256": "1" * 64}
+    one = {"version": 1, "serving": [1], "releases": {"1": release}} | release
     with pytest.raises(ValueError, match=message):
-        render_all(contract | {"model": contract["model"] | changes})
+        render_all(contract | {"model": contract["model"] | one | changes})
 
 
 def test_windows_keep_their_order_and_triton_outlives_our_time_limit(configs, contract):

@@ -21,7 +21,7 @@ from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
 from dlild_export.train import TrainConfig
 from dlild_export.unet import UNet, UNetConfig
 
-TINY = UNetConfig(channels=(4, 8, 8, 8))
+TINY = UNetConfig(channels=(4, 8, 8, 8), lung_level=False)
 """Edges of a multiple of 8, as the contract has them."""
 
 
@@ -53,6 +53,8 @@ def tiny_run(seed: int = 1) -> Path:
 def write_repository(folder: Path, repository: Path) -> Path:
     """Copy the model repository, with the tiny run's weights as its only version."""
     shutil.copytree(repository, folder, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
+    for later in (p for p in folder.glob("*/*") if p.name.isdecimal() and p.name != "1"):
+        shutil.rmtree(later)
     weights = folder / "ild_unet" / "1" / "model.onnx"
     shutil.copy(tiny_run() / "model.onnx", weights)
     contract = json.loads((folder / "contract.json").read_text("utf-8"))
