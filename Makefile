@@ -21,7 +21,7 @@ GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow test-gpu test-deploy deploy-tools bench bench-scale load soak lint format configs dashboard weights lock venvs clean
+.PHONY: help demo serve test test-slow test-gpu test-deploy deploy-tools bench bench-scale bench-batch load soak lint format configs dashboard weights lock venvs clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,13 +76,16 @@ EMPTY :=
 FLAT = tests deploy/embedded deploy/certs deploy/cluster deploy/proxy deploy/load $(patsubst %/,%,$(wildcard model_repository/*/))
 MEASURES = PYTHONPATH=$(subst $(EMPTY) $(EMPTY),:,$(FLAT)) $(BIN)/python -m
 SERVER ?=
-bench bench-scale load soak: OUT = out
+bench bench-scale bench-batch load soak: OUT = out
 
 bench: $(VENV)/.dev $(SERVER_VENV)/.server  ## Compare ways to score one scan: ours, one process, MONAI, a naive client
 	$(MEASURES) bench.speed --out "$(OUT)"
 
 bench-scale: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure 1 to 8 scans at once, and scans of 1 to 4 times the slices
 	$(MEASURES) bench.scale --out "$(OUT)"
+
+bench-batch: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure whether `dlild batch` keeps its server busy
+	$(MEASURES) bench.batch --out "$(OUT)"
 
 load: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load the ensemble with perf_analyzer: SCAN=<folder>, SERVER=<host:port>
 	$(MEASURES) load --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--server "$(SERVER)")

@@ -15,8 +15,8 @@ from typing import Any
 
 from dlild_client.contract import Contract, parse_contract
 from dlild_client.errors import DlildError
-from dlild_client.preparation import PreparedScan, prepare
-from dlild_client.read import read_volume
+from dlild_client.preparation.prepare import PreparedScan, prepare
+from dlild_client.reading.read import read_volume
 
 CONTRACT = Path(__file__).resolve().parents[2] / "model_repository" / "contract.json"
 

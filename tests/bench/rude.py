@@ -16,7 +16,7 @@ from bench.small import SmallScan
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client.contract import Contract
-from dlild_client.wire import WindowRequest
+from dlild_client.transport.wire import WindowRequest
 
 
 def requests_of(scan: SmallScan, contract: Contract) -> list[WindowRequest]:

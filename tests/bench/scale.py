@@ -22,7 +22,7 @@ from bench.scan import MeasuredScan, measured_scan
 from bench.watch import Watch
 
 from dlild_client import Client
-from dlild_client.preparation import prepare
+from dlild_client.preparation.prepare import prepare
 from dlild_client.volume import Volume
 from launcher import EmbeddedServer
 

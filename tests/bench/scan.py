@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from dlild_client.contract import Contract, parse_contract
-from dlild_client.preparation import PreparedScan, prepare
-from dlild_client.read import read_volume
+from dlild_client.preparation.prepare import PreparedScan, prepare
+from dlild_client.preparation.windows import extract_window
+from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
-from dlild_client.windows import extract_window
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
 from dlild_export.phantom.dicom import write_dicom_series
 

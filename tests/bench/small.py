@@ -12,7 +12,7 @@ from bench.scan import REPOSITORY, measured_scan, network_path
 
 from contract import Contract as ServerContract
 from dlild_client.contract import Contract
-from dlild_client.preparation import PreparedScan, prepare
+from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.result import Result
 from dlild_client.volume import Volume
 from dlild_export.configs import write_configs

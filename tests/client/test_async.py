@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client import AsyncClient, CancelToken, Client, Limits, Retries, Timeout
-from dlild_client.cancel import glancing
 from dlild_client.errors import Cancelled, TooFewSlices, UnreadableFile
 from dlild_client.outputs import write_nifti
-from dlild_client.retry import pause_s
+from dlild_client.transport.cancel import glancing
+from dlild_client.transport.retry import pause_s
 
 pytestmark = pytest.mark.filterwarnings("error")
 

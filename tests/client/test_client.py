@@ -26,9 +26,9 @@ from dlild_client.errors import (
     TimedOut,
     UnreadableFile,
 )
-from dlild_client.failures import from_server_message
-from dlild_client.preparation import prepare
+from dlild_client.preparation.prepare import prepare
 from dlild_client.settings import Retries, Timeout
+from dlild_client.transport.failures import from_server_message
 
 ONCE = Retries(attempts=1)
 QUICK = Timeout(connect_s=5, answer_s=1.0, scan_s=20)

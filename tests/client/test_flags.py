@@ -51,7 +51,7 @@ def test_one_doubt_told_twice_is_one_flag_with_all_numbers():
 
 def test_every_flag_that_the_code_can_raise_is_documented_and_every_documented_one_exists():
     source = "".join(
-        p.read_text(encoding="utf-8") for p in (ROOT / "client/src/dlild_client").glob("*.py")
+        p.read_text(encoding="utf-8") for p in (ROOT / "client/src/dlild_client").rglob("*.py")
     )
     raised = set(re.findall(r'Flag\(\s*"(\w+)"', source))
     raised |= {f"lungs_cut_off_{end}" for end in ("top", "bottom")}

@@ -13,8 +13,8 @@ import SimpleITK as sitk
 from client.writers import LOSSLESS, to_unsigned, transcode, write_enhanced, write_medium, zip_up
 
 from dlild_client.outputs import write_nifti
-from dlild_client.preparation import PreparedScan, prepare
-from dlild_client.read import read_volume
+from dlild_client.preparation.prepare import PreparedScan, prepare
+from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 
 AXIAL, CORONAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1)

@@ -12,7 +12,7 @@ from dlild_client.client import Client
 from dlild_client.errors import DlildError
 from dlild_client.outputs import write_result
 from dlild_client.overlay import draw_overlay
-from dlild_client.read import read_volume
+from dlild_client.reading.read import read_volume
 from dlild_client.result import Result
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from analyzer import find_analyzer
 from dlild_client.contract import parse_contract
-from dlild_client.preparation import prepare
+from dlild_client.preparation.prepare import prepare
 from dlild_client.volume import Volume
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
 from load import lay_out, main, read_levels

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlild_client.read import read_volume
+from dlild_client.reading.read import read_volume
 from dlild_export.phantom import (
     Acquisition,
     Pattern,

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import blending
 import contract as accumulator_contract
 from dlild_client.contract import Contract, parse_contract
+from dlild_client.preparation.windows import Box, fit_box, plan_windows
 from dlild_client.volume import Volume
-from dlild_client.windows import Box, fit_box, plan_windows
 from dlild_export.sliding import Windows, blend, dl_ild_percent, sliding_labels, window_weights
 from scan import OpenScan
 
@@ -95,7 +95,7 @@ def test_an_honest_network_gives_the_box_back(contract) -> None:
 
 
 def test_a_scan_is_planned_as_the_client_plans_it() -> None:
-    from dlild_client.preparation import prepare  # noqa: PLC0415
+    from dlild_client.preparation.prepare import prepare  # noqa: PLC0415
     from dlild_export.phantom import Pattern, PhantomSpec, make_phantom  # noqa: PLC0415
 
     served_contract = parse_contract(TEXT)

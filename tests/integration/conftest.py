@@ -17,15 +17,15 @@ import pytest
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client import Client
-from dlild_client.blocking import open_channel
 from dlild_client.contract import Contract, parse_contract
-from dlild_client.exchange import window_requests
-from dlild_client.preparation import PreparedScan, prepare
-from dlild_client.read import read_volume
+from dlild_client.preparation.prepare import PreparedScan, prepare
+from dlild_client.reading.read import read_volume
 from dlild_client.result import Result
 from dlild_client.settings import find_settings
+from dlild_client.transport.blocking import open_channel
+from dlild_client.transport.exchange import window_requests
+from dlild_client.transport.wire import WindowRequest
 from dlild_client.volume import Volume
-from dlild_client.wire import WindowRequest
 from dlild_export.configs import write_configs
 from dlild_export.phantom import Pattern, Phantom, PhantomSpec, make_phantom
 from dlild_export.phantom.dicom import write_dicom_series

@@ -11,9 +11,9 @@ import pytest
 
 from contract import Contract as ServerContract
 from dlild_client.contract import Contract
-from dlild_client.preparation import PreparedScan, prepare
-from dlild_client.read import read_volume
-from dlild_client.windows import WindowPlan, axis_origins, fit_box
+from dlild_client.preparation.prepare import PreparedScan, prepare
+from dlild_client.preparation.windows import WindowPlan, axis_origins, fit_box
+from dlild_client.reading.read import read_volume
 from engine import Engine
 from scan import OpenScan
 

@@ -19,7 +19,7 @@ from deploy.certificates import make_authority, make_certificate
 from deploy.checkers import DEPLOY, checker
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from dlild_client.wire import WindowRequest
+from dlild_client.transport.wire import WindowRequest
 from preflight import (
     LauncherError,
     check_platform,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from integration.conftest import changed, count_scores, read_metrics, talk, wait_for
 
-from dlild_client.wire import WindowRequest
+from dlild_client.transport.wire import WindowRequest
 from launcher import EmbeddedServer
 
 pytestmark = pytest.mark.server

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlild_client.contract import Contract
-from dlild_client.grid import to_grid
-from dlild_client.lungs import find_lungs
-from dlild_client.read import read_volume
+from dlild_client.preparation.grid import to_grid
+from dlild_client.preparation.lungs import find_lungs
+from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
 

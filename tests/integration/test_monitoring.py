@@ -11,7 +11,7 @@ import yaml
 from deploy.checkers import DEPLOY
 from integration.conftest import talk
 
-from dlild_client.wire import WindowRequest
+from dlild_client.transport.wire import WindowRequest
 from launcher import EmbeddedServer
 
 pytestmark = pytest.mark.server

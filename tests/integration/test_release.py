@@ -13,13 +13,13 @@ from integration.test_whole_scan import message
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client import Client
-from dlild_client.blocking import open_channel
 from dlild_client.contract import Contract
-from dlild_client.exchange import window_requests
-from dlild_client.preparation import PreparedScan, prepare
+from dlild_client.preparation.prepare import PreparedScan, prepare
+from dlild_client.preparation.windows import extract_window
 from dlild_client.settings import find_settings
-from dlild_client.windows import extract_window
-from dlild_client.wire import parse_answer
+from dlild_client.transport.blocking import open_channel
+from dlild_client.transport.exchange import window_requests
+from dlild_client.transport.wire import parse_answer
 from dlild_export.engines import engines_of
 from dlild_export.evaluation_file import EvaluationFile, Target
 from dlild_export.onnx_export import export_run, sha256

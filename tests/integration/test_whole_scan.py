@@ -10,11 +10,11 @@ import pytest
 from integration.conftest import changed, read_metrics, several_windows, talk, wait_for
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from dlild_client.blocking import open_channel
-from dlild_client.preparation import PreparedScan
+from dlild_client.preparation.prepare import PreparedScan
+from dlild_client.preparation.windows import extract_window
 from dlild_client.settings import find_settings
-from dlild_client.windows import extract_window
-from dlild_client.wire import WindowRequest, parse_answer
+from dlild_client.transport.blocking import open_channel
+from dlild_client.transport.wire import WindowRequest, parse_answer
 from launcher import EmbeddedServer
 from plan import Rules, plan_windows
 from whole import shape_of

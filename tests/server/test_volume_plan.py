@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlild_client.windows import axis_origins as clients_axis_origins
+from dlild_client.preparation.windows import axis_origins as clients_axis_origins
 from plan import Rules, VolumeError, axis_origins, plan_windows
 
 RULES = Rules(

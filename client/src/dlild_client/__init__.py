@@ -12,14 +12,8 @@ if TYPE_CHECKING:
     from dlild_client.async_client import (
         AsyncClient,
     )
-    from dlild_client.cancel import (
-        CancelToken,
-    )
     from dlild_client.client import (
         Client,
-    )
-    from dlild_client.connection import (
-        ServerInfo,
     )
     from dlild_client.contract import (
         Contract,
@@ -61,16 +55,6 @@ if TYPE_CHECKING:
     from dlild_client.flags import (
         Flag,
     )
-    from dlild_client.geometry import (
-        Tolerances,
-    )
-    from dlild_client.grid import (
-        to_grid,
-    )
-    from dlild_client.lungs import (
-        LungBox,
-        find_lungs,
-    )
     from dlild_client.many import (
         Outcome,
     )
@@ -80,40 +64,56 @@ if TYPE_CHECKING:
     from dlild_client.overlay import (
         draw_overlay,
     )
-    from dlild_client.preparation import (
+    from dlild_client.preparation.grid import (
+        to_grid,
+    )
+    from dlild_client.preparation.lungs import (
+        LungBox,
+        find_lungs,
+    )
+    from dlild_client.preparation.prepare import (
         PreparedScan,
         prepare,
     )
-    from dlild_client.read import (
+    from dlild_client.preparation.windows import (
+        Box,
+        WindowPlan,
+        plan_windows,
+    )
+    from dlild_client.reading.read import (
         read_volume,
+    )
+    from dlild_client.reading.series.candidates import (
+        SeriesRules,
+    )
+    from dlild_client.reading.series.geometry import (
+        Tolerances,
+    )
+    from dlild_client.reading.survey import (
+        SeriesSummary,
+        SeriesSurvey,
+        survey_series,
     )
     from dlild_client.result import (
         Result,
-    )
-    from dlild_client.series import (
-        SeriesRules,
     )
     from dlild_client.settings import (
         Limits,
         Retries,
         Timeout,
     )
-    from dlild_client.survey import (
-        SeriesSummary,
-        SeriesSurvey,
-        survey_series,
-    )
     from dlild_client.tls import (
         TLS,
+    )
+    from dlild_client.transport.cancel import (
+        CancelToken,
+    )
+    from dlild_client.transport.connection import (
+        ServerInfo,
     )
     from dlild_client.volume import (
         SeriesInfo,
         Volume,
-    )
-    from dlild_client.windows import (
-        Box,
-        WindowPlan,
-        plan_windows,
     )
 
 __all__ = [
@@ -184,9 +184,9 @@ __all__ = [
 
 _HOMES = {
     "async_client": ("AsyncClient",),
-    "cancel": ("CancelToken",),
+    "transport.cancel": ("CancelToken",),
     "client": ("Client",),
-    "connection": ("ServerInfo",),
+    "transport.connection": ("ServerInfo",),
     "contract": (
         "Contract",
         "LabelClass",
@@ -225,24 +225,24 @@ _HOMES = {
         "UnreadableFile",
     ),
     "flags": ("Flag",),
-    "geometry": ("Tolerances",),
-    "grid": ("to_grid",),
-    "lungs": (
+    "reading.series.geometry": ("Tolerances",),
+    "preparation.grid": ("to_grid",),
+    "preparation.lungs": (
         "LungBox",
         "find_lungs",
     ),
     "many": ("Outcome",),
     "outputs": ("write_result",),
     "overlay": ("draw_overlay",),
-    "preparation": (
+    "preparation.prepare": (
         "PreparedScan",
         "prepare",
     ),
-    "read": ("read_volume",),
+    "reading.read": ("read_volume",),
     "result": ("Result",),
-    "series": ("SeriesRules",),
+    "reading.series.candidates": ("SeriesRules",),
     "settings": ("Limits", "Retries", "Timeout"),
-    "survey": (
+    "reading.survey": (
         "SeriesSummary",
         "SeriesSurvey",
         "survey_series",
@@ -252,7 +252,7 @@ _HOMES = {
         "SeriesInfo",
         "Volume",
     ),
-    "windows": (
+    "preparation.windows": (
         "Box",
         "WindowPlan",
         "plan_windows",

@@ -11,16 +11,16 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from types import TracebackType
 
-from dlild_client.blocking import BlockingLine, Turns, run
-from dlild_client.cancel import CancelToken, glancing
-from dlild_client.connection import ServerInfo
 from dlild_client.core import FAREWELL_S, Core, Scan
 from dlild_client.errors import DlildError
 from dlild_client.many import DEFAULT_CONCURRENCY, Outcome, ScanProgress, bind
-from dlild_client.preparation import Progress
+from dlild_client.preparation.prepare import Progress
 from dlild_client.result import Result
 from dlild_client.settings import Limits, Retries, Settings, Timeout, find_settings
 from dlild_client.tls import TLS
+from dlild_client.transport.blocking import BlockingLine, Turns, run
+from dlild_client.transport.cancel import CancelToken, glancing
+from dlild_client.transport.connection import ServerInfo
 
 
 class Client:

@@ -17,18 +17,18 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2
 
-from dlild_client.connection import ServerInfo, first_words_failed, read_info
 from dlild_client.contract import Contract
 from dlild_client.errors import Busy, ConnectionFailed, ContractError, NotReady, ScanLost, TimedOut
-from dlild_client.exchange import Exchange, window_requests
-from dlild_client.failures import from_rpc_error
-from dlild_client.line import Connection, Line, is_retryable
-from dlild_client.preparation import PreparedScan, Progress, prepare, silent
-from dlild_client.read import read_volume
+from dlild_client.preparation.prepare import PreparedScan, Progress, prepare, silent
+from dlild_client.reading.read import read_volume
+from dlild_client.reading.sources import check_place
 from dlild_client.result import Result, build_result
-from dlild_client.sources import check_place
+from dlild_client.transport.connection import ServerInfo, first_words_failed, read_info
+from dlild_client.transport.exchange import Exchange, window_requests
+from dlild_client.transport.failures import from_rpc_error
+from dlild_client.transport.line import Connection, Line, is_retryable
+from dlild_client.transport.wire import MODEL, FinalAnswer
 from dlild_client.volume import Volume
-from dlild_client.wire import MODEL, FinalAnswer
 
 CLOSING_S = 2.0
 FAREWELL_S = 15.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dlild_client.core import Scan
     from dlild_client.errors import DlildError
-    from dlild_client.preparation import Progress
+    from dlild_client.preparation.prepare import Progress
     from dlild_client.result import Result
 
 DEFAULT_CONCURRENCY = 2

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.connection import ServerInfo
 from dlild_client.contract import Contract
 from dlild_client.errors import NotChest, ServerError
 from dlild_client.flags import Flag, details
-from dlild_client.preparation import PreparedScan
+from dlild_client.preparation.prepare import PreparedScan
+from dlild_client.preparation.windows import Box, Shape
+from dlild_client.transport.connection import ServerInfo
+from dlild_client.transport.wire import ZONES, FinalAnswer
 from dlild_client.volume import SeriesInfo, Volume
-from dlild_client.windows import Box, Shape
-from dlild_client.wire import ZONES, FinalAnswer
 
 RESULT_SCHEMA_VERSION = 1
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlild_client.blocking import BlockingLine, Turns, run
-from dlild_client.cancel import CancelToken
 from dlild_client.contract import Contract
 from dlild_client.core import talk
-from dlild_client.exchange import Exchange
+from dlild_client.preparation.windows import Shape, WindowPlan, plan_windows
 from dlild_client.settings import Settings
-from dlild_client.windows import Shape, WindowPlan, plan_windows
-from dlild_client.wire import WindowRequest
+from dlild_client.transport.blocking import BlockingLine, Turns, run
+from dlild_client.transport.cancel import CancelToken
+from dlild_client.transport.exchange import Exchange
+from dlild_client.transport.wire import WindowRequest
 
 TRIAL_BOX = (160, 112, 112)
 """Box of air that is sent, in voxels (z, y, x)."""

@@ -13,8 +13,8 @@ import numpy as np
 
 from dlild_client.contract import Contract
 from dlild_client.errors import InputError
-from dlild_client.nifti import SUFFIXES
-from dlild_client.read import read_volume
+from dlild_client.reading.images.nifti import SUFFIXES
+from dlild_client.reading.read import read_volume
 from dlild_export.faults import DatasetError, Fault, Kind
 from dlild_export.groups import straddling
 from dlild_export.labels import IGNORE

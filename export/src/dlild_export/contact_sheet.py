@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from dlild_client.contract import Contract
-from dlild_client.grid import to_grid
+from dlild_client.preparation.grid import to_grid
 from dlild_export.crop import box_of
 from dlild_export.labels import IGNORE
 from dlild_export.layout import read_dataset

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlild_client.nifti import SUFFIXES
+from dlild_client.reading.images.nifti import SUFFIXES
 from dlild_export.dataset_json import CHANNEL, DECATHLON, NNUNET, read_json, values_by_name
 from dlild_export.faults import Fault, Kind, refuse
 from dlild_export.groups import patient_of, with_groups

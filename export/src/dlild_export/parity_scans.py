@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dlild_client.contract import Contract
-from dlild_client.grid import to_grid
-from dlild_client.read import read_volume
+from dlild_client.preparation.grid import to_grid
+from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 
 DEFAULT_SEEDS = (9_000_000, 9_000_001, 9_000_002)

@@ -10,8 +10,8 @@ import numpy as np
 
 from dlild_client.contract import Contract
 from dlild_client.errors import NotChest
-from dlild_client.grid import to_grid
-from dlild_client.read import read_volume
+from dlild_client.preparation.grid import to_grid
+from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.labels import IGNORE
 from dlild_export.phantom import Pattern, plant_lesions

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import Contract
-from dlild_client.grid import to_grid
+from dlild_client.preparation.grid import to_grid
 from dlild_client.volume import Volume
 from dlild_export.check import check_case, duplicates
 from dlild_export.contracts import find_contract

@@ -13,9 +13,9 @@ import SimpleITK
 
 from dlild_client.contract import Contract
 from dlild_client.errors import InputError, NotHU, UnreadableFile
-from dlild_client.images import is_image_name
-from dlild_client.nifti import survey
-from dlild_client.read import read_volume
+from dlild_client.reading.images.nifti import survey
+from dlild_client.reading.images.read import is_image_name
+from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.faults import DatasetError, Fault, Kind, refuse
 from dlild_export.labels import LabelMap, map_labels, read_label_map

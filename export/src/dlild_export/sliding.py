@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import Contract
-from dlild_client.lungs import find_lungs
-from dlild_client.volume import Volume
-from dlild_client.windows import (
+from dlild_client.preparation.lungs import find_lungs
+from dlild_client.preparation.windows import (
     Box,
     Shape,
     WindowPlan,
@@ -25,6 +24,7 @@ from dlild_client.windows import (
     fit_box,
     plan_windows,
 )
+from dlild_client.volume import Volume
 
 Network = Callable[[npt.NDArray[np.float16]], npt.NDArray[np.float16]]
 """From HU, float16 (1, 1, z, y, x), to class probabilities, float16 (1, classes, z, y, x)."""

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import dlild_client.preparation
+import dlild_client.preparation.prepare
 from dlild_client.contract import Contract
-from dlild_client.read import read_volume
+from dlild_client.preparation.windows import extract_window
+from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
-from dlild_client.windows import extract_window
 from dlild_export.contracts import find_contract
 from dlild_export.faults import DatasetError
 from dlild_export.labels import IGNORE
@@ -40,7 +40,7 @@ def test_training_reads_what_the_client_sends(
     (path, _) = prepare(files.folder, tmp_path / "out", contract=real_contract)
 
     volume = read_volume(files.image())
-    sent = dlild_client.preparation.prepare(volume, real_contract)
+    sent = dlild_client.preparation.prepare.prepare(volume, real_contract)
     with np.load(path) as stored:
         hu = stored["hu"]
     assert hu.dtype == np.int16
@@ -61,7 +61,7 @@ def test_training_reads_what_the_client_sends_of_dicom(
 
     (path,) = prepare(folder, tmp_path / "out", contract=real_contract)
 
-    sent = dlild_client.preparation.prepare(read_volume(folder / "a"), real_contract)
+    sent = dlild_client.preparation.prepare.prepare(read_volume(folder / "a"), real_contract)
     with np.load(path) as stored:
         np.testing.assert_array_equal(stored["hu"], sent.grid.array)
 

@@ -13,7 +13,7 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from dlild_client.contract import Contract
-from dlild_client.read import read_volume
+from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.check import check_dataset
 from dlild_export.faults import DatasetError, Kind

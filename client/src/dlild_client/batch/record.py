@@ -29,7 +29,7 @@ from dlild_client.batch.scans import BatchScan
 from dlild_client.contract import Contract
 from dlild_client.errors import BadSettings, DlildError, InputError
 from dlild_client.result import Result
-from dlild_client.wire import ZONES
+from dlild_client.transport.wire import ZONES
 
 Status = Literal["scored", "rejected", "failed"]
 

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from dlild_client.batch.record import Record, Status
 from dlild_client.batch.scans import BatchScan, find_scans
-from dlild_client.connection import ServerInfo
 from dlild_client.core import Scan
 from dlild_client.errors import (
     BadSettings,
@@ -26,6 +25,7 @@ from dlild_client.many import Outcome, ScanProgress
 from dlild_client.outputs import write_result
 from dlild_client.result import Result
 from dlild_client.settings import Retries
+from dlild_client.transport.connection import ServerInfo
 from dlild_client.volume import Volume
 
 PATIENT = Retries(attempts=1000, longest_wait_s=30.0)

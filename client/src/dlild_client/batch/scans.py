@@ -16,14 +16,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlild_client.dicom import read_dicom_files
-from dlild_client.dicomdir import list_dicomdir
-from dlild_client.dicomlib import load_pydicom
 from dlild_client.errors import BadSettings, NoSeries, UnreadableFile
-from dlild_client.headers import read_header
-from dlild_client.images import is_image_name
-from dlild_client.read import read_volume
-from dlild_client.sources import FileSource, check_place, find_files, is_zip
+from dlild_client.reading.assemble import read_dicom_files
+from dlild_client.reading.dicom.dicomdir import list_dicomdir
+from dlild_client.reading.dicom.dicomlib import load_pydicom
+from dlild_client.reading.dicom.headers import read_header
+from dlild_client.reading.images.read import is_image_name
+from dlild_client.reading.read import read_volume
+from dlild_client.reading.sources import FileSource, check_place, find_files, is_zip
 from dlild_client.volume import Volume
 
 _SAMPLE_BYTES = 4096

@@ -18,7 +18,7 @@ from dlild_client.cli.options import (
 from dlild_client.cli.screen import print_rows
 
 if TYPE_CHECKING:
-    from dlild_client.connection import ServerInfo
+    from dlild_client.transport.connection import ServerInfo
 
 
 def info(

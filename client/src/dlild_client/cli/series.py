@@ -13,7 +13,7 @@ from dlild_client.cli.options import BY_TYPER, AsJson
 from dlild_client.cli.screen import print_table
 
 if TYPE_CHECKING:
-    from dlild_client.survey import SeriesSummary, SeriesSurvey
+    from dlild_client.reading.survey import SeriesSummary, SeriesSurvey
 
 COLUMNS = ("", "series", "why")
 
@@ -34,7 +34,7 @@ def series(
 
     Exit code 3 where none would.
     """
-    from dlild_client.survey import survey_series  # noqa: PLC0415
+    from dlild_client.reading.survey import survey_series  # noqa: PLC0415
 
     survey = survey_series(path, series=series)
     if as_json:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from dlild_client.contract import Contract
 from dlild_client.errors import InputError
-from dlild_client.grid import to_grid
-from dlild_client.read import read_volume
+from dlild_client.preparation.grid import to_grid
+from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG, Mask, compare
 from dlild_export.evaluation.plan import PATTERNS

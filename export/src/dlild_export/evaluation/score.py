@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dlild_client.contract import Contract
-from dlild_client.preparation import PreparedScan, prepare
+from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.volume import Volume
 from dlild_export.evaluation.metrics import Labels
 from dlild_export.sliding import Network, Windows, blend

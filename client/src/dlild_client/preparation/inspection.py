@@ -1,0 +1,161 @@
+"""Doubts that the chest itself raises: contrast medium, expiration, metal, noise, little lung.
+
+All from the scan on the model grid and from what the search for the lungs has seen of it in coarse
+voxels; axes (z, y, x), z to the head, y to the back, x to the left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlild_client.flags import Flag
+from dlild_client.preparation.lungs import SeenChest
+from dlild_client.preparation.trachea import extents, measure_trachea
+from dlild_client.volume import Volume
+
+CONTRAST_HU = 90.0
+"""Blood has 30 to 55 HU; with contrast medium, in any phase that is scanned, 100 to 400."""
+
+NOISE_HU = 60.0
+"""Standard deviation on the model grid: the network has learnt on 5 to 60 HU."""
+
+METAL_HU, METAL_ML = 1900, 2.0
+"""Denser than any bone, and more of it than the wires of a sternum."""
+
+LITTLE_LUNG_ML = 800.0
+
+DENSE_LUNG_HU = -770.0
+"""Most frequent HU of aerated lung: -900 to -800 in full inspiration, -750 to -650 without."""
+
+SMALL_LUNGS_ML = 2500.0
+FLAT_TRACHEA = 0.65
+BOWED_TRACHEA = 0.1
+
+
+def inspect_chest(grid: Volume, seen: SeenChest, aerated_ml: float) -> list[Flag]:
+    """Flag what makes a score doubtful in the chest itself.
+
+    Parameters
+    ----------
+    grid : Volume
+        HU on the model grid.
+    seen : SeenChest
+        Of the search for the lungs.
+    aerated_ml : float
+        Lung by threshold.
+
+    Returns
+    -------
+    list of Flag
+    """
+    flags = []
+    if aerated_ml < LITTLE_LUNG_ML:
+        flags.append(Flag("chest_doubtful", aerated_ml=aerated_ml))
+    blood = blood_hu(seen)
+    if blood is not None and blood > CONTRAST_HU:
+        flags.append(Flag("contrast_likely", blood_hu=blood))
+    breath = judge_breath(grid, seen, aerated_ml)
+    if breath.expiration:
+        flags.append(Flag("expiration_likely", **breath.values))
+    metal = metal_ml(grid, seen)
+    if metal > METAL_ML:
+        flags.append(Flag("metal_likely", volume_ml=metal))
+    noise = noise_hu(grid)
+    if noise is not None and noise > NOISE_HU:
+        flags.append(Flag("heavy_noise", noise_hu=noise))
+    return flags
+
+
+def blood_hu(seen: SeenChest) -> float | None:
+    """Upper quartile of the HU of heart and great vessels; None where too little of them is seen.
+
+    Soft tissue between the lungs, in front of the spine, in the middle of their height, without
+    its rim. What lies round the vessels is darker than blood with contrast medium, and bone is too
+    little to move the quartile.
+    """
+    planes, rows, columns = extents(seen.lungs)
+    if not len(planes):
+        return None
+    height, depth = len(planes), rows[-1] - rows[0] + 1
+    middle, reach = (columns[0] + columns[-1]) / 2, 50.0 / seen.spacing[2]
+    region = seen.coarse[
+        planes[0] + int(0.35 * height) : planes[0] + int(0.75 * height) + 1,
+        rows[0] : rows[0] + int(0.62 * depth),
+        max(0, int(middle - reach)) : int(middle + reach) + 1,
+    ]
+    inside = _without_rim((region > -20) & (region < 500))
+    return float(np.quantile(region[inside], 0.75)) if np.count_nonzero(inside) > 500 else None
+
+
+@dataclass(frozen=True)
+class Breath:
+    """Whether a scan looks expiratory, and the numbers that say so."""
+
+    expiration: bool
+    values: dict[str, Any]
+
+
+def judge_breath(grid: Volume, seen: SeenChest, aerated_ml: float) -> Breath:
+    """Look for two of three signs of expiration: dense lung, small lungs, a flat windpipe.
+
+    The density is the most frequent one, which lesions do not move until they take most of the
+    lung. The back wall of the windpipe is soft, and bows in when the breath goes out.
+    """
+    hu = most_frequent_hu(seen)
+    trachea = measure_trachea(grid, seen)
+    flat = trachea is not None and (trachea.ratio < FLAT_TRACHEA or trachea.bow > BOWED_TRACHEA)
+    signs = (hu is not None and hu > DENSE_LUNG_HU, aerated_ml < SMALL_LUNGS_ML, flat)
+    values = {"aerated_ml": aerated_ml}
+    if hu is not None:
+        values["lung_hu"] = hu
+    if trachea is not None:
+        values |= {"trachea_ratio": trachea.ratio, "trachea_bow": trachea.bow}
+    # Small lungs alone are what fibrosis makes of them: one of the others must be there.
+    return Breath(sum(signs) >= 2 and (signs[0] or flat), values)
+
+
+def most_frequent_hu(seen: SeenChest) -> float | None:
+    """Mode of the HU of aerated lung without its rim, in bins of 10 HU; None for hardly any."""
+    hu = seen.coarse[_without_rim(seen.lungs)]
+    if hu.size < 500:
+        return None
+    counts, edges = np.histogram(hu, bins=np.arange(-1000, -390, 10))
+    smooth = np.convolve(counts, np.ones(3), mode="same")
+    return float(edges[int(np.argmax(smooth))] + 5)
+
+
+def metal_ml(grid: Volume, seen: SeenChest) -> float:
+    """Volume denser than any bone, within the body, in slices that hold lung."""
+    if grid.array.max() <= METAL_HU:
+        return 0.0
+    dense = np.argwhere(grid.array > METAL_HU)
+    coarse = dense // np.asarray(seen.factors)
+    z, y, x = coarse.T
+    inside = seen.body[z, y, x] & np.isin(z, extents(seen.lungs)[0])
+    return float(np.count_nonzero(inside)) * grid.voxel_volume_mm3 / 1000
+
+
+def noise_hu(grid: Volume) -> float | None:
+    """Estimate the standard deviation of the noise on the grid, from neighbours in soft tissue.
+
+    The median of the differences, scaled as for a normal distribution, is not moved by edges.
+    """
+    planes = grid.array[:: max(1, len(grid.array) // 40)]
+    left, right = planes[:, :, :-1], planes[:, :, 1:]
+    twice_mean = left + right
+    tissue = (right - left)[(twice_mean > 0) & (twice_mean < 200)]
+    if tissue.size < 1000:
+        return None
+    return float(np.median(np.abs(tissue)) / 0.6745 / np.sqrt(2))
+
+
+def _without_rim(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Voxels whose six neighbours are in the mask as well."""
+    out = mask.copy()
+    for axis in range(3):
+        out &= np.roll(mask, 1, axis) & np.roll(mask, -1, axis)
+    return out

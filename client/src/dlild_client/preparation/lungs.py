@@ -1,0 +1,381 @@
+"""The lung box: the part of the grid that holds the lungs, found generously.
+
+A threshold finds aerated lung only, and lung that disease has made dense is what this product
+measures. So the threshold merely anchors the box, and the chest round it says how far lung may go
+(`dlild_client.preparation.chest`):
+
+- 12 mm to the sides, in front and behind, and on to the outer face of the ribs, also on the side
+  that is white: both reach equally far from the middle, and at most 30 mm further to the ribs;
+- 30 mm below and 15 mm above lungs that end as whole lungs do;
+- where they end bluntly below, or in front, to 330 mm below their top; where they end bluntly
+  above, to 330 mm above their base; where neither end is whole, a side is missing, or the lungs do
+  not fill the cage, to 330 mm below their top and 45 mm above it.
+
+Where no ribs are seen, to within 25 mm of the skin of the back. Everything is done on voxels of
+about 3 mm, in well under a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlild_client.errors import NotChest
+from dlild_client.flags import Flag
+from dlild_client.itk import load_sitk
+from dlild_client.preparation.chest import Ends, Ribs, find_ribs, judge_ends
+from dlild_client.volume import Volume
+
+Mask = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int16]
+
+COARSE_MM = 3.0
+AERATED_HU = -400
+TISSUE_HU = -250
+AIRWAY_CM2 = 5.0
+"""Air of a slice below this is windpipe, not lung."""
+
+MINIMUM_LUNG_ML = 300.0
+"""Less aerated lung than this is no chest CT; sinuses and bowel gas stay below it."""
+
+
+TALLEST_MM = 330.0
+"""Lungs are hardly ever taller than this from base to apex, in deep inspiration."""
+
+
+GAP_MM = 18.0
+"""Further than this from the outer face of the ribs, as the mean of both sides, aerated lung does
+not fill the cage: in whole lungs it is 3 to 18 mm."""
+
+
+@dataclass(frozen=True)
+class LungBox:
+    """Where the lungs are, in voxels (z, y, x) of the grid.
+
+    Attributes
+    ----------
+    start, stop : tuple of int
+        First voxel, and one past the last.
+    aerated_ml : float
+        Volume of what a threshold calls lung: an estimate, too small where lung is dense.
+    flags : tuple of str
+        `lungs_cut_off_top`, `lungs_cut_off_bottom`.
+    seen : SeenChest or None
+        What the search has seen: for the flags, and to tell the patient from the air around.
+    """
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+    aerated_ml: float
+    flags: tuple[str, ...] = ()
+    seen: SeenChest | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class SeenChest:
+    """The scan in coarse voxels, axes (z, y, x).
+
+    Attributes
+    ----------
+    coarse : ndarray of float32
+        HU.
+    body : ndarray of bool
+        Without its inner air.
+    inner : ndarray of bool
+        Air that the body encloses within an axial slice.
+    lungs : ndarray of bool
+        Aerated lungs.
+    spacing : ndarray, shape (3,)
+        In mm.
+    factors : tuple of int
+        Voxels of the grid in a coarse voxel, along each axis.
+    """
+
+    coarse: npt.NDArray[np.float32]
+    body: Mask
+    inner: Mask
+    lungs: Mask
+    spacing: npt.NDArray[np.float64]
+    factors: tuple[int, int, int]
+
+
+def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
+    """Find the box that holds both lungs.
+
+    Parameters
+    ----------
+    grid : Volume
+        HU on the model grid (z to the head, y to the back, x to the left).
+    minimum_ml : float
+        Least volume of aerated lung.
+
+    Returns
+    -------
+    LungBox
+
+    Raises
+    ------
+    NotChest
+        No lungs, or less than `minimum_ml` of them.
+    """
+    factors = np.array([max(1, round(COARSE_MM / s)) for s in grid.spacing_mm])
+    coarse = _block_means(grid.array, factors)
+    spacing = factors * np.asarray(grid.spacing_mm)
+    body, inner = _body_and_inner_air(coarse)
+    lungs = _pick_lungs(inner, coarse, spacing)
+    voxel_ml = float(np.prod(spacing)) / 1000
+    millilitres = float(lungs.sum()) * voxel_ml
+    if millilitres < minimum_ml:
+        raise NotChest(
+            f"no lungs found: {millilitres:.0f} mL of aerated lung, a chest has at least "
+            f"{minimum_ml:.0f} mL; give a chest CT"
+        )
+    areas_cm2 = lungs.sum(axis=(1, 2)) * float(spacing[1] * spacing[2]) / 100
+    low, high = _extent(lungs, areas_cm2)
+    flags = _cut_off(areas_cm2)
+    cells = int(factors[0]), int(factors[1]), int(factors[2])
+    seen = SeenChest(coarse, body, inner, lungs, spacing, cells)
+    low, high = _add_margins(low, high, seen)
+    start = np.clip(np.floor(low * factors), 0, grid.shape).astype(int)
+    stop = np.clip(np.ceil(high * factors), 0, grid.shape).astype(int)
+    return LungBox(tuple(start.tolist()), tuple(stop.tolist()), millilitres, flags, seen)
+
+
+def _block_means(array: npt.NDArray[Any], factors: npt.NDArray[np.int_]) -> npt.NDArray[np.float32]:
+    """Mean of blocks of voxels; an incomplete block at the far end is filled with its edge."""
+    # Sums of two axes in 16 bits, where they fit: several times as fast as in floating point.
+    largest = max(-int(array.min()), int(array.max())) * int(factors[0] * factors[1])
+    fits = array.dtype == np.int16 and largest <= np.iinfo(np.int16).max
+    out = array if fits else array.astype(np.float32)
+    for axis in range(3):
+        factor = int(factors[axis])
+        missing = -out.shape[axis] % factor
+        if missing:
+            out = np.concatenate([out, *[out.take([-1], axis)] * missing], axis)
+        total, *parts = (_every(out, axis, first, factor) for first in range(factor))
+        if axis == 2:
+            total = total.astype(np.float32)
+        for part in parts:
+            total = total + part
+        out = total
+    return np.asarray(out / np.float32(factors.prod()), dtype=np.float32)
+
+
+def _every(array: npt.NDArray[Any], axis: int, first: int, step: int) -> npt.NDArray[Any]:
+    index: list[slice] = [slice(None)] * 3
+    index[axis] = slice(first, None, step)
+    return array[tuple(index)]
+
+
+def _body_and_inner_air(coarse: npt.NDArray[np.float32]) -> tuple[Mask, Mask]:
+    """Body without its inner air, and the air that the body encloses within an axial slice.
+
+    Slice by slice: air round the patient reaches the border of the image, air in the lungs does
+    not. In three dimensions both would meet through the mouth.
+    """
+    air = coarse < AERATED_HU
+    body = _largest_component(coarse > TISSUE_HU)
+    # Only the body encloses: a table or a blanket beside it must not.
+    labels = label_slices(~body)
+    outside = np.zeros(int(labels.max()) + 1, dtype=bool)
+    for border in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
+        outside[border] = True
+    outside[0] = True
+    return body, air & ~outside[labels]
+
+
+def label_slices(mask: Mask) -> npt.NDArray[Any]:
+    """Label the connected parts of every axial slice; 0 where there is none.
+
+    Empty planes between the slices keep them apart in one call, ten times as fast as one a slice.
+    """
+    sitk = load_sitk()
+
+    apart = np.zeros((2 * len(mask), *mask.shape[1:]), dtype=np.uint8)
+    apart[::2] = mask
+    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(apart)))
+    return np.asarray(labels[::2])
+
+
+def _largest_component(mask: Mask) -> Mask:
+    """Keep the largest connected part, without thin bridges to the table and to clothes."""
+    sitk = load_sitk()
+
+    core = _dilate(_erode(mask))
+    labels = sitk.GetArrayFromImage(
+        sitk.ConnectedComponent(sitk.GetImageFromArray(core.astype(np.uint8)))
+    )
+    sizes = np.bincount(labels[core])
+    if not len(sizes):
+        return np.zeros_like(mask)
+    core = labels == int(np.argmax(sizes))
+    # Give the opened-away rim back, without the bridges it cut.
+    for axis in range(3):
+        core = _spread(core, axis)
+    return mask & core
+
+
+def _erode(mask: Mask) -> Mask:
+    """Keep voxels whose six neighbours are set; beyond the border all is."""
+    return ~_dilate(~mask)
+
+
+def _dilate(mask: Mask) -> Mask:
+    """Add the six neighbours of each voxel: shifts of whole arrays, ten times as fast as ITK's."""
+    out = _spread(mask, 0)
+    for axis in (1, 2):
+        out |= _spread(mask, axis)
+    return out
+
+
+def _spread(mask: Mask, axis: int) -> Mask:
+    """Add the two neighbours along one axis."""
+    out = mask.copy()
+    low, high = [slice(None)] * 3, [slice(None)] * 3
+    low[axis], high[axis] = slice(None, -1), slice(1, None)
+    out[tuple(high)] |= mask[tuple(low)]
+    out[tuple(low)] |= mask[tuple(high)]
+    return out
+
+
+def _pick_lungs(
+    inner: Mask, coarse: npt.NDArray[np.float32], spacing: npt.NDArray[np.float64]
+) -> Mask:
+    """Keep the parts of the inner air that are lungs: large, with body in front and behind."""
+    sitk = load_sitk()
+
+    labels = sitk.GetArrayFromImage(
+        sitk.ConnectedComponent(sitk.GetImageFromArray(inner.astype(np.uint8)))
+    )
+    sizes = np.bincount(labels[inner])
+    voxel_ml = float(np.prod(spacing)) / 1000
+    tissue = np.cumsum(coarse > TISSUE_HU, axis=1, dtype=np.int16)
+    large = [
+        int(label)
+        for label in np.argsort(-sizes, kind="stable")[:12]
+        if sizes[label] * voxel_ml > 30 and _is_enclosed(labels == label, tissue, spacing[1])
+    ]
+    if not large:
+        return np.zeros_like(inner)
+    main = large[0]
+    # The other lung, or a lobe cut off by disease: beside the main part, not the bowel gas below
+    # it.
+    heights = np.flatnonzero((labels == main).any(axis=(1, 2)))
+    floor = float(np.quantile(heights, 0.1))
+    kept = [main]
+    for label in large[1:]:
+        z = np.nonzero(labels == label)[0]
+        if sizes[label] > 0.1 * sizes[main] or float(z.mean()) > floor:
+            kept.append(label)
+    return np.isin(labels, kept)
+
+
+def _is_enclosed(part: Mask, tissue: Counts, spacing_y: float) -> bool:
+    """Tell a lung from the foam of a table: a lung has body in front of it and behind it.
+
+    `tissue` counts tissue voxels from the front up to each voxel; lung itself is none.
+    """
+    z, x = np.nonzero(part.any(axis=1))
+    first = np.argmax(part, axis=1)[z, x]
+    last = part.shape[1] - 1 - np.argmax(part[:, ::-1], axis=1)[z, x]
+    before, behind = tissue[z, first, x], tissue[z, -1, x] - tissue[z, last, x]
+    return bool(min(np.median(before), np.median(behind)) * spacing_y >= 9.0)
+
+
+def _extent(
+    lungs: Mask, areas_cm2: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Bounds of the lungs in coarse voxels; windpipe and throat above them do not count."""
+    low_z = high_z = int(np.argmax(areas_cm2))
+    # Upwards and downwards from the widest slice, for as long as there is more than a windpipe.
+    while high_z + 1 < len(areas_cm2) and areas_cm2[high_z + 1 : high_z + 4].max() > AIRWAY_CM2:
+        high_z += 1
+    while low_z > 0 and areas_cm2[max(0, low_z - 3) : low_z].max() > AIRWAY_CM2:
+        low_z -= 1
+    inside = lungs[low_z : high_z + 1]
+    low, high = [float(low_z)], [float(high_z + 1)]
+    for axes in ((0, 2), (0, 1)):
+        used = np.flatnonzero(inside.any(axis=axes))
+        low.append(float(used[0]))
+        high.append(float(used[-1] + 1))
+    return np.array(low), np.array(high)
+
+
+def _cut_off(areas_cm2: npt.NDArray[np.float64]) -> tuple[str, ...]:
+    """Flag lungs that are still wide in the first or last slice of the grid; a windpipe is not."""
+    ends = {"top": float(areas_cm2[-2:].max()), "bottom": float(areas_cm2[:2].max())}
+    return tuple(
+        Flag(f"lungs_cut_off_{end}", area_cm2=area) for end, area in ends.items() if area > 12
+    )
+
+
+def _add_margins(
+    low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], seen: SeenChest
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Widen the bounds (coarse voxels) as the module's docstring says."""
+    spacing = seen.spacing
+    aerated = slice(int(low[0]), int(high[0]))
+    middle = _middle_mm(seen.body[aerated], float(spacing[2]))
+    ends = judge_ends(seen.lungs[aerated], middle / spacing[2])
+    low_mm, high_mm = low * spacing, high * spacing
+    reach = max(middle - low_mm[2], high_mm[2] - middle)
+    bottom, top = _ends_mm(low_mm[0], high_mm[0], ends)
+    ribs = _ribs_mm(seen, bottom, top, middle)
+    if ribs is not None and not _lie_at_the_ribs(low_mm[2], high_mm[2], ribs):
+        bottom, top = _ends_mm(low_mm[0], high_mm[0], Ends(bottom=False, top=False))
+    low_mm -= [0, 12, 12]
+    high_mm += [0, 12, 12]
+    if ribs is None:
+        low_mm[2], high_mm[2] = min(low_mm[2], middle - reach), max(high_mm[2], middle + reach)
+        high_mm[1] = max(high_mm[1], _back_mm(seen.body[aerated], float(spacing[1])) - 25)
+    else:
+        low_mm[1] = min(low_mm[1], max(ribs.front, low_mm[1] - 20))
+        high_mm[1] = max(high_mm[1], min(ribs.back, high_mm[1] + 60))
+        low_mm[2] = min(low_mm[2], max(ribs.right, middle - reach - 30))
+        high_mm[2] = max(high_mm[2], min(ribs.left, middle + reach + 30))
+    low_mm[0], high_mm[0] = bottom, top
+    return low_mm / spacing, high_mm / spacing
+
+
+def _ends_mm(low: float, high: float, ends: Ends) -> tuple[float, float]:
+    """Lowest and highest that lung may reach, from the ends (mm) of the aerated lung."""
+    if ends.bottom and ends.top:
+        return low - 30, high + 15
+    if ends.bottom:
+        return low - 30, max(high + 15, low + TALLEST_MM)
+    bottom = min(low - 30, high - TALLEST_MM)
+    return bottom, high + (15 if ends.top else 45)
+
+
+def _ribs_mm(seen: SeenChest, bottom: float, top: float, middle: float) -> Ribs | None:
+    """Faces of the rib cage in mm, from the lower 55 % of the height between two ends (mm)."""
+    step_z, step_y, step_x = seen.spacing.tolist()
+    chest = slice(max(0, int(bottom / step_z)), int((bottom + 0.55 * (top - bottom)) / step_z))
+    ribs = find_ribs(seen.coarse[chest], seen.body[chest], middle / step_x, step_x)
+    if ribs is None:
+        return None
+    return Ribs(ribs.front * step_y, ribs.back * step_y, ribs.right * step_x, ribs.left * step_x)
+
+
+def _lie_at_the_ribs(right: float, left: float, ribs: Ribs) -> bool:
+    """Tell whether aerated lung fills the cage to the sides: else white lung may line it."""
+    return (right - ribs.right + ribs.left - left) / 2 <= GAP_MM
+
+
+def _middle_mm(torso: Mask, spacing_x: float) -> float:
+    """Middle of the body from left to right: the median over slices is not moved by an arm."""
+    middles = []
+    for plane in torso:
+        used = np.flatnonzero(plane.any(axis=0))
+        if len(used):
+            middles.append((used[0] + used[-1] + 1) / 2)
+    return float(np.median(middles)) * spacing_x if middles else torso.shape[2] / 2 * spacing_x
+
+
+def _back_mm(torso: Mask, spacing_y: float) -> float:
+    """Where the back ends, as the median over slices."""
+    ends = [np.flatnonzero(plane.any(axis=1))[-1] + 1 for plane in torso if plane.any()]
+    return float(np.median(ends)) * spacing_y if ends else 0.0

@@ -1,0 +1,114 @@
+"""From a volume to the windows of its lungs: everything that happens before the network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dlild_client.contract import Contract
+from dlild_client.flags import merge
+from dlild_client.preparation.grid import to_grid
+from dlild_client.preparation.inspection import inspect_chest
+from dlild_client.preparation.lungs import SeenChest, find_lungs
+from dlild_client.preparation.windows import (
+    Box,
+    Shape,
+    WindowPlan,
+    extract_window,
+    fit_box,
+    plan_windows,
+)
+from dlild_client.volume import Volume
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage (read, resample, lungs, inference), how much is done, and the whole."""
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """A scan on the model grid, ready to be sent.
+
+    Attributes
+    ----------
+    grid : Volume
+        HU on the model grid.
+    box : Box
+        The lung box in the grid.
+    plan : WindowPlan
+        Windows that cover the box.
+    aerated_ml : float
+        Lung by threshold: an estimate from before the network.
+    flags : tuple of str
+        Doubts met so far.
+    timings_s : mapping
+        Seconds of the stages `resample` and `lungs`.
+    seen : SeenChest or None
+        What the search for the lungs has seen, in coarse voxels.
+    """
+
+    grid: Volume
+    box: Box
+    plan: WindowPlan
+    aerated_ml: float
+    flags: tuple[str, ...]
+    timings_s: Mapping[str, float]
+    seen: SeenChest | None = None
+
+    def windows(self, padding: int) -> Iterator[tuple[Shape, npt.NDArray[np.float16]]]:
+        """Origin in the box and HU of each window, cut out one at a time in the plan's order."""
+        for origin in self.plan.origins:
+            yield (
+                origin,
+                extract_window(self.grid.array, self.box, origin, self.plan.shape, padding),
+            )
+
+
+def silent(_stage: str, _done: int, _whole: int) -> None:
+    """Report progress to nobody."""
+
+
+def prepare(volume: Volume, contract: Contract, progress: Progress | None = None) -> PreparedScan:
+    """Resample a volume, find its lungs and plan the windows.
+
+    Parameters
+    ----------
+    volume : Volume
+        HU in any orientation and spacing.
+    contract : Contract
+        Of the server that will score the scan.
+    progress : callable, optional
+
+    Returns
+    -------
+    PreparedScan
+
+    Raises
+    ------
+    InputError
+        No lungs, or more of the scan than the server takes.
+    """
+    report = progress or silent
+    start = time.perf_counter()
+    report("resample", 0, 1)
+    grid = to_grid(volume, contract)
+    report("resample", 1, 1)
+    resampled = time.perf_counter()
+    report("lungs", 0, 1)
+    lungs = find_lungs(grid)
+    box = fit_box(lungs.start, lungs.stop, grid.shape, contract)
+    plan = plan_windows(box.shape, contract)
+    doubts = () if lungs.seen is None else inspect_chest(grid, lungs.seen, lungs.aerated_ml)
+    report("lungs", 1, 1)
+    return PreparedScan(
+        grid=grid,
+        box=box,
+        plan=plan,
+        aerated_ml=lungs.aerated_ml,
+        flags=merge((*volume.flags, *lungs.flags, *doubts)),
+        timings_s={"resample": resampled - start, "lungs": time.perf_counter() - resampled},
+        seen=lungs.seen,
+    )

@@ -1,0 +1,187 @@
+"""DICOM files -> chosen series -> Volume in HU.
+
+Headers first, without pixels; then the pixels of the chosen series only, decoded by two threads
+straight into the volume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dlild_client.errors import GeometryError
+from dlild_client.flags import Flag
+from dlild_client.reading.blanks import check_blanks
+from dlild_client.reading.dicom.decode import check_size
+from dlild_client.reading.dicom.dicomlib import quiet
+from dlild_client.reading.dicom.headers import HeaderScan, read_headers
+from dlild_client.reading.dicom.hu import read_hu
+from dlild_client.reading.dicom.rescale import Rescaled, settle_rescale
+from dlild_client.reading.dicom.slices import SliceHeader
+from dlild_client.reading.quality import check_range, header_flags, pixel_flags
+from dlild_client.reading.series.candidates import Candidate, SeriesRules
+from dlild_client.reading.series.choice import Assessment, assess_series
+from dlild_client.reading.series.repeats import settle
+from dlild_client.reading.sources import FileSource, Listing, list_sources
+from dlild_client.volume import SeriesInfo, Volume, as_matrix
+
+
+def read_dicom(
+    place: Path, rules: SeriesRules | None = None, series: str | None = None, threads: int = 2
+) -> Volume:
+    """Read the chest CT series of a folder (through all its levels), archive, DICOMDIR or file.
+
+    Parameters
+    ----------
+    place : Path
+        Files that are not DICOM are skipped.
+    rules : SeriesRules, optional
+        What a series must be to be scored, with the tolerances of geometry.
+    series : str, optional
+        UID or number of the series to read; else the ranking chooses.
+    threads : int
+        Files read and decoded at once.
+
+    Returns
+    -------
+    Volume
+        int16 HU, (z, y, x) = (slice, row, column), slices in the order of the slice normal. HU
+        below -1024 and padded pixels are -1024.
+
+    Raises
+    ------
+    InputError
+        No series that can be scored; its kind says why.
+    """
+    with list_sources(place) as listing:
+        return _read_listing(listing, place.name, rules or SeriesRules(), series, threads)
+
+
+def read_dicom_files(files: Sequence[Path], name: str = "", threads: int = 2) -> Volume:
+    """Read the chest CT series of a list of files, as `read_dicom` does of a folder.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    name : str
+        What to call them in messages.
+    threads : int
+        Files read and decoded at once.
+
+    Raises
+    ------
+    InputError
+        No series that can be scored; its kind says why.
+    """
+    listing = Listing(tuple(FileSource(path) for path in files))
+    return _read_listing(listing, name, SeriesRules(), None, threads)
+
+
+def _read_listing(
+    listing: Listing, name: str, rules: SeriesRules, series: str | None, threads: int
+) -> Volume:
+    with quiet():
+        scan = read_headers(listing.sources, threads)
+        found = assess_series(scan.headers, rules)
+        settled = settle(found, rules, scan, series, name)
+        if settled.chosen is None:
+            assert settled.error is not None
+            raise settled.error
+        flags = _place_flags(listing, scan, settled.assessment)
+        return _read(settled.chosen, flags, scan, threads)
+
+
+def _read(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int) -> Volume:
+    check_size(chosen.slices)
+    rescaled = settle_rescale(chosen.slices)
+    chosen = replace(chosen, slices=rescaled.slices)
+    array = _decode(rescaled, threads)
+    flags = [*chosen.flags, *flags, *header_flags(chosen), *rescaled.flags]
+    check_range(array[:: max(1, len(array) // 60), ::4, ::4])
+    flags += pixel_flags(array)
+    if chosen.axial:  # in other views there is nothing between a body and its table
+        flags += check_blanks(array, [s.name for s in chosen.slices])
+    volume = _volume(array, chosen, series_found=len({h.series for h in scan.headers}))
+    return replace(volume, flags=tuple(flags))
+
+
+def _place_flags(listing: Listing, scan: HeaderScan, assessment: Assessment) -> list[Flag]:
+    """Flag what is odd about the place that the series was found in."""
+    flags = []
+    faulty = sum(isinstance(o.reason, GeometryError) for o in assessment.others)
+    if faulty:
+        flags.append(Flag("other_series_with_faulty_geometry", series=faulty))
+    if scan.unreadable:
+        flags.append(Flag("unreadable_files", files=len(scan.unreadable)))
+    if listing.missing:
+        flags.append(Flag("files_missing", files=listing.missing))
+    return flags
+
+
+def _decode(rescaled: Rescaled, threads: int) -> npt.NDArray[np.int16]:
+    slices = rescaled.slices
+    array = np.empty((len(slices), slices[0].pixels.rows, slices[0].pixels.columns), dtype=np.int16)
+    _for_each(
+        range(len(slices)),
+        lambda i: read_hu(slices[i], array[i], inverted=rescaled.inverted),
+        threads,
+    )
+    return array
+
+
+def _for_each(items: Sequence[int], work: Callable[[int], None], threads: int) -> None:
+    """Do the work in threads; the first error stops what has not begun."""
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = [pool.submit(work, item) for item in items]
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:
+            for job in jobs:
+                job.cancel()
+            raise
+
+
+def _volume(array: npt.NDArray[np.int16], chosen: Candidate, series_found: int) -> Volume:
+    stack, first = chosen.stack, chosen.slices[0]
+    assert first.pixel_spacing is not None
+    step = round(chosen.step_mm, 6)
+    direction = np.stack([stack.step / np.linalg.norm(stack.step), stack.column, stack.row], axis=1)
+    return Volume(
+        array=array,
+        spacing_mm=(step, first.pixel_spacing[0], first.pixel_spacing[1]),
+        origin_mm=(float(stack.origin_mm[0]), float(stack.origin_mm[1]), float(stack.origin_mm[2])),
+        direction=as_matrix(direction),
+        series=_info(array, chosen, step, series_found),
+    )
+
+
+def _info(
+    array: npt.NDArray[np.int16], chosen: Candidate, step: float, series_found: int
+) -> SeriesInfo:
+    first: SliceHeader = chosen.slices[0]
+    return SeriesInfo(
+        source="dicom",
+        modality=first.modality,
+        manufacturer=first.manufacturer,
+        kernel=first.kernel,
+        slice_thickness_mm=first.slice_thickness_mm,
+        slice_step_mm=step,
+        slices=len(chosen.slices),
+        image_shape=(first.pixels.rows, first.pixels.columns),
+        digest=digest(array, chosen.stack.step),
+        series_found=series_found,
+    )
+
+
+def digest(array: npt.NDArray[np.int16], step: npt.ArrayLike) -> str:
+    """Digest of a scan: every fourth row and column is enough to tell scans apart, and quick."""
+    sha = hashlib.sha256(np.asarray(step, dtype="<f8").tobytes())
+    sha.update(np.ascontiguousarray(array[:, ::4, ::4], dtype="<i2").tobytes())
+    return f"sha256:{sha.hexdigest()}"

@@ -1,0 +1,242 @@
+"""The header-only pass over a place: what is here, read without any pixels.
+
+Nothing that names a patient leaves this module: identifiers are kept as digests, only to group by
+them. The UID of a series alone is kept, so that a user can ask for that series; it is shown only to
+who lists the series of a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, BinaryIO, cast
+
+from dlild_client.errors import InputError
+from dlild_client.reading.dicom import values
+from dlild_client.reading.dicom.deflate import inflate, is_deflated
+from dlild_client.reading.dicom.dicomlib import load_pydicom, quiet
+from dlild_client.reading.dicom.enhanced import FunctionalGroups
+from dlild_client.reading.dicom.slices import PixelFormat, SliceHeader
+from dlild_client.reading.sources import READ_ERRORS, Source
+
+TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "Manufacturer", "PatientID",
+    "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "AcquisitionNumber",
+    "TemporalPositionIdentifier", "FrameOfReferenceUID", "BodyPartExamined", "ContrastBolusAgent",
+    "ConvolutionKernel", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient",
+    "PixelSpacing", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration",
+    "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "LossyImageCompression", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "ContrastBolusAgentSequence",
+]  # fmt: skip
+"""What is read of each file; pixels and everything else stay on disk."""
+
+MAXIMUM_FRAMES = 20_000
+LARGE_HEADER = 1 << 26  # 64 MB; an element of this length is no header
+MAXIMUM_READS = 1_000_000
+"""Of one header; each element takes one or two, and 2,000 frames have some 200,000. A file of zeros
+would be read as empty elements without end."""
+
+
+@dataclass(frozen=True)
+class HeaderScan:
+    """Headers of all slices of a place, and the files that look like DICOM but cannot be read."""
+
+    headers: tuple[SliceHeader, ...]
+    unreadable: tuple[str, ...]
+
+
+def read_headers(sources: Iterable[Source], threads: int = 2) -> HeaderScan:
+    """Read the headers of those files that are DICOM; others are skipped.
+
+    Parameters
+    ----------
+    sources : iterable of Source
+    threads : int
+        Files read at once.
+
+    Returns
+    -------
+    HeaderScan
+        In the order of `sources`.
+    """
+    load_pydicom()
+    listed = list(sources)
+    with quiet(), ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(read_header, listed))
+    headers = tuple(header for slices in found if slices for header in slices)
+    lost = [s.name for s, slices in zip(listed, found, strict=True) if slices == []]
+    return HeaderScan(headers, tuple(lost))
+
+
+def read_header(source: Source) -> list[SliceHeader] | None:
+    """Read the slices of one file.
+
+    Returns
+    -------
+    list of SliceHeader or None
+        None where the file is not DICOM, empty where it looks like DICOM and cannot be read.
+    """
+    try:
+        with source.open() as file:
+            kind = _dicom_kind(file, source.name)
+            if not kind:
+                return None if kind is None else []
+            file.seek(0)
+            return _read(source, file, force=kind == "bare")
+    except (*READ_ERRORS, InputError):
+        return []
+
+
+def _dicom_kind(file: BinaryIO, name: str) -> str | None:
+    """Tell a file `marked` by DICM, a `bare` data set, and (empty) DICOM by its name only."""
+    head = file.read(132)
+    if head[128:] == b"DICM":
+        # A disk that lost the contents leaves zeros behind.
+        return "marked" if any(file.read(8)) else ""
+    if head[:2] in {b"\x08\x00", b"\x02\x00"}:
+        return "bare"
+    return "" if name.lower().endswith((".dcm", ".ima")) else None
+
+
+def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader]:
+    pydicom = load_pydicom()
+    if is_deflated(file):
+        file = BytesIO(inflate(file, source.name))
+    else:
+        file = cast(BinaryIO, _Sparing(file))
+    try:
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=force)
+        return _slices(source, dataset, _pixel_offset(file))
+    except Exception:
+        return []
+
+
+class _Sparing:
+    """A file that hands out no more, and no more often, than any header needs."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._left = MAXIMUM_READS
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, count: int = -1) -> bytes:
+        """Read a header's worth."""
+        if not 0 <= count <= LARGE_HEADER:
+            raise ValueError("an element too long for a header")
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("more elements than a header has")
+        return self._file.read(count)
+
+
+def _pixel_offset(file: BinaryIO) -> int | None:
+    """Offset of the pixel data, where reading the header has stopped; None at the end."""
+    place = file.tell()
+    return place if len(file.read(8)) == 8 else None
+
+
+def _slices(source: Source, ds: Any, offset: int | None) -> list[SliceHeader]:
+    modality, sop_class = values.text(ds, "Modality"), values.text(ds, "SOPClassUID")
+    if not modality and not sop_class:
+        return []
+    pixels = _pixel_format(ds, offset)
+    groups = FunctionalGroups(ds)
+    count = pixels.frames if groups.there else 1
+    if pixels.frames > MAXIMUM_FRAMES or (groups.there and groups.count != count):
+        return []
+    identity = _identity(ds)
+    return [
+        SliceHeader(
+            source=source,
+            frame=frame,
+            pixels=pixels,
+            sop_class=sop_class,
+            modality=modality.upper(),
+            **identity,
+            **_frame_fields(groups, frame, pixels.frames),
+        )
+        for frame in range(count)
+    ]
+
+
+def _identity(ds: Any) -> dict[str, Any]:
+    """Collect what all slices of a file share."""
+    patient_and_study = values.text(ds, "PatientID") + "\n" + values.text(ds, "StudyInstanceUID")
+    series = values.text(ds, "SeriesInstanceUID")
+    agent = values.text(ds, "ContrastBolusAgent").upper()
+    return {
+        "instance": values.digest(values.text(ds, "SOPInstanceUID")),
+        "manufacturer": values.text(ds, "Manufacturer") or None,
+        "study": values.digest(patient_and_study),
+        "series": values.digest(patient_and_study + "\n" + series),
+        "series_uid": series,
+        "series_number": values.whole(ds, "SeriesNumber"),
+        "frame_of_reference": values.digest(values.text(ds, "FrameOfReferenceUID")),
+        "body_part": values.text(ds, "BodyPartExamined").upper(),
+        "contrast_agent": agent not in {"", "NO", "NONE", "N", "NATIVE"}
+        or bool(values.many(ds, "ContrastBolusAgentSequence")),
+        "padding": values.whole(ds, "PixelPaddingValue"),
+        "padding_limit": values.whole(ds, "PixelPaddingRangeLimit"),
+        "lossy": values.text(ds, "LossyImageCompression") == "01",
+    }
+
+
+def _frame_fields(groups: FunctionalGroups, frame: int, frames: int) -> dict[str, Any]:
+    """Collect what may differ from frame to frame."""
+    find = groups.holder
+    # One position for several frames is none: which of them would it be?
+    one_place = groups.there or frames == 1
+    kernel = values.many(find("ConvolutionKernel", frame), "ConvolutionKernel")
+    types = values.many(find("ImageType", frame), groups.name_of("ImageType"))
+    return {
+        "image_type": tuple(str(v).strip().upper() for v in types),
+        # Frames are numbered without a gap, whatever is missing.
+        "instance_number": None if groups.there else values.whole(groups.dataset, "InstanceNumber"),
+        "acquisition": values.whole(
+            find("AcquisitionNumber", frame), groups.name_of("AcquisitionNumber")
+        ),
+        "temporal_position": values.whole(
+            find("TemporalPositionIdentifier", frame), groups.name_of("TemporalPositionIdentifier")
+        ),
+        "stack_id": values.text(find("StackID", frame), "StackID"),
+        "kernel": "/".join(str(v) for v in kernel) or None,
+        "slice_thickness_mm": values.number(find("SliceThickness", frame), "SliceThickness"),
+        "position": values.numbers(find("ImagePositionPatient", frame), "ImagePositionPatient", 3)
+        if one_place
+        else None,
+        "orientation": values.numbers(
+            find("ImageOrientationPatient", frame), "ImageOrientationPatient", 6
+        ),
+        "pixel_spacing": values.numbers(find("PixelSpacing", frame), "PixelSpacing", 2),
+        "slope": values.number(find("RescaleSlope", frame), "RescaleSlope"),
+        "intercept": values.number(find("RescaleIntercept", frame), "RescaleIntercept"),
+        "rescale_type": values.text(find("RescaleType", frame), "RescaleType").upper(),
+    }
+
+
+def _pixel_format(ds: Any, offset: int | None) -> PixelFormat:
+    def count(name: str, default: int) -> int:
+        number = values.whole(ds, name)
+        return default if number is None else number
+
+    allocated = count("BitsAllocated", 0)
+    stored = count("BitsStored", allocated)
+    uid = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
+    return PixelFormat(
+        rows=count("Rows", 0),
+        columns=count("Columns", 0),
+        frames=max(1, count("NumberOfFrames", 1)),
+        samples=count("SamplesPerPixel", 1),
+        photometric=values.text(ds, "PhotometricInterpretation").upper(),
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=count("HighBit", stored - 1),
+        signed=bool(count("PixelRepresentation", 0)),
+        sign_known=values.whole(ds, "PixelRepresentation") is not None,
+        transfer_syntax="" if uid is None else str(uid),
+        offset=offset,
+    )

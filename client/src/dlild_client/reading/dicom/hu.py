@@ -1,0 +1,190 @@
+"""Stored values -> HU, in place where that is possible."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlild_client.errors import NotHU
+from dlild_client.reading.dicom.decode import Stored, read_stored
+from dlild_client.reading.dicom.slices import PixelFormat, SliceHeader
+from dlild_client.volume import AIR_HU
+
+HIGHEST_HU = int(np.iinfo(np.int16).max)
+LOWEST_PADDING = -10_000
+"""Scanners pad with -2000, -2048, -3024; far below lie bits that are no grey value at all."""
+
+PADDINGS = 4
+"""Padding has a value, or a few; more of them are an old overlay in the bits above the pixel."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+def read_hu(header: SliceHeader, out: npt.NDArray[np.int16], *, inverted: bool = False) -> None:
+    """Read one slice as HU.
+
+    Parameters
+    ----------
+    header : SliceHeader
+        With slope and intercept.
+    out : ndarray of int16, shape (rows, columns)
+        Contiguous; filled. HU below -1024 and padded pixels become -1024.
+    inverted : bool
+        Whether stored values run from white to black.
+
+    Raises
+    ------
+    UnreadableFile
+        The slice cannot be decoded.
+    NotHU
+        The header does not say whether values are signed, and it matters.
+    """
+    assert header.slope is not None
+    assert header.intercept is not None
+    stored = read_stored(header, out)
+    outside = padded(stored, header)
+    _check_sign(stored, header, outside)
+    stored = used_bits(stored, header.pixels)
+    if inverted:
+        stored = invert(stored, header.pixels)
+    rescale(stored, header.slope, header.intercept, out)
+    if outside is not None:
+        out[outside] = AIR_HU
+
+
+def _check_sign(stored: Stored, header: SliceHeader, outside: Mask | None) -> None:
+    """Raise `NotHU` where values mean another thing with a sign, and the header is silent."""
+    pixels = header.pixels
+    if pixels.sign_known or not 0 < pixels.bits_stored <= 8 * stored.dtype.itemsize:
+        return
+    top = (stored >> pixels.high_bit) & 1
+    if outside is not None:
+        top = top[~outside]
+    if top.any():
+        raise NotHU(
+            f"{header.name}: no pixel representation in the header, so that negative values cannot "
+            "be told from large ones; export the original CT"
+        )
+
+
+def invert(stored: Stored, pixels: PixelFormat) -> npt.NDArray[np.int32]:
+    """Turn stored values round within the range of their bits."""
+    top = -1 if pixels.signed else (1 << pixels.bits_stored) - 1
+    return top - stored.astype(np.int32)
+
+
+def rescale(stored: Stored, slope: float, intercept: float, out: npt.NDArray[np.int16]) -> None:
+    """Write ``stored * slope + intercept`` as HU, clipped to -1024 and the top of int16.
+
+    Parameters
+    ----------
+    stored : ndarray of whole numbers
+    slope, intercept : float
+    out : ndarray of int16
+        Of the same shape; may be the memory of `stored` itself.
+    """
+    if slope == 1 and intercept.is_integer() and stored.dtype.itemsize == 2:
+        limits = np.iinfo(stored.dtype)
+        low = max(limits.min, AIR_HU - int(intercept))
+        high = min(limits.max, HIGHEST_HU - int(intercept))
+        if low <= high:
+            target = out.view(stored.dtype)
+            np.clip(stored, low, high, out=target)
+            # Sums of uint16 wrap round, and are the right int16 once they have.
+            target += np.array(int(intercept) & 0xFFFF, dtype=np.uint16).view(stored.dtype)
+            return
+    hu = np.rint(stored * np.float64(slope) + intercept)
+    out[...] = np.clip(hu, AIR_HU, HIGHEST_HU)
+
+
+def used_bits(stored: Stored, pixels: PixelFormat) -> Stored:
+    """Clear, in place, the bits of a pixel that the header does not count as stored."""
+    width = 8 * stored.dtype.itemsize
+    bits, below = pixels.bits_stored, pixels.high_bit + 1 - pixels.bits_stored
+    # Decoders of compressed streams hand out whole numbers without spare bits.
+    if pixels.compressed or not (0 < bits < width and 0 <= below <= width - bits):
+        return stored
+    # Up to the top and down again: the second shift carries the sign along.
+    np.left_shift(stored, width - bits - below, out=stored)
+    np.right_shift(stored, width - bits, out=stored)
+    return stored
+
+
+def padded(stored: Stored, header: SliceHeader) -> Mask | None:
+    """Find padded pixels that would not become air by themselves; None where there are none.
+
+    Padding reaches in from the left or right edge without a break: a pixel inside the patient may
+    have its value by chance and must keep its HU.
+    """
+    equal = _hidden_padding(stored, header)
+    tagged = _tagged_padding(stored, header)
+    if equal is None:
+        equal = tagged
+    elif tagged is not None:
+        equal |= tagged
+    return None if equal is None else from_the_edges(equal)
+
+
+def from_the_edges(equal: Mask) -> Mask:
+    """Keep what is joined to the left or right edge by a row of its like."""
+    from_left = np.logical_and.accumulate(equal, axis=1)
+    from_right = np.logical_and.accumulate(equal[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(from_left | from_right)
+
+
+def _tagged_padding(stored: Stored, header: SliceHeader) -> Mask | None:
+    if header.padding is None:
+        return None
+    assert header.slope is not None
+    assert header.intercept is not None
+    ends = [_as_stored(header.padding, stored.dtype)]
+    if header.padding_limit is not None:
+        ends.append(_as_stored(header.padding_limit, stored.dtype))
+    low, high = min(ends), max(ends)
+    limits = np.iinfo(stored.dtype)
+    if high < limits.min or low > limits.max:
+        return None
+    if high * header.slope + header.intercept <= AIR_HU and _fits(high, header.pixels):
+        return None  # becomes air by itself
+    equal = (stored >= max(low, limits.min)) & (stored <= min(high, limits.max))
+    return equal if equal.any() else None
+
+
+def _fits(value: int, pixels: PixelFormat) -> bool:
+    """Tell whether the stored bits can hold a value."""
+    if pixels.signed:
+        return -(1 << (pixels.bits_stored - 1)) <= value < 1 << (pixels.bits_stored - 1)
+    return 0 <= value < 1 << pixels.bits_stored
+
+
+def _as_stored(value: int, dtype: np.dtype[Any]) -> int:
+    """Value of a padding tag in the type of the pixels: the tag is often of the wrong sign."""
+    limits, span = np.iinfo(dtype), 1 << (8 * dtype.itemsize)
+    if value > limits.max:
+        return value - span
+    return value + span if value < limits.min else value
+
+
+def _hidden_padding(stored: Stored, header: SliceHeader) -> Mask | None:
+    """Find negative padding in pixels whose header knows neither the sign nor the bits.
+
+    An example: -2000 in unsigned 12-bit pixels, which a mask of 12 bits would make 1072 HU.
+    """
+    pixels = header.pixels
+    if pixels.bits_stored >= 16 and pixels.signed:
+        return None
+    if pixels.high_bit + 1 != pixels.bits_stored:
+        return None  # the sign of the 16 bits is that of the pixel
+    if stored.dtype.itemsize != 2 or header.slope != 1:
+        return None
+    assert header.intercept is not None
+    negative = stored.view(np.int16)
+    if negative.min() >= 0:
+        return None
+    found = (negative < 0) & (negative > LOWEST_PADDING)
+    found &= negative < AIR_HU - min(header.intercept, 0)
+    if not found.any() or len(np.unique(negative[found])) > PADDINGS:
+        return None
+    return found

@@ -1,0 +1,100 @@
+"""What one slice of a series says of itself, without its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dlild_client.reading.sources import Source
+
+NATIVE = {
+    "", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2",
+}  # fmt: skip
+"""Not compressed: implicit and explicit little endian, deflated (once inflated), big endian."""
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How the pixels of a file are stored, and where they begin.
+
+    Attributes
+    ----------
+    rows, columns, frames, samples : int
+    photometric : str
+    bits_allocated, bits_stored, high_bit : int
+    signed : bool
+    sign_known : bool
+        Whether the header says so, and not only its silence.
+    transfer_syntax : str
+        Its UID; empty where the file does not say.
+    offset : int or None
+        Of the pixel data element's tag; None where the file holds no pixel data.
+    """
+
+    rows: int
+    columns: int
+    frames: int
+    samples: int
+    photometric: str
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    sign_known: bool
+    transfer_syntax: str
+    offset: int | None
+
+    @property
+    def compressed(self) -> bool:
+        """Tell whether each frame is a compressed stream."""
+        return self.transfer_syntax not in NATIVE
+
+
+@dataclass(frozen=True)
+class SliceHeader:
+    """What one slice says of itself; what is missing or malformed is None.
+
+    A single-frame file is one slice, a multi-frame file is one a frame.
+    """
+
+    source: Source
+    frame: int
+    sop_class: str
+    instance: str
+    image_type: tuple[str, ...]
+    modality: str
+    manufacturer: str | None
+    study: str
+    series: str
+    series_uid: str = field(repr=False)
+    series_number: int | None
+    instance_number: int | None
+    acquisition: int | None
+    temporal_position: int | None
+    stack_id: str
+    frame_of_reference: str
+    body_part: str
+    contrast_agent: bool
+    kernel: str | None
+    slice_thickness_mm: float | None
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    pixel_spacing: tuple[float, ...] | None
+    pixels: PixelFormat
+    slope: float | None
+    intercept: float | None
+    rescale_type: str
+    padding: int | None
+    padding_limit: int | None
+    lossy: bool
+
+    @property
+    def name(self) -> str:
+        """Base name of the file, with the frame where it has several."""
+        frame = f" frame {self.frame + 1}" if self.pixels.frames > 1 else ""
+        return f"{self.source.name}{frame}"
+
+    @property
+    def has_pixels(self) -> bool:
+        """Tell whether there is anything to decode."""
+        p = self.pixels
+        return p.offset is not None and bool(p.rows and p.columns and p.bits_allocated)

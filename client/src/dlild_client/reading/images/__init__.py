@@ -1,0 +1,1 @@
+"""Volumes that come as an image file: NIfTI, NRRD, MetaImage."""

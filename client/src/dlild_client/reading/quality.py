@@ -1,0 +1,145 @@
+"""Doubts that headers and grey values raise when a scan is read.
+
+What is seen of the lungs themselves, on the model grid, is in
+`dlild_client.preparation.inspection`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlild_client.errors import NotHU
+from dlild_client.flags import Flag
+from dlild_client.reading.dicom.hu import from_the_edges
+from dlild_client.reading.dicom.rescale import air_level
+from dlild_client.reading.series.candidates import Candidate
+from dlild_client.reading.series.kernels import Kernel, judge_kernel
+from dlild_client.reading.series.ranking import is_chest_word
+from dlild_client.volume import AIR_HU
+
+THICK_SLICE_MM = 3.0
+"""Thicker slices (or wider steps) are flagged: the network has learnt on thin ones."""
+
+FINEST_PIXEL_MM, COARSEST_PIXEL_MM = 0.3, 1.2
+"""Pixels of the field's chest scans; coarser ones are near the model grid itself."""
+
+WIDEST_STEP_MM = 5.0
+SHIFT_HU = 30.0
+HIGHEST_HU, MOST_ABOVE = 4000, 0.02
+"""Beyond the 12 bits of most scanners, and the share of it that metal may have."""
+
+
+def geometry_flags(step_mm: float, pixel_mm: tuple[float, float]) -> list[Flag]:
+    """Flag spacings far from those the network has learnt on.
+
+    Parameters
+    ----------
+    step_mm : float
+        From slice to slice.
+    pixel_mm : tuple of float
+        Within a slice.
+    """
+    fine, coarse = min(pixel_mm), max(pixel_mm)
+    if step_mm > WIDEST_STEP_MM or fine < FINEST_PIXEL_MM or coarse > COARSEST_PIXEL_MM:
+        return [Flag("spacing_far_from_training", step_mm=step_mm, pixel_mm=coarse)]
+    return []
+
+
+def thickness_flags(step_mm: float, thickness_mm: float | None) -> list[Flag]:
+    """Flag thick slices, and gaps between slices."""
+    flags = []
+    if max(step_mm, thickness_mm or 0.0) > THICK_SLICE_MM:
+        flags.append(Flag("thick_slices", thickness_mm=thickness_mm or step_mm, step_mm=step_mm))
+    if thickness_mm and thickness_mm > 0 and step_mm > 2 * thickness_mm:
+        flags.append(Flag("gaps_between_slices", thickness_mm=thickness_mm, step_mm=step_mm))
+    return flags
+
+
+def header_flags(chosen: Candidate) -> list[Flag]:
+    """Flag what the headers of a series tell."""
+    first = chosen.slices[0]
+    assert first.pixel_spacing is not None
+    rows, columns = first.pixel_spacing
+    flags = thickness_flags(chosen.step_mm, first.slice_thickness_mm)
+    flags += geometry_flags(chosen.step_mm, (rows, columns))
+    if judge_kernel(first.kernel) is Kernel.UNUSUAL:
+        flags.append(Flag("unusual_kernel", kernel=first.kernel))
+    if first.body_part and not is_chest_word(first.body_part):
+        flags.append(Flag("chest_doubtful", body_part=first.body_part))
+    if first.contrast_agent:
+        flags.append(Flag("contrast_likely", header="names a contrast agent"))
+    return flags
+
+
+def pixel_flags(array: npt.NDArray[np.int16]) -> list[Flag]:
+    """Clear the padding of an array of HU, and flag what is odd about its values.
+
+    Parameters
+    ----------
+    array : ndarray, shape (z, y, x)
+        HU; a constant outside the field of view is set to air, in place.
+
+    Returns
+    -------
+    list of Flag
+    """
+    flags = []
+    padding = clear_padding(array)
+    if padding is not None:
+        flags.append(Flag("padding_found", hu=padding))
+    level = air_level(array[:: max(1, len(array) // 60), ::4, ::4].ravel())
+    if level is not None and abs(level + 1000) > SHIFT_HU:
+        flags.append(Flag("hu_shifted", air_hu=level))
+    return flags
+
+
+def check_hu(hu: npt.NDArray[Any]) -> None:
+    """Raise `NotHU` unless there is something like lung or air, and something like tissue."""
+    check_range(hu)
+    air, tissue = (float(np.mean(part)) for part in (hu < -500, hu > -200))
+    if air < 0.01 or tissue < 0.01:
+        raise NotHU(
+            f"values from {hu.min():g} to {hu.max():g} are not the HU of a chest "
+            "(air near -1000, tissue above 0); give the CT in HU"
+        )
+
+
+def check_range(hu: npt.NDArray[Any]) -> None:
+    """Raise `NotHU` where many values are far above those of any body: a wrong sign or byte order.
+
+    Bone ends near 2000 HU. Metal reaches further, but fills no scan.
+    """
+    share = float(np.mean(hu > HIGHEST_HU))
+    if share > MOST_ABOVE:
+        raise NotHU(
+            f"{100 * share:.0f} % of the values are above {HIGHEST_HU} HU; sign, byte order or "
+            "rescale must be wrong; export the original CT"
+        )
+
+
+def clear_padding(array: npt.NDArray[np.int16]) -> int | None:
+    """Set to air what lies outside the field of view, where that is a constant that is no air.
+
+    Converters fill the corners outside the round field of view with 0 or any other value, which
+    would pass for tissue. A corner that is tissue has noise; a constant in all four corners of all
+    slices has none.
+
+    Returns
+    -------
+    int or None
+        The constant, where one was found and replaced.
+    """
+    side = max(1, min(array.shape[1:]) // 64)
+    ends = (slice(None, side), slice(-side, None))
+    corners = [array[:, y, x] for y in ends for x in ends]
+    value = int(corners[0].flat[0])
+    if AIR_HU <= value <= -900 or min(array.shape[1:]) < 32:
+        return None
+    if any(np.any(corner != value) for corner in corners):
+        return None
+    for plane in array:
+        plane[from_the_edges(plane == value)] = AIR_HU
+    return value

@@ -1,0 +1,65 @@
+"""One door for every input: a path in, a Volume out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dlild_client.errors import InputError, NoSeries, UnreadableFile
+from dlild_client.reading.assemble import read_dicom
+from dlild_client.reading.images.read import is_image_name, read_image
+from dlild_client.reading.series.candidates import SeriesRules
+from dlild_client.reading.sources import check_place, is_zip
+from dlild_client.volume import Volume
+
+
+def read_volume(
+    path: str | os.PathLike[str], rules: SeriesRules | None = None, series: str | None = None
+) -> Volume:
+    """Read a chest CT.
+
+    Parameters
+    ----------
+    path : path
+        A folder with DICOM files at any depth, a zip archive of them, a DICOMDIR, a multi-frame
+        DICOM file, or a `.nii`, `.nii.gz`, `.nrrd` or `.mha` file.
+    rules : SeriesRules, optional
+        What a DICOM series must be to be scored.
+    series : str, optional
+        UID or number of the DICOM series to read; else the ranking of
+        `dlild_client.reading.series.ranking` chooses.
+
+    Returns
+    -------
+    Volume
+        int16 HU, axes (z, y, x).
+
+    Raises
+    ------
+    InputError
+        The path does not lead to a chest CT; its kind and message say why.
+    """
+    place = Path(path)
+    check_place(place)
+    try:
+        if place.is_file() and is_image_name(place):
+            return read_image(place)
+        return read_dicom(place, rules, series)
+    except PermissionError:
+        raise UnreadableFile(f"{place.name}: no permission to read it") from None
+    except OSError as error:
+        raise UnreadableFile(f"{place.name}: {error.strerror}") from None
+    except InputError as error:
+        if place.is_dir():
+            raise
+        raise _of_one_file(place, error) from None
+
+
+def _of_one_file(place: Path, error: InputError) -> InputError:
+    """Say of a single file what it is, and what to give in its place."""
+    if isinstance(error, NoSeries) and not is_zip(place) and place.name.upper() != "DICOMDIR":
+        return UnreadableFile(
+            f"{place.name}: neither DICOM nor NIfTI, NRRD, MetaImage or zip; give a chest CT series"
+        )
+    text = str(error)
+    return error if place.name in text else type(error)(f"{place.name}: {text}")

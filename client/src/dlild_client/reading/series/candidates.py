@@ -1,0 +1,292 @@
+"""Whether a series can be scored: its kind, its geometry, its coverage.
+
+Set aside, each with a reason: other modalities; localizers; captures, projections (MIP, MinIP) and
+maps; reformats; slices without geometry; stacks whose geometry does not add up; stacks with too few
+slices or too little coverage. What remains is ranked (`dlild_client.reading.series.ranking`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from dlild_client.errors import (
+    InputError,
+    IrregularSpacing,
+    MissingGeometry,
+    MissingSlices,
+    MixedOrientation,
+    MixedShape,
+    NotCT,
+    TooFewSlices,
+)
+from dlild_client.flags import Flag
+from dlild_client.reading.dicom.slices import SliceHeader
+from dlild_client.reading.series.acquisitions import SEPARATORS, overlap, part_repeats, parts_by
+from dlild_client.reading.series.geometry import (
+    Stack,
+    Tolerances,
+    common_orientation,
+    regular_stack,
+    repeated_positions,
+)
+from dlild_client.reading.series.kinds import ct_images, why_reformat
+
+
+@dataclass(frozen=True)
+class SeriesRules:
+    """What a series must be to be scored.
+
+    Attributes
+    ----------
+    minimum_slices : int
+        Fewer are no chest. Chests in 8 mm slices have about 35.
+    minimum_coverage_mm : float
+        Shorter stacks cannot hold a pair of lungs.
+    maximum_step_mm : float
+        Wider steps leave too much lung unseen.
+    axial_cosine : float
+        Least cosine between the slice normal and the body axis; below it a stack is coronal or
+        sagittal.
+    whole_lungs_mm : float
+        Coverage that holds a pair of lungs; more of it makes no series better.
+    fine_mm : float
+        Slices as fine as the model grid; finer ones make no series better.
+    tolerances : Tolerances
+    """
+
+    minimum_slices: int = 10
+    minimum_coverage_mm: float = 100.0
+    maximum_step_mm: float = 15.0
+    axial_cosine: float = 0.7
+    whole_lungs_mm: float = 240.0
+    fine_mm: float = 1.5
+    tolerances: Tolerances = field(default_factory=Tolerances)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A series that can be scored.
+
+    Attributes
+    ----------
+    slices : tuple of SliceHeader
+        In the order of `stack`.
+    stack : Stack
+    repeats : tuple of pairs of SliceHeader
+        Slices (kept, repeat) at one position, still to be compared.
+    axial : bool
+    flags : tuple of Flag
+    only_if_asked : NotCT or None
+        Why it is scored only where it is asked for by its UID.
+    """
+
+    slices: tuple[SliceHeader, ...]
+    stack: Stack
+    repeats: tuple[tuple[SliceHeader, SliceHeader], ...]
+    axial: bool
+    flags: tuple[Flag, ...]
+    only_if_asked: NotCT | None = None
+
+    @property
+    def images(self) -> tuple[SliceHeader, ...]:
+        """All images, the repeats behind the slices."""
+        return (*self.slices, *(repeat for _, repeat in self.repeats))
+
+    @property
+    def step_mm(self) -> float:
+        """Distance between neighbouring slices."""
+        return float(np.linalg.norm(self.stack.step))
+
+    @property
+    def thickness_mm(self) -> float:
+        """Slice thickness, or the step where that is wider."""
+        return max(self.slices[0].slice_thickness_mm or 0.0, self.step_mm)
+
+    @property
+    def coverage_mm(self) -> float:
+        """Length along the body."""
+        return self.stack.coverage_mm if self.axial else _body_extent_mm(self.slices, self.stack)
+
+
+def assess(group: Sequence[SliceHeader], rules: SeriesRules) -> list[Candidate]:
+    """Make candidates of the slices of one series.
+
+    Parameters
+    ----------
+    group : sequence of SliceHeader
+    rules : SeriesRules
+
+    Returns
+    -------
+    list of Candidate
+        One; or one for each acquisition that can be scored, where several share their positions.
+
+    Raises
+    ------
+    InputError
+        Says why the series cannot be scored.
+    """
+    slices, flags = ct_images(group)
+    parts = part_repeats(slices, rules.tolerances)
+    if len(parts) > 1:
+        # Not one of them a volume: then what they share their positions for is the fault.
+        return _candidates(parts, flags, rules) or [_candidate(slices, flags, rules)]
+    try:
+        return [_candidate(slices, flags, rules)]
+    except (IrregularSpacing, MissingSlices, MixedOrientation):
+        whole = _whole_chests(slices, flags, rules)
+        if whole:
+            return whole
+        raise
+
+
+def _candidates(
+    parts: Sequence[Sequence[SliceHeader]], met: list[Flag], rules: SeriesRules
+) -> list[Candidate]:
+    """Make candidates of those acquisitions of a series that can be scored."""
+    candidates = []
+    for number, part in enumerate(parts, start=1):
+        try:
+            candidate = _candidate(part, met, rules)
+        except InputError:
+            continue
+        flag = Flag("several_acquisitions", acquisitions=len(parts), scored=number)
+        candidates.append(replace(candidate, flags=(*candidate.flags, flag)))
+    return candidates
+
+
+def _whole_chests(
+    slices: list[SliceHeader], met: list[Flag], rules: SeriesRules
+) -> list[Candidate]:
+    """Acquisitions that hold both lungs each by itself, and lie across or among the others.
+
+    Shorter ones are left out, and so are those that lie behind each other: they may be halves of
+    one chest.
+    """
+    for key in SEPARATORS:
+        parts = parts_by(slices, key)
+        if len(parts) > 1 and overlap(parts):
+            found = _candidates(parts, met, rules)
+            whole = [c for c in found if c.axial and c.coverage_mm >= rules.whole_lungs_mm]
+            if whole:
+                return whole
+    return []
+
+
+def _candidate(slices: Sequence[SliceHeader], met: list[Flag], rules: SeriesRules) -> Candidate:
+    positions, orientations = _geometry(slices)
+    row, column = common_orientation(orientations, rules.tolerances)
+    _check_shape(slices)
+    flags = list(met)
+    normal = np.cross(row, column)
+    axial = abs(float(normal[2])) >= rules.axial_cosine
+    asked = why_reformat(slices, normal, axial=axial)
+    if asked is not None:
+        flags.append(Flag("reformat_scored"))
+    if not axial:
+        flags.append(Flag("reoriented"))
+    repeats, keep = _first_of_each_position(positions, normal, rules.tolerances)
+    pairs = tuple((slices[a], slices[b]) for a, b in repeats)
+    if repeats:
+        flags.append(Flag("repeated_slices_dropped", slices=len(repeats)))
+    if len(keep) == 1 and not repeats:
+        raise TooFewSlices("one CT slice only; give the folder with the whole series")
+    if len(keep) == 1:
+        # All at one place: only the pixels can tell repeats from a measurement over time.
+        stack = Stack((0,), positions[keep[0]], row, column, normal, 0.0)
+        return Candidate((slices[keep[0]],), stack, pairs, axial, tuple(flags), asked)
+    numbers = [slices[i].instance_number for i in keep]
+    stack = regular_stack(positions[keep], row, column, numbers, rules.tolerances)
+    if stack.tilt_deg:
+        flags.append(Flag("gantry_tilt_corrected", tilt_deg=stack.tilt_deg))
+    ordered = tuple(slices[keep[i]] for i in stack.order)
+    candidate = Candidate(ordered, stack, pairs, axial, tuple(flags), asked)
+    if not repeats:
+        try:
+            check_coverage(candidate, rules)
+        except TooFewSlices as error:
+            # Of a reformat it matters more what it is than how long it is.
+            raise asked or error from None
+    return candidate
+
+
+def check_coverage(candidate: Candidate, rules: SeriesRules) -> None:
+    """Raise `TooFewSlices` where a stack cannot hold a pair of lungs."""
+    count, coverage = len(candidate.stack.order), candidate.coverage_mm
+    if count < rules.minimum_slices or coverage < rules.minimum_coverage_mm:
+        raise TooFewSlices(
+            f"{count} slice{'s' if count > 1 else ''} over {coverage:.0f} mm; a chest needs at "
+            f"least {rules.minimum_slices} slices and {rules.minimum_coverage_mm:.0f} mm; give the "
+            "whole series"
+        )
+    if candidate.step_mm > rules.maximum_step_mm:
+        raise TooFewSlices(
+            f"slices are {candidate.step_mm:.1f} mm apart, more than {rules.maximum_step_mm:.0f} "
+            "mm; give a series with smaller steps"
+        )
+
+
+def _body_extent_mm(slices: Sequence[SliceHeader], stack: Stack) -> float:
+    """Length along the body of a stack that is not axial."""
+    first = slices[0]
+    assert first.pixel_spacing is not None
+    edges = (
+        stack.step * len(slices),
+        stack.column * first.pixel_spacing[0] * first.pixels.rows,
+        stack.row * first.pixel_spacing[1] * first.pixels.columns,
+    )
+    return float(sum(abs(edge[2]) for edge in edges))
+
+
+def _geometry(slices: Sequence[SliceHeader]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (n, 3) and orientations (n, 6), or `MissingGeometry`."""
+    for s in slices:
+        spacing = s.pixel_spacing
+        for name, value in (
+            ("image position", s.position),
+            ("image orientation", s.orientation),
+            ("pixel spacing", spacing),
+        ):
+            if value is None:
+                raise MissingGeometry(f"{s.name}: no {name} in the header; export the series again")
+        if spacing is not None and not all(0.05 <= v <= 10 for v in spacing):
+            raise MissingGeometry(f"{s.name}: a pixel spacing of {spacing} mm cannot be right")
+        if s.position is not None and max(map(abs, s.position)) > 100_000:
+            raise MissingGeometry(f"{s.name}: an image position of {s.position} mm cannot be right")
+    positions = np.array([s.position for s in slices], dtype=np.float64)
+    return positions, np.array([s.orientation for s in slices], dtype=np.float64)
+
+
+def _check_shape(slices: Sequence[SliceHeader]) -> None:
+    shapes = {(s.pixels.rows, s.pixels.columns) for s in slices}
+    if len(shapes) > 1:
+        raise MixedShape(
+            f"one series holds slices of {_list(shapes)} pixels; give a series of one size"
+        )
+    spacings = np.array([s.pixel_spacing for s in slices])
+    if np.any(np.ptp(spacings, axis=0) > 1e-3 * spacings.min(axis=0)):
+        odd = spacings[int(np.argmax(np.abs(spacings - spacings[0]).max(axis=1)))]
+        raise MixedShape(
+            f"one series holds pixel spacings of {spacings[0].tolist()} and {odd.tolist()} mm; "
+            "give a series of one size"
+        )
+
+
+def _list(shapes: set[tuple[int, int]]) -> str:
+    return " and ".join(f"{r} x {c}" for r, c in sorted(shapes)[:3])
+
+
+def _first_of_each_position(
+    positions: np.ndarray, normal: np.ndarray, tolerances: Tolerances
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """Pairs (kept, repeat) of slices at one position, and the indices that are kept."""
+    pairs = [
+        (group[0], other)
+        for group in map(sorted, repeated_positions(positions, normal, tolerances))
+        for other in group[1:]
+    ]
+    dropped = {other for _, other in pairs}
+    return pairs, [i for i in range(len(positions)) if i not in dropped]

@@ -1,0 +1,151 @@
+"""Which series of a place is scored, and why none is where none can be."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dlild_client.errors import (
+    GeometryError,
+    InputError,
+    NoSeries,
+    NotCT,
+    SeveralStudies,
+    UnreadableFile,
+)
+from dlild_client.reading.dicom.headers import HeaderScan
+from dlild_client.reading.dicom.slices import SliceHeader
+from dlild_client.reading.series.candidates import Candidate, SeriesRules, assess
+from dlild_client.reading.series.ranking import rank
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A series that is not scored, and why; with its candidate where it can be asked for."""
+
+    slices: tuple[SliceHeader, ...]
+    reason: InputError
+    candidate: Candidate | None = None
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Series that can be scored, the best first, and those that cannot."""
+
+    candidates: tuple[Candidate, ...]
+    others: tuple[SetAside, ...]
+
+
+def assess_series(headers: Sequence[SliceHeader], rules: SeriesRules) -> Assessment:
+    """Divide series into those that can be scored and those that cannot, with the reason."""
+    groups: dict[str, list[SliceHeader]] = defaultdict(list)
+    for header in headers:
+        groups[header.series].append(header)
+    candidates: list[Candidate] = []
+    others: list[SetAside] = []
+    for group in groups.values():
+        try:
+            found = assess(group, rules)
+        except InputError as reason:
+            others.append(SetAside(tuple(group), reason))
+            continue
+        for candidate in found:
+            if candidate.only_if_asked is None:
+                candidates.append(candidate)
+            else:
+                others.append(SetAside(candidate.slices, candidate.only_if_asked, candidate))
+    return Assessment(tuple(rank(candidates, rules)), tuple(others))
+
+
+def choose(
+    assessment: Assessment, series: str | None, scan: HeaderScan, place: str = ""
+) -> Candidate:
+    """Pick the series to score.
+
+    Parameters
+    ----------
+    assessment : Assessment
+    series : str or None
+        UID or number of the series that the user asks for.
+    scan : HeaderScan
+        For messages: what could not be read.
+    place : str
+        Base name of the folder or archive, for messages.
+
+    Raises
+    ------
+    NoSeries
+        No DICOM image at all, or none with this UID.
+    SeveralStudies
+        Series of two studies or patients could be scored.
+    InputError
+        Of the kind that keeps the most promising series from being scored.
+    """
+    where = f"{place}: " if place else ""
+    if not scan.headers and scan.unreadable:
+        raise UnreadableFile(
+            f"{where}{len(scan.unreadable)} DICOM file(s), none of which can be read "
+            f"({scan.unreadable[0]}); copy or export the series again"
+        )
+    if not scan.headers:
+        raise NoSeries(
+            f"{where}no DICOM image; give the folder of a chest CT series, or a NIfTI file"
+        )
+    if series is not None:
+        return _asked_for(assessment, series, where)
+    if not assessment.candidates:
+        raise _why_none(assessment.others, scan.unreadable)
+    studies = {c.slices[0].study for c in assessment.candidates}
+    if len(studies) > 1:
+        raise SeveralStudies(
+            f"{where}chest CT series of {len(studies)} different studies; give one study, or the "
+            "UID of one series"
+        )
+    return assessment.candidates[0]
+
+
+def _asked_for(assessment: Assessment, series: str, where: str) -> Candidate:
+    """Find the series with a UID, or with a number where only one has it."""
+
+    def matches(slices: Sequence[SliceHeader]) -> bool:
+        return series in {slices[0].series_uid, str(slices[0].series_number)}
+
+    fitting = [c for c in assessment.candidates if matches(c.slices)]
+    asides = [o for o in assessment.others if matches(o.slices)]
+    if not fitting and not asides:
+        count = len({first.series for first in _firsts(assessment)})
+        raise NoSeries(
+            f"{where}none of {count} series has this UID or number; list them with `dlild series`"
+        )
+    found = [c.slices[0] for c in fitting] + [o.slices[0] for o in asides]
+    if len({first.series for first in found}) > 1:
+        raise NoSeries(f"{where}several series have the number {series}; give the UID of one")
+    if fitting:
+        return fitting[0]
+    if asides[0].candidate is not None:
+        return asides[0].candidate
+    raise asides[0].reason
+
+
+def _firsts(assessment: Assessment) -> list[SliceHeader]:
+    """First slice of every series."""
+    return [c.slices[0] for c in assessment.candidates] + [o.slices[0] for o in assessment.others]
+
+
+def _why_none(others: Sequence[SetAside], unreadable: Sequence[str]) -> InputError:
+    """Pick the reason of the series that came nearest to a chest CT, with a word on the others."""
+
+    def nearness(item: SetAside) -> tuple[int, int]:
+        trivial = isinstance(item.reason, NotCT | UnreadableFile)
+        return (1 if trivial else 0, -len(item.slices))
+
+    nearest = min(others, key=nearness)
+    lost = ""
+    if unreadable and isinstance(nearest.reason, GeometryError):
+        lost = f" ({len(unreadable)} file(s) cannot be read, the first {unreadable[0]})"
+    rest = len(others) - 1
+    if not rest and not lost:
+        return nearest.reason
+    text = f"none of {len(others)} series can be scored; the nearest: " if rest else ""
+    return type(nearest.reason)(f"{text}{nearest.reason}{lost}")

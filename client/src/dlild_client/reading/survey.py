@@ -1,0 +1,201 @@
+"""What is in a place: every series, which one would be scored, and why not the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlild_client.errors import InputError, NoSeries
+from dlild_client.reading.dicom.dicomlib import quiet
+from dlild_client.reading.dicom.headers import HeaderScan, read_headers
+from dlild_client.reading.dicom.slices import SliceHeader
+from dlild_client.reading.images.read import is_image_name
+from dlild_client.reading.series.candidates import Candidate, SeriesRules
+from dlild_client.reading.series.choice import assess_series
+from dlild_client.reading.series.kernels import judge_kernel
+from dlild_client.reading.series.repeats import settle
+from dlild_client.reading.sources import check_place, list_sources
+
+
+@dataclass(frozen=True)
+class SeriesSummary:
+    """One series of a place.
+
+    Attributes
+    ----------
+    uid : str
+        Its SeriesInstanceUID, to ask for it by.
+    number : int or None
+    study : str
+        A digest; series of one study share it.
+    modality, image_type, body_part, manufacturer, kernel : str
+        As the scanner wrote them; empty where it did not.
+    kernel_kind : str
+        `lung`, `standard`, `unknown`, `soft` or `unusual`.
+    contrast_agent : bool
+        The header names one.
+    images : int
+    thickness_mm, step_mm, coverage_mm : float or None
+        None for a series that is not a volume.
+    verdict : str
+        `chosen`, `lower` (can be scored, ranks lower) or `aside`.
+    reason : str
+        One line: why.
+    error : str
+        Kind of the error that keeps it from being scored; empty where none does.
+    """
+
+    uid: str
+    number: int | None
+    study: str
+    modality: str
+    image_type: str
+    body_part: str
+    manufacturer: str
+    kernel: str
+    kernel_kind: str
+    contrast_agent: bool
+    images: int
+    thickness_mm: float | None
+    step_mm: float | None
+    coverage_mm: float | None
+    verdict: str
+    reason: str
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class SeriesSurvey:
+    """All series of a place.
+
+    Attributes
+    ----------
+    series : tuple of SeriesSummary
+        The chosen one first, then those that rank lower, then those set aside.
+    error : InputError or None
+        What `read_volume` would raise; None where a series is chosen.
+    unreadable : int
+        Files that look like DICOM and cannot be read.
+    """
+
+    series: tuple[SeriesSummary, ...]
+    error: InputError | None
+    unreadable: int = 0
+
+    @property
+    def chosen(self) -> SeriesSummary | None:
+        """The series that would be scored."""
+        return next((s for s in self.series if s.verdict == "chosen"), None)
+
+    @property
+    def best_of_each_study(self) -> tuple[SeriesSummary, ...]:
+        """The series to score of each study: for places that hold several."""
+        best: dict[str, SeriesSummary] = {}
+        for s in self.series:
+            if s.verdict != "aside":
+                best.setdefault(s.study, s)
+        return tuple(best.values())
+
+
+def survey_series(
+    path: str | os.PathLike[str], rules: SeriesRules | None = None, series: str | None = None
+) -> SeriesSurvey:
+    """List the series of a folder, an archive, a DICOMDIR or a DICOM file.
+
+    Parameters
+    ----------
+    path : path
+    rules : SeriesRules, optional
+    series : str, optional
+        As of `read_volume`.
+
+    Returns
+    -------
+    SeriesSurvey
+
+    Raises
+    ------
+    UnreadableFile
+        The place itself cannot be read.
+    NoSeries
+        It is an image file.
+    """
+    place = Path(path)
+    check_place(place)
+    if place.is_file() and is_image_name(place):
+        raise NoSeries(
+            f"{place.name}: an image file is one volume, without series to choose from; score it "
+            "as it is"
+        )
+    rules = rules or SeriesRules()
+    with list_sources(place) as listing, quiet():
+        return summarise(read_headers(listing.sources), rules, series, place.name)
+
+
+def summarise(
+    scan: HeaderScan, rules: SeriesRules, series: str | None = None, place: str = ""
+) -> SeriesSurvey:
+    """Tell of every series what it is and what becomes of it."""
+    settled = settle(assess_series(scan.headers, rules), rules, scan, series, place)
+    chosen, assessment = settled.chosen, settled.assessment
+    told = [
+        _summary(c.images, c, "chosen" if c is chosen else "lower", _why_lower(c, chosen))
+        for c in sorted(assessment.candidates, key=lambda c: c is not chosen)
+    ]
+    for other in assessment.others:
+        if other.candidate is not None and other.candidate is chosen:
+            told.insert(0, _summary(other.slices, chosen, "chosen", "asked for"))
+        else:
+            kind = type(other.reason).__name__
+            told.append(_summary(other.slices, other.candidate, "aside", str(other.reason), kind))
+    return SeriesSurvey(tuple(told), settled.error, len(scan.unreadable))
+
+
+def _why_lower(candidate: Candidate, chosen: Candidate | None) -> str:
+    """Say in what a candidate differs from the chosen one, in the order of the ranking."""
+    if chosen is None:
+        return "could be scored"
+    if candidate is chosen:
+        return "the best by the ranking"
+    mine, best = candidate.slices[0], chosen.slices[0]
+    differences = (
+        ("coverage", f"{candidate.coverage_mm:.0f} mm", f"{chosen.coverage_mm:.0f} mm"),
+        ("body part", mine.body_part or "none", best.body_part or "none"),
+        ("axial", str(candidate.axial), str(chosen.axial)),
+        ("thickness", f"{candidate.thickness_mm:.1f} mm", f"{chosen.thickness_mm:.1f} mm"),
+        ("kernel", mine.kernel or "unknown", best.kernel or "unknown"),
+        ("slices", str(len(candidate.slices)), str(len(chosen.slices))),
+    )
+    told = [f"{what} {a}, chosen {b}" for what, a, b in differences if a != b]
+    return f"ranks lower: {'; '.join(told)}" if told else "ranks lower by its number"
+
+
+def _summary(
+    slices: Sequence[SliceHeader],
+    candidate: Candidate | None,
+    verdict: str,
+    reason: str,
+    error: str = "",
+) -> SeriesSummary:
+    first = slices[0]
+    return SeriesSummary(
+        uid=first.series_uid,
+        number=first.series_number,
+        study=first.study,
+        modality=first.modality,
+        image_type="\\".join(first.image_type),
+        body_part=first.body_part,
+        manufacturer=first.manufacturer or "",
+        kernel=first.kernel or "",
+        kernel_kind=judge_kernel(first.kernel).name.lower(),
+        contrast_agent=first.contrast_agent,
+        images=len(slices),
+        thickness_mm=first.slice_thickness_mm,
+        step_mm=None if candidate is None else round(candidate.step_mm, 3),
+        coverage_mm=None if candidate is None else round(candidate.coverage_mm, 1),
+        verdict=verdict,
+        reason=reason,
+        error=error,
+    )

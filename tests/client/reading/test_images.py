@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from dlild_client.errors import (
+    GeometryError,
+    NotCT,
+    NotHU,
+    TooFewSlices,
+    TooLarge,
+    UnreadableFile,
+)
+from dlild_client.outputs import write_nifti
+from dlild_client.preparation.grid import to_grid
+from dlild_client.reading.read import read_volume
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.nrrd", "scan.mha"])
+def test_a_volume_comes_back_from_a_file(tmp_path, chest, name):
+    placed = replace(chest, origin_mm=(-100.0, -80.0, 40.0))
+    write_nifti(placed, tmp_path / name)
+    volume = read_volume(tmp_path / name)
+    np.testing.assert_array_equal(volume.array, chest.array)
+    assert volume.spacing_mm == pytest.approx(chest.spacing_mm)
+    assert volume.origin_mm == pytest.approx(placed.origin_mm)
+    np.testing.assert_allclose(volume.direction, chest.direction, atol=1e-6)
+    assert volume.series.source == "image"
+    assert volume.flags == ("thick_slices", "spacing_far_from_training")
+
+
+def test_a_nifti_and_its_dicom_give_the_same_grid(tmp_path, chest, series_writer, contract):
+    from_dicom = read_volume(series_writer.write(chest))
+    flipped = sitk.Flip(_image(from_dicom), [True, True, False])
+    sitk.WriteImage(flipped, str(tmp_path / "scan.nii.gz"))
+    from_nifti = read_volume(tmp_path / "scan.nii.gz")
+    a, b = to_grid(from_dicom, contract), to_grid(from_nifti, contract)
+    np.testing.assert_allclose(a.origin_mm, b.origin_mm, atol=1e-3)
+    assert np.abs(a.array.astype(int) - b.array).max() <= 1
+
+
+def _image(volume):
+    image = sitk.GetImageFromArray(volume.array)
+    image.SetSpacing(volume.spacing_mm[::-1])
+    image.SetOrigin(volume.origin_mm)
+    return image
+
+
+def test_nan_outside_the_field_of_view_is_air(tmp_path, chest):
+    array = chest.array.astype(np.float32)
+    array[:, 0] = np.nan
+    write_nifti(replace(chest, array=array), tmp_path / "scan.nrrd")
+    assert np.all(read_volume(tmp_path / "scan.nrrd").array[:, 0] == -1024)
+
+
+def test_files_that_are_no_chest_ct_are_refused(tmp_path, chest):
+    def write(name, array, spacing=chest.spacing_mm):
+        write_nifti(replace(chest, array=array, spacing_mm=spacing), tmp_path / name)
+        return tmp_path / name
+
+    with pytest.raises(NotHU, match="values from 0 to 5"):
+        read_volume(write("mask.nii", (chest.array > 0).astype(np.int16) * 5))
+    with pytest.raises(TooFewSlices, match="over 20 mm"):
+        read_volume(write("thin.nii", chest.array, (20 / 60, 3, 3)))
+    with pytest.raises(GeometryError, match="cannot be right"):
+        read_volume(write("huge.nii", chest.array, (30, 3, 3)))
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"not a gzip")
+    with pytest.raises(UnreadableFile, match=r"broken\.nii\.gz"):
+        read_volume(broken)
+    colours = sitk.GetImageFromArray(np.zeros((12, 12, 12, 3), dtype=np.uint8), isVector=True)
+    sitk.WriteImage(colours, str(tmp_path / "rgb.nrrd"))
+    with pytest.raises(NotCT, match=r"3 value\(s\)"):
+        read_volume(tmp_path / "rgb.nrrd")
+    four = sitk.GetImageFromArray(np.zeros((2, 12, 12, 12), dtype=np.int16), isVector=False)
+    sitk.WriteImage(four, str(tmp_path / "time.nii"))
+    with pytest.raises(NotCT, match="4 dimensions"):
+        read_volume(tmp_path / "time.nii")
+
+
+def test_one_moment_of_four_dimensions_is_a_volume(tmp_path, chest):
+    image = sitk.GetImageFromArray(chest.array[None], isVector=False)
+    image.SetSpacing((*chest.spacing_mm[::-1], 1.0))
+    sitk.WriteImage(image, str(tmp_path / "one.nii.gz"))
+    volume = read_volume(tmp_path / "one.nii.gz")
+    np.testing.assert_array_equal(volume.array, chest.array)
+    assert volume.spacing_mm == pytest.approx(chest.spacing_mm)
+
+
+def test_a_constant_outside_the_field_of_view_is_air(tmp_path, chest):
+    array = chest.array.copy()
+    _, y, x = np.indices(array.shape)
+    outside = ((y - 44.5) / 45) ** 2 + ((x - 59.5) / 60) ** 2 > 1
+    array[outside] = 0
+    write_nifti(replace(chest, array=array), tmp_path / "scan.nii")
+    volume = read_volume(tmp_path / "scan.nii")
+    assert np.all(volume.array[outside] == -1024)
+    np.testing.assert_array_equal(volume.array[~outside], chest.array[~outside])
+    assert next(f for f in volume.flags if f == "padding_found").values == {"hu": 0}
+
+
+def test_a_header_that_asks_for_too_much_is_refused_unread(tmp_path):
+    (tmp_path / "huge.mhd").write_text(
+        "ObjectType = Image\nNDims = 3\nDimSize = 20000 20000 20000\nElementType = MET_SHORT\n"
+        "ElementSpacing = 1 1 1\nElementDataFile = huge.raw\n"
+    )
+    (tmp_path / "huge.raw").write_bytes(b"")
+    with pytest.raises(TooLarge, match="20000 x 20000 x 20000 voxels"):
+        read_volume(tmp_path / "huge.mhd")
+
+
+def test_axes_that_are_not_square_are_refused_with_the_reason(tmp_path, chest):
+    write_nifti(chest, tmp_path / "scan.nii")
+    content = bytearray((tmp_path / "scan.nii").read_bytes())
+    content[252:256] = (0).to_bytes(2, "little") + (1).to_bytes(2, "little")  # sform counts
+    rows = np.array([[3, 1.5, 0, 0], [0, 3, 0, 0], [0, 0, 4, 0]], dtype="<f4")
+    content[280:328] = rows.tobytes()
+    (tmp_path / "scan.nii").write_bytes(content)
+    with pytest.raises(UnreadableFile, match="not at right angles"):
+        read_volume(tmp_path / "scan.nii")
+
+
+@pytest.mark.parametrize("share", [0.4, 0.9, 0.999])
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.nrrd", "scan.mha"])
+def test_a_file_that_is_cut_short_is_refused(tmp_path, chest, name, share):
+    path = tmp_path / name
+    write_nifti(chest, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(UnreadableFile, match=name):
+        read_volume(path)
