@@ -37,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, write the figures down and return the exit code 0."""
     parser = argparse.ArgumentParser(description="Measure whether a batch keeps its server busy.")
     parser.add_argument("--out", type=Path, default=Path("out"))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scans", type=int, default=16, help="of a measurement")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--scans", type=int, default=40, help="of a measurement")
     options = parser.parse_args(arguments)
     with measured_scan() as scan, tempfile.TemporaryDirectory(prefix="dlild-bench-") as place:
         cohort = Path(place) / "cohort"

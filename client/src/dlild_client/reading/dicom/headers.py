@@ -116,12 +116,27 @@ def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader]:
 
 
 class _Sparing:
-    """A file that hands out no more, and no more often, than any header needs."""
+    """A file that hands out no more, and no more often, than any header needs.
+
+    It keeps its place itself: pydicom asks for it at every element, and each time a file would ask
+    the system, and let another thread of Python in. For three scans read at once that took half
+    the time.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._left = MAXIMUM_READS
-        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+        self._place = file.tell()
+        self.close = file.close
+
+    def tell(self) -> int:
+        """Tell the place that the next read begins at."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place, and tell it."""
+        self._place = self._file.seek(offset, whence)
+        return self._place
 
     def read(self, count: int = -1) -> bytes:
         """Read a header's worth."""
@@ -130,7 +145,9 @@ class _Sparing:
         self._left -= 1
         if self._left < 0:
             raise ValueError("more elements than a header has")
-        return self._file.read(count)
+        held = self._file.read(count)
+        self._place += len(held)
+        return held
 
 
 def _pixel_offset(file: BinaryIO) -> int | None:
