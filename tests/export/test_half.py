@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
-from export.tiny import tiny_run
+from export.tiny import coarse_scan, tiny_run
 from onnx import TensorProto, numpy_helper
 
 from dlild_export.engines import onnxruntime_engine
 from dlild_export.half import HALF_OPERATORS, HalfError, to_half
 
 
+@pytest.fixture(scope="module", params=["untrained", "released"])
+def served_path(request: pytest.FixtureRequest, weights: Path) -> Path:
+    """A network that is not told the level of the lung, and the released one, which is."""
+    return weights if request.param == "released" else tiny_run() / "model.onnx"
+
+
 @pytest.fixture(scope="module")
-def served() -> onnx.ModelProto:
-    return onnx.load(tiny_run() / "model.onnx")
+def served(served_path: Path) -> onnx.ModelProto:
+    return onnx.load(served_path)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +46,7 @@ def test_every_tensor_has_the_type_that_its_operator_wants(half) -> None:
         floats = {types[name] for name in names} - {TensorProto.BOOL, TensorProto.INT64}
         assert floats <= {wanted}, node.name
         met.add(node.op_type)
-    assert met == HALF_OPERATORS | {"Clip", "Sub", "Div", "Softmax"}
+    assert met >= HALF_OPERATORS | {"Clip", "Sub", "Div", "Softmax"}
 
 
 def test_inputs_and_outputs_stay_and_the_file_halves(served, half) -> None:
@@ -48,12 +56,12 @@ def test_inputs_and_outputs_stay_and_the_file_halves(served, half) -> None:
     assert served.graph.initializer[0].data_type == TensorProto.FLOAT
 
 
-def test_it_computes_what_the_network_does(half, tmp_path) -> None:
+def test_it_computes_what_the_network_does(served_path, half, tmp_path) -> None:
     onnx.save(half, tmp_path / "half.onnx")
-    window = np.random.default_rng(0).uniform(-1024, 2047, (1, 1, 24, 16, 32)).astype(np.float16)
+    chest = coarse_scan().array[:64, :64, :64].astype(np.float16)[None, None]
 
-    expected = onnxruntime_engine(tiny_run() / "model.onnx").load()(window).astype(np.float32)
-    probabilities = onnxruntime_engine(tmp_path / "half.onnx").load()(window)
+    expected = onnxruntime_engine(served_path).load()(chest).astype(np.float32)
+    probabilities = onnxruntime_engine(tmp_path / "half.onnx").load()(chest)
 
     assert probabilities.dtype == np.float16
     np.testing.assert_allclose(probabilities, expected, atol=0.02)
