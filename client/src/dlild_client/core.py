@@ -20,8 +20,8 @@ from tritonclient.grpc import service_pb2
 from dlild_client.contract import Contract
 from dlild_client.errors import Busy, ConnectionFailed, ContractError, NotReady, ScanLost, TimedOut
 from dlild_client.preparation.prepare import PreparedScan, Progress, prepare, silent
+from dlild_client.reading.places import check_place
 from dlild_client.reading.read import read_volume
-from dlild_client.reading.sources import check_place
 from dlild_client.result import Result, build_result
 from dlild_client.transport.connection import ServerInfo, first_words_failed, read_info
 from dlild_client.transport.exchange import Exchange, window_requests

@@ -52,8 +52,8 @@ def score(
     """Score one chest CT."""
     from dlild_client.client import Client  # noqa: PLC0415
     from dlild_client.outputs import write_result  # noqa: PLC0415
+    from dlild_client.reading.places import check_place  # noqa: PLC0415
     from dlild_client.reading.read import read_volume  # noqa: PLC0415
-    from dlild_client.reading.sources import check_place  # noqa: PLC0415
 
     settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
     check_place(path)

@@ -1,0 +1,155 @@
+"""The files behind a path: a folder, a single file, a zip archive, or a DICOMDIR.
+
+Members of an archive are read in place: nothing is unpacked to disk, so no name in an archive can
+lead out of a folder, and no copy of a patient's images is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dlild_client.errors import TooLarge, UnreadableFile
+from dlild_client.reading.dicom.dicomdir import list_dicomdir
+from dlild_client.reading.sources import (
+    MAXIMUM_FILE_BYTES,
+    MAXIMUM_FILES,
+    READ_ERRORS,
+    FileSource,
+    Listing,
+    ZipMember,
+)
+
+LEFTOVERS = "__MACOSX"
+"""Folder of what an archive of a Mac keeps beside the files."""
+
+
+def check_place(place: Path) -> None:
+    """Make sure that a path leads to a file or a folder that may be read.
+
+    It costs one look: what is in there is not read yet.
+
+    Raises
+    ------
+    UnreadableFile
+        It does not.
+    """
+    name = (place.name or str(place))[:80]
+    try:
+        if place.is_dir():
+            os.scandir(place).close()
+        elif place.is_file():
+            place.open("rb").close()
+        elif place.exists():
+            raise UnreadableFile(f"{name}: neither a file nor a folder")
+        else:
+            raise UnreadableFile(f"{name}: no such file or folder")
+    except PermissionError:
+        raise UnreadableFile(f"{name}: no permission to read it") from None
+    except OSError as error:
+        raise UnreadableFile(f"{name}: {error.strerror}") from None
+    except ValueError:
+        raise UnreadableFile(f"{name}: not a path") from None
+
+
+@contextmanager
+def list_sources(place: Path) -> Iterator[Listing]:
+    """List the files of a folder, an archive, a DICOMDIR, or a single file.
+
+    Parameters
+    ----------
+    place : Path
+        Archives stay open within the context.
+
+    Raises
+    ------
+    UnreadableFile
+        The folder cannot be listed, or the archive is broken or encrypted.
+    TooLarge
+        More files than any study has, or a member that unpacks to more than 1 GB.
+    """
+    if place.is_dir():
+        yield Listing(tuple(FileSource(p) for p in find_files(place)))
+    elif place.name.upper() == "DICOMDIR":
+        yield list_dicomdir(place)
+    elif is_zip(place):
+        with _open_zip(place) as archive:
+            yield Listing(_members(archive, place.name))
+    else:
+        yield Listing((FileSource(place),))
+
+
+def find_files(folder: Path) -> list[Path]:
+    """All files below a folder, in a fixed order; hidden ones and DICOMDIR are left out.
+
+    Links are followed, unless they lead up; each folder is visited once.
+    """
+    found: list[Path] = []
+    visited = {str(parent) for parent in folder.resolve().parents}
+
+    def cannot(error: OSError) -> None:
+        # Of a folder within, less is read; the slices that are missing will tell.
+        if Path(error.filename or "") == folder:
+            raise UnreadableFile(f"{folder.name}: cannot be listed: {error.strerror}") from None
+
+    for here, folders, names in os.walk(folder, followlinks=True, onerror=cannot):
+        visited.add(os.path.realpath(here))
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if name != LEFTOVERS and os.path.realpath(Path(here) / name) not in visited
+        ]
+        for name in names:
+            path = Path(here) / name
+            if _counts(name) and path.is_file():
+                found.append(path)
+                _check_count(len(found), folder.name)
+    return sorted(found)
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name != "DICOMDIR"
+
+
+def is_zip(path: Path) -> bool:
+    """Tell a zip archive by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in {b"PK\x03\x04", b"PK\x05\x06"}
+    except OSError:
+        return False
+
+
+@contextmanager
+def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (*READ_ERRORS, ValueError):
+        raise UnreadableFile(
+            f"{path.name}: a zip archive that cannot be opened; is the file whole?"
+        ) from None
+    with archive:
+        yield archive
+
+
+def _members(archive: zipfile.ZipFile, name: str) -> tuple[ZipMember, ...]:
+    members = [ZipMember(archive, info) for info in archive.infolist() if not info.is_dir()]
+    members = [m for m in members if _counts(m.name) and LEFTOVERS not in m.info.filename]
+    _check_count(len(members), name)
+    if any(m.info.flag_bits & 1 for m in members):
+        raise UnreadableFile(f"{name}: an encrypted archive; unpack it first and give the folder")
+    for member in members:
+        if member.size > MAXIMUM_FILE_BYTES:
+            raise TooLarge(
+                f"{name}: {member.name} unpacks to {member.size / 1e9:.1f} GB, more than 1.1 GB; "
+                "give the folder of one CT series"
+            )
+    return tuple(sorted(members, key=lambda m: m.info.filename))
+
+
+def _check_count(count: int, name: str) -> None:
+    if count > MAXIMUM_FILES:
+        raise TooLarge(f"{name}: more than {MAXIMUM_FILES} files; give the folder of one CT study")
