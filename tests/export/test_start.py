@@ -15,9 +15,9 @@ from export.small_cases import small_config, write_cases
 from dlild_export.onnx_export import export_onnx
 from dlild_export.start import (
     WeightsError,
+    adopt,
     load_network,
     restore_statistics,
-    tell_lung_level,
 )
 from dlild_export.train import train
 from dlild_export.unet import ServedUNet, UNet, UNetConfig
@@ -160,7 +160,7 @@ def test_statistics_can_be_kept_as_they_are_served(tmp_path: Path) -> None:
 
 def test_a_network_that_is_told_the_lung_level_computes_what_it_did_before(network: UNet) -> None:
     plain = UNet(replace(WIDTHS, lung_level=False)).eval()
-    told = tell_lung_level(plain)
+    told = adopt(plain, WIDTHS)
 
     assert told.config == WIDTHS
     np.testing.assert_allclose(_served(told, _hu(3)), _served(plain, _hu(3)), atol=2e-4)

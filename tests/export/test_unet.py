@@ -1,4 +1,4 @@
-"""The level of the lung: what the network is told of the air-filled lung round a voxel."""
+"""The level of the lung, and HU relative to it: what the network sees of a chest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlild_export.unet import lung_level
+from dlild_export.unet import lung_level, relative_hu
 
 CELL = 4
 
@@ -59,3 +59,20 @@ def test_what_is_air_filled_stays_so_when_an_engine_rounds_hu_to_bf16(hu: int) -
     rounded = exact.to(torch.bfloat16).float()
     assert (lung_level(exact, CELL).abs().max() > 0) == (lung_level(rounded, CELL).abs().max() > 0)
     assert (lung_level(exact, CELL).abs().max() > 0) == (-986 <= hu <= -750)
+
+
+@pytest.mark.parametrize("lung_hu", [-940.0, -900.0, -800.0])
+def test_the_same_chest_looks_the_same_at_every_breath(lung_hu: float) -> None:
+    hu = _chest(lung_hu)
+    hu[..., 46:50, :, 16:24] = 30.0  # a vessel
+
+    seen = relative_hu(hu, lung_level(hu, CELL))
+
+    lung = (hu == lung_hu) & (torch.arange(96)[:, None, None] < 44)
+    torch.testing.assert_close(seen[lung], torch.full_like(seen[lung], -850.0), atol=25, rtol=0)
+    torch.testing.assert_close(seen[hu >= 0], hu[hu >= 0])
+
+
+def test_where_no_lung_is_air_filled_hu_stay() -> None:
+    hu = _chest(-400.0)
+    torch.testing.assert_close(relative_hu(hu, lung_level(hu, CELL)), hu)

@@ -21,7 +21,7 @@ from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
 from dlild_export.train import TrainConfig
 from dlild_export.unet import UNet, UNetConfig
 
-TINY = UNetConfig(channels=(4, 8, 8, 8), lung_level=False)
+TINY = UNetConfig(channels=(4, 8, 8, 8), lung_level=False, relative_hu=False)
 """Edges of a multiple of 8, as the contract has them."""
 
 

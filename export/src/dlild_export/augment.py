@@ -11,10 +11,9 @@ from monai.transforms.intensity.array import RandGaussianNoise
 from monai.transforms.spatial.dictionary import RandAffined
 from torch import Tensor, nn
 
+from dlild_export.breath import HEALTHY_LUNG_HU, move_lung
 from dlild_export.train_config import Augmentation
 
-_AIR_HU = -1000.0
-_HEALTHY_LUNG_HU = -850.0
 _SHARPEST_BLUR = 0.3  # standard deviation that changes next to nothing, voxels
 _MARGIN = 1.25  # of a cube that is turned and stretched, so that it holds the patch
 
@@ -73,7 +72,9 @@ class Augment:
         if rng.random() < c.flip:
             hu, labels = hu.flip(-1), labels.flip(-1)
         if rng.random() < c.aeration:
-            hu = aerate(hu, rng.uniform(-c.aeration_hu, c.aeration_hu))
+            # Healthy lung of one patient is as dense as ground-glass of another: HU alone mislead.
+            shift_hu = rng.uniform(-c.aeration_hu, c.aeration_hu)
+            hu = move_lung(hu, HEALTHY_LUNG_HU, shift_hu)
         hu = hu * (1 + rng.uniform(-c.scale, c.scale)) + rng.uniform(-c.shift_hu, c.shift_hu)
         if rng.random() < c.smooth:
             hu = blur_slices(hu, rng.uniform(_SHARPEST_BLUR, c.softest))
@@ -93,29 +94,6 @@ class Augment:
         self._affine.rand_affine.spatial_size = (patch,) * 3
         moved = self._affine({"hu": hu, "labels": labels})
         return _plain(moved["hu"]), _plain(moved["labels"]).to(torch.uint8)
-
-
-def aerate(hu: Tensor, shift_hu: float) -> Tensor:
-    """Make the lung of a patch denser or darker, as a shallower or deeper breath does.
-
-    Healthy lung of one patient is as dense as ground-glass of another. Where a network meets both
-    it has to compare a place with the lung round it, as a reader does, and not with a fixed HU.
-
-    Parameters
-    ----------
-    hu : Tensor
-        HU.
-    shift_hu : float
-        What healthy lung of -850 HU is moved by, HU; above -150. The move falls off to 0 at air
-        (-1000 HU) and at water (0 HU), which no breath changes.
-
-    Returns
-    -------
-    Tensor
-        HU, in the order that they had.
-    """
-    share = torch.minimum((hu - _AIR_HU) / (_HEALTHY_LUNG_HU - _AIR_HU), hu / _HEALTHY_LUNG_HU)
-    return hu + shift_hu * share.clamp(min=0)
 
 
 def blur_slices(hu: Tensor, width: float) -> Tensor:

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from dlild_export.unet import UNet, UNetConfig
 
+_FIRST = {"lung_level": False, "relative_hu": False}
+"""What checkpoints do not tell that are older than the choice."""
+
 
 class WeightsError(ValueError):
     """A file of weights that cannot be used; the message names it and says why."""
@@ -47,7 +50,7 @@ def load_network(path: Path) -> UNet:
 def _from_checkpoint(path: Path) -> UNet:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        network = UNet(UNetConfig(**{"lung_level": False} | stored["config"]["network"]))
+        network = UNet(UNetConfig(**_FIRST | stored["config"]["network"]))
         prefix = "module."
         network.load_state_dict(
             {k.removeprefix(prefix): v for k, v in stored["average"].items() if k != "n_averaged"}
@@ -97,13 +100,14 @@ def _config_of(
         for node in graph.node
         if node.op_type == "Constant"
     }
-    bounds = [
-        float(constants[name]) for n in graph.node if n.op_type == "Clip" for name in n.input[1:]
-    ]
+    # The window is the last thing that HU go through; what moves them before has bounds of its own.
+    clips = [node.input[1:] for node in graph.node if node.op_type == "Clip"]
+    bounds = [float(constants[name]) for name in clips[-1]] if clips else []
     if len(bounds) != 2:
         raise ValueError(f"{len(bounds)} bounds of a window of HU")
     return UNetConfig(
         lung_level=convolutions[0][0].shape[1] == 2,
+        relative_hu=any(node.op_type == "Min" for node in graph.node),
         channels=tuple(convolutions[2 * level][0].shape[0] for level in range(depth + 1)),
         classes=convolutions[-1][0].shape[0],
         window_hu=(bounds[0], bounds[1]),
@@ -143,25 +147,36 @@ def normalised(network: UNet) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
     return pairs
 
 
-def tell_lung_level(network: UNet) -> UNet:
-    """Return a network that is told the level of the lung, and does not heed it yet.
+def adopt(network: UNet, config: UNetConfig) -> UNet:
+    """Return a network of another configuration's inputs, with the same weights.
 
     Parameters
     ----------
     network : UNet
-        Trained without it.
+        Trained; told the level of the lung, or not.
+    config : UNetConfig
+        What it is to become.
 
     Returns
     -------
     UNet
-        Computes the same, until it is trained further.
+        Where only the level of the lung is new to it, it computes the same until it is trained
+        further. Relative HU it has to get used to.
     """
-    told = UNet(replace(network.config, lung_level=True))
+    told = config.lung_level and not network.config.lung_level
+    moved = config.relative_hu and not network.config.relative_hu
+    became = replace(
+        network.config,
+        lung_level=network.config.lung_level or told,
+        relative_hu=network.config.relative_hu or moved,
+    )
     weights = network.state_dict()
-    first = "down.0.0.weight"
-    weights[first] = torch.cat((weights[first], torch.zeros_like(weights[first])), dim=1)
-    told.load_state_dict(weights)
-    return told.train(network.training)
+    if told:
+        first = "down.0.0.weight"
+        weights[first] = torch.cat((weights[first], torch.zeros_like(weights[first])), dim=1)
+    adopted = UNet(became)
+    adopted.load_state_dict(weights)
+    return adopted.train(network.training)
 
 
 def restore_statistics(network: UNet, batches: Iterable[Tensor]) -> None:

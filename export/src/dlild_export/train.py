@@ -26,9 +26,9 @@ from dlild_export.patches import Key, PatchSource
 from dlild_export.prepare import prepare, prepared_files
 from dlild_export.start import (
     WeightsError,
+    adopt,
     load_network,
     restore_statistics,
-    tell_lung_level,
 )
 from dlild_export.train_config import TrainConfig
 from dlild_export.unet import SupervisedUNet, UNet
@@ -161,9 +161,7 @@ def _new_state(config: TrainConfig, source: PatchSource, start: Path | None, wor
             "begin with (--start)"
         )
     if start:
-        begun = load_network(start)
-        if config.network.lung_level and not begun.config.lung_level:
-            begun = tell_lung_level(begun)
+        begun = adopt(load_network(start), config.network)
         if begun.config != config.network:
             raise WeightsError(
                 f"{start} holds a network of {begun.config}, and {config.network} is configured"

@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, interpolate, pad
 
+from dlild_export.breath import HEALTHY_LUNG_HU, move_lung
+
 # Air-filled lung, darker than nearly all disease and brighter than air outside the body. In bf16,
 # HU of this size are rounded to multiples of 4, but none across these bounds. Across -985 and -750
 # some were, which moved DL-ILD by 0.16 point.
 _AERATED_HU = (-986.5, -749.5)
-_HEALTHY_HU, _LEVEL_HU = -850.0, 100.0
+_LEVEL_HU = 100.0
 _NEAR = 9  # cells of the coarsest level that the lung's level is taken over: 108 mm at 1.5 mm
 _DOUBT = 0.02  # share of air-filled lung at which its level counts half
+# Beyond these levels the little between air and lung would be stretched without measure.
+_MOVED_FROM_HU = (-950.0, -760.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,8 @@ class UNetConfig:
     window_hu: tuple[float, float] = (-1024.0, 276.0)
     # Whether the network is told how dense the air-filled lung round a voxel is.
     lung_level: bool = True
+    # Whether HU are moved so that the air-filled lung round a voxel is as dense in every patient.
+    relative_hu: bool = True
 
     @property
     def stride(self) -> int:
@@ -105,13 +111,17 @@ class UNet(nn.Module):
         list of Tensor, shape (n, channels, z, y, x)
             One a level but the deepest, each half as large as the one before.
         """
-        low, high = self.config.window_hu
-        x = (hu.clamp(low, high) - (low + high) / 2) / ((high - low) / 2)
-        if self.config.lung_level:
-            x = torch.cat((x, lung_level(hu, self.config.stride)), dim=1)
+        config = self.config
+        if config.lung_level or config.relative_hu:
+            level = lung_level(hu, config.stride)
+        low, high = config.window_hu
+        x = relative_hu(hu, level) if config.relative_hu else hu
+        x = (x.clamp(low, high) - (low + high) / 2) / ((high - low) / 2)
+        if config.lung_level:
+            x = torch.cat((x, level), dim=1)
         skipped = []
-        for level, block in enumerate(self.down):
-            x = block(self.pool(x) if level else x)
+        for depth, block in enumerate(self.down):
+            x = block(self.pool(x) if depth else x)
             skipped.append(x)
         x = skipped.pop()
         levels: list[Tensor] = []
@@ -141,10 +151,33 @@ def lung_level(hu: Tensor, cell: int) -> Tensor:
     """
     low, high = _AERATED_HU
     aerated = ((hu > low) & (hu < high)).to(hu.dtype)
-    sums = torch.cat((aerated * ((hu - _HEALTHY_HU) / _LEVEL_HU), aerated), dim=1)
+    sums = torch.cat((aerated * ((hu - HEALTHY_LUNG_HU) / _LEVEL_HU), aerated), dim=1)
     near = avg_pool3d(pad(avg_pool3d(sums, cell), (_NEAR // 2,) * 6), _NEAR, stride=1)
     level = near[:, :1] / (near[:, 1:] + _DOUBT)
     return interpolate(level, scale_factor=float(cell), mode="nearest")
+
+
+def relative_hu(hu: Tensor, level: Tensor) -> Tensor:
+    """Return HU as they would be if the air-filled lung round each voxel were at -850 HU.
+
+    Faint ground-glass in dark lung is as dense as healthy lung elsewhere. A network that was told
+    the level still went by HU, after 7,000 steps; with HU that start from the level it need not
+    learn to.
+
+    Parameters
+    ----------
+    hu : Tensor, shape (n, 1, z, y, x)
+        HU.
+    level : Tensor, shape (n, 1, z, y, x)
+        As `lung_level` returns it.
+
+    Returns
+    -------
+    Tensor, shape (n, 1, z, y, x)
+        HU, in the order that they had; air (-1000 HU), water (0 HU) and all above it stay.
+    """
+    lung = (HEALTHY_LUNG_HU + _LEVEL_HU * level).clamp(*_MOVED_FROM_HU)
+    return move_lung(hu, lung, HEALTHY_LUNG_HU - lung)
 
 
 class SupervisedUNet(nn.Module):
