@@ -7,25 +7,35 @@ from torch import Tensor
 
 AIR_HU = -1000.0
 HEALTHY_LUNG_HU = -850.0
+WATER_HU = 0.0
 
 
-def move_lung(hu: Tensor, lung_hu: Tensor | float, shift_hu: Tensor | float) -> Tensor:
+def move_lung(
+    hu: Tensor,
+    lung: Tensor | float,
+    shift: Tensor | float,
+    *,
+    air: float = AIR_HU,
+    water: float = WATER_HU,
+) -> Tensor:
     """Make lung denser or darker, and leave what no breath changes: air, water and what is denser.
 
     Parameters
     ----------
     hu : Tensor
-        HU.
-    lung_hu : Tensor or float
-        Density of healthy lung, HU, between -1000 and 0; one value, or one for each voxel.
-    shift_hu : Tensor or float
-        What healthy lung is moved by, HU; it stays between air and water. The move falls off to 0
-        at air (-1000 HU) and at water (0 HU), in proportion.
+        HU, or any scale that grows evenly with them, on which all that follows is given as well.
+    lung : Tensor or float
+        Density of healthy lung, between air and water; one value, or one for each voxel.
+    shift : Tensor or float
+        What healthy lung is moved by; it stays between air and water. The move falls off to 0 at
+        air and at water, in proportion.
+    air, water : float
+        Their places on the scale.
 
     Returns
     -------
     Tensor
-        HU, in the order that they had.
+        On the same scale, in the order that the voxels had.
     """
-    share = torch.minimum((hu - AIR_HU) / (lung_hu - AIR_HU), hu / lung_hu)
-    return hu + shift_hu * share.clamp(min=0)
+    share = torch.minimum((hu - air) / (lung - air), (water - hu) / (water - lung))
+    return hu + shift * share.clamp(min=0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, interpolate, pad
 
-from dlild_export.breath import HEALTHY_LUNG_HU, move_lung
+from dlild_export.breath import AIR_HU, HEALTHY_LUNG_HU, WATER_HU, move_lung
 
 # Air-filled lung, darker than nearly all disease and brighter than air outside the body. In bf16,
 # HU of this size are rounded to multiples of 4, but none across these bounds. Across -985 and -750
@@ -18,7 +18,7 @@ _LEVEL_HU = 100.0
 _NEAR = 9  # cells of the coarsest level that the lung's level is taken over: 108 mm at 1.5 mm
 _DOUBT = 0.02  # share of air-filled lung at which its level counts half
 # Beyond these levels the little between air and lung would be stretched without measure.
-_MOVED_FROM_HU = (-950.0, -760.0)
+_MOVED_FROM = (-1.0, 0.9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,8 @@ class UNet(nn.Module):
         config = self.config
         if config.lung_level or config.relative_hu:
             level = lung_level(hu, config.stride)
-        low, high = config.window_hu
         x = relative_hu(hu, level) if config.relative_hu else hu
+        low, high = config.window_hu
         x = (x.clamp(low, high) - (low + high) / 2) / ((high - low) / 2)
         if config.lung_level:
             x = torch.cat((x, level), dim=1)
@@ -176,8 +176,13 @@ def relative_hu(hu: Tensor, level: Tensor) -> Tensor:
     Tensor, shape (n, 1, z, y, x)
         HU, in the order that they had; air (-1000 HU), water (0 HU) and all above it stay.
     """
-    lung = (HEALTHY_LUNG_HU + _LEVEL_HU * level).clamp(*_MOVED_FROM_HU)
-    return move_lung(hu, lung, HEALTHY_LUNG_HU - lung)
+    # On the level's scale lung is near 0, where bf16 is fine: near -850 it has steps of 4 HU, and
+    # a level that is rounded so moves whole lungs (DL-ILD by 0.13 point on one phantom).
+    level = level.clamp(*_MOVED_FROM)
+    air, water = ((fixed - HEALTHY_LUNG_HU) / _LEVEL_HU for fixed in (AIR_HU, WATER_HU))
+    seen = (hu - HEALTHY_LUNG_HU) / _LEVEL_HU
+    moved = move_lung(seen, level, -level, air=air, water=water)
+    return moved * _LEVEL_HU + HEALTHY_LUNG_HU
 
 
 class SupervisedUNet(nn.Module):
