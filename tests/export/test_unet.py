@@ -7,9 +7,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlild_export.unet import lung_level, relative_hu
+from dlild_export.unet import HEALTHY_HU, LEVEL_HU, relative_rise
+from dlild_export.unet import lung_level as level_of_rise
 
 CELL = 4
+
+
+def lung_level(hu: torch.Tensor, cell: int) -> torch.Tensor:
+    return level_of_rise(hu - HEALTHY_HU, cell)
+
+
+def relative_hu(hu: torch.Tensor) -> torch.Tensor:
+    rise = hu - HEALTHY_HU
+    return relative_rise(rise, level_of_rise(rise, CELL)) + HEALTHY_HU
 
 
 def _chest(lung_hu: float) -> torch.Tensor:
@@ -28,7 +38,7 @@ def test_the_level_is_that_of_the_lung_whatever_lies_in_it(lung_hu: float) -> No
     level = lung_level(hu, CELL)
 
     assert level.shape == hu.shape
-    inside = level[..., 28:52, 12:36, 12:36] * 100 - 850
+    inside = level[..., 28:52, 12:36, 12:36] * LEVEL_HU + HEALTHY_HU
     torch.testing.assert_close(inside, torch.full_like(inside, lung_hu), atol=15, rtol=0)
 
 
@@ -54,11 +64,10 @@ def test_every_scan_of_a_batch_has_a_level_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("hu", [-1000, -988, -987, -986, -985, -984, -752, -751, -750, -749, -748])
-def test_what_is_air_filled_stays_so_when_an_engine_rounds_hu_to_bf16(hu: int) -> None:
-    exact = torch.full((1, 1, 8, 8, 8), float(hu))
-    rounded = exact.to(torch.bfloat16).float()
-    assert (lung_level(exact, CELL).abs().max() > 0) == (lung_level(rounded, CELL).abs().max() > 0)
-    assert (lung_level(exact, CELL).abs().max() > 0) == (-986 <= hu <= -750)
+def test_what_is_air_filled_is_exact_in_bf16(hu: int) -> None:
+    rise = torch.full((1, 1, 8, 8, 8), hu - HEALTHY_HU)
+    torch.testing.assert_close(rise.to(torch.bfloat16).float(), rise, atol=0, rtol=0)
+    assert (level_of_rise(rise, CELL).abs().max() > 0) == (-986 <= hu <= -750)
 
 
 @pytest.mark.parametrize("lung_hu", [-940.0, -900.0, -800.0])
@@ -66,13 +75,13 @@ def test_the_same_chest_looks_the_same_at_every_breath(lung_hu: float) -> None:
     hu = _chest(lung_hu)
     hu[..., 46:50, :, 16:24] = 30.0  # a vessel
 
-    seen = relative_hu(hu, lung_level(hu, CELL))
+    seen = relative_hu(hu)
 
     lung = (hu == lung_hu) & (torch.arange(96)[:, None, None] < 44)
-    torch.testing.assert_close(seen[lung], torch.full_like(seen[lung], -850.0), atol=25, rtol=0)
+    torch.testing.assert_close(seen[lung], torch.full_like(seen[lung], HEALTHY_HU), atol=25, rtol=0)
     torch.testing.assert_close(seen[hu >= 0], hu[hu >= 0])
 
 
 def test_where_no_lung_is_air_filled_hu_stay() -> None:
     hu = _chest(-400.0)
-    torch.testing.assert_close(relative_hu(hu, lung_level(hu, CELL)), hu)
+    torch.testing.assert_close(relative_hu(hu), hu)

@@ -13,10 +13,15 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from dlild_export.unet import UNet, UNetConfig
+from dlild_export.unet import HEALTHY_HU, LEVEL_HU, UNet, UNetConfig
 
-_FIRST = {"lung_level": False, "relative_hu": False}
-"""What checkpoints do not tell that are older than the choice."""
+_FIRST = {"lung_level": False, "relative_hu": False, "centre_hu": -374.0, "unit_hu": 650.0}
+"""What checkpoints do not tell that are older than the choice: what the network sees."""
+
+_FIRST_LEVEL = (-850.0, 100.0)
+"""HU at which the level of the lung was 0, and HU to 1, when the network saw HU as `_FIRST`."""
+
+_FIRST_WEIGHT, _FIRST_MEAN = "down.0.0.weight", "down.0.1.running_mean"
 
 
 class WeightsError(ValueError):
@@ -55,6 +60,7 @@ def _from_checkpoint(path: Path) -> UNet:
         network.load_state_dict(
             {k.removeprefix(prefix): v for k, v in stored["average"].items() if k != "n_averaged"}
         )
+        _renew_level(network)
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: no checkpoint of `dlild-export train`: {reason}") from None
@@ -76,6 +82,7 @@ def _from_onnx(path: Path) -> UNet:
         )
         network = UNet(_config_of(graph, weights, convolutions, len(rises)))
         _fill(network, convolutions, rises)
+        _renew_level(network)
     except (OSError, ValueError, KeyError, IndexError, RuntimeError) as error:
         raise WeightsError(f"{path}: not an ONNX file of this U-Net: {error}") from None
     except Exception as error:
@@ -100,18 +107,30 @@ def _config_of(
         for node in graph.node
         if node.op_type == "Constant"
     }
+    # Since version 3 a graph takes healthy lung off first, in whole numbers.
+    origin = HEALTHY_HU if any(_casts_to_int32(node) for node in graph.node) else 0.0
     # The window is the last thing that HU go through; what moves them before has bounds of its own.
-    clips = [node.input[1:] for node in graph.node if node.op_type == "Clip"]
-    bounds = [float(constants[name]) for name in clips[-1]] if clips else []
-    if len(bounds) != 2:
-        raise ValueError(f"{len(bounds)} bounds of a window of HU")
+    window = [node for node in graph.node if node.op_type == "Clip"][-1]
+    bounds = [float(constants[name]) + origin for name in window.input[1:]]
+    after = {node.input[0]: node for node in graph.node}
+    step, centre = after[window.output[0]], 0.0
+    if step.op_type == "Sub":
+        centre, step = float(constants[step.input[1]]), after[step.output[0]]
+    if len(bounds) != 2 or step.op_type != "Div":
+        raise ValueError("no window of HU")
     return UNetConfig(
+        centre_hu=centre + origin,
+        unit_hu=float(constants[step.input[1]]),
         lung_level=convolutions[0][0].shape[1] == 2,
         relative_hu=any(node.op_type == "Min" for node in graph.node),
         channels=tuple(convolutions[2 * level][0].shape[0] for level in range(depth + 1)),
         classes=convolutions[-1][0].shape[0],
         window_hu=(bounds[0], bounds[1]),
     )
+
+
+def _casts_to_int32(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Cast" and node.attribute[0].i == onnx.TensorProto.INT32
 
 
 def _fill(
@@ -160,23 +179,53 @@ def adopt(network: UNet, config: UNetConfig) -> UNet:
     Returns
     -------
     UNet
-        Where only the level of the lung is new to it, it computes the same until it is trained
-        further. Relative HU it has to get used to.
+        Where only the level of the lung is new to it, or another scale, it computes the same until
+        it is trained further, but for the rim of a window, beyond which a convolution sees the
+        scale's 0. Relative HU it has to get used to.
     """
-    told = config.lung_level and not network.config.lung_level
-    moved = config.relative_hu and not network.config.relative_hu
+    before = network.config
     became = replace(
-        network.config,
-        lung_level=network.config.lung_level or told,
-        relative_hu=network.config.relative_hu or moved,
+        before,
+        lung_level=before.lung_level or config.lung_level,
+        relative_hu=before.relative_hu or config.relative_hu,
+        centre_hu=config.centre_hu,
+        unit_hu=config.unit_hu,
     )
     weights = network.state_dict()
-    if told:
-        first = "down.0.0.weight"
-        weights[first] = torch.cat((weights[first], torch.zeros_like(weights[first])), dim=1)
+    _rescale(weights, 0, (before.centre_hu, before.unit_hu), (became.centre_hu, became.unit_hu))
+    if became.lung_level and not before.lung_level:
+        weights[_FIRST_WEIGHT] = torch.cat(
+            (weights[_FIRST_WEIGHT], torch.zeros_like(weights[_FIRST_WEIGHT])), dim=1
+        )
     adopted = UNet(became)
     adopted.load_state_dict(weights)
     return adopted.train(network.training)
+
+
+def _renew_level(network: UNet) -> None:
+    """Let a network that was trained on the level's first scale see it on today's."""
+    seen = {"centre_hu": network.config.centre_hu, "unit_hu": network.config.unit_hu}
+    if network.config.lung_level and seen.items() <= _FIRST.items():
+        weights = network.state_dict()
+        _rescale(weights, 1, _FIRST_LEVEL, (HEALTHY_HU, LEVEL_HU))
+        network.load_state_dict(weights)
+
+
+def _rescale(
+    weights: dict[str, Tensor],
+    channel: int,
+    before: tuple[float, float],
+    after: tuple[float, float],
+) -> None:
+    """Change the first convolution and its normalisation for an input on another scale.
+
+    A scale is the HU at 0, and the HU to 1.
+    """
+    weight = weights[_FIRST_WEIGHT].clone()
+    offset = (after[0] - before[0]) / before[1]
+    weights[_FIRST_MEAN] = weights[_FIRST_MEAN] - offset * weight[:, channel].sum((1, 2, 3))
+    weight[:, channel] *= after[1] / before[1]
+    weights[_FIRST_WEIGHT] = weight
 
 
 def restore_statistics(network: UNet, batches: Iterable[Tensor]) -> None:

@@ -8,17 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, interpolate, pad
 
-from dlild_export.breath import AIR_HU, HEALTHY_LUNG_HU, WATER_HU, move_lung
+from dlild_export.breath import AIR_HU, WATER_HU, move_lung
 
-# Air-filled lung, darker than nearly all disease and brighter than air outside the body. In bf16,
-# HU of this size are rounded to multiples of 4, but none across these bounds. Across -985 and -750
-# some were, which moved DL-ILD by 0.16 point.
-_AERATED_HU = (-986.5, -749.5)
-_LEVEL_HU = 100.0
+# The network sees how far a voxel lies above healthy lung. An engine of bf16 has 8 bits for a
+# number: HU near -850 it rounds to multiples of 4, whole numbers near 0 it holds, and so all of
+# lung. (From HU, ties were rounded to one side: the level was wrong by 0.5 HU, and DL-ILD of a
+# phantom by 0.13 point; now by 0.03.) Units are powers of 2, in which healthy lung is 0.
+HEALTHY_HU, LEVEL_HU, SEEN_HU = -848.0, 128.0, 512.0
+# Air-filled lung, darker than nearly all disease and brighter than air outside the body: -986 to
+# -750 HU.
+_AERATED = (-139.0, 99.0)
 _NEAR = 9  # cells of the coarsest level that the lung's level is taken over: 108 mm at 1.5 mm
 _DOUBT = 0.02  # share of air-filled lung at which its level counts half
 # Beyond these levels the little between air and lung would be stretched without measure.
-_MOVED_FROM = (-1.0, 0.9)
+_MOVED_FROM = (-0.796875, 0.6875)  # -950 and -760 HU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,9 @@ class UNetConfig:
     classes: int = 6
     # HU below and above carry nothing about the lungs and are cut off.
     window_hu: tuple[float, float] = (-1024.0, 276.0)
+    # HU that the first convolution sees as 0, and how many are 1.
+    centre_hu: float = HEALTHY_HU
+    unit_hu: float = SEEN_HU
     # Whether the network is told how dense the air-filled lung round a voxel is.
     lung_level: bool = True
     # Whether HU are moved so that the air-filled lung round a voxel is as dense in every patient.
@@ -95,16 +101,20 @@ class UNet(nn.Module):
         Tensor, shape (n, classes, z, y, x)
             Logits; softmax over axis 1 gives probabilities.
         """
-        logits: Tensor = self.head(self.features(hu)[0])
+        return self.classify(hu - HEALTHY_HU)
+
+    def classify(self, rise: Tensor) -> Tensor:
+        """Return logits of the classes from HU above healthy lung (-848 HU)."""
+        logits: Tensor = self.head(self.features(rise)[0])
         return logits
 
-    def features(self, hu: Tensor) -> list[Tensor]:
-        """Return what the decoder makes of HU on every level, from full resolution down.
+    def features(self, rise: Tensor) -> list[Tensor]:
+        """Return what the decoder makes of a chest on every level, from full resolution down.
 
         Parameters
         ----------
-        hu : Tensor, shape (n, 1, z, y, x)
-            HU; edges must be multiples of `config.stride`.
+        rise : Tensor, shape (n, 1, z, y, x)
+            HU above healthy lung (-848 HU); edges must be multiples of `config.stride`.
 
         Returns
         -------
@@ -113,10 +123,10 @@ class UNet(nn.Module):
         """
         config = self.config
         if config.lung_level or config.relative_hu:
-            level = lung_level(hu, config.stride)
-        x = relative_hu(hu, level) if config.relative_hu else hu
-        low, high = config.window_hu
-        x = (x.clamp(low, high) - (low + high) / 2) / ((high - low) / 2)
+            level = lung_level(rise, config.stride)
+        x = relative_rise(rise, level) if config.relative_hu else rise
+        low, high = (bound - HEALTHY_HU for bound in config.window_hu)
+        x = (x.clamp(low, high) - (config.centre_hu - HEALTHY_HU)) / config.unit_hu
         if config.lung_level:
             x = torch.cat((x, level), dim=1)
         skipped = []
@@ -125,13 +135,13 @@ class UNet(nn.Module):
             skipped.append(x)
         x = skipped.pop()
         levels: list[Tensor] = []
-        for rise, block in zip(self.rise, self.up, strict=True):
-            x = block(torch.cat((rise(x), skipped.pop()), dim=1))
+        for transposed, block in zip(self.rise, self.up, strict=True):
+            x = block(torch.cat((transposed(x), skipped.pop()), dim=1))
             levels.insert(0, x)
         return levels
 
 
-def lung_level(hu: Tensor, cell: int) -> Tensor:
+def lung_level(rise: Tensor, cell: int) -> Tensor:
     """Return how dense the air-filled lung round each voxel is: the mean HU of what is air-filled.
 
     Healthy lung of one patient, at one depth of breath, is as dense as ground-glass of another. A
@@ -139,26 +149,26 @@ def lung_level(hu: Tensor, cell: int) -> Tensor:
 
     Parameters
     ----------
-    hu : Tensor, shape (n, 1, z, y, x)
-        HU; edges must be multiples of `cell`.
+    rise : Tensor, shape (n, 1, z, y, x)
+        HU above healthy lung (-848 HU); edges must be multiples of `cell`.
     cell : int
         Voxels along the edge of the cubes that share a level.
 
     Returns
     -------
     Tensor, shape (n, 1, z, y, x)
-        0 at -850 HU and where there is no air-filled lung, 1 at -750 HU.
+        0 at -848 HU and where there is no air-filled lung, 1 at -720 HU.
     """
-    low, high = _AERATED_HU
-    aerated = ((hu > low) & (hu < high)).to(hu.dtype)
-    sums = torch.cat((aerated * ((hu - HEALTHY_LUNG_HU) / _LEVEL_HU), aerated), dim=1)
+    low, high = _AERATED
+    aerated = ((rise > low) & (rise < high)).to(rise.dtype)
+    sums = torch.cat((aerated * (rise / LEVEL_HU), aerated), dim=1)
     near = avg_pool3d(pad(avg_pool3d(sums, cell), (_NEAR // 2,) * 6), _NEAR, stride=1)
     level = near[:, :1] / (near[:, 1:] + _DOUBT)
     return interpolate(level, scale_factor=float(cell), mode="nearest")
 
 
-def relative_hu(hu: Tensor, level: Tensor) -> Tensor:
-    """Return HU as they would be if the air-filled lung round each voxel were at -850 HU.
+def relative_rise(rise: Tensor, level: Tensor) -> Tensor:
+    """Return HU above the air-filled lung round each voxel, as far as a breath moves them.
 
     Faint ground-glass in dark lung is as dense as healthy lung elsewhere. A network that was told
     the level still went by HU, after 7,000 steps; with HU that start from the level it need not
@@ -166,23 +176,20 @@ def relative_hu(hu: Tensor, level: Tensor) -> Tensor:
 
     Parameters
     ----------
-    hu : Tensor, shape (n, 1, z, y, x)
-        HU.
+    rise : Tensor, shape (n, 1, z, y, x)
+        HU above healthy lung (-848 HU).
     level : Tensor, shape (n, 1, z, y, x)
         As `lung_level` returns it.
 
     Returns
     -------
     Tensor, shape (n, 1, z, y, x)
-        HU, in the order that they had; air (-1000 HU), water (0 HU) and all above it stay.
+        HU above healthy lung as they would be if the lung round each voxel were at -848 HU. Their
+        order stays, and so do air (-1000 HU), water (0 HU) and all above it.
     """
-    # On the level's scale lung is near 0, where bf16 is fine: near -850 it has steps of 4 HU, and
-    # a level that is rounded so moves whole lungs (DL-ILD by 0.13 point on one phantom).
     level = level.clamp(*_MOVED_FROM)
-    air, water = ((fixed - HEALTHY_LUNG_HU) / _LEVEL_HU for fixed in (AIR_HU, WATER_HU))
-    seen = (hu - HEALTHY_LUNG_HU) / _LEVEL_HU
-    moved = move_lung(seen, level, -level, air=air, water=water)
-    return moved * _LEVEL_HU + HEALTHY_LUNG_HU
+    air, water = ((fixed - HEALTHY_HU) / LEVEL_HU for fixed in (AIR_HU, WATER_HU))
+    return move_lung(rise / LEVEL_HU, level, -level, air=air, water=water) * LEVEL_HU
 
 
 class SupervisedUNet(nn.Module):
@@ -209,7 +216,7 @@ class SupervisedUNet(nn.Module):
 
     def forward(self, hu: Tensor) -> list[Tensor]:
         """Return logits of the classes on every level that is taught, full resolution first."""
-        levels = self.network.features(hu)
+        levels = self.network.features(hu - HEALTHY_HU)
         logits = [self.network.head(levels[0])]
         taught = levels[1 : len(self.heads) + 1]
         logits += [head(level) for head, level in zip(self.heads, taught, strict=True)]
@@ -231,5 +238,7 @@ class ServedUNet(nn.Module):
 
     def forward(self, window: Tensor) -> Tensor:
         """Return probabilities, FP16, shape (n, classes, z, y, x), of an FP16 window of HU."""
-        probabilities: Tensor = torch.softmax(self.network(window.float()), dim=1).half()
+        # Whole numbers until healthy lung is near 0; a float would be rounded before.
+        rise = (window.to(torch.int32) - int(HEALTHY_HU)).float()
+        probabilities: Tensor = torch.softmax(self.network.classify(rise), dim=1).half()
         return probabilities
