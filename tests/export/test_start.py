@@ -28,9 +28,8 @@ WIDTHS = UNetConfig(channels=(4, 8, 8))
 
 
 def _hu(seed: int, n: int = 1) -> torch.Tensor:
-    return torch.from_numpy(
-        np.random.default_rng(seed).normal(-600, 300, (n, 1, 32, 32, 32))
-    ).half()
+    hu = np.random.default_rng(seed).normal(-600, 300, (n, 1, 32, 32, 32))
+    return torch.from_numpy(hu.round()).half()
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +73,10 @@ def test_a_released_file_gives_its_network_back(network: UNet, released: Path) -
 
 
 def test_the_shipped_weights_can_be_begun_with(repository: Path) -> None:
-    shipped = sorted((repository / "ild_unet").glob("*/model.onnx"))[-1]
-
-    assert _difference(load_network(shipped), shipped) < 2e-3
+    for shipped in (repository / "ild_unet").glob("*/model.onnx"):
+        # Version 2 was told the level of the lung on another scale, whose 0 lay 2 HU lower.
+        most = 2e-2 if shipped.parent.name == "2" else 2e-3
+        assert _difference(load_network(shipped), shipped) < most
 
 
 def test_training_goes_on_from_what_was_released(released: Path) -> None:

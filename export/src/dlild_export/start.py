@@ -112,7 +112,7 @@ def _config_of(
     # The window is the last thing that HU go through; what moves them before has bounds of its own.
     window = [node for node in graph.node if node.op_type == "Clip"][-1]
     bounds = [float(constants[name]) + origin for name in window.input[1:]]
-    after = {node.input[0]: node for node in graph.node}
+    after = {node.input[0]: node for node in graph.node if node.input}
     step, centre = after[window.output[0]], 0.0
     if step.op_type == "Sub":
         centre, step = float(constants[step.input[1]]), after[step.output[0]]
