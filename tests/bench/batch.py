@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -46,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         for number in range(options.scans):
             (cohort / f"scan-{number:02d}").symlink_to(scan.folder)
         bench = Bench(scan, cohort, options.rounds)
-        figures = {"scans": options.scans, "here": bench.here(), "elsewhere": bench.elsewhere()}
+        here = bench.here()
+        elsewhere = bench.elsewhere(statistics.median(here["own_s"]))
+        figures = {"scans": options.scans, "here": here, "elsewhere": elsewhere}
     path = store(options.out, "batch", figures)
     text = tables(figures)
     publish("bench-batch", text)
@@ -73,34 +76,33 @@ class Bench:
         self._scans = len(list(cohort.iterdir()))
         self._rounds = rounds
         self._runs = count()
-        self._pace_s = 0.0
 
     def here(self) -> dict[str, Any]:
         """Measure with the real server on the processors of the client."""
         with EmbeddedServer(grpc_port=0, http_port=0, metrics_port=0) as server:
-            assert server.pid is not None
+            pid = server.pid
+            assert pid is not None
             self._own_s(server.grpc_url, 2)
-            before = processor_seconds(server.pid)
-            own = self._own_s(server.grpc_url, self._scans)
-            alone = sum(processor_seconds(server.pid).values()) - sum(before.values())
-            found = self._in_turn(server.grpc_url)
-        self._pace_s = own / self._scans
-        return found | {"server_processor_s": alone / self._scans}
+            return self._in_turn(server.grpc_url, lambda: sum(processor_seconds(pid).values()))
 
-    def elsewhere(self) -> dict[str, Any]:
-        """Measure with a device that takes as long as the real one took; after `here`."""
+    def elsewhere(self, pace_s: float) -> dict[str, Any]:
+        """Measure with a device that takes so many seconds a scan, and no processor."""
         server = FakeServer((REPOSITORY / "contract.json").read_text("utf-8"))
-        server.delay_s = self._pace_s / len(self._scan.prepared.plan.origins)
+        server.delay_s = pace_s / len(self._scan.prepared.plan.origins)
         server.start()
         try:
-            return self._in_turn(server.url)
+            return self._in_turn(server.url, lambda: 0.0)
         finally:
             server.stop()
 
-    def _in_turn(self, url: str) -> dict[str, Any]:
-        found: dict[str, Any] = {"own_s": [], "batch_s": [], "client_processor_s": []}
+    def _in_turn(self, url: str, processor_s: Callable[[], float]) -> dict[str, Any]:
+        """Take turns; `processor_s` tells what the server has used of the processors so far."""
+        names = ("own_s", "batch_s", "client_processor_s", "server_processor_s")
+        found: dict[str, Any] = {name: [] for name in names}
         for turn in range(self._rounds):
+            before = processor_s()
             found["own_s"].append(self._own_s(url, self._scans) / self._scans)
+            found["server_processor_s"].append((processor_s() - before) / self._scans)
             wall, processor = self._batch_s(url)
             found["batch_s"].append(wall / self._scans)
             found["client_processor_s"].append(processor / self._scans)
@@ -170,7 +172,7 @@ def tables(figures: dict[str, Any]) -> str:
         "target",
         "client, processor s a scan",
     )
-    served = figures["here"]["server_processor_s"]
+    served = statistics.median(figures["here"]["server_processor_s"])
     return table(heads, rows) + (
         f"\nThe real server takes {served:.2f} processor seconds a scan, "
         f"of {len(os.sched_getaffinity(0))} processors.\n"

@@ -21,7 +21,7 @@ _AERATED = (-139.0, 99.0)
 _NEAR = 9  # cells of the coarsest level that the lung's level is taken over: 108 mm at 1.5 mm
 _DOUBT = 0.02  # share of air-filled lung at which its level counts half
 # Beyond these levels the little between air and lung would be stretched without measure.
-_MOVED_FROM = (-0.796875, 0.6875)  # -950 and -760 HU
+_MOVED_FROM = ((-950.0 - HEALTHY_HU) / LEVEL_HU, (-760.0 - HEALTHY_HU) / LEVEL_HU)
 
 
 @dataclass(frozen=True, kw_only=True)
