@@ -177,12 +177,24 @@ weights: $(VENV)/.dev  ## Train the next weights and evaluate them (hours); LUNG
 	$(DARK) --first-seed 5000 --count 24 --pattern nsip
 	$(DARK) --first-seed 6000 --count 12 --pattern organising
 	$(DARK) --first-seed 7000 --count 12 --pattern uip
+	$(DARK) --first-seed 5100 --count 24 --pattern nsip
+	$(DARK) --first-seed 8200 --count 12 --pattern uip
+	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 4100 --count 24 --pattern nsip $(masks)
+	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8000 --count 32 $(masks)
+	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8100 --count 12 --pattern none $(masks)
+	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8400 --count 16 --pattern none --emphysema 0.15 $(masks)
+	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8500 --count 24 --pattern mixed $(masks)
+	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8600 --count 10 --pattern organising --thickness 8 $(masks)
+	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8700 --count 12 --pattern nsip --emphysema 0.25 $(masks)
+	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8800 --count 16 --pattern uip $(masks)
 	for scan in $(if $(SCANS),"$(SCANS)"/*/); do $(BIN)/dlild-export plant "$$scan" $(CASES) --format cache \
-		--percent 0,10,35 --doubtful-unknown --seed 2 || exit 1; done
+		--percent 0,10,35 --doubtful-unknown --seed 2 || exit 1; \
+		$(BIN)/dlild-export plant "$$scan" $(CASES) --format cache \
+		--percent 20,50 --pattern nsip --doubtful-unknown --seed 5 || exit 1; done
 	$(BIN)/dlild-export train $(CASES) $(RUN)/first --start model_repository/ild_unet/1/model.onnx --stage 6000:64:2 \
 		--learning-rate 2e-3 --warm-up-steps 200 --held-out 0 --validate-every 0 --seed 2
 	$(BIN)/dlild-export train $(CASES) $(RUN)/net --start $(RUN)/first/checkpoint.pt --fixed-statistics --stage 1200:64:2 \
-		--stage 10000:96:1 --learning-rate 1e-3 --warm-up-steps 50 --average-steps 200 --held-out 0 --validate-every 0 --seed 3
+		--stage 16000:96:1 --learning-rate 1e-3 --warm-up-steps 50 --average-steps 200 --held-out 0 --validate-every 0 --seed 3
 	seed=3000100; for pattern in none uip nsip organising mixed; do $(BIN)/dlild-export phantom $(RUN)/unseen --format cache \
 		--first-seed $$seed --count 10 --pattern $$pattern $(masks) || exit 1; seed=$$((seed + 100)); done
 	$(BIN)/dlild-export onnx $(RUN)/net --calibrate $(RUN)/unseen --count 50

@@ -74,8 +74,8 @@ def test_a_released_file_gives_its_network_back(network: UNet, released: Path) -
 
 def test_the_shipped_weights_can_be_begun_with(repository: Path) -> None:
     for shipped in (repository / "ild_unet").glob("*/model.onnx"):
-        # Version 2 was told the level of the lung on another scale, whose 0 lay 2 HU lower.
-        most = 2e-2 if shipped.parent.name == "2" else 2e-3
+        # Versions 2 and 3 were told another level of the lung, a mean: theirs is a near start.
+        most = 0.1 if shipped.parent.name in {"2", "3"} else 2e-3
         assert _difference(load_network(shipped), shipped) < most
 
 

@@ -63,11 +63,25 @@ def test_every_scan_of_a_batch_has_a_level_of_its_own() -> None:
     torch.testing.assert_close(both[1:], lung_level(other, CELL))
 
 
-@pytest.mark.parametrize("hu", [-1000, -988, -987, -986, -985, -984, -752, -751, -750, -749, -748])
+@pytest.mark.parametrize("hu", [-1000, -988, -987, -986, -985, -669, -668, -667, -666])
 def test_what_is_air_filled_is_exact_in_bf16(hu: int) -> None:
-    rise = torch.full((1, 1, 8, 8, 8), hu - HEALTHY_HU)
+    rise = torch.full((1, 1, 40, 40, 40), hu - HEALTHY_HU)
     torch.testing.assert_close(rise.to(torch.bfloat16).float(), rise, atol=0, rtol=0)
-    assert (level_of_rise(rise, CELL).abs().max() > 0) == (-986 <= hu <= -750)
+    assert (level_of_rise(rise, CELL).abs().max() > 0) == (-986 <= hu <= -669)
+
+
+@pytest.mark.parametrize(
+    ("lung_hu", "other_hu", "share"),
+    [(-930.0, -790.0, 0.4), (-770.0, -950.0, 0.3), (-850.0, -720.0, 0.4)],
+    ids=["faint ground-glass in dark lung", "emphysema", "ground-glass"],
+)
+def test_the_level_rests_on_the_larger_share(lung_hu: float, other_hu: float, share: float) -> None:
+    hu = _chest(lung_hu)
+    hu[..., 24:56, 8:40, 8 : 8 + int(32 * share)] = other_hu
+
+    inside = lung_level(hu, CELL)[..., 28:52, 12:36, 12:36] * LEVEL_HU + HEALTHY_HU
+
+    torch.testing.assert_close(inside, torch.full_like(inside, lung_hu), atol=20, rtol=0)
 
 
 @pytest.mark.parametrize("lung_hu", [-940.0, -900.0, -800.0])

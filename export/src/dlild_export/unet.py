@@ -15,11 +15,13 @@ from dlild_export.breath import AIR_HU, WATER_HU, move_lung
 # lung. (From HU, ties were rounded to one side: the level was wrong by 0.5 HU, and DL-ILD of a
 # phantom by 0.13 point; now by 0.03.) Units are powers of 2, in which healthy lung is 0.
 HEALTHY_HU, LEVEL_HU, SEEN_HU = -848.0, 128.0, 512.0
-# Air-filled lung, darker than nearly all disease and brighter than air outside the body: -986 to
-# -750 HU.
-_AERATED = (-139.0, 99.0)
+_GRAIN = 2  # voxels along the edge of the cubes that are averaged first: noise and vessels even out
+# Air-filled lung, darker than most disease and brighter than air outside the body.
+_AERATED = tuple((bound - HEALTHY_HU) / LEVEL_HU for bound in (-987.0, -668.0))
 _NEAR = 9  # cells of the coarsest level that the lung's level is taken over: 108 mm at 1.5 mm
 _DOUBT = 0.02  # share of air-filled lung at which its level counts half
+# How often the level is taken anew, and of what: from 80 HU below the last one to 60 above it.
+_ROUNDS, _KEPT = 3, (-80.0 / LEVEL_HU, 60.0 / LEVEL_HU)
 # Beyond these levels the little between air and lung would be stretched without measure.
 _MOVED_FROM = ((-950.0 - HEALTHY_HU) / LEVEL_HU, (-760.0 - HEALTHY_HU) / LEVEL_HU)
 
@@ -142,30 +144,45 @@ class UNet(nn.Module):
 
 
 def lung_level(rise: Tensor, cell: int) -> Tensor:
-    """Return how dense the air-filled lung round each voxel is: the mean HU of what is air-filled.
+    """Return how dense the air-filled lung round each voxel is: where most of it lies.
 
     Healthy lung of one patient, at one depth of breath, is as dense as ground-glass of another. A
     reader compares a place with the lung round it; a network of few steps does not learn to.
+
+    The mean of all that is air-filled would be drawn up by faint ground-glass and down by
+    emphysema. So the mean is taken again, of what lies near it, until it rests on the larger
+    share: a mean shift (Fukunaga and Hostetler 1975) with a flat window.
 
     Parameters
     ----------
     rise : Tensor, shape (n, 1, z, y, x)
         HU above healthy lung (-848 HU); edges must be multiples of `cell`.
     cell : int
-        Voxels along the edge of the cubes that share a level.
+        Voxels along the edge of the cubes that share a level; even.
 
     Returns
     -------
     Tensor, shape (n, 1, z, y, x)
         0 at -848 HU and where there is no air-filled lung, 1 at -720 HU.
     """
-    low, high = _AERATED
-    aerated = ((rise > low) & (rise < high)).to(rise.dtype)
-    # Each by itself: two channels at full size cost OpenVINO changes of layout, 2 % of the network.
-    cells = [avg_pool3d(x, cell) for x in (aerated * (rise / LEVEL_HU), aerated)]
-    near = avg_pool3d(pad(torch.cat(cells, dim=1), (_NEAR // 2,) * 6), _NEAR, stride=1)
-    level = near[:, :1] / (near[:, 1:] + _DOUBT)
+    grains = avg_pool3d(rise, _GRAIN) / LEVEL_HU
+    cell_grains = cell // _GRAIN
+    aerated = (grains > _AERATED[0]) & (grains < _AERATED[1])
+    level = _mean_near(grains, aerated, cell_grains)
+    for _ in range(_ROUNDS):
+        away = grains - interpolate(level, scale_factor=float(cell_grains), mode="nearest")
+        kept = aerated & (away > _KEPT[0]) & (away < _KEPT[1])
+        level = _mean_near(grains, kept, cell_grains)
     return interpolate(level, scale_factor=float(cell), mode="nearest")
+
+
+def _mean_near(grains: Tensor, kept: Tensor, cell: int) -> Tensor:
+    """Return the mean of the grains that are kept, round each cube of `cell` grains."""
+    weight = kept.to(grains.dtype)
+    # Each by itself: two channels side by side cost OpenVINO changes of layout.
+    sums = torch.cat([avg_pool3d(x, cell) for x in (weight * grains, weight)], dim=1)
+    near = avg_pool3d(pad(sums, (_NEAR // 2,) * 6), _NEAR, stride=1)
+    return near[:, :1] / (near[:, 1:] + _DOUBT)
 
 
 def relative_rise(rise: Tensor, level: Tensor) -> Tensor:
