@@ -168,25 +168,26 @@ SCANS ?=
 RUN ?= runs/next
 CASES := $(RUN)/cases
 masks = $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)")
+PHANTOM = $(BIN)/dlild-export phantom $(CASES) --format cache $(masks)
 # Faint ground-glass in dark lung is what is missed most, and the rarest of what is drawn at random.
-DARK = $(BIN)/dlild-export phantom $(CASES) --format cache --lung-hu -950 -890 $(masks)
+DARK = $(PHANTOM) --lung-hu -950 -890
 
 weights: $(VENV)/.dev  ## Train the next weights and evaluate them (hours); LUNG_MASKS=<folder> of real lung shapes, SCANS=<folder> of real scans to plant lesions in
-	$(BIN)/dlild-export phantom $(CASES) --format cache --count 176 $(masks)
-	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 4000 --count 44 --pattern nsip $(masks)
+	$(PHANTOM) --count 176
+	$(PHANTOM) --first-seed 4000 --count 44 --pattern nsip
 	$(DARK) --first-seed 5000 --count 24 --pattern nsip
 	$(DARK) --first-seed 6000 --count 12 --pattern organising
 	$(DARK) --first-seed 7000 --count 12 --pattern uip
 	$(DARK) --first-seed 5100 --count 24 --pattern nsip
 	$(DARK) --first-seed 8200 --count 12 --pattern uip
-	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 4100 --count 24 --pattern nsip $(masks)
-	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8000 --count 32 $(masks)
-	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8100 --count 12 --pattern none $(masks)
-	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8400 --count 16 --pattern none --emphysema 0.15 $(masks)
-	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8500 --count 24 --pattern mixed $(masks)
-	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8600 --count 10 --pattern organising --thickness 8 $(masks)
-	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8700 --count 12 --pattern nsip --emphysema 0.25 $(masks)
-	$(BIN)/dlild-export phantom $(CASES) --format cache --first-seed 8800 --count 16 --pattern uip $(masks)
+	$(PHANTOM) --first-seed 4100 --count 24 --pattern nsip
+	$(PHANTOM) --first-seed 8000 --count 32
+	$(PHANTOM) --first-seed 8100 --count 12 --pattern none
+	$(PHANTOM) --first-seed 8400 --count 16 --pattern none --emphysema 0.15
+	$(PHANTOM) --first-seed 8500 --count 24 --pattern mixed
+	$(PHANTOM) --first-seed 8600 --count 10 --pattern organising --thickness 8
+	$(PHANTOM) --first-seed 8700 --count 12 --pattern nsip --emphysema 0.25
+	$(PHANTOM) --first-seed 8800 --count 16 --pattern uip
 	for scan in $(if $(SCANS),"$(SCANS)"/*/); do $(BIN)/dlild-export plant "$$scan" $(CASES) --format cache \
 		--percent 0,10,35 --doubtful-unknown --seed 2 || exit 1; \
 		$(BIN)/dlild-export plant "$$scan" $(CASES) --format cache \
