@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
+from typer.testing import CliRunner
 
 from dlild_client.contract import HuRange
 from dlild_client.preparation.separable import resample
 from dlild_client.volume import SeriesInfo, Volume
+from dlild_export.cases import load_arrays, open_case
+from dlild_export.cli import app
+from dlild_export.measured_phantoms import write_measured
 from dlild_export.phantom import Pattern, PhantomSpec, tiles
 from dlild_export.phantom.fibrosis import place_fibrosis
 from dlild_export.phantom.layers import Layer, Places, show_layer
@@ -30,6 +35,7 @@ from dlild_export.phantom.patterns import RETICULATION, frame_lungs
 from dlild_export.phantom.plant_measured import lung_level, plant_measured
 from dlild_export.phantom.ridges import find_ridges
 from dlild_export.phantom.tiles import Cysts, Tile, cystic_tile, septal_tile
+from dlild_export.phantom_check import Found, Measure, measure_patient
 
 COARSE_MM = 4.0
 
@@ -238,3 +244,58 @@ def test_half_of_what_is_drawn_is_uip_and_gapped_scans_are_common() -> None:
     assert 0.4 < uip < 0.7
     assert 0.25 < gapped < 0.55
     assert draw_measured(7) == draw_measured(7)
+
+
+def test_a_patient_is_scanned_twice_and_stays_one_group(tmp_path: Path) -> None:
+    names = list(
+        write_measured(tmp_path, [4], lung_masks=[], spacing_mm=COARSE_MM, workers=1, scans=2)
+    )
+
+    first, second = (open_case(tmp_path / f"{name}.npz") for name in names)
+    assert names == ["measured-000004", "measured-000004-1"]
+    assert first.group == second.group
+    assert first.shape == second.shape
+    assert not np.array_equal(load_arrays(first.path)[0], load_arrays(second.path)[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--texture", "velvet"], "velvet"),
+        (["--texture", "measured", "--pattern", "uip"], "pattern"),
+        (["--texture", "measured", "--lung-hu", "-900", "-800"], "lung_hu"),
+        (["--scans", "2"], "only measured phantoms"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    tmp_path: Path, options: list[str], message: str
+) -> None:
+    result = CliRunner().invoke(app, ["phantom", str(tmp_path / "out"), *options])
+
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_texture_that_is_none_is_not_planted(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["plant", str(tmp_path), "out", "--texture", "velvet"])
+
+    assert result.exit_code == 2
+    assert "velvet" in result.output
+
+
+def test_the_check_says_what_lies_outside() -> None:
+    measure = Measure("rise", "rise, HU", 80, 190)
+
+    assert Found(measure, (90.0, 120.0, 400.0)).within
+    assert not Found(measure, (20.0, 40.0, 120.0)).within
+    assert not Found(measure, ()).within
+
+
+def test_a_phantom_is_measured_as_patients_were(patient: MeasuredPatient) -> None:
+    found = measure_patient(patient)
+
+    assert 20 < found["rise_reticulation"] < 260
+    assert 0 < found["edge_above"] < 1
+    assert found["reticulation_10mm"] <= found["reticulation_15mm"] <= 1
+    assert found["noise_tissue"] == pytest.approx(100, rel=0.1)

@@ -1,4 +1,9 @@
-"""Phantoms of measured texture, held against what was measured in patients."""
+"""Phantoms of measured texture, held against what was measured in patients.
+
+Two patients with idiopathic pulmonary fibrosis were measured, in slices of 1 and 1.25 mm. Where
+that gave a range it stands in `MEASURES` as it is; where it gave one number of each, the range is
+some 15 to 30 % round both.
+"""
 
 from __future__ import annotations
 
