@@ -197,10 +197,8 @@ def phantom(
         "motion_mm": motion,
     }
     fixed: dict[str, Any] = {name: value for name, value in knobs.items() if value is not None}
-    if lung_hu is not None:
-        knobs["lung_hu"] = lung_hu
-    _check_texture(texture, scans, [name for name, value in knobs.items() if value is not None])
-    knobs.pop("lung_hu", None)
+    turned = [name for name, value in knobs.items() if value is not None]
+    _check_texture(texture, scans, turned + ["lung_hu"] * (lung_hu is not None))
     try:
         if pattern is not None:
             fixed["pattern"] = Pattern(pattern)

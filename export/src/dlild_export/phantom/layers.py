@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from dlild_export.phantom.fields import Array, Mask, smooth_noise
@@ -37,7 +38,7 @@ class Layer:
         Of the tissue.
     lumen_hu : float
         Of the air in cysts.
-    bend : ndarray of float32, shape (3, z, y, x)
+    bend : ndarray of float16, shape (3, z, y, x)
         How far the texture is bent, mm, so that it does not repeat itself.
     """
 
@@ -50,7 +51,7 @@ class Layer:
     weight: Array
     strength: float
     lumen_hu: float
-    bend: Array
+    bend: npt.NDArray[np.float16]
 
     def cube(self) -> Tile:
         """Return the cube as it lies in the patient."""

@@ -127,7 +127,7 @@ class MeasuredPatient:
     lung_hu: Array
     labels: Labels
     layers: list[Layer]
-    box: tuple[slice, slice, slice]
+    box: tuple[slice, ...]
     spacing_mm: float
     spec: MeasuredSpec
 
@@ -322,7 +322,7 @@ def show_slices(patient: MeasuredPatient, hu: Array, places: Places, optics: Opt
         keep.append(own)
         inner.append(axis[own] - first)
     if all(len(own) for own in keep):
-        part = Places(*inner, spacing)
+        part = Places(inner[0], inner[1], inner[2], spacing)
         lung = part.of(patient.lung_hu)
         inside = tuple(slice(own[0], own[-1] + 1) for own in keep)
         shown = slices[inside]
@@ -346,7 +346,8 @@ def _slabs(hu: Array, z: np.ndarray, thickness: float) -> Array:
         return between
 
     upper, lower = np.minimum(z + 0.5 + width / 2, len(hu)), np.maximum(z + 0.5 - width / 2, 0)
-    return ((at(upper) - at(lower)) / (upper - lower)[:, None, None]).astype(np.float32)
+    means: Array = ((at(upper) - at(lower)) / (upper - lower)[:, None, None]).astype(np.float32)
+    return means
 
 
 def _noise(

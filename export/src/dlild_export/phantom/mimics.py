@@ -154,7 +154,7 @@ def _contents(
     size: tuple[int, ...], y_mm: np.ndarray, centre: Points, radii: Points, rng: np.random.Generator
 ) -> Array:
     gas = rng.uniform(-1000, -920)
-    fluid = np.full(size, rng.uniform(0, 50), np.float32)
+    fluid: Array = np.full(size, rng.uniform(0, 50), np.float32)
     kind = rng.random()
     if kind < 0.35:
         return np.full(size, gas, np.float32)

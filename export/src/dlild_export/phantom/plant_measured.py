@@ -63,8 +63,8 @@ def plant_measured(
     level = lung_level(healthy, frame.lungs, spacing)
     thickness = volume.series.slice_thickness_mm or _THICKNESS_MM
     voxels = thickness / spacing
-    room = np.clip((40 - healthy) / 900, 0, 1)
-    hu = healthy + _as_thick(disease.haze_hu, voxels) * room
+    room: Array = np.clip((40 - healthy) / 900, 0, 1)
+    hu: Array = healthy + _as_thick(disease.haze_hu, voxels) * room
     solid = disease.labels == CONSOLIDATION
     if solid.any():
         airways = np.clip((-930 - healthy) / 40, 0, 1).astype(np.float32) * frame.lungs
