@@ -9,6 +9,7 @@ MEANINGS: Mapping[str, str] = {
     # the series
     "thick_slices": "slices or steps over 3 mm: fine patterns are blurred",
     "gaps_between_slices": "lung between the slices was not seen",
+    "uneven_steps": "the steps between slices differ; each slice was taken at its own position",
     "gantry_tilt_corrected": "the gantry was tilted; the scan was put straight by resampling",
     "reoriented": "not an axial series; the scan was turned to axial by resampling",
     "reformat_scored": "a reformat was scored because it was asked for",

@@ -9,7 +9,7 @@ fresh from the kernel is cleared first, which costs as much as the work.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +76,7 @@ def resample(
     shape: tuple[int, int, int],
     target: Sequence[float],
     hu: HuRange,
+    other_bands: Mapping[int, Band] | None = None,
 ) -> npt.NDArray[np.int16]:
     """Resample a volume along its own axes, about its own centre.
 
@@ -89,13 +90,20 @@ def resample(
         Voxels of the output.
     hu : HuRange
         What HU are clipped to, before they are averaged.
+    other_bands : mapping of int to Band, optional
+        Axes that are resampled by these weights in place of a triangle kernel's.
 
     Returns
     -------
     ndarray of int16, shape `shape`
         HU within the range.
     """
-    bands = [triangle_band(array.shape[i], spacing[i], shape[i], target[i]) for i in range(3)]
+    others = other_bands or {}
+    bands = [
+        others[i] if i in others
+        else triangle_band(array.shape[i], spacing[i], shape[i], target[i])
+        for i in range(3)
+    ]  # fmt: skip
     out = np.empty(shape, dtype=np.int16)
 
     def work(part: int) -> None:
