@@ -3,7 +3,8 @@
 Between slices that touch, values are interpolated along the true positions, as
 `dlild_client.preparation.separable` does between even ones. In a gap nothing was seen, and
 interpolation makes vessels fade out over one centimetre, which the network takes for fibrosis: so
-each slice goes on unchanged to the middle of the gap. What gaps do to the index is measured in
+each slice goes on to the middle of the gap. There it is smoothed about as much as slices that touch
+smooth each other, for its noise goes on, too. What gaps do to the index is measured in
 `docs/inputs.md`.
 """
 
@@ -76,7 +77,13 @@ def slice_band(volume: Volume, count: int, spacing_mm: float, *, backwards: bool
     if backwards:
         places, gaps, centre = -places[::-1], gaps[::-1], -centre
     wanted = np.round(centre + (np.arange(count) - (count - 1) / 2) * spacing_mm, 6)
-    return _as_band(_weights(places, gaps, wanted, spacing_mm))
+    return _as_band(_weights(places, gaps, wanted, spacing_mm), gaps[_steps_of(places, wanted)])
+
+
+def _steps_of(places: Array, wanted: Array) -> npt.NDArray[np.intp]:
+    """Index of the step between slices that each place lies in; beyond the ends, the outermost."""
+    steps = np.searchsorted(places, wanted, side="right") - 1
+    return np.asarray(np.clip(steps, 0, len(places) - 2), dtype=np.intp)
 
 
 def _positions_mm(volume: Volume) -> Array:
@@ -94,7 +101,7 @@ def _weights(places: Array, gaps: Mask, wanted: Array, spacing_mm: float) -> Arr
     triangle as wide as a voxel, times the length that each slice stands for.
     """
     at = np.clip(wanted, places[0], places[-1])
-    before = np.clip(np.searchsorted(places, at, side="right") - 1, 0, len(places) - 2)
+    before = _steps_of(places, at)
     step = np.diff(places)[before]
     share = (at - places[before]) / step
     beyond_middle = (share - 0.5) * step
@@ -112,7 +119,7 @@ def _weights(places: Array, gaps: Mask, wanted: Array, spacing_mm: float) -> Arr
     return weights
 
 
-def _as_band(weights: Array) -> Band:
+def _as_band(weights: Array, in_gap: Mask) -> Band:
     """Keep of each row only the slices that count."""
     used = weights > 0
     first = used.argmax(axis=1)
@@ -120,4 +127,4 @@ def _as_band(weights: Array) -> Band:
     k = int((last - first).max()) + 1
     first = np.minimum(first, weights.shape[1] - k)
     taps = np.take_along_axis(weights, first[:, None] + np.arange(k), axis=1)
-    return Band(first, (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32))
+    return Band(first, (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32), in_gap)
