@@ -14,6 +14,7 @@
     ├── ContractError           the server speaks another contract than this client
     ├── ServerError             the server failed, or its answers do not add up
     │   ├── NotReady            the server starts or stops                        retryable
+    │   │   └── ModelNotFound       it has no such model: it starts, or is another    retryable
     │   └── ScanLost            the server dropped the scan before its end        retryable
     ├── Cancelled               the caller stopped the scan                       exit 130
     └── InputError              the scan cannot be scored                         exit 3
@@ -116,6 +117,10 @@ class NotReady(ServerError):
     """The server starts or stops: its model takes no scans now."""
 
     retryable = True
+
+
+class ModelNotFound(NotReady):
+    """The server answers, but knows no such model: it still starts, or it is another server."""
 
 
 class ScanLost(ServerError):
