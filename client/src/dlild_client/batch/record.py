@@ -28,6 +28,7 @@ from typing import Any, Literal, cast
 from dlild_client.batch.scans import BatchScan
 from dlild_client.contract import Contract
 from dlild_client.errors import BadSettings, DlildError, InputError
+from dlild_client.outputs import cannot_be_written
 from dlild_client.result import Result
 from dlild_client.transport.wire import ZONES
 
@@ -70,7 +71,7 @@ class Record:
                 self._write(dict(zip(self.columns, self.columns, strict=True)))
         except OSError as error:
             self._stack.close()
-            raise _unwritable(folder, error) from None
+            raise cannot_be_written(folder, error) from None
         except BaseException:
             self._stack.close()
             raise
@@ -124,7 +125,7 @@ class Record:
             _write_whole(place, json.dumps({"key": key, **facts}, indent=2, allow_nan=False))
             self._add(key, {**_names(scan, key), **row})
         except OSError as error:
-            raise _unwritable(self.folder, error) from None
+            raise cannot_be_written(self.folder, error) from None
         return self.status(key)
 
     def forget_failed(self) -> int:
@@ -132,12 +133,19 @@ class Record:
         kept = {key: row for key, row in self.rows.items() if row["status"] != "failed"}
         dropped = len(self.rows) - len(kept)
         if dropped:
-            lines = [self.columns, *([row[c] for c in self.columns] for row in kept.values())]
-            _write_whole(self.folder / ROWS, "".join(_line(line) for line in lines))
-            self._file.close()
-            self._file = self._stack.enter_context((self.folder / ROWS).open("ab"))
-            self.rows = kept
+            try:
+                self._rewrite(kept)
+            except OSError as error:
+                raise cannot_be_written(self.folder, error) from None
         return dropped
+
+    def _rewrite(self, rows: dict[str, dict[str, str]]) -> None:
+        """Write all rows anew, in one step."""
+        lines = [self.columns, *([row[c] for c in self.columns] for row in rows.values())]
+        _write_whole(self.folder / ROWS, "".join(_line(line) for line in lines))
+        self._file.close()
+        self._file = self._stack.enter_context((self.folder / ROWS).open("ab"))
+        self.rows = rows
 
     def _add(self, key: str, row: Mapping[str, Any]) -> None:
         text = {name: _text(row.get(name)) for name in self.columns}
@@ -268,10 +276,3 @@ def _held(path: Path) -> Iterator[None]:
                 f"{path.parent.name}: another run is writing there; wait, or choose another folder"
             ) from None
         yield
-
-
-def _unwritable(folder: Path, error: OSError) -> DlildError:
-    return DlildError(
-        f"{folder.name}: cannot be written: {error.strerror or 'the disk may be full'}; "
-        "choose another folder"
-    )

@@ -22,7 +22,7 @@ from dlild_client.errors import (
     NotReady,
 )
 from dlild_client.many import Outcome, ScanProgress
-from dlild_client.outputs import write_result
+from dlild_client.outputs import try_folder, write_result
 from dlild_client.result import Result
 from dlild_client.settings import Retries
 from dlild_client.transport.connection import ServerInfo
@@ -152,8 +152,9 @@ def run_batch(
     """
     start = time.perf_counter()
     summary = Summary()
-    # What is wrong with the place shows before anything is asked of the server.
+    # What is wrong with either place shows before anything is asked of the server.
     scans = find_scans(place, leave_out=out)
+    try_folder(out)
     contract = scorer.info().contract
     with Record(out, contract) as record:
         if again:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class WaitingNotice(logging.Handler):
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
-        self._say = say
+        self._print = say
         self._mutex = threading.Lock()
         self._reason = ""
         self._scans: set[int] = set()
@@ -128,6 +128,11 @@ class WaitingNotice(logging.Handler):
                 return
             seconds = time.monotonic() - self._since
         self._say(f"the server answers again, after {seconds:.0f} s")
+
+    def _say(self, text: str) -> None:
+        # A batch does not end because nobody can hear that it waits.
+        with suppress(OSError):
+            self._print(text)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -197,13 +202,15 @@ def batch_progress() -> Iterator[BatchProgress]:
     )
 
     err = console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    ) as bar:
-        with BatchProgress(bar).listening() as progress:
-            yield progress
+    with (
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+            disable=not err.is_terminal,
+        ) as bar,
+        BatchProgress(bar).listening() as progress,
+    ):
+        yield progress
