@@ -45,6 +45,21 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def printable(text: str) -> str:
+    r"""Return a text that every encoding of Unicode can carry.
+
+    Bytes of a file's name that are not UTF-8 come from the system as lone surrogates, which no
+    file, JSON or terminal takes.
+
+    Examples
+    --------
+    >>> print(printable(b"Pr\xe9s.nii".decode("utf-8", "surrogateescape")))
+    Pr\xe9s.nii
+    """
+    shown = (f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
+    return "".join(shown).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class DlildError(Exception):
     """Root of the tree.
 
@@ -60,7 +75,7 @@ class DlildError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(" ".join(printable(message).split()))
 
 
 class BadSettings(DlildError, ValueError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dlild_client.batch.record import Record, Status
-from dlild_client.batch.scans import BatchScan, find_scans
+from dlild_client.batch.scans import BatchScan, Say, find_scans, silent
 from dlild_client.core import Scan
 from dlild_client.errors import (
     BadSettings,
@@ -118,6 +118,7 @@ def run_batch(
     again: bool = False,
     told: Told | None = None,
     finished: Callable[[BatchScan, Status], None] | None = None,
+    say: Say = silent,
 ) -> Summary:
     """Score all scans of a place into a folder; go on where an earlier run was cut off.
 
@@ -139,6 +140,8 @@ def run_batch(
         Progress of a scan: ``told(scan, stage, done, whole)``.
     finished : callable, optional
         Called with each scan that has its row now, and its status.
+    say : callable, optional
+        Told, in a line, of what a user may not have meant.
 
     Returns
     -------
@@ -153,10 +156,10 @@ def run_batch(
     start = time.perf_counter()
     summary = Summary()
     # What is wrong with either place shows before anything is asked of the server.
-    scans = find_scans(place, leave_out=out)
+    scans = find_scans(place, leave_out=out, say=say)
     try_folder(out)
     contract = scorer.info().contract
-    with Record(out, contract) as record:
+    with Record(out, contract, say) as record:
         if again:
             record.forget_failed()
         jobs = _open_jobs(scans, record, summary, finished)

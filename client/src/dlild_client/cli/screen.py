@@ -89,7 +89,7 @@ class WaitingNotice(logging.Handler):
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
-        self._print = say
+        self._say = say
         self._mutex = threading.Lock()
         self._reason = ""
         self._scans: set[int] = set()
@@ -129,11 +129,6 @@ class WaitingNotice(logging.Handler):
             seconds = time.monotonic() - self._since
         self._say(f"the server answers again, after {seconds:.0f} s")
 
-    def _say(self, text: str) -> None:
-        # A batch does not end because nobody can hear that it waits.
-        with suppress(OSError):
-            self._print(text)
-
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Hear why the client of this process waits."""
@@ -158,7 +153,7 @@ class BatchProgress:
         self._counts: dict[str, int] = {"scored": 0, "rejected": 0, "failed": 0}
         self._whole = bar.add_task(self._line(), total=None)
         self._tasks: dict[int, TaskID] = {}
-        self._waiting = WaitingNotice(lambda text: bar.console.print(text, soft_wrap=True))
+        self._waiting = WaitingNotice(self.say)
 
     def told(self, scan: BatchScan, stage: str, done: int, whole: int) -> None:
         """Show the stage of a scan; called from several threads."""
@@ -172,6 +167,12 @@ class BatchProgress:
         name = scan.id or scan.name
         short = name if len(name) <= 32 else f"…{name[-31:]}"
         self._bar.update(task, description=f"{short:<32} {stage:<10}", completed=done, total=whole)
+
+    def say(self, line: str) -> None:
+        """Print a line beside the progress."""
+        # A batch does not end because nobody can hear it.
+        with suppress(OSError):
+            self._bar.console.print(line, soft_wrap=True)
 
     def finished(self, scan: BatchScan, status: Status) -> None:
         """Take a scan's line away and count it."""
