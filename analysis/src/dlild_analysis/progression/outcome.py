@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from dlild_analysis.cohort import Cohort
 from dlild_analysis.errors import NotDoneError
 from dlild_analysis.faults import Fault, FloatArray
-from dlild_analysis.progression.patient import Visits
+from dlild_analysis.progression.patient import TIME_SLACK, Visits
 from dlild_analysis.progression.rules import Progressed, Rule, find_rule
+from dlild_analysis.stats.arrays import merge_tied_times
 
 CENSORED, PROGRESSED, DIED = 0, 1, 2
 DEATH_WORDS = {
@@ -85,8 +86,10 @@ def assess(cohort: Cohort, rule: str | None = None, death: str | None = None) ->
     name = rule or cohort.study.outcome.rule
     policy = death or cohort.study.outcome.death
     if name.split("@")[0] == "recorded":
-        return _recorded(cohort, policy)
-    return _by_rule(cohort, find_rule(name), policy)
+        outcome = _recorded(cohort, policy)
+    else:
+        outcome = _by_rule(cohort, find_rule(name), policy)
+    return replace(outcome, time=merge_tied_times(outcome.time))
 
 
 def _recorded(cohort: Cohort, policy: str) -> Outcome:
@@ -177,9 +180,9 @@ def _settle(
     found: Progressed | None, terminal: float, seen: float, months: float
 ) -> tuple[float, float, str]:
     """Choose what came first: progression, death, the rule's last month, or the last visit."""
-    if found is not None and not terminal < found.time:
+    if found is not None and not terminal < found.time - TIME_SLACK:
         return found.time, float(PROGRESSED), found.reason
-    if np.isfinite(terminal) and terminal <= months:
+    if np.isfinite(terminal) and terminal <= months + TIME_SLACK:
         return terminal, float(DIED), "death or transplant"
     end = np.nanmin([months, np.inf if np.isnan(seen) else seen])
     if np.isnan(seen) or end <= 0:
