@@ -10,6 +10,7 @@ import numpy as np
 from dlild_analysis.cohort import Cohort
 from dlild_analysis.pipeline import added, binary, describe, risks, sensitivity, survival
 from dlild_analysis.pipeline.data import Data
+from dlild_analysis.pipeline.flow import patient_flow
 from dlild_analysis.pipeline.imputation import imputed_models
 from dlild_analysis.pipeline.progress import Progress
 from dlild_analysis.pipeline.step import Body, Step, run_step, software
@@ -60,6 +61,8 @@ class Analysis:
                 "title": self.data.study.title,
                 "table": cohort.source,
                 "patients": len(cohort.patients),
+                "patients_in_table": cohort.flow.patients or len(cohort.patients),
+                "scan_model": cohort.scan_model or None,
                 "time_origin": self.data.study.table.time_origin,
                 "plan": to_plain(plan),
             },
@@ -132,6 +135,17 @@ def analyse(
         analysis.steps[name] = run_step(name, title, body, data, libraries)
         if not analysis.steps[name].done:
             shown.step(f"  not done, because {analysis.steps[name].because}")
+    shown.step("Flow of patients")
+    found = run_step(
+        "flow",
+        "Flow of patients",
+        lambda data: patient_flow(
+            data, {name: analysis.values(name) for name in ("logistic", "cox")}
+        ),
+        data,
+        OWN,
+    )
+    analysis.steps = {"flow": found, **analysis.steps}
     return analysis
 
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from dlild_analysis.cohort import Cohort
 from dlild_analysis.errors import NotDoneError
 from dlild_analysis.faults import Fault, FloatArray
-from dlild_analysis.progression.patient import TIME_SLACK, Visits
+from dlild_analysis.progression.patient import Visits
 from dlild_analysis.progression.rules import Progressed, Rule, find_rule
 from dlild_analysis.stats.arrays import merge_tied_times
+from dlild_analysis.units import TIME_SLACK
 
 CENSORED, PROGRESSED, DIED = 0, 1, 2
 DEATH_WORDS = {
@@ -100,6 +101,7 @@ def _recorded(cohort: Cohort, policy: str) -> Outcome:
     unknown = np.isnan(time) | np.isnan(status)
     time[unknown] = np.nan
     status[unknown] = np.nan
+    notes = _with_deaths(cohort, time, status, policy)
     deaths = int(np.sum(status == DIED))
     status = _with_policy(status, policy)
     reasons = {
@@ -117,7 +119,38 @@ def _recorded(cohort: Cohort, policy: str) -> Outcome:
         time=time,
         status=status,
         reasons=reasons,
+        notes=notes,
     )
+
+
+def _with_deaths(
+    cohort: Cohort, time: FloatArray, status: FloatArray, policy: str
+) -> tuple[Fault, ...]:
+    """Add deaths and transplants that the event column does not have; changes `time`, `status`.
+
+    A patient recorded as censored who died afterwards had the end point at death, as under the
+    rules that read visits. Where death is ignored, the recorded censoring stays.
+    """
+    terminal = _terminal(cohort)
+    late = np.isfinite(terminal) & ((status == CENSORED) | np.isnan(status))
+    if policy == "ignore":
+        return ()
+    notes = []
+    for index in np.flatnonzero(late):
+        row = cohort.patients.iloc[index]
+        notes.append(
+            Fault(
+                int(row["row"]),
+                "",
+                str(row["id"]),
+                f"{terminal[index]:.6g} months",
+                "is the patient's death or transplant, which the recorded outcome does not have; "
+                "it is used",
+                rejects=False,
+            )
+        )
+    time[late], status[late] = terminal[late], float(DIED)
+    return tuple(notes)
 
 
 def _with_policy(status: FloatArray, policy: str) -> FloatArray:

@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlild_analysis.faults import FloatArray
+from dlild_analysis.units import TIME_SLACK
 
 DECLINE_SLACK = 1e-5
 """Percent or points: what the rounding of binary numbers, of single precision too, may take from a
 decline. 3.0 to 2.7 L is 10 %, though 100 * (3.0 - 2.7) / 3.0 is 9.999999999999995."""
-
-TIME_SLACK = 1e-6
-"""Months: what the conversion from days, weeks or years may add to a time."""
 
 
 def reaches(decline: FloatArray, threshold: float) -> NDArray[np.bool_]:

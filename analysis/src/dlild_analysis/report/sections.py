@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dlild_analysis.pipeline import Analysis
+from dlild_analysis.report import flow
 from dlild_analysis.report import sections_more as more
 from dlild_analysis.report import sections_paper as paper
 
@@ -35,6 +36,7 @@ class Part:
 
 
 PLACES: dict[str, tuple[list[str], list[str]]] = {
+    "flow": (["table16_flow"], ["figure12_flow"]),
     "table_one": (["table1_patients"], []),
     "correlations": (["table2_correlations", "table3_correlation_tests"], ["figure1_scatter"]),
     "logistic": (["table4_logistic"], []),
@@ -71,6 +73,7 @@ def parts(analysis: Analysis) -> list[Part]:
 
 
 WRITERS = {
+    "flow": flow.sentences,
     "table_one": paper.patients,
     "correlations": paper.correlations,
     "logistic": paper.logistic,
