@@ -56,7 +56,7 @@ def check_codes(
     column: str,
     log: FaultLog,
     *,
-    allowed: tuple[float, float] = (np.inf, -np.inf),
+    allowed: tuple[float, float] = (-np.inf, np.inf),
     doubt_only: bool = False,
 ) -> FloatArray:
     """Note numbers such as -9, 99 and 999 that lie apart from all others.
@@ -70,7 +70,8 @@ def check_codes(
     values : array of shape (n,)
         As the file has them, NaN where missing.
     allowed : tuple of float
-        Lowest and highest value that the study says are possible: no code within is a fault.
+        Lowest and highest value that are known to be possible, infinite where nothing is said: a
+        code that one of them allows is a value.
     doubt_only : bool
         Whether codes above all others are never more than a warning.
 
@@ -94,7 +95,8 @@ def check_codes(
             sure, odd = gap > high - low and not doubt_only, gap > 0.1 * (high - low)
         else:
             continue
-        if not odd or gap <= 0 or allowed[0] <= code <= allowed[1]:
+        said = -np.inf < allowed[0] <= code < low or high < code <= allowed[1] < np.inf
+        if not odd or gap <= 0 or said:
             continue
         hits = values == code
         _say_code(hits, f"{code:g}", f"{low:.6g} ... {high:.6g}", frame, column, log=log, sure=sure)
@@ -106,29 +108,33 @@ def check_codes(
 def check_level_codes(text: pd.Series, frame: pd.DataFrame, column: str, log: FaultLog) -> None:
     """Note levels of a category, such as 9, 99 or -9, that stand for a missing value."""
     levels = sorted({str(value) for value in text.dropna()})
-    numbers = {level: pd.to_numeric(level, errors="coerce") for level in levels}
-    codes = [
-        level
-        for level in levels
-        if numbers[level] in (*NEGATIVE_CODES, *POSITIVE_CODES, *SMALL_CODES)
-    ]
-    others = [level for level in levels if level not in codes]
-    if not others:
-        return
-    plain = [numbers[level] for level in others]
-    for level in codes:
-        code = float(numbers[level])
-        if np.isnan(plain).all():
-            sure = True
-        elif np.isnan(plain).any():
+    numbers = {level: float(pd.to_numeric(level, errors="coerce")) for level in levels}
+    large = (*NEGATIVE_CODES, *POSITIVE_CODES)
+    for level, code in numbers.items():
+        if code not in (*large, *SMALL_CODES):
             continue
-        else:
-            gap = max(code - max(plain), min(plain) - code)
-            if gap <= 1:
-                continue
-            sure = gap > max(max(plain) - min(plain), 1.0) and code not in SMALL_CODES
+        others = {name: n for name, n in numbers.items() if name != level and n not in large}
+        sure = _is_code(code, np.array(list(others.values())))
+        if sure is None:
+            continue
         hits = (text == level).to_numpy(dtype=bool)
         _say_code(hits, level, ", ".join(others), frame, column, log=log, sure=sure)
+
+
+def _is_code(code: float, others: FloatArray) -> bool | None:
+    """Whether a level is surely a code among levels that are words (NaN) or numbers.
+
+    None where it is none: it lies between the others or next to one of them.
+    """
+    plain = others[np.isfinite(others)]
+    if np.isnan(others).any():
+        return True if np.isin(plain, SMALL_CODES).all() else None
+    if plain.size == 0 or plain.min() < code < plain.max():
+        return None
+    gap = float(np.abs(plain - code).min())
+    if gap <= 1:
+        return None
+    return gap > max(float(np.ptp(plain)), 1.0) and code not in SMALL_CODES
 
 
 def _say_code(
@@ -212,8 +218,9 @@ def read_events(
 ) -> FloatArray:
     """Read the event column: 0 censored, 1 progression, 2 death before it; NaN where missing.
 
-    Without `outcome.codes` the column holds 0, 1 and 2 with these meanings. Where it never holds
-    0 but 2, its codes mean something else (1 alive and 2 dead, as in R's survival): a fault.
+    Without `outcome.codes` the column holds 0, 1 and 2 with these meanings. Where it holds 1
+    and 2 and never 0, its codes mean something else (1 alive and 2 dead, as in R's survival): a
+    fault.
 
     Parameters
     ----------
@@ -268,7 +275,7 @@ def _declared(
 
 def _check_usual(keys: pd.Series, column: str, log: FaultLog) -> None:
     found = set(keys) & {"0", "1", "2"}
-    if "0" not in found and "2" in found:
+    if found == {"1", "2"}:
         log.reject(
             None,
             column,
@@ -286,5 +293,12 @@ def _check_usual(keys: pd.Series, column: str, log: FaultLog) -> None:
             "are the only event codes: 2 is read as death before progression; if it is the "
             f"progression, say so: {HOW_TO_SAY}".replace("censored = 1", "censored = 0"),
         )
-    elif found == {"1"}:
-        log.warn(None, column, "", "1", "is the only event code: every patient had the event")
+    elif found in ({"1"}, {"2"}):
+        what = "progression" if found == {"1"} else "death before progression"
+        log.warn(
+            None,
+            column,
+            "",
+            next(iter(found)),
+            f"is the only event code, read as {what}: every patient had the event",
+        )

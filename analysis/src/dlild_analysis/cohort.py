@@ -117,7 +117,6 @@ def load_cohort(
     dropped = log.settle(study.table.faults)
     patients = dropped.keep(patients).reset_index(drop=True)
     flow = flow.after(patients, "rows with faults, left out as table.faults asks")
-    flow.note(log)
     if patients.empty:
         raise InputRejectedError(
             f"{path.name}: no patient is left once the rows with faults are out"
@@ -133,7 +132,7 @@ def load_cohort(
         patients,
         visits_kept,
         study,
-        tuple(log.warnings),
+        (*log.warnings, *flow.notes()),
         path.name,
         flow=flow,
         scan_model=scan_model,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from dlild_analysis.faults import FaultLog
+from dlild_analysis.faults import Fault
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,16 @@ class TableFlow:
             return self
         return replace(self, left_out=(*self.left_out, LeftOut(reason, lost)))
 
-    def note(self, log: FaultLog) -> None:
-        """Add the totals to the notes of a table."""
-        for item in self.left_out:
-            log.warn(
+    def notes(self) -> list[Fault]:
+        """Write the totals as notes of a table."""
+        return [
+            Fault(
                 None,
                 "",
                 "",
                 f"{item.patients} of {self.patients} patients",
                 f"are left out: {item.reason}",
+                rejects=False,
             )
+            for item in self.left_out
+        ]

@@ -187,10 +187,11 @@ def _how_read(data: Data) -> list[str]:
     if measure.unit == "fraction":
         return [f"The cut-off {groups:g} of analysis.groups was read as {data.cutoff:.6g} %."]
     if measure.unit == "percent" and 0 < abs(groups) < 1:
-        return [
+        told = (
             f"The cut-off {groups:g} of analysis.groups was read as {groups:g} %, the unit of the "
             f"score; for {groups:.0%} of the lung write {100 * groups:g}."
-        ]
+        )
+        return [told]
     return []
 
 

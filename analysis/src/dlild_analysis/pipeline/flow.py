@@ -8,17 +8,17 @@ import numpy as np
 
 from dlild_analysis.errors import NotDoneError
 from dlild_analysis.pipeline.data import Data, Need
-from dlild_analysis.pipeline.step import attempt, failed
+from dlild_analysis.pipeline.step import Step, attempt, failed
 from dlild_analysis.progression import DIED, PROGRESSED
 
 
-def patient_flow(data: Data, done: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def patient_flow(data: Data, done: dict[str, Step]) -> dict[str, Any]:
     """Count the patients at every stage from the table to each model.
 
     Parameters
     ----------
     done : dict
-        Values of the steps `logistic` and `cox`.
+        The steps `logistic` and `cox`.
     """
     cohort, outcome = data.cohort, data.outcome
     known = np.isfinite(outcome.time) & np.isfinite(outcome.status)
@@ -49,23 +49,23 @@ def patient_flow(data: Data, done: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _models(data: Data, done: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _models(data: Data, done: dict[str, Step]) -> list[dict[str, Any]]:
     plan = data.study.plan
     adjusted = data.available(plan.adjust)
     found = []
     for kind, need, step in (("Cox", "survival", "cox"), ("logistic", "binary", "logistic")):
-        values = done.get(step, {})
-        for item in values.get("univariable", []):
-            found.append(
-                _one(
-                    data,
-                    f"{kind}: {item['label']}",
-                    (item["name"],),
-                    _need(need),
-                    main=item["name"] == "score",
-                    fit=item["fit"],
-                )
+        values = done[step].values
+        found += [
+            _one(
+                data,
+                f"{kind}: {item['label']}",
+                (item["name"],),
+                _need(need),
+                main=item["name"] == "score",
+                fit=item["fit"],
             )
+            for item in values.get("univariable", [])
+        ]
         if len(adjusted) > 1:
             found.append(
                 _one(
@@ -74,7 +74,7 @@ def _models(data: Data, done: dict[str, dict[str, Any]]) -> list[dict[str, Any]]
                     adjusted,
                     _need(need),
                     main=True,
-                    fit=values.get("multivariable"),
+                    fit=values.get("multivariable", {"not_done_because": done[step].because}),
                 )
             )
     saved = data.available(plan.predictors)

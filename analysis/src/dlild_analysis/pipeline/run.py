@@ -34,11 +34,14 @@ class Analysis:
         In the order in which they were taken.
     versions : dict
         Of the software.
+    flow : dict
+        Patients at every stage from the table to each model; see `pipeline.flow`.
     """
 
     data: Data
     steps: dict[str, Step] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=software)
+    flow: dict[str, Any] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome:
@@ -77,6 +80,7 @@ class Analysis:
             },
             "notes": [note.as_dict() for note in (*cohort.notes, *outcome.notes)],
             "missing": missing_counts(self.data),
+            "flow": to_plain(self.flow),
             "steps": {name: step.as_dict(self.versions) for name, step in self.steps.items()},
         }
 
@@ -140,12 +144,12 @@ def analyse(
         "flow",
         "Flow of patients",
         lambda data: patient_flow(
-            data, {name: analysis.values(name) for name in ("logistic", "cox")}
+            data, {name: analysis.steps[name] for name in ("logistic", "cox")}
         ),
         data,
         OWN,
     )
-    analysis.steps = {"flow": found, **analysis.steps}
+    analysis.flow = found.values
     return analysis
 
 

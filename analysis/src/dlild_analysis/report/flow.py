@@ -17,7 +17,7 @@ BOX = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": style.GRE
 ARROW = {"arrowstyle": "-|>", "color": style.GREY, "linewidth": 0.8}
 
 
-def sentences(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
+def sentences(values: dict[str, Any]) -> list[str]:
     """Tell who was left out on the way from the table to the main models."""
     told = [head(values)]
     for item in values["models"]:
@@ -55,7 +55,7 @@ def missing(item: dict[str, Any]) -> str:
 
 def table(analysis: Analysis) -> Table | None:
     """From the table to each model."""
-    values = analysis.values("flow")
+    values = analysis.flow
     if not values:
         return None
     first, outcome, horizon = values["table"], values["outcome"], values["horizon"]
@@ -94,7 +94,7 @@ def table(analysis: Analysis) -> Table | None:
 
 def figure(analysis: Analysis) -> Figure | None:
     """Draw the flow: what remains on the left, who left on the right, the models below."""
-    values = analysis.values("flow")
+    values = analysis.flow
     if not values:
         return None
     stages, models = _stages(values), [item for item in values["models"] if item["main"]]

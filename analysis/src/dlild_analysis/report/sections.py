@@ -36,7 +36,6 @@ class Part:
 
 
 PLACES: dict[str, tuple[list[str], list[str]]] = {
-    "flow": (["table16_flow"], ["figure12_flow"]),
     "table_one": (["table1_patients"], []),
     "correlations": (["table2_correlations", "table3_correlation_tests"], ["figure1_scatter"]),
     "logistic": (["table4_logistic"], []),
@@ -62,6 +61,16 @@ PLACES: dict[str, tuple[list[str], list[str]]] = {
 def parts(analysis: Analysis) -> list[Part]:
     """Write every step's part of the report."""
     found = []
+    if analysis.flow:
+        found.append(
+            Part(
+                "flow",
+                "Flow of patients",
+                flow.sentences(analysis.flow),
+                ["table16_flow"],
+                ["figure12_flow"],
+            )
+        )
     for name, step in analysis.steps.items():
         tables, figures = PLACES[name]
         writer = WRITERS.get(name)
@@ -73,7 +82,6 @@ def parts(analysis: Analysis) -> list[Part]:
 
 
 WRITERS = {
-    "flow": flow.sentences,
     "table_one": paper.patients,
     "correlations": paper.correlations,
     "logistic": paper.logistic,
