@@ -16,7 +16,7 @@ from dlild_analysis.pipeline.run import Analysis
 from dlild_analysis.pipeline.step import failed
 from dlild_analysis.progression import DIED
 from dlild_analysis.stats import cox
-from dlild_analysis.stats.arrays import normal_quantile
+from dlild_analysis.stats.arrays import horizon_among, normal_quantile
 from dlild_analysis.stats.results import to_plain
 from dlild_analysis.tables import read_table
 
@@ -53,7 +53,7 @@ def build_model(analysis: Analysis) -> dict[str, Any]:
     horizons = [
         h
         for h in data.study.plan.horizons_months
-        if h <= fit.last_time and fit.baseline_times[0] <= h
+        if (at := _among(fit, h)) <= fit.last_time and fit.baseline_times[0] <= at
     ]
     if not horizons:
         raise NotDoneError("no horizon lies between the first event and the end of follow-up")
@@ -123,8 +123,12 @@ def _unit(data: Data, name: str) -> str:
     return ("points" if measure.unit == "points" else "percent") if measure else "percent predicted"
 
 
+def _among(fit: cox.CoxFit, horizon: float) -> float:
+    return horizon_among(horizon, np.append(fit.baseline_times, fit.last_time))
+
+
 def _baseline(fit: cox.CoxFit, horizon: float) -> dict[str, Any]:
-    place = int(np.searchsorted(fit.baseline_times, horizon, side="right")) - 1
+    place = int(np.searchsorted(fit.baseline_times, _among(fit, horizon), side="right")) - 1
     return {
         "horizon_months": horizon,
         "cumulative_hazard": float(fit.baseline_hazard[place]),
