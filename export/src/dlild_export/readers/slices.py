@@ -1,0 +1,349 @@
+"""Slices that were read, as label planes on the voxels of one frame: the CT, or the label map.
+
+Everything is compared on the frame's own slices. Label maps on another grid are looked up at the
+centres of the frame's voxels; outlines are filled by the even-odd rule, a pixel counts where its
+centre lies inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+
+from dlild_client.contract import Contract
+from dlild_client.errors import InputError, UnreadableFile
+from dlild_client.itk import load_sitk
+from dlild_client.reading.images.read import is_image_name
+from dlild_client.volume import Volume
+from dlild_export.faults import DatasetError
+from dlild_export.labels import IGNORE
+from dlild_export.readers.outlines import UNNAMED, Outline, Points, Reading, SliceName, read_outlines
+from dlild_export.segments import find_segmentations, read_segmentations
+
+Plane = npt.NDArray[np.uint8]
+
+_OFF_SLICE = 0.25
+"""Share of the step between slices that a slice's `z_mm` may lie off the CT's own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The slices that everything is compared on.
+
+    Attributes
+    ----------
+    volume : Volume
+        The CT in HU; or the label map, where no CT was given.
+    is_ct : bool
+    uids : mapping of str to float
+        SOP instance UID of a slice to its `z_mm`, for DICOM.
+    """
+
+    volume: Volume
+    is_ct: bool
+    uids: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        """Check that the array's slices are axial ones."""
+        if abs(np.asarray(self.volume.direction)[2, 0]) < 0.9:
+            raise InputError("its slices are not axial: readers' slices cannot be found in it")
+
+    @property
+    def z_mm(self) -> npt.NDArray[np.float64]:
+        """Patient coordinate z of the first voxel of every slice: Image Position (Patient)."""
+        indices = np.zeros((self.volume.shape[0], 3))
+        indices[:, 0] = np.arange(len(indices))
+        heights: npt.NDArray[np.float64] = self.volume.points_mm(indices)[:, 2]
+        return heights
+
+    @property
+    def pixel_mm2(self) -> float:
+        """Area of a pixel."""
+        return self.volume.spacing_mm[1] * self.volume.spacing_mm[2]
+
+    def index(self, name: SliceName) -> int:
+        """Find a slice.
+
+        Raises
+        ------
+        InputError
+            There is none here.
+        """
+        heights = self.z_mm
+        if name.key == "slice":
+            if int(name.value) >= len(heights):
+                raise InputError(f"there is no slice {name.value:g}: {len(heights)} slices, from 0")
+            return int(name.value)
+        if name.key == "sop_instance_uid":
+            if str(name.value) not in self.uids:
+                raise InputError("no slice of the CT has the sop_instance_uid that a reader names")
+            wanted = self.uids[str(name.value)]
+        else:
+            wanted = float(name.value)
+        nearest = int(np.argmin(np.abs(heights - wanted)))
+        off = abs(float(heights[nearest]) - wanted)
+        steps = np.abs(np.diff(heights[max(0, nearest - 1) : nearest + 2]))
+        # A label map has slices of its own between those of the CT.
+        allowed = float(steps.min(initial=np.inf)) * (_OFF_SLICE if self.is_ct else 0.5)
+        if off > allowed + 0.01:
+            raise InputError(
+                f"no slice at z {wanted:g} mm: the nearest lies at {heights[nearest]:g} mm; give "
+                "the third number of Image Position (Patient)"
+            )
+        return nearest
+
+    def to_pixels(self, points_mm: Points, index: int) -> Points:
+        """Turn patient coordinates (x, y) on a slice into pixels (column, row)."""
+        volume = self.volume
+        corners = np.asarray([[index, 0, 0], [index, 1, 0], [index, 0, 1]], float)
+        first, row, column = volume.points_mm(corners)[:, :2]
+        steps = np.stack([column - first, row - first], axis=1)
+        pixels: Points = np.linalg.solve(steps, (points_mm - first).T).T
+        return pixels
+
+    def look_up(self, labels: Volume, index: int) -> Plane:
+        """Return the labels of another volume at the voxels of a slice; 0 beyond its end."""
+        _, rows, columns = self.volume.shape
+        corners = np.asarray([[index, 0, 0], [index, 1, 0], [index, 0, 1]], float)
+        first, row, column = self.volume.points_mm(corners)
+        to_index = np.linalg.inv(np.asarray(labels.direction) * np.asarray(labels.spacing_mm))
+        start = to_index @ (first - np.asarray(labels.origin_mm))
+        down, along = to_index @ (row - first), to_index @ (column - first)
+        places = (
+            start[:, None, None]
+            + down[:, None, None] * np.arange(rows)[None, :, None]
+            + along[:, None, None] * np.arange(columns)[None, None, :]
+        )
+        # A tie between two slices goes to the same one everywhere.
+        whole = np.floor(places + 0.5 - 1e-6).astype(np.intp)
+        size = np.asarray(labels.shape)[:, None, None]
+        inside = ((whole >= 0) & (whole < size)).all(axis=0)
+        z, y, x = np.clip(whole, 0, size - 1)
+        plane: Plane = np.where(inside, labels.array[z, y, x], 0).astype(np.uint8)
+        return plane
+
+
+@dataclass(frozen=True, eq=False)
+class ReadSlice:
+    """A slice as one reader labelled it.
+
+    Attributes
+    ----------
+    labels : ndarray of uint8, shape (rows, columns)
+        Labels of the contract, `UNNAMED` and `IGNORE`; 0 where nothing is outlined.
+    has_lung : bool
+        Whether the lung is outlined too: then lesions count within it only.
+    """
+
+    labels: Plane
+    has_lung: bool
+
+
+def read_slices(
+    files: tuple[Path, ...], frame: Frame, contract: Contract
+) -> tuple[dict[int, ReadSlice], dict[int, float], dict[str, float]]:
+    """Read what a reader said of one scan.
+
+    Parameters
+    ----------
+    files : tuple of pathlib.Path
+        JSON, CSV, label images, DICOM SEG, or folders of DICOM SEG.
+    frame : Frame
+        Of the scan.
+    contract : Contract
+
+    Returns
+    -------
+    slices : dict of int to ReadSlice
+        By the frame's index, those that were outlined.
+    extents : dict of int to float
+        Percent of the lung, in slices that were estimated.
+    zones : dict of str to float
+        The same for zones.
+
+    Raises
+    ------
+    InputError
+        A file cannot be used, or two of them read the same slice.
+    """
+    slices: dict[int, ReadSlice] = {}
+    extents: dict[int, float] = {}
+    zones: dict[str, float] = {}
+    for path in files:
+        try:
+            found = _read(path, frame, contract)
+        except DatasetError as error:
+            raise UnreadableFile(str(error.faults[0])) from None
+        for before, now in zip((slices, extents, zones), found, strict=True):
+            if twice := before.keys() & now.keys():
+                raise InputError(f"{path.name}: {sorted(twice)[0]} was read in another file too")
+            before.update(now)  # type: ignore[arg-type]
+    return slices, extents, zones
+
+
+def _read(
+    path: Path, frame: Frame, contract: Contract
+) -> tuple[dict[int, ReadSlice], dict[int, float], dict[str, float]]:
+    if path.suffix.lower() in {".json", ".csv"}:
+        return _of_reading(read_outlines(path, contract), path, frame, contract)
+    if path.is_file() and is_image_name(path):
+        labels = read_labels(path, contract, also=(UNNAMED, IGNORE))
+        planes = {k: frame.look_up(labels, k) for k in range(frame.volume.shape[0])}
+    else:
+        if not frame.is_ct:
+            raise InputError(f"{path.name}: DICOM SEG lies on the CT's voxels: give its `scan`")
+        files = find_segmentations(path) if path.is_dir() else [path]
+        if not files:
+            raise InputError(f"{path.name}: no DICOM SEG in this folder")
+        painted = read_segmentations(files, frame.volume, contract, {})
+        planes = dict(enumerate(painted))
+    slices = {k: _read_plane(p, contract) for k, p in planes.items() if p.any()}
+    if not slices:
+        raise InputError(f"{path.name}: it labels nothing on the slices of this scan")
+    return slices, {}, {}
+
+
+def _of_reading(
+    reading: Reading, path: Path, frame: Frame, contract: Contract
+) -> tuple[dict[int, ReadSlice], dict[int, float], dict[str, float]]:
+    if reading.outlined and not reading.in_mm and not frame.is_ct:
+        raise InputError(f"{path.name}: coordinates in pixels are the CT's: give its `scan`")
+    slices: dict[int, ReadSlice] = {}
+    extents: dict[int, float] = {}
+    for name in (*reading.outlined, *reading.extents):
+        try:
+            index = frame.index(name)
+        except InputError as error:
+            raise InputError(f"{path.name}: {error}") from None
+        if index in slices or index in extents:
+            raise InputError(f"{path.name}: {name} is a slice that was listed before")
+        if name in reading.extents:
+            extents[index] = reading.extents[name]
+        else:
+            where = f"{path.name}: {name}"
+            slices[index] = _paint(reading, reading.outlined[name], index, frame, contract, where)
+    return slices, extents, dict(reading.zones)
+
+
+def _paint(
+    reading: Reading,
+    outlines: list[Outline],
+    index: int,
+    frame: Frame,
+    contract: Contract,
+    where: str,
+) -> ReadSlice:
+    """Fill the outlines of a slice: lung first, then lesions in their order, then `ignore`."""
+    shape = frame.volume.shape[1:]
+    plane: Plane = np.zeros(shape, np.uint8)
+    plain_lung = set(contract.lung_labels) - set(contract.lesion_labels)
+    order = sorted(outlines, key=lambda o: (o.label == IGNORE) - (o.label in plain_lung))
+    for outline in order:
+        points = frame.to_pixels(outline.points, index) if reading.in_mm else outline.points
+        _check_inside(points, shape, where)
+        plane[fill(points, shape)] = outline.label
+    lung = np.zeros(shape, np.bool_)
+    for outline in (o for o in outlines if o.label in plain_lung):
+        points = frame.to_pixels(outline.points, index) if reading.in_mm else outline.points
+        lung |= fill(points, shape)
+    has_lung = bool(lung.any())
+    if has_lung:
+        plane[~lung & (plane != IGNORE)] = 0
+    return ReadSlice(plane, has_lung)
+
+
+def _check_inside(points: Points, shape: tuple[int, ...], where: str) -> None:
+    """Outlines of another matrix, or mm taken for pixels, lie far outside the slice."""
+    middle = points.mean(axis=0)
+    if not ((middle > -1) & (middle < [shape[1], shape[0]])).all():
+        raise InputError(
+            f"{where}: an outline round ({middle[0]:.0f}, {middle[1]:.0f}) lies outside the slice "
+            f"of {shape[1]} x {shape[0]} pixels; are its coordinates in pixels or in mm?"
+        )
+
+
+def _read_plane(plane: Plane, contract: Contract) -> ReadSlice:
+    healthy = set(contract.lung_labels) - set(contract.lesion_labels)
+    return ReadSlice(plane, bool(np.isin(plane, sorted(healthy)).any()))
+
+
+def fill(points: Points, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Fill a polygon by the even-odd rule.
+
+    Parameters
+    ----------
+    points : ndarray of float, shape (corners, 2)
+        (column, row); whole numbers are centres of pixels.
+    shape : tuple of int
+        (rows, columns).
+
+    Returns
+    -------
+    ndarray of bool, shape `shape`
+        True where the centre of a pixel lies inside.
+    """
+    mask = np.zeros((shape[0], shape[1]), np.bool_)
+    ends = np.roll(points, -1, axis=0)
+    low = max(0, int(np.ceil(points[:, 1].min())))
+    high = min(shape[0] - 1, int(np.floor(points[:, 1].max())))
+    for row in range(low, high + 1):
+        # Half-open edges: a corner on the row counts for one of its two edges.
+        crosses = (points[:, 1] <= row) != (ends[:, 1] <= row)
+        a, b = points[crosses], ends[crosses]
+        at = np.sort(a[:, 0] + (row - a[:, 1]) * (b[:, 0] - a[:, 0]) / (b[:, 1] - a[:, 1]))
+        for left, right in zip(at[::2], at[1::2], strict=True):
+            first = max(0, int(np.ceil(left)))
+            mask[row, first : max(first, int(np.ceil(right)))] ^= True
+    return mask
+
+
+def read_labels(path: Path, contract: Contract, also: tuple[int, ...] = ()) -> Volume:
+    """Read a label map: NIfTI, NRRD or MetaImage, with labels of the contract.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, is not three-dimensional, or holds other values.
+    """
+    sitk = load_sitk()
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError:
+        raise UnreadableFile(f"{path.name}: not an image that can be read") from None
+    array = sitk.GetArrayFromImage(image)
+    if array.ndim != 3:
+        raise InputError(f"{path.name}: a label map has three axes, this one {array.ndim}")
+    values = np.unique(array)
+    known = {c.label for c in contract.classes} | set(also)
+    if strange := [v for v in values.tolist() if v not in known]:
+        raise InputError(
+            f"{path.name}: value {strange[0]:g} is no label; a label map holds "
+            f"{', '.join(str(v) for v in sorted(known))}"
+        )
+    return Volume(
+        array.astype(np.uint8),
+        image.GetSpacing()[::-1],
+        image.GetOrigin(),
+        np.asarray(image.GetDirection()).reshape(3, 3)[:, ::-1],  # type: ignore[arg-type]
+    )
+
+
+def slice_uids(path: Path) -> dict[str, float]:
+    """Return SOP instance UID and `z_mm` of every slice in a DICOM folder; nothing elsewhere."""
+    found: dict[str, float] = {}
+    if not path.is_dir():
+        return found
+    for file in (p for p in path.rglob("*") if p.is_file()):
+        try:
+            header = pydicom.dcmread(
+                file, stop_before_pixels=True, specific_tags=["SOPInstanceUID", "ImagePositionPatient"]
+            )
+            found[str(header.SOPInstanceUID)] = float(header.ImagePositionPatient[2])
+        except (pydicom.errors.InvalidDicomError, OSError, ValueError, AttributeError, TypeError):
+            continue
+    return found
