@@ -22,8 +22,9 @@ from dlild_export.readers.slices import (
     Frame,
     Plane,
     ReadSlice,
+    Side,
     read_labels,
-    read_slices,
+    read_side,
     slice_uids,
 )
 from dlild_export.readers.study import LABELS, Study, StudyScan
@@ -46,8 +47,7 @@ class SlicePlanes:
     hu : ndarray of int16, shape (rows, columns), or None
     first, second : ndarray of uint8, shape (rows, columns)
     pixel_mm : tuple of float
-    flip : tuple of bool
-        Whether rows and columns run against the radiologist's view.
+        Height and width of a pixel.
     figures : Figures
     """
 
@@ -56,9 +56,10 @@ class SlicePlanes:
     first: Plane
     second: Plane
     pixel_mm: tuple[float, float]
-    flip: tuple[bool, bool]
     figures: Figures
 
+
+_NAN = float("nan")
 
 Draw = Callable[[SlicePlanes], str]
 """Draws a slice, and returns the name of the picture."""
@@ -145,12 +146,28 @@ class Comparison:
 
 
 @dataclass(frozen=True, eq=False)
-class _Side:
-    """What one side says of one scan."""
+class _Place:
+    """One scan: where its sides are compared."""
 
-    slices: Mapping[int, ReadSlice]
-    extents: Mapping[int, float] = field(default_factory=dict)
-    zones: Mapping[str, float] = field(default_factory=dict)
+    scan: str
+    frame: Frame
+    label_map: dict[int, Plane]
+    contract: Contract
+
+    def z_mm(self, k: int) -> float:
+        return float(self.frame.z_mm[k])
+
+    def plane(self, side: Side, k: int) -> Plane | None:
+        """Labels of a side; where it outlined lesions only, the lung is that of the label map."""
+        if k not in side.slices:
+            return None
+        read, contract = side.slices[k], self.contract
+        if read.has_lung:
+            return read.labels
+        healthy = min(set(contract.lung_labels) - set(contract.lesion_labels))
+        lung = np.isin(self.label_map[k], contract.lung_labels) & (read.labels == 0)
+        plane: Plane = np.where(lung, np.uint8(healthy), read.labels)
+        return plane
 
 
 @dataclass(eq=False)
@@ -221,24 +238,21 @@ def _compare_scan(
     volume = read_volume(scan.scan) if scan.scan else None
     labels, zones = _label_map(scan, volume, contract, score)
     frame = _frame(scan, volume, labels)
-    sides = {
-        name: _Side(*read_slices(files, frame, contract)) for name, files in scan.readers.items()
-    }
+    sides = {name: read_side(files, frame, contract) for name, files in scan.readers.items()}
     for side in sides.values():
         if unknown := side.zones.keys() - zones.keys():
             known = ", ".join(sorted(zones)) or "none: give its result.json"
             raise InputError(f"zone {sorted(unknown)[0]!r} is none of the result's ({known})")
-    read = {k for side in sides.values() for k in (*side.slices, *side.extents)}
-    looked_up = {k: ReadSlice(frame.look_up(labels, k), True) for k in sorted(read)}
-    sides[LABEL_MAP] = _Side(looked_up, zones=zones)
+    read = sorted({k for side in sides.values() for k in (*side.slices, *side.extents)})
+    place = _Place(scan.name, frame, {k: frame.look_up(labels, k) for k in read}, contract)
+    sides[LABEL_MAP] = Side({k: ReadSlice(place.label_map[k], True) for k in read}, zones=zones)
     for names in combinations(sides, 2):
         pair = pairs.setdefault(names, _Pair())
         first, second = (sides[name] for name in names)
-        for k in sorted(read):
-            _add_slice(pair, names, scan.name, k, (first, second), looked_up[k], frame, contract, draw)
-        for zone in first.zones.keys() & second.zones.keys():
-            result = ZoneResult(scan.name, zone, first.zones[zone], second.zones[zone])
-            pair.zones.append(result)
+        for k in read:
+            _add_slice(pair, names, (first, second), k, place, draw)
+        for zone in sorted(first.zones.keys() & second.zones.keys()):
+            pair.zones.append(ZoneResult(scan.name, zone, first.zones[zone], second.zones[zone]))
 
 
 def _label_map(
@@ -294,73 +308,60 @@ def _frame(scan: StudyScan, volume: Volume | None, labels: Volume) -> Frame:
 def _add_slice(
     pair: _Pair,
     names: tuple[str, str],
-    scan: str,
+    sides: tuple[Side, Side],
     k: int,
-    sides: tuple[_Side, _Side],
-    label_map: ReadSlice,
-    frame: Frame,
-    contract: Contract,
+    place: _Place,
     draw: Draw | None,
 ) -> None:
     """Compare one slice, if both sides read it."""
-    z_mm = float(frame.z_mm[k])
-    if not all(k in side.slices for side in sides):
-        extents = [_extent(side, k, label_map, contract) for side in sides]
-        if all(extent is not None for extent in extents):
-            nothing = float("nan")
-            result = SliceResult(scan, k, z_mm, *extents, nothing, nothing, nothing)  # type: ignore[arg-type]
-            pair.slices.append(result)
+    first, second = (place.plane(side, k) for side in sides)
+    if first is None or second is None:
+        extents = [_extent(side, k, place) for side in sides]
+        if extents[0] is not None and extents[1] is not None:
+            nothing = (_NAN, _NAN, _NAN)
+            pair.slices.append(
+                SliceResult(place.scan, k, place.z_mm(k), extents[0], extents[1], *nothing)
+            )
         return
+    frame, scan = place.frame, place.scan
     pixel_mm = frame.volume.spacing_mm[1:]
     hu = frame.volume.array[k] if frame.is_ct else None
-    first, second = (_with_lung(side.slices[k], label_map, contract) for side in sides)
-    table = tabulate(first, second, contract, pixel_mm, hu)
-    found = figures(table, 1, contract)
+    table = tabulate(first, second, place.contract, pixel_mm, hu)
+    found = figures(table, 1, place.contract)
     pair.tables[scan] = pair.tables.get(scan, 0) + table
     pair.counts[scan] = pair.counts.get(scan, 0) + 1
     picture = None
     if draw:
-        title = f"{scan}, z {z_mm:g} mm, {names[0]} and {names[1]}"
-        direction = np.asarray(frame.volume.direction)
-        flip = (bool(direction[1, 1] < 0), bool(direction[0, 2] < 0))
-        picture = draw(SlicePlanes(title, hu, first, second, pixel_mm, flip, found))
+        title = f"{scan}, z {place.z_mm(k):g} mm, {names[0]} and {names[1]}"
+        picture = draw(SlicePlanes(title, hu, first, second, pixel_mm, found))
     pair.slices.append(
         SliceResult(
-            scan,
-            k,
-            z_mm,
-            found.first_percent,
-            found.second_percent,
-            found.dice,
-            found.sensitivity,
-            found.precision,
-            picture,
+            scan=scan,
+            slice=k,
+            z_mm=place.z_mm(k),
+            first_percent=found.first_percent,
+            second_percent=found.second_percent,
+            dice=found.dice,
+            sensitivity=found.sensitivity,
+            precision=found.precision,
+            picture=picture,
         )
     )
 
 
-def _extent(side: _Side, k: int, label_map: ReadSlice, contract: Contract) -> float | None:
+def _extent(side: Side, k: int, place: _Place) -> float | None:
     if k in side.extents:
         return side.extents[k]
-    if k not in side.slices:
+    plane = place.plane(side, k)
+    if plane is None:
         return None
-    plane = _with_lung(side.slices[k], label_map, contract)
-    return figures(tabulate(plane, plane, contract, (1.0, 1.0), None), 1, contract).first_percent
-
-
-def _with_lung(read: ReadSlice, label_map: ReadSlice, contract: Contract) -> Plane:
-    """Where a reader outlined lesions only, the lung is that of the label map."""
-    if read.has_lung:
-        return read.labels
-    healthy = min(set(contract.lung_labels) - set(contract.lesion_labels))
-    lung = np.isin(label_map.labels, contract.lung_labels) & (read.labels == 0)
-    plane: Plane = np.where(lung, np.uint8(healthy), read.labels)
-    return plane
+    table = tabulate(plane, plane, place.contract, (1.0, 1.0), None)
+    return figures(table, 1, place.contract).first_percent
 
 
 def _sum_up(first: str, second: str, pair: _Pair, contract: Contract) -> Comparison:
     scans = {name: figures(pair.tables[name], pair.counts[name], contract) for name in pair.tables}
-    whole = sum(pair.tables.values()) if pair.tables else None
+    whole = np.sum(list(pair.tables.values()), axis=0) if pair.tables else None
     slices = [(s.first_percent, s.second_percent) for s in pair.slices]
     return Comparison(
         first=first,

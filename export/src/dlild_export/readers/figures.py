@@ -176,9 +176,7 @@ def figures(table: Table, slices: int, contract: Contract) -> Figures:
         dice=_ratio(2 * both, first + second),
         sensitivity=_ratio(both, first),
         precision=_ratio(both, second),
-        classes={
-            c.name: _of_class(areas, c.label, lesion) for c in contract.classes if c.lesion
-        },
+        classes={c.name: _of_class(areas, c.label, lesion) for c in contract.classes if c.lesion},
         densities=_by_density(table, lesion, contract),
     )
 

@@ -62,14 +62,14 @@ class PictureFolder:
 def draw_slice(planes: SlicePlanes, contract: Contract) -> Image.Image:
     """Draw one slice: CT, first side, second side, and their differences side by side.
 
-    The picture is cut to the lungs; the patient's right is on the left.
+    The picture is cut to the lungs, and lies as the slice is stored: as the reader saw it.
     """
     box = _box(planes)
     hu = None if planes.hu is None else planes.hu[box]
     first, second = planes.first[box], planes.second[box]
     height = _PANEL_WIDTH * first.shape[0] * planes.pixel_mm[0]
     size = (_PANEL_WIDTH, max(1, round(height / (first.shape[1] * planes.pixel_mm[1]))))
-    grey = _grey(hu, first.shape, size)
+    grey = _grey(hu, size)
     panels = [
         grey,
         _coloured(grey, first, size, contract),
@@ -88,22 +88,14 @@ def draw_slice(planes: SlicePlanes, contract: Contract) -> Image.Image:
     return sheet
 
 
-def _box(planes: SlicePlanes) -> tuple[slice, slice]:
-    """Cut to what is labelled, with a margin, turned to the radiologist's view."""
+def _box(planes: SlicePlanes) -> tuple[slice, ...]:
+    """Cut to what is labelled, with a margin."""
     used = ((planes.first > 0) & (planes.first != IGNORE)) | (planes.second > 0)
-    margin = round(_MARGIN_MM / planes.pixel_mm[0])
-    rows, columns = box_of(used, margin) if used.any() else (slice(None), slice(None))
-    return _turned(rows, planes.flip[0]), _turned(columns, planes.flip[1])
+    margin = round(_MARGIN_MM / min(planes.pixel_mm))
+    return box_of(used, margin) if used.any() else (slice(None), slice(None))
 
 
-def _turned(part: slice, flip: bool) -> slice:
-    if not flip:
-        return part
-    start, stop = part.start or 0, part.stop
-    return slice(None if stop is None else stop - 1, start - 1 if start else None, -1)
-
-
-def _grey(hu: npt.NDArray[np.int16] | None, shape: tuple[int, ...], size: tuple[int, int]) -> RGB:
+def _grey(hu: npt.NDArray[np.int16] | None, size: tuple[int, int]) -> RGB:
     if hu is None:
         return np.full((size[1], size[0], 3), 40, np.float32)
     values = np.clip((hu - (LEVEL_HU - WIDTH_HU / 2)) / WIDTH_HU, 0, 1) * 255
@@ -132,7 +124,9 @@ def _differences(
 ) -> RGB:
     lesion = [*contract.lesion_labels, UNNAMED]
     known = (first != IGNORE) & (second != IGNORE)
-    a, b = (_large((np.isin(s, lesion) & known).astype(np.uint8), size) > 0 for s in (first, second))
+    a, b = (
+        _large((np.isin(s, lesion) & known).astype(np.uint8), size) > 0 for s in (first, second)
+    )
     pixels = grey.copy()
     for mask, colour in ((a & b, BOTH), (a & ~b, FIRST_ONLY), (b & ~a, SECOND_ONLY)):
         _blend(pixels, mask, colour)

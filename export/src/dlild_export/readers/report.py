@@ -73,7 +73,9 @@ def write_reading_report(
     text = made.get_template("reading.html.j2").render(
         about=about,
         titles={c.name: c.title for c in contract.classes},
-        comparisons=[_Shown(c, _plots(c), _pictures(c, out / PICTURES, shown)) for c in comparisons],
+        comparisons=[
+            _Shown(c, _plots(c), _pictures(c, out / PICTURES, shown)) for c in comparisons
+        ],
     )
     page = out / PAGE_NAME
     page.write_text(text, "utf-8")

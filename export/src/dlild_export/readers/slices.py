@@ -8,7 +8,7 @@ centre lies inside.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,14 @@ from dlild_client.reading.images.read import is_image_name
 from dlild_client.volume import Volume
 from dlild_export.faults import DatasetError
 from dlild_export.labels import IGNORE
-from dlild_export.readers.outlines import UNNAMED, Outline, Points, Reading, SliceName, read_outlines
+from dlild_export.readers.outlines import (
+    UNNAMED,
+    Outline,
+    Points,
+    Reading,
+    SliceName,
+    read_outlines,
+)
 from dlild_export.segments import find_segmentations, read_segmentations
 
 Plane = npt.NDArray[np.uint8]
@@ -144,9 +151,43 @@ class ReadSlice:
     has_lung: bool
 
 
-def read_slices(
-    files: tuple[Path, ...], frame: Frame, contract: Contract
-) -> tuple[dict[int, ReadSlice], dict[int, float], dict[str, float]]:
+@dataclass(frozen=True, eq=False)
+class Side:
+    """What one side, a reader or the label map, says of one scan.
+
+    Attributes
+    ----------
+    slices : dict of int to ReadSlice
+        By the frame's index, those that were outlined.
+    extents : dict of int to float
+        Percent of the lung, in slices that were estimated.
+    zones : dict of str to float
+        The same for zones.
+    """
+
+    slices: dict[int, ReadSlice] = field(default_factory=dict)
+    extents: dict[int, float] = field(default_factory=dict)
+    zones: dict[str, float] = field(default_factory=dict)
+
+    def add(self, other: Side, name: str) -> None:
+        """Add what another file of the same reader says.
+
+        Raises
+        ------
+        InputError
+            Both say something of the same slice or zone.
+        """
+        read = self.slices.keys() | self.extents.keys()
+        if twice := read & (other.slices.keys() | other.extents.keys()):
+            raise InputError(f"{name}: slice {min(twice)} was read in another file too")
+        if again := self.zones.keys() & other.zones.keys():
+            raise InputError(f"{name}: zone {min(again)} was read in another file too")
+        self.slices.update(other.slices)
+        self.extents.update(other.extents)
+        self.zones.update(other.zones)
+
+
+def read_side(files: tuple[Path, ...], frame: Frame, contract: Contract) -> Side:
     """Read what a reader said of one scan.
 
     Parameters
@@ -159,36 +200,23 @@ def read_slices(
 
     Returns
     -------
-    slices : dict of int to ReadSlice
-        By the frame's index, those that were outlined.
-    extents : dict of int to float
-        Percent of the lung, in slices that were estimated.
-    zones : dict of str to float
-        The same for zones.
+    Side
 
     Raises
     ------
     InputError
         A file cannot be used, or two of them read the same slice.
     """
-    slices: dict[int, ReadSlice] = {}
-    extents: dict[int, float] = {}
-    zones: dict[str, float] = {}
+    side = Side()
     for path in files:
         try:
-            found = _read(path, frame, contract)
+            side.add(_read(path, frame, contract), path.name)
         except DatasetError as error:
             raise UnreadableFile(str(error.faults[0])) from None
-        for before, now in zip((slices, extents, zones), found, strict=True):
-            if twice := before.keys() & now.keys():
-                raise InputError(f"{path.name}: {sorted(twice)[0]} was read in another file too")
-            before.update(now)  # type: ignore[arg-type]
-    return slices, extents, zones
+    return side
 
 
-def _read(
-    path: Path, frame: Frame, contract: Contract
-) -> tuple[dict[int, ReadSlice], dict[int, float], dict[str, float]]:
+def _read(path: Path, frame: Frame, contract: Contract) -> Side:
     if path.suffix.lower() in {".json", ".csv"}:
         return _of_reading(read_outlines(path, contract), path, frame, contract)
     if path.is_file() and is_image_name(path):
@@ -205,29 +233,27 @@ def _read(
     slices = {k: _read_plane(p, contract) for k, p in planes.items() if p.any()}
     if not slices:
         raise InputError(f"{path.name}: it labels nothing on the slices of this scan")
-    return slices, {}, {}
+    return Side(slices)
 
 
-def _of_reading(
-    reading: Reading, path: Path, frame: Frame, contract: Contract
-) -> tuple[dict[int, ReadSlice], dict[int, float], dict[str, float]]:
+def _of_reading(reading: Reading, path: Path, frame: Frame, contract: Contract) -> Side:
     if reading.outlined and not reading.in_mm and not frame.is_ct:
         raise InputError(f"{path.name}: coordinates in pixels are the CT's: give its `scan`")
-    slices: dict[int, ReadSlice] = {}
-    extents: dict[int, float] = {}
+    side = Side(zones=dict(reading.zones))
     for name in (*reading.outlined, *reading.extents):
         try:
             index = frame.index(name)
         except InputError as error:
             raise InputError(f"{path.name}: {error}") from None
-        if index in slices or index in extents:
+        if index in side.slices or index in side.extents:
             raise InputError(f"{path.name}: {name} is a slice that was listed before")
         if name in reading.extents:
-            extents[index] = reading.extents[name]
+            side.extents[index] = reading.extents[name]
         else:
             where = f"{path.name}: {name}"
-            slices[index] = _paint(reading, reading.outlined[name], index, frame, contract, where)
-    return slices, extents, dict(reading.zones)
+            drawn = reading.outlined[name]
+            side.slices[index] = _paint(reading, drawn, index, frame, contract, where)
+    return side
 
 
 def _paint(
@@ -240,17 +266,16 @@ def _paint(
 ) -> ReadSlice:
     """Fill the outlines of a slice: lung first, then lesions in their order, then `ignore`."""
     shape = frame.volume.shape[1:]
+    healthy = set(contract.lung_labels) - set(contract.lesion_labels)
     plane: Plane = np.zeros(shape, np.uint8)
-    plain_lung = set(contract.lung_labels) - set(contract.lesion_labels)
-    order = sorted(outlines, key=lambda o: (o.label == IGNORE) - (o.label in plain_lung))
-    for outline in order:
+    lung = np.zeros(shape, np.bool_)
+    for outline in sorted(outlines, key=lambda o: (o.label == IGNORE) - (o.label in healthy)):
         points = frame.to_pixels(outline.points, index) if reading.in_mm else outline.points
         _check_inside(points, shape, where)
-        plane[fill(points, shape)] = outline.label
-    lung = np.zeros(shape, np.bool_)
-    for outline in (o for o in outlines if o.label in plain_lung):
-        points = frame.to_pixels(outline.points, index) if reading.in_mm else outline.points
-        lung |= fill(points, shape)
+        inside = fill(points, shape)
+        plane[inside] = outline.label
+        if outline.label in healthy:
+            lung |= inside
     has_lung = bool(lung.any())
     if has_lung:
         plane[~lung & (plane != IGNORE)] = 0
@@ -341,7 +366,9 @@ def slice_uids(path: Path) -> dict[str, float]:
     for file in (p for p in path.rglob("*") if p.is_file()):
         try:
             header = pydicom.dcmread(
-                file, stop_before_pixels=True, specific_tags=["SOPInstanceUID", "ImagePositionPatient"]
+                file,
+                stop_before_pixels=True,
+                specific_tags=["SOPInstanceUID", "ImagePositionPatient"],
             )
             found[str(header.SOPInstanceUID)] = float(header.ImagePositionPatient[2])
         except (pydicom.errors.InvalidDicomError, OSError, ValueError, AttributeError, TypeError):
