@@ -73,7 +73,7 @@ class SliceResult:
     ----------
     scan : str
     slice : int
-        Index in the scan, from 0.
+        Counted from the lowest, which is 0.
     z_mm : float
     first_percent, second_percent : float
         Extent, percent of the lung.
@@ -154,8 +154,9 @@ class _Place:
     label_map: dict[int, Plane]
     contract: Contract
 
-    def z_mm(self, k: int) -> float:
-        return float(self.frame.z_mm[k])
+    def result(self, k: int, **values: Any) -> SliceResult:
+        frame = self.frame
+        return SliceResult(self.scan, frame.from_feet(k), float(frame.z_mm[k]), **values)
 
     def plane(self, side: Side, k: int) -> Plane | None:
         """Labels of a side; where it outlined lesions only, the lung is that of the label map."""
@@ -318,9 +319,9 @@ def _add_slice(
     if first is None or second is None:
         extents = [_extent(side, k, place) for side in sides]
         if extents[0] is not None and extents[1] is not None:
-            nothing = (_NAN, _NAN, _NAN)
+            shares = dict.fromkeys(("dice", "sensitivity", "precision"), _NAN)
             pair.slices.append(
-                SliceResult(place.scan, k, place.z_mm(k), extents[0], extents[1], *nothing)
+                place.result(k, first_percent=extents[0], second_percent=extents[1], **shares)
             )
         return
     frame, scan = place.frame, place.scan
@@ -332,13 +333,11 @@ def _add_slice(
     pair.counts[scan] = pair.counts.get(scan, 0) + 1
     picture = None
     if draw:
-        title = f"{scan}, z {place.z_mm(k):g} mm, {names[0]} and {names[1]}"
+        title = f"{scan}, z {frame.z_mm[k]:g} mm, {names[0]} and {names[1]}"
         picture = draw(SlicePlanes(title, hu, first, second, pixel_mm, found))
     pair.slices.append(
-        SliceResult(
-            scan=scan,
-            slice=k,
-            z_mm=place.z_mm(k),
+        place.result(
+            k,
             first_percent=found.first_percent,
             second_percent=found.second_percent,
             dice=found.dice,

@@ -68,10 +68,10 @@ class Frame:
         heights: npt.NDArray[np.float64] = self.volume.points_mm(indices)[:, 2]
         return heights
 
-    @property
-    def pixel_mm2(self) -> float:
-        """Area of a pixel."""
-        return self.volume.spacing_mm[1] * self.volume.spacing_mm[2]
+    def from_feet(self, index: int) -> int:
+        """Count a slice from the lowest, which is 0."""
+        heights = self.z_mm
+        return int((heights < heights[index]).sum())
 
     def index(self, name: SliceName) -> int:
         """Find a slice.
@@ -85,7 +85,7 @@ class Frame:
         if name.key == "slice":
             if int(name.value) >= len(heights):
                 raise InputError(f"there is no slice {name.value:g}: {len(heights)} slices, from 0")
-            return int(name.value)
+            return int(np.argsort(heights)[int(name.value)])
         if name.key == "sop_instance_uid":
             if str(name.value) not in self.uids:
                 raise InputError("no slice of the CT has the sop_instance_uid that a reader names")
