@@ -98,7 +98,10 @@ def _slice(**entry: object) -> dict[str, object]:
         ({"slices": [{"slice": 1.5, "outlines": []}]}, "slice 1.5 is no index"),
         ({"slices": [{"z_mm": 1}]}, "give `outlines`"),
         ({"slices": [{"z_mm": 1, "extent_percent": 120}]}, "120 % is not between 0 and 100"),
-        ({"slices": [{"z_mm": 1, "outlines": []}] * 2}, "entry 2 of slices: z_mm 1 is listed twice"),
+        (
+            {"slices": [{"z_mm": 1, "outlines": []}] * 2},
+            "entry 2 of slices: z_mm 1 is listed twice",
+        ),
         (_slice(outlines=[{"class": "emphysema", "points": SQUARE}]), "'emphysema' is not known"),
         (_slice(outlines=[{"points": SQUARE[:2]}]), "three corners or more, not 2"),
         (_slice(outlines=[{"points": [[1, 2, 3]] * 3}]), "a corner is [x, y]"),

@@ -169,7 +169,7 @@ class Side:
     extents: dict[int, float] = field(default_factory=dict)
     zones: dict[str, float] = field(default_factory=dict)
 
-    def add(self, other: Side, name: str) -> None:
+    def add(self, other: Side, name: str, frame: Frame) -> None:
         """Add what another file of the same reader says.
 
         Raises
@@ -179,7 +179,8 @@ class Side:
         """
         read = self.slices.keys() | self.extents.keys()
         if twice := read & (other.slices.keys() | other.extents.keys()):
-            raise InputError(f"{name}: slice {min(twice)} was read in another file too")
+            z_mm = frame.z_mm[min(twice)]
+            raise InputError(f"{name}: the slice at z {z_mm:g} mm was read in another file too")
         if again := self.zones.keys() & other.zones.keys():
             raise InputError(f"{name}: zone {min(again)} was read in another file too")
         self.slices.update(other.slices)
@@ -210,7 +211,7 @@ def read_side(files: tuple[Path, ...], frame: Frame, contract: Contract) -> Side
     side = Side()
     for path in files:
         try:
-            side.add(_read(path, frame, contract), path.name)
+            side.add(_read(path, frame, contract), path.name, frame)
         except DatasetError as error:
             raise UnreadableFile(str(error.faults[0])) from None
     return side
