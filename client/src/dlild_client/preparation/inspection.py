@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dlild_client.flags import Flag
 from dlild_client.preparation.lungs import SeenChest
+from dlild_client.preparation.orientation import flag_orientation
 from dlild_client.preparation.trachea import extents, measure_trachea
 from dlild_client.volume import Volume
 
@@ -67,7 +68,7 @@ def inspect_chest(grid: Volume, seen: SeenChest, aerated_ml: float) -> list[Flag
     noise = noise_hu(grid)
     if noise is not None and noise > NOISE_HU:
         flags.append(Flag("heavy_noise", noise_hu=noise))
-    return flags
+    return [*flags, *flag_orientation(seen)]
 
 
 def blood_hu(seen: SeenChest) -> float | None:
