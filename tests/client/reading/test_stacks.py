@@ -136,7 +136,7 @@ def test_missing_geometry_is_named(series_writer, scan, tag):
         ("gantrytilting/001", TooFewSlices, "4 slices over 19 mm"),
         ("notavolume/001", RepeatedPosition, "4 images share 1 position"),
         ("slicecount/001", NotCT, r"MR, not CT \(2 images\)"),
-        ("sliceincrement/001", TooFewSlices, "4 slices over 27 mm"),
+        ("sliceincrement/001", IrregularSpacing, "5.00 to 10.00 mm"),
         ("sliceincrement/002", MissingSlices, "1 slice is missing: the step is 0.75 mm, but 1.50"),
         ("sliceorientation/001", NotCT, "4 images in 2 orientations"),
     ],

@@ -27,7 +27,9 @@ STEPS = {
     "one slice 0.4 mm off": [4] * 12 + [4.4, 3.6] + [4] * 15,
     "whole millimetres": np.diff(np.rint(np.arange(30) * 4.4)).tolist(),
     "jitter": [4, 4.5, 3.5, 4.2, 3.8] * 5 + [4] * 4,
-    "a wider step, planned": [4] * 14 + [12] + [4] * 14,
+    "two blocks with 2.5 mm between them": [4] * 14 + [6.5] + [4] * 14,
+    "six overlapping slices, then a gap": ([4] * 6 + [12]) * 4 + [4],
+    "a block in wider steps": [4] * 24 + [8] * 5,
 }
 
 
@@ -203,6 +205,19 @@ def test_missing_slices_are_refused(series_writer, scan, steps, thickness, gone,
         read_volume(series_writer.write(scan, edit=edit))
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [4] * 14 + [8] + [4] * 14,
+        [4] * 14 + [13] + [4] * 14,
+        [4] * 8 + [8] + [4] * 12 + [8] + [4] * 7,
+    ],
+)
+def test_slices_that_are_missing_are_refused_though_numbers_go_on(series_writer, scan, steps):
+    with pytest.raises(IrregularSpacing, match="as if slices were missing"):
+        read_volume(series_writer.write(scan, edit=place_at(steps, thickness=4.0)))
+
+
 def test_a_slice_that_a_scan_with_gaps_lacks_is_flagged_within_the_bound(series_writer, scan):
     edit = leave_out(place_at([5] * 29, thickness=1.0), 9)
     flag = next(
@@ -214,7 +229,7 @@ def test_a_slice_that_a_scan_with_gaps_lacks_is_flagged_within_the_bound(series_
 def test_a_gap_beyond_the_bound_is_refused_with_its_place(series_writer, scan):
     steps = [5] * 14 + [16] + [5] * 14
     with pytest.raises(IrregularSpacing, match=r"a gap of 16\.00 mm between -230\.00 and -214\.00"):
-        read_volume(series_writer.write(scan, edit=place_at(steps)))
+        read_volume(series_writer.write(scan, edit=place_at(steps, thickness=1.0)))
 
 
 def interleaved(offset):

@@ -28,6 +28,12 @@ CONTIGUOUS = 1.25
 WIDE = 1.5
 """A step is wide from this many usual steps on: about where a slice would have found room."""
 
+BLOCK = 5
+"""So many wide steps in a row are no lost slices: the scan was reconstructed in blocks."""
+
+RECURRING = 3
+"""So many wide steps of one size, equally far apart and with numbers that go on, are planned."""
+
 WHOLE = 0.1
 """How far the steps that slices leave may be from a whole number of usual steps, as a share."""
 
@@ -119,12 +125,14 @@ def _check_gaps(
     whole = np.abs(steps - multiples * usual) <= np.minimum(tolerance, usual / 2)
     jumps = _jumps(numbers)
     unknown, jumped = np.isnan(jumps), jumps > 1
-    lost = wide & ((unknown & whole & ~covered) | (jumped & (whole | (jumps == multiples))))
+    lost = (unknown & whole & ~covered) | (jumped & (whole | (jumps == multiples)))
     contiguous = bool(np.median(covered[~wide])) and (
         np.count_nonzero(wide) == 1 or np.mean(~wide) >= rules.contiguous_share
     )
-    too_wide = steps > rules.widest_mm
-    missing = np.flatnonzero(lost if contiguous else lost & too_wide)
+    # Many wide steps in a row are a block that was reconstructed in wider steps.
+    odd = wide & ~_in_rows(wide, BLOCK) if contiguous else wide & (steps > rules.widest_mm)
+    planned = not jumped[wide].any() and not unknown[wide].any() and _recur(steps, wide)
+    missing = np.flatnonzero(odd & lost)
     if len(missing):
         count = int(np.sum(multiples[missing] - 1))
         first = int(missing[0])
@@ -132,14 +140,33 @@ def _check_gaps(
             f"{count} slice{'s are' if count > 1 else ' is'} missing: the step is {usual:.2f} mm, "
             f"but {steps[first]:.2f} mm {_where(sorted_mm, first)}; export the whole series"
         )
-    broken = np.flatnonzero(wide & jumped & ~covered)
-    if contiguous and len(broken):
+    double = steps >= 2 * usual - np.minimum(tolerance, usual / 2)
+    broken = np.flatnonzero(odd & ~covered & (jumped | double))
+    if contiguous and not planned and len(broken):
         first = int(broken[0])
         raise IrregularSpacing(
-            f"slices are not evenly spaced: usually {usual:.2f} mm, but {steps[first]:.2f} mm "
-            f"{_where(sorted_mm, first)}, where the instance numbers jump ({_steps_text(steps)}); "
-            "give a series with even steps"
+            f"slices are not evenly spaced: {_steps_text(steps)}, usually {usual:.2f} mm, but "
+            f"{steps[first]:.2f} mm {_where(sorted_mm, first)}, as if slices were missing; "
+            "export the whole series"
         )
+
+
+def _recur(steps: Array, wide: Mask) -> bool:
+    """Tell whether wide steps are alike and recur after as many slices: no loss does so."""
+    places = np.flatnonzero(wide)
+    if len(places) < RECURRING:
+        return False
+    alike = np.ptp(steps[places]) <= WHOLE * steps[places].min()
+    return bool(alike and np.ptp(np.diff(places)) == 0)
+
+
+def _in_rows(mask: Mask, least: int) -> Mask:
+    """Tell which true values stand in rows of at least so many."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
+    out = np.zeros_like(mask)
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        out[start:end] = end - start >= least
+    return out
 
 
 def _covered(steps: Array, thicknesses_mm: Sequence[float | None], otherwise_mm: float) -> Mask:
