@@ -44,6 +44,20 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def readable(text: str) -> str:
+    r"""Write bytes of a path that are no UTF-8 as `\xe9`: as they are, nothing prints them.
+
+    Examples
+    --------
+    >>> readable("Pr\udce9sence.nii")
+    'Pr\\xe9sence.nii'
+    """
+    if not any("\ud800" <= c <= "\udfff" for c in text):
+        return text
+    told = (f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
+    return "".join(told).encode("utf-8", "backslashreplace").decode()
+
+
 class DlildError(Exception):
     """Root of the tree.
 
@@ -59,7 +73,7 @@ class DlildError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(" ".join(readable(message).split()))
 
 
 class BadSettings(DlildError, ValueError):

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dlild_client.errors import DlildError
-from dlild_client.itk import load_sitk
+from dlild_client.nifti import write_nifti
 from dlild_client.overlay import draw_overlay
 from dlild_client.result import Result
-from dlild_client.volume import Volume
+
+__all__ = ["write_nifti", "write_result"]
 
 
 def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
@@ -52,18 +51,6 @@ def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
             f"{place.name}: cannot be written: {reason}; choose another folder"
         ) from None
     return [place / name for name in ("result.json", "labels.nii.gz", "overlay.png")]
-
-
-def write_nifti(volume: Volume, path: Path) -> None:
-    """Write a volume with orthogonal axes as NIfTI, with its place in the patient's coordinates."""
-    sitk = load_sitk()
-
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array))
-    image.SetSpacing(volume.spacing_mm[::-1])
-    image.SetOrigin(volume.origin_mm)
-    # SimpleITK's columns are the axes x, y, z; ours are z, y, x.
-    image.SetDirection(np.asarray(volume.direction)[:, ::-1].ravel().tolist())
-    sitk.WriteImage(image, str(path), useCompression=True)
 
 
 def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlild_client.errors import BadSettings, NoSeries, UnreadableFile
+from dlild_client.errors import BadSettings, NoSeries, UnreadableFile, readable
 from dlild_client.reading.assemble import read_dicom_files
 from dlild_client.reading.dicom.dicomdir import list_dicomdir
 from dlild_client.reading.dicom.dicomlib import load_pydicom
@@ -276,7 +276,7 @@ def _identity(path: Path) -> tuple[str, str]:
 
 def _name(root: Path, path: Path) -> str:
     """Place below the root; control characters would break a row."""
-    name = path.relative_to(root).as_posix()
+    name = readable(path.relative_to(root).as_posix())
     return "".join(c if c.isprintable() else "?" for c in name)
 
 
