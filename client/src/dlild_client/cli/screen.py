@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from dlild_client.errors import readable
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -23,7 +25,7 @@ def print_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
     table.add_column(style="bold")
     table.add_column(justify="right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(readable, row))
     console().print(table)
 
 
@@ -35,7 +37,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(readable, row))
     console().print(table)
 
 

@@ -29,6 +29,8 @@ UNITS_MM: Mapping[str, float] = {
 }  # fmt: skip
 """Units of length in mm, as headers write them, also in Latin-1; what says nothing is mm."""
 
+FLAGGED_SHEAR_DEG = 0.2
+
 
 @dataclass(frozen=True, eq=False)
 class ImageHeader:
@@ -114,6 +116,19 @@ def affine_fault(affine: Array) -> str:
     if abs(np.linalg.det(affine[:, :3] / lengths)) < 0.2:
         return "has axes that lie in one plane"
     return ""
+
+
+def shear_deg(affine: Array) -> float:
+    """Largest angle by which two axes are off a right one."""
+    steps = affine[:, :3] / np.linalg.norm(affine[:, :3], axis=0)
+    cosines = np.abs(steps.T @ steps - np.diag(np.sum(steps**2, axis=0)))
+    return float(np.degrees(np.arcsin(min(1.0, cosines.max()))))
+
+
+def shear_flags(affine: Array) -> list[Flag]:
+    """Flag sheared axes: what a tilted gantry makes, as of a DICOM series."""
+    shear = shear_deg(affine)
+    return [Flag("gantry_tilt_corrected", tilt_deg=shear)] if shear > FLAGGED_SHEAR_DEG else []
 
 
 def spacing_text(affine: Array) -> str:

@@ -30,6 +30,7 @@ from dlild_client.reading.images.header import (
     check_scale,
     grey_shape,
     numbers_text,
+    shear_deg,
     spacing_text,
     unit_flags,
 )
@@ -214,14 +215,18 @@ def _geometry(path: Path, fields: _Fields) -> tuple[Array, tuple[Flag, ...]]:
         _check_agreement(path, fields, usable["sform"], usable["qform"])
     for name, affine in (usable or forms).items():
         check_affine(path, affine, name)
-        return _TO_LPS * affine, _doubts(affine, spacing, len(usable) < len(forms))
+        flags = _doubts(affine, spacing, len(usable) < len(forms))
+        if name == "qform" and min(fields.pixdim[1:4]) < 0:
+            flags += (Flag("orientation_assumed", header="a negative pixdim"),)
+        return _TO_LPS * affine, flags
     if not np.all(np.isfinite(spacing)) or np.any(spacing == 0):
         raise MissingGeometry(
             f"{path.name}: neither sform nor qform, and a pixdim of {numbers_text(spacing)}: its "
             "spacing is not known; convert it again from DICOM"
         )
+    # Axes as those of DICOM: who leaves the codes out mostly has the voxels in this order.
     affine = np.column_stack([np.diag(spacing), np.zeros(3)])
-    return _TO_LPS * affine, (
+    return affine, (
         *unit_flags(affine),
         Flag("orientation_assumed", header="neither sform nor qform"),
     )
@@ -251,14 +256,17 @@ def _check_agreement(path: Path, fields: _Fields, sform: Array, qform: Array) ->
     """Raise `GeometryError` where two valid affines are of different shape, size or direction.
 
     Where they merely lie at different places, as after a registration by shifts, voxels and score
-    are the same by both.
+    are the same by both. A qform cannot hold a shear: its axes may be off by that of the sform.
     """
     one, other = (np.linalg.norm(affine[:, :3], axis=0) for affine in (sform, qform))
     half = (np.array(fields.dim[1:4]) - 1) / 2
     signs = np.array([[x, y, 1.0] for x in (-1.0, 1.0) for y in (-1.0, 1.0)]).T
     shift = np.linalg.norm((sform[:, :3] - qform[:, :3]) @ (half[:, None] * signs), axis=0).max()
-    if np.all(np.abs(one - other) <= LARGEST_RATIO * other) and shift <= LARGEST_SHIFT_MM:
-        return
+    if np.all(np.abs(one - other) <= LARGEST_RATIO * other):
+        # The chord is exact for small angles, where the arc cosine is not.
+        turn = np.linalg.norm(sform[:, :3] / one - qform[:, :3] / other, axis=0).max()
+        if shift <= LARGEST_SHIFT_MM or turn <= np.radians(shear_deg(sform) + 0.1):
+            return
     raise GeometryError(
         f"{path.name}: its two geometries disagree: a spacing of {spacing_text(sform)} by sform, "
         f"{spacing_text(qform)} by qform and pixdim, and voxels up to {shift:.1f} mm apart; "

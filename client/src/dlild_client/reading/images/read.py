@@ -15,7 +15,7 @@ from dlild_client.reading.assemble import digest
 from dlild_client.reading.blanks import check_blanks
 from dlild_client.reading.dicom.decode import check_voxels
 from dlild_client.reading.images import metaimage, nifti, nrrd
-from dlild_client.reading.images.header import ImageHeader
+from dlild_client.reading.images.header import ImageHeader, shear_flags
 from dlild_client.reading.images.voxeldata import VoxelBytes, check_files
 from dlild_client.reading.quality import check_hu, geometry_flags, pixel_flags, thickness_flags
 from dlild_client.slabs import HELD_VOXELS, Fill, Hu, Slabs, thinned
@@ -73,7 +73,7 @@ def read_image(path: Path) -> Volume:
     step = spacing[body_axis]
     in_plane = [s for axis, s in enumerate(spacing) if axis != body_axis]
     flags = pixel_flags(hu)
-    flags += header.flags
+    flags += [*header.flags, *shear_flags(header.affine)]
     flags += _blanks(hu, body_axis, path.name)
     flags += thickness_flags(step, None)
     flags += geometry_flags(step, (in_plane[0], in_plane[1]))

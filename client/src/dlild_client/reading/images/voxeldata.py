@@ -248,8 +248,10 @@ class _Stream:
                 count = max(0, min(count, self._limit - self._at))
             data = file.read(count)
             chunk = bytes(self._decoder.decompress(data, most))
-            left = len(self._decoder.unconsumed_tail) + len(self._decoder.unused_data)
-            self._at += len(data) - left
+            decoder = self._decoder
+            # At the end of the stream both may hold what is left.
+            left = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
+            self._at += len(data) - len(left)
             self.place += len(chunk)
             if chunk:
                 return chunk
@@ -315,9 +317,14 @@ def unpack_head(path: Path, head: bytes, most: int) -> bytes:
 
 
 def beside(path: Path, told: str) -> Path:
-    """Path of a data file that a header names, also in the way of Windows."""
-    place = path.parent / told
-    return path.parent / told.replace("\\", "/") if not place.exists() else place
+    """Path of a data file that a header names, also in the way of Windows.
+
+    Files move together, and paths in a header do not: a file of the name beside the header will do,
+    as its length must be right to the byte.
+    """
+    unified = told.replace("\\", "/")
+    places = [path.parent / name for name in (told, unified, unified.rsplit("/", 1)[-1])]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def numbered(pattern: str, numbers: list[str]) -> Iterator[str]:
