@@ -21,6 +21,8 @@ MEANINGS: Mapping[str, str] = {
     "other_series_with_faulty_geometry": "another series was set aside for its geometry",
     "unreadable_files": "files that look like DICOM could not be read",
     "files_missing": "files that the DICOMDIR names are not there",
+    "spacing_doubtful": "the header's spacing is 1 x 1 x 1 mm, or a part of it says another one",
+    "orientation_assumed": "the header does not say how the scan lies in the patient",
     # the grey values
     "rescale_assumed": "no rescale in the header; it was found from the grey values of air",
     "inverted_grey_values": "MONOCHROME1 with inverted values; they were turned round",

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import os
 import shutil
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dlild_client.errors import DlildError
-from dlild_client.itk import load_sitk
+from dlild_client.nifti import write_nifti
 from dlild_client.overlay import draw_overlay
 from dlild_client.result import Result
-from dlild_client.volume import Volume
+
+__all__ = ["write_nifti", "write_result"]
 
 TRIAL_BYTES = 1 << 16
 """Written where a folder is tried: a disk without a block to spare takes an empty file."""
@@ -96,40 +93,6 @@ def cannot_be_written(folder: Path, error: Exception) -> DlildError:
     return DlildError(
         f"{folder.name or folder}: cannot be written: {reason}; choose another folder"
     )
-
-
-def write_nifti(volume: Volume, path: Path) -> None:
-    """Write a volume with orthogonal axes as NIfTI, with its place in the patient's coordinates.
-
-    Raises
-    ------
-    OSError, RuntimeError
-        It cannot be written, or not as a whole.
-    """
-    sitk = load_sitk()
-
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array))
-    image.SetSpacing(volume.spacing_mm[::-1])
-    image.SetOrigin(volume.origin_mm)
-    # SimpleITK's columns are the axes x, y, z; ours are z, y, x.
-    image.SetDirection(np.asarray(volume.direction)[:, ::-1].ravel().tolist())
-    sitk.WriteImage(image, str(path), useCompression=True)
-    if ".nii" in path.suffixes:
-        _check_whole(path, volume.array.nbytes)
-
-
-def _check_whole(path: Path, voxels: int) -> None:
-    """Raise OSError where a file holds less than its voxels: ITK says nothing of a full disk."""
-    opened = gzip.open if path.suffix == ".gz" else Path.open
-    size = 0
-    try:
-        with opened(path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                size += len(chunk)
-    except (EOFError, zlib.error):
-        size = 0
-    if size < voxels:
-        raise OSError(errno.ENOSPC, "it took only a part of a file; the disk may be full")
 
 
 @contextmanager

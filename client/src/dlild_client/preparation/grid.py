@@ -23,6 +23,7 @@ from dlild_client.errors import GeometryError
 from dlild_client.itk import load_sitk
 from dlild_client.preparation.separable import Band, resample
 from dlild_client.preparation.slices import has_plain_slices, slice_band, slice_faces_mm
+from dlild_client.slabs import Slabs
 from dlild_client.volume import LPS_GRID, Triple, Volume
 
 ALIGNED_COSINE = float(np.cos(np.radians(0.1)))
@@ -65,10 +66,13 @@ def to_grid(volume: Volume, contract: Contract) -> Volume:
     axes = _aligned_axes(volume)
     if axes is None:
         array = _resample_oblique(volume, shape, target, origin, contract.hu)
+    elif isinstance(volume.array, Slabs):
+        array = _resample_as_stored(volume, axes, shape, target, contract.hu)
     else:
         spacing = tuple(volume.spacing_mm[axis] for axis, _ in axes)
         bands = _slice_bands(volume, axes, shape, target)
-        array = resample(_turn(volume, axes), spacing, shape, target, contract.hu, bands)
+        turned = _turn(volume.array, axes)
+        array = resample(turned, spacing, shape, target, contract.hu, bands)
     return replace(
         volume,
         array=array,
@@ -112,10 +116,26 @@ def _aligned_axes(volume: Volume) -> tuple[tuple[int, bool], ...] | None:
     return tuple(axes)
 
 
-def _turn(volume: Volume, axes: tuple[tuple[int, bool], ...]) -> npt.NDArray[Any]:
-    """View of the array with axes in grid order and sense; nothing is copied."""
-    turned = volume.array.transpose([axis for axis, _ in axes])
+def _turn(array: npt.NDArray[Any], axes: tuple[tuple[int, bool], ...]) -> npt.NDArray[Any]:
+    """View of an array with axes in grid order and sense; nothing is copied."""
+    turned = array.transpose([axis for axis, _ in axes])
     return turned[tuple(slice(None, None, -1 if backwards else 1) for _, backwards in axes)]
+
+
+def _resample_as_stored(
+    volume: Volume,
+    axes: tuple[tuple[int, bool], ...],
+    shape: tuple[int, int, int],
+    target: Triple,
+    hu: HuRange,
+) -> npt.NDArray[np.int16]:
+    """Resample along the axes in the order in which slabs can be read, and turn what comes out."""
+    grid_axes = sorted(range(3), key=lambda i: axes[i][0])
+    z, y, x = (shape[i] for i in grid_axes)
+    spacing = [target[i] for i in grid_axes]
+    bands = {} if has_plain_slices(volume) else {0: slice_band(volume, z, spacing[0])}
+    array = resample(volume.array, volume.spacing_mm, (z, y, x), spacing, hu, bands)
+    return np.ascontiguousarray(_turn(array, axes))
 
 
 def _resample_oblique(

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import HuRange
+from dlild_client.slabs import Slabs, pieces
 
 Float = npt.NDArray[np.float32]
 
@@ -82,7 +83,7 @@ def triangle_band(n_in: int, spacing_in: float, n_out: int, spacing_out: float) 
 
 
 def resample(
-    array: npt.NDArray[Any],
+    array: npt.NDArray[Any] | Slabs,
     spacing: Sequence[float],
     shape: tuple[int, int, int],
     target: Sequence[float],
@@ -93,7 +94,7 @@ def resample(
 
     Parameters
     ----------
-    array : ndarray, shape (z, y, x)
+    array : ndarray or Slabs, shape (z, y, x)
         HU.
     spacing, target : sequence of float
         Of the input and the output, in mm.
@@ -150,7 +151,7 @@ class _Room:
 def _fill(
     out: npt.NDArray[np.int16],
     slices: range,
-    array: npt.NDArray[Any],
+    array: npt.NDArray[Any] | Slabs,
     bands: Sequence[Band],
     hu: HuRange,
     smoothing: tuple[tuple[float, float], tuple[float, float]],
@@ -168,7 +169,9 @@ def _fill(
             planes[:kept] = planes[first - begin : first - begin + kept]
             begin, end = first, first + kept
             slab = array[end : end + max(_SLAB, taps)]
-            _resample_planes(slab, rows, columns, hu, room, planes[kept : kept + len(slab)])
+            for at, part in pieces(slab):
+                target = planes[kept + at : kept + at + len(part)]
+                _resample_planes(part, rows, columns, hu, room, target)
             end += len(slab)
         values = room.array("values of a plane", out.shape[1:])
         held = planes[first - begin : first - begin + taps]

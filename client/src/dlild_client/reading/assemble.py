@@ -31,6 +31,7 @@ from dlild_client.reading.series.candidates import Candidate, SeriesRules
 from dlild_client.reading.series.choice import Assessment, assess_series
 from dlild_client.reading.series.repeats import settle
 from dlild_client.reading.sources import FileSource, Listing
+from dlild_client.slabs import HELD_VOXELS, Hu, Slabs, thinned
 from dlild_client.volume import SeriesInfo, Volume, as_matrix
 
 
@@ -105,11 +106,13 @@ def _read(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int) 
     chosen = replace(chosen, slices=rescaled.slices)
     array = _decode(rescaled, threads)
     flags = [*chosen.flags, *flags, *header_flags(chosen), *rescaled.flags]
-    check_range(array[:: max(1, len(array) // 60), ::4, ::4])
+    check_range(thinned(array)[:: max(1, len(array) // 60)])
     flags += pixel_flags(array)
     if chosen.axial:  # in other views there is nothing between a body and its table
         flags += check_blanks(array, [s.name for s in chosen.slices])
     volume = _volume(array, chosen, series_found=len({h.series for h in scan.headers}))
+    if isinstance(array, Slabs):
+        array.forget()
     return replace(volume, flags=tuple(flags))
 
 
@@ -126,14 +129,23 @@ def _place_flags(listing: Listing, scan: HeaderScan, assessment: Assessment) -> 
     return flags
 
 
-def _decode(rescaled: Rescaled, threads: int) -> npt.NDArray[np.int16]:
+def _decode(rescaled: Rescaled, threads: int) -> Hu | Slabs:
+    """HU of all slices: an array, or of a large scan what reads it."""
     slices = rescaled.slices
-    array = np.empty((len(slices), slices[0].pixels.rows, slices[0].pixels.columns), dtype=np.int16)
-    _for_each(
-        range(len(slices)),
-        lambda i: read_hu(slices[i], array[i], inverted=rescaled.inverted),
-        threads,
-    )
+    pixels = slices[0].pixels
+    shape = (len(slices), pixels.rows, pixels.columns)
+
+    def fill(first: int, out: Hu) -> None:
+        def read(i: int) -> None:
+            read_hu(slices[first + i], out[i], inverted=rescaled.inverted)
+
+        with quiet():
+            _for_each(range(len(out)), read, threads)
+
+    if math.prod(shape) > HELD_VOXELS:
+        return Slabs(shape, fill)
+    array = np.empty(shape, dtype=np.int16)
+    fill(0, array)
     return array
 
 
@@ -150,7 +162,7 @@ def _for_each(items: Sequence[int], work: Callable[[int], None], threads: int) -
             raise
 
 
-def _volume(array: npt.NDArray[np.int16], chosen: Candidate, series_found: int) -> Volume:
+def _volume(array: Hu | Slabs, chosen: Candidate, series_found: int) -> Volume:
     stack, first = chosen.stack, chosen.slices[0]
     assert first.pixel_spacing is not None
     step = round(chosen.step_mm, 6)
@@ -173,9 +185,7 @@ def _thicknesses_mm(slices: Sequence[SliceHeader]) -> tuple[float, ...] | None:
     return tuple(known) if usable else None
 
 
-def _info(
-    array: npt.NDArray[np.int16], chosen: Candidate, step: float, series_found: int
-) -> SeriesInfo:
+def _info(array: Hu | Slabs, chosen: Candidate, step: float, series_found: int) -> SeriesInfo:
     first: SliceHeader = chosen.slices[0]
     return SeriesInfo(
         source="dicom",
@@ -191,8 +201,8 @@ def _info(
     )
 
 
-def digest(array: npt.NDArray[np.int16], step: npt.ArrayLike) -> str:
+def digest(array: Hu | Slabs, step: npt.ArrayLike) -> str:
     """Digest of a scan: every fourth row and column is enough to tell scans apart, and quick."""
     sha = hashlib.sha256(np.asarray(step, dtype="<f8").tobytes())
-    sha.update(np.ascontiguousarray(array[:, ::4, ::4], dtype="<i2").tobytes())
+    sha.update(np.ascontiguousarray(thinned(array), dtype="<i2").data)
     return f"sha256:{sha.hexdigest()}"

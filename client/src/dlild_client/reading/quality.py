@@ -18,6 +18,7 @@ from dlild_client.reading.dicom.rescale import air_level
 from dlild_client.reading.series.candidates import Candidate
 from dlild_client.reading.series.kernels import Kernel, judge_kernel
 from dlild_client.reading.series.ranking import is_chest_word
+from dlild_client.slabs import Hu, Slabs, corner_voxels, thinned
 from dlild_client.volume import AIR_HU
 
 THICK_SLICE_MM = 3.0
@@ -75,12 +76,12 @@ def header_flags(chosen: Candidate) -> list[Flag]:
     return flags
 
 
-def pixel_flags(array: npt.NDArray[np.int16]) -> list[Flag]:
+def pixel_flags(array: Hu | Slabs) -> list[Flag]:
     """Clear the padding of an array of HU, and flag what is odd about its values.
 
     Parameters
     ----------
-    array : ndarray, shape (z, y, x)
+    array : ndarray or Slabs, shape (z, y, x)
         HU; a constant outside the field of view is set to air, in place.
 
     Returns
@@ -91,7 +92,7 @@ def pixel_flags(array: npt.NDArray[np.int16]) -> list[Flag]:
     padding = clear_padding(array)
     if padding is not None:
         flags.append(Flag("padding_found", hu=padding))
-    level = air_level(array[:: max(1, len(array) // 60), ::4, ::4].ravel())
+    level = air_level(thinned(array)[:: max(1, len(array) // 60)].ravel())
     if level is not None and abs(level + 1000) > SHIFT_HU:
         flags.append(Flag("hu_shifted", air_hu=level))
     return flags
@@ -121,7 +122,7 @@ def check_range(hu: npt.NDArray[Any]) -> None:
         )
 
 
-def clear_padding(array: npt.NDArray[np.int16]) -> int | None:
+def clear_padding(array: Hu | Slabs) -> int | None:
     """Set to air what lies outside the field of view, where that is a constant that is no air.
 
     Converters fill the corners outside the round field of view with 0 or any other value, which
@@ -133,14 +134,19 @@ def clear_padding(array: npt.NDArray[np.int16]) -> int | None:
     int or None
         The constant, where one was found and replaced.
     """
-    side = max(1, min(array.shape[1:]) // 64)
-    ends = (slice(None, side), slice(-side, None))
-    corners = [array[:, y, x] for y in ends for x in ends]
-    value = int(corners[0].flat[0])
+    corners = corner_voxels(array)
+    value = int(corners.flat[0])
     if AIR_HU <= value <= -900 or min(array.shape[1:]) < 32:
         return None
-    if any(np.any(corner != value) for corner in corners):
+    if np.any(corners != value):
         return None
-    for plane in array:
+
+    def clear(plane: Hu) -> None:
         plane[from_the_edges(plane == value)] = AIR_HU
+
+    if isinstance(array, Slabs):
+        array.change(clear)
+        return value
+    for plane in array:
+        clear(plane)
     return value

@@ -11,7 +11,7 @@ from dlild_client.errors import InputError, NoSeries
 from dlild_client.reading.dicom.dicomlib import quiet
 from dlild_client.reading.dicom.headers import HeaderScan, read_headers
 from dlild_client.reading.dicom.slices import SliceHeader
-from dlild_client.reading.images.read import is_image_name
+from dlild_client.reading.images.read import check_image, is_image_name
 from dlild_client.reading.places import check_place, list_sources
 from dlild_client.reading.series.candidates import Candidate, SeriesRules
 from dlild_client.reading.series.choice import assess_series
@@ -120,11 +120,14 @@ def survey_series(
     UnreadableFile
         The place itself cannot be read.
     NoSeries
-        It is an image file.
+        It is an image file, whose header raises nothing.
+    InputError
+        What its header raises: the same as `read_volume`.
     """
     place = Path(path)
     check_place(place)
     if place.is_file() and is_image_name(place):
+        check_image(place)
         raise NoSeries(
             f"{place.name}: an image file is one volume, without series to choose from; score it "
             "as it is"
