@@ -148,7 +148,12 @@ def _covariate(frame: pd.DataFrame, covariate: Covariate, log: FaultLog) -> np.n
         low, high = max(default.low, covariate.low), min(default.high, covariate.high)
         meaning = covariate.unit or default.meaning or covariate.label
         values = check_codes(
-            values, frame, covariate.column, log, allowed=(covariate.low, covariate.high)
+            values,
+            frame,
+            covariate.column,
+            log,
+            allowed=(covariate.low, covariate.high),
+            way_out=f"say what is possible: covariates.{covariate.name}.minimum and maximum",
         )
         check_limits(values, Limits(low, high, meaning), frame, covariate.column, log)
         return values
