@@ -252,7 +252,7 @@ def read_events(
             text.iloc[index],
             "is no event code; write " + (allowed or f"{usual}outcome.codes"),
         )
-    return status
+    return np.asarray(status, dtype=np.float64)
 
 
 def _key(value: object) -> str:

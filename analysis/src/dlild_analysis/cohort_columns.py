@@ -214,7 +214,8 @@ def _times(
             problem,
         )
     months = np.where(early, np.nan, np.where(months < 0, 0.0, months))
-    return merge_tied_times(check_long_times(months, frame, column, unit, log))
+    months = check_long_times(months, frame, column, unit, log)
+    return np.asarray(merge_tied_times(months), dtype=np.float64)
 
 
 def _outcome_columns(
