@@ -152,6 +152,8 @@ def test_scores_in_the_table_with_two_digests_do_not_mix(load):
         )
     one = load(lambda frame: frame.assign(weights_digest="sha256:a"))
     assert one.scan_model == "sha256:a"
+    part = load(lambda frame: frame.assign(weights_digest=["", *["sha256:a"] * (len(frame) - 1)]))
+    assert any("'1 scores' do not say which weights" in str(note) for note in part.notes)
 
 
 def test_a_result_of_another_model_that_is_not_used_does_no_harm(joined, tmp_path, result_of):
