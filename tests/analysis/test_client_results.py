@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlild_analysis import CohortError, InputRejectedError, load_cohort, load_study
+from dlild_analysis import (
+    CohortError,
+    InputRejectedError,
+    add_to_repository,
+    analyse,
+    build_model,
+    load_cohort,
+    load_study,
+    predict_table,
+)
+from dlild_analysis.simulate import STUDY_TOML
 from dlild_client.contract import parse_contract
 from dlild_client.result import ClassVolume, GridInfo, ModelUsed, Result, ZoneVolume
 from dlild_client.volume import SeriesInfo, Volume
@@ -63,7 +73,8 @@ def result_of(contract):
 @pytest.fixture
 def joined(tmp_path, files, drawn, result_of):
     """Write a result for every patient, the first few changed, and load the cohort."""
-    table, study = files(lambda frame: frame.drop(columns="dl_ild_percent"))
+    quick = STUDY_TOML + "bootstraps = 20\nrepeats = 1\n"
+    table, study = files(lambda frame: frame.drop(columns="dl_ild_percent"), toml=quick)
 
     def load(changed: int = 0, edit=lambda data: data, **model: object):
         for index, row in enumerate(drawn.itertuples()):
@@ -141,6 +152,8 @@ def test_scores_in_the_table_with_two_digests_do_not_mix(load):
         )
     one = load(lambda frame: frame.assign(weights_digest="sha256:a"))
     assert one.scan_model == "sha256:a"
+    part = load(lambda frame: frame.assign(weights_digest=["", *["sha256:a"] * (len(frame) - 1)]))
+    assert any("'1 scores' do not say which weights" in str(note) for note in part.notes)
 
 
 def test_a_result_of_another_model_that_is_not_used_does_no_harm(joined, tmp_path, result_of):
@@ -152,3 +165,22 @@ def test_a_result_of_another_model_that_is_not_used_does_no_harm(joined, tmp_pat
         tmp_path / "cohort.csv", load_study(tmp_path / "study.toml"), tmp_path / "results"
     )
     assert len(cohort.patients) == 90
+
+
+def test_a_saved_model_knows_whose_scores_it_takes(joined, tmp_path, contract, drawn):
+    model = build_model(analyse(joined()))
+    digest = f"sha256:{contract.model.weights_sha256}"
+    assert digest in model["scan_model"]
+    new = drawn.head(3).assign(weights_digest=[digest, "sha256:0000", ""])
+    new.to_csv(tmp_path / "new.csv", index=False)
+    told = predict_table(model, tmp_path / "new.csv")
+    assert [bool(text) for text in told["refused"]] == [False, True, False]
+    assert "scored with weights sha256:0000" in told["refused"][1]
+    assert np.isfinite(told["risk_24_months"].astype(float)).tolist() == [True, False, True]
+    repository = tmp_path / "models"
+    repository.mkdir()
+    (repository / "contract.json").write_text(CONTRACT.read_text(encoding="utf-8"))
+    assert add_to_repository(model, repository).is_dir()
+    other = {**model, "scan_model": "dlild version 1, weights sha256:1111"}
+    with pytest.raises(InputRejectedError, match="fitted on scores of dlild version 1"):
+        add_to_repository(other, repository, replace=True)

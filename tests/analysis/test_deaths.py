@@ -178,3 +178,15 @@ def test_a_death_on_a_repeated_row_that_was_dropped(load, files):
     toml = study.read_text().replace("[outcome]", '[outcome]\ndeath_time = "died"')
     read = load(edit, toml=toml.replace("[table]", '[table]\nduplicates = "first"'))
     assert read.patients["death"].dropna().tolist() == [14.0]
+
+
+def test_a_death_without_any_visit_has_no_clock_of_a_first_visit(tmp_path):
+    (tmp_path / "p.csv").write_text("id,died\na,20\nb,\nc,9\n")
+    (tmp_path / "v.csv").write_text("id,t,fvc\na,5,80\na,9,79\nb,6,80\nb,12,79\n")
+    (tmp_path / "s.toml").write_text(
+        '[visits]\nfile = "v.csv"\ntime = "t"\nfvc_percent = "fvc"\nbaseline = "first"\n'
+        '[outcome]\nrule = "relative-decline"\ndeath_time = "died"\n'
+    )
+    read = load_cohort(tmp_path / "p.csv", load_study(tmp_path / "s.toml"))
+    np.testing.assert_array_equal(assess(read).time, [15, 6, np.nan])
+    assert any("has no visit, from which times count" in str(note) for note in read.notes)

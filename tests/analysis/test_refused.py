@@ -158,7 +158,7 @@ def test_reasons_of_failed_resamples():
             raise StatisticsError("somebody is missing")
         return 1.0
 
-    with pytest.raises(StatisticsError, match=r"19 of 20 bootstrap samples failed \(19 times somebody"):
+    with pytest.raises(StatisticsError, match=r"19 of 20 .* \(19 times somebody"):
         resampling.bootstrap_interval(often, 5, rng=np.random.default_rng(3), bootstraps=20)
 
 

@@ -123,7 +123,9 @@ def _model(data: dict[str, Any]) -> tuple[str, str]:
     )
 
 
-def check_one_model(frame: pd.DataFrame, source: str, log: FaultLog) -> str:
+def check_one_model(
+    frame: pd.DataFrame, source: str, log: FaultLog, score: str | None = None
+) -> str:
     """Raise unless all scores of a cohort are of one model.
 
     Parameters
@@ -132,6 +134,8 @@ def check_one_model(frame: pd.DataFrame, source: str, log: FaultLog) -> str:
         The table, joined with the results where there are any.
     source : str
         Name of the table, for the message.
+    score : str, optional
+        Column of the score.
 
     Returns
     -------
@@ -160,6 +164,12 @@ def check_one_model(frame: pd.DataFrame, source: str, log: FaultLog) -> str:
         return found
     if DIGEST in frame:
         scored = frame.assign(**{DIGEST: words(frame, DIGEST)})
+        if score in frame:
+            nameless = int((scored[DIGEST].isna() & words(frame, str(score)).notna()).sum())
+            if 0 < nameless < len(frame):
+                log.warn(
+                    None, DIGEST, "", f"{nameless} scores", "do not say which weights made them"
+                )
         return _only(scored[scored[DIGEST].notna()], DIGEST, source)
     return ""
 

@@ -58,6 +58,7 @@ def check_codes(
     *,
     allowed: tuple[float, float] = (-np.inf, np.inf),
     doubt_only: bool = False,
+    way_out: str = "",
 ) -> FloatArray:
     """Note numbers such as -9, 99 and 999 that lie apart from all others.
 
@@ -74,6 +75,8 @@ def check_codes(
         code that one of them allows is a value.
     doubt_only : bool
         Whether codes above all others are never more than a warning.
+    way_out : str
+        What the message proposes where the number is a value after all.
 
     Returns
     -------
@@ -99,7 +102,8 @@ def check_codes(
         if not odd or gap <= 0 or said:
             continue
         hits = values == code
-        _say_code(hits, f"{code:g}", f"{low:.6g} ... {high:.6g}", frame, column, log=log, sure=sure)
+        others = f"{low:.6g} ... {high:.6g}"
+        _say_code(hits, f"{code:g}", others, frame, column, log=log, sure=sure, way_out=way_out)
         if sure:
             out[hits] = np.nan
     return out
@@ -118,7 +122,9 @@ def check_level_codes(text: pd.Series, frame: pd.DataFrame, column: str, log: Fa
         if sure is None:
             continue
         hits = (text == level).to_numpy(dtype=bool)
-        _say_code(hits, level, ", ".join(others), frame, column, log=log, sure=sure)
+        way_out = "call the level by a word where it is one"
+        named = ", ".join(others)
+        _say_code(hits, level, named, frame, column, log=log, sure=sure, way_out=way_out)
 
 
 def _is_code(code: float, others: FloatArray) -> bool | None:
@@ -146,6 +152,7 @@ def _say_code(
     *,
     log: FaultLog,
     sure: bool,
+    way_out: str = "",
 ) -> None:
     note = log.reject if sure else log.warn
     for index in np.flatnonzero(hits):
@@ -155,7 +162,7 @@ def _say_code(
             str(frame["id"].iloc[index]),
             code,
             f"looks like a code for a missing value (the others are {others}); {LEAVE_EMPTY}"
-            + (", or say what is possible (minimum, maximum) in the TOML" if sure else ""),
+            + (f", or {way_out}" if sure and way_out else ""),
         )
 
 
@@ -235,17 +242,17 @@ def read_events(
         meaning = {_key(f"{code:g}"): value for code, value in EVENT_CODES.items()}
         _check_usual(keys, column, log)
     status = keys.map(lambda key: meaning.get(key, np.nan)).to_numpy(dtype=np.float64)
-    allowed = ", ".join(f"{value} ({name})" for name, value in codes.items()) if codes else ""
+    allowed = ", ".join(f"{value} ({name})" for name, value in codes.items())
+    usual = "0 (censored), 1 (progression) or 2 (death before progression), or name it in "
     for index in np.flatnonzero(np.isnan(status) & text.notna().to_numpy()):
         log.reject(
             int(frame["row"].iloc[index]),
             column,
             str(frame["id"].iloc[index]),
             text.iloc[index],
-            "is no event code; write "
-            + (allowed or "0 (censored), 1 (progression) or 2 (death before progression)"),
+            "is no event code; write " + (allowed or f"{usual}outcome.codes"),
         )
-    return status
+    return np.asarray(status, dtype=np.float64)
 
 
 def _key(value: object) -> str:

@@ -100,7 +100,7 @@ def load_cohort(
     frame = _identified(table, study, log)
     if results is not None:
         frame = _join_results(frame, read_results(results, study.results_id, log), log)
-    scan_model = check_one_model(frame, path.name, log)
+    scan_model = check_one_model(frame, path.name, log, study.score.column if study.score else None)
     frame = frame.drop(columns=[MODEL, PRECISION], errors="ignore")
     known = frozenset(frame["id"])
     need_columns(frame, _wanted(study), path.name)

@@ -148,7 +148,12 @@ def _covariate(frame: pd.DataFrame, covariate: Covariate, log: FaultLog) -> np.n
         low, high = max(default.low, covariate.low), min(default.high, covariate.high)
         meaning = covariate.unit or default.meaning or covariate.label
         values = check_codes(
-            values, frame, covariate.column, log, allowed=(covariate.low, covariate.high)
+            values,
+            frame,
+            covariate.column,
+            log,
+            allowed=(covariate.low, covariate.high),
+            way_out=f"say what is possible: covariates.{covariate.name}.minimum and maximum",
         )
         check_limits(values, Limits(low, high, meaning), frame, covariate.column, log)
         return values
@@ -190,7 +195,7 @@ def _times(
     values, unit = numbers(frame, column, log), study.table.time_unit
     start = np.zeros(len(frame))
     if origin is not None and len(origin):
-        start = frame["id"].map(origin).fillna(0.0).to_numpy(dtype=np.float64)
+        start = _start(frame, column, values, origin, study, log)
     months = values * TIME_TO_MONTHS[unit] - start
     with np.errstate(invalid="ignore"):
         early = months < -TIME_SLACK
@@ -209,7 +214,35 @@ def _times(
             problem,
         )
     months = np.where(early, np.nan, np.where(months < 0, 0.0, months))
-    return merge_tied_times(check_long_times(months, frame, column, unit, log))
+    months = check_long_times(months, frame, column, unit, log)
+    return np.asarray(merge_tied_times(months), dtype=np.float64)
+
+
+def _start(
+    frame: pd.DataFrame,
+    column: str,
+    values: FloatArray,
+    origin: pd.Series,
+    study: Study,
+    log: FaultLog,
+) -> FloatArray:
+    """Find the month from which each patient's times count.
+
+    NaN, and named, for a patient who has no visit from which they could count; a recorded outcome
+    needs none.
+    """
+    start = frame["id"].map(origin).to_numpy(dtype=np.float64)
+    if study.outcome.rule.split("@")[0] == "recorded":
+        return np.nan_to_num(start, nan=0.0)
+    for index in np.flatnonzero(np.isnan(start) & np.isfinite(values)):
+        log.warn(
+            int(frame["row"].iloc[index]),
+            column,
+            str(frame["id"].iloc[index]),
+            f"{values[index]:g}",
+            "is not used: the patient has no visit, from which times count",
+        )
+    return start
 
 
 def _outcome_columns(

@@ -60,7 +60,9 @@ def _groups(study: Study) -> Iterator[tuple[list[str], bool]]:
 
 
 def _known(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
-    return np.logical_and.reduce([words(table, name).notna().to_numpy() for name in columns])
+    return np.asarray(
+        np.logical_and.reduce([words(table, name).notna().to_numpy() for name in columns])
+    )
 
 
 def _plain(table: pd.DataFrame, column: str) -> pd.Series:

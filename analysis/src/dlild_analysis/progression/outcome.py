@@ -90,7 +90,7 @@ def assess(cohort: Cohort, rule: str | None = None, death: str | None = None) ->
         outcome = _recorded(cohort, policy)
     else:
         outcome = _by_rule(cohort, find_rule(name), policy)
-    return replace(outcome, time=merge_tied_times(outcome.time))
+    return replace(outcome, time=np.asarray(merge_tied_times(outcome.time), dtype=np.float64))
 
 
 def _recorded(cohort: Cohort, policy: str) -> Outcome:
