@@ -15,6 +15,10 @@ MEANINGS: Mapping[str, str] = {
     "reformat_scored": "a reformat was scored because it was asked for",
     "localizer_images_dropped": "localizer images in the series were left out",
     "captures_dropped": "captures in the series were left out",
+    "secondary_capture_scored": "the images are secondary captures with the geometry of a CT",
+    "other_objects_dropped": "objects in the series that are no slices of the CT were left out",
+    "lossy_copies_dropped": "copies of the slices that compression has changed were left out",
+    "series_joined": "a CT whose slices have series UIDs of their own was put together",
     "repeated_slices_dropped": "slices that were in the series twice were left out",
     "several_acquisitions": "the series holds several acquisitions; one of them was scored",
     "blank_slices": "the first or last slices hold no picture: lung may be missing there",
@@ -23,6 +27,8 @@ MEANINGS: Mapping[str, str] = {
     "files_missing": "files that the DICOMDIR names are not there",
     "spacing_doubtful": "the header's spacing is 1 x 1 x 1 mm, or a part of it says another one",
     "orientation_assumed": "the header does not say how the scan lies in the patient",
+    "numbers_repaired": "numbers in the header are not written as DICOM has it; one reading fits",
+    "numbers_unreadable": "the header holds something that is no number, and was done without",
     # the grey values
     "rescale_assumed": "no rescale in the header; it was found from the grey values of air",
     "inverted_grey_values": "MONOCHROME1 with inverted values; they were turned round",
@@ -39,6 +45,7 @@ MEANINGS: Mapping[str, str] = {
     "figures may be exchanged",
     "prone_likely": "the table lies in front of the patient: front and back of the lungs differ "
     "from a supine scan's",
+    "not_supine": "lungs of a patient who does not lie on the back look different where they lie low",
     "metal_likely": "metal: its streaks look like lesions",
     "heavy_noise": "noise may hide or imitate fine patterns",
     # the lungs

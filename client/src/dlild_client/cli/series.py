@@ -70,6 +70,7 @@ def _row(summary: SeriesSummary) -> tuple[str, ...]:
         facts.append(f"{summary.thickness_mm:g} mm thick")
     if summary.kernel:
         facts.append(f"kernel {summary.kernel}")
+    facts += filter(None, (summary.breath, summary.posture))
     return (
         marks[summary.verdict],
         "\n".join([number + kind, ", ".join(facts), summary.uid]),

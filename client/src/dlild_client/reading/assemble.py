@@ -25,6 +25,7 @@ from dlild_client.reading.dicom.headers import HeaderScan, read_headers
 from dlild_client.reading.dicom.hu import read_hu
 from dlild_client.reading.dicom.rescale import Rescaled, settle_rescale
 from dlild_client.reading.dicom.slices import SliceHeader
+from dlild_client.reading.jumps import check_jumps
 from dlild_client.reading.places import list_sources
 from dlild_client.reading.quality import check_range, header_flags, pixel_flags
 from dlild_client.reading.series.candidates import Candidate, SeriesRules
@@ -97,10 +98,26 @@ def _read_listing(
             assert settled.error is not None
             raise settled.error
         flags = _place_flags(listing, scan, settled.assessment)
-        return _read(settled.chosen, flags, scan, threads)
+        return read_chosen(settled.chosen, flags, scan, threads)
 
 
-def _read(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int) -> Volume:
+def read_chosen(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int = 2) -> Volume:
+    """Read the pixels of a series that was settled on.
+
+    Parameters
+    ----------
+    chosen : Candidate
+    flags : list of Flag
+        Of the place that it was found in.
+    scan : HeaderScan
+    threads : int
+        Slices decoded at once.
+
+    Raises
+    ------
+    InputError
+        Slices cannot be decoded, or are no HU of a chest.
+    """
     check_size(chosen.slices)
     rescaled = settle_rescale(chosen.slices)
     chosen = replace(chosen, slices=rescaled.slices)
@@ -109,11 +126,18 @@ def _read(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int) 
     check_range(thinned(array)[:: max(1, len(array) // 60)])
     flags += pixel_flags(array)
     if chosen.axial:  # in other views there is nothing between a body and its table
-        flags += check_blanks(array, [s.name for s in chosen.slices])
+        names = [s.name for s in chosen.slices]
+        flags += check_blanks(array, names)
+        check_jumps(array[:, ::4, ::4], names, _rescales(chosen.slices))
     volume = _volume(array, chosen, series_found=len({h.series for h in scan.headers}))
     if isinstance(array, Slabs):
         array.forget()
     return replace(volume, flags=tuple(flags))
+
+
+def _rescales(slices: Sequence[SliceHeader]) -> list[tuple[float, float]]:
+    """Slope and intercept of each slice, which are settled."""
+    return [(s.slope or 0.0, s.intercept or 0.0) for s in slices]
 
 
 def _place_flags(listing: Listing, scan: HeaderScan, assessment: Assessment) -> list[Flag]:

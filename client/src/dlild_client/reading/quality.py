@@ -6,6 +6,7 @@ What is seen of the lungs themselves, on the model grid, is in
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ import numpy.typing as npt
 from dlild_client.errors import NotHU
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.hu import from_the_edges
+from dlild_client.reading.dicom.protocol import EXPIRATION, LATERAL, PRONE
 from dlild_client.reading.dicom.rescale import air_level
+from dlild_client.reading.dicom.slices import SliceHeader
 from dlild_client.reading.series.candidates import Candidate
 from dlild_client.reading.series.kernels import Kernel, judge_kernel
 from dlild_client.reading.series.ranking import is_chest_word
@@ -73,7 +76,35 @@ def header_flags(chosen: Candidate) -> list[Flag]:
         flags.append(Flag("chest_doubtful", body_part=first.body_part))
     if first.contrast_agent:
         flags.append(Flag("contrast_likely", header="names a contrast agent"))
+    return flags + protocol_flags(first) + number_flags(chosen.slices)
+
+
+def protocol_flags(first: SliceHeader) -> list[Flag]:
+    """Flag what the header says of breath and posture: not what the network has learnt on."""
+    flags = []
+    if first.breath == EXPIRATION:
+        flags.append(Flag("expiration_likely", header="says expiration"))
+    if first.posture in {PRONE, LATERAL}:
+        flags.append(Flag("not_supine", header=f"says {first.posture}"))
     return flags
+
+
+def number_flags(slices: Sequence[SliceHeader]) -> list[Flag]:
+    """Flag numbers that are not written as DICOM has it, with the first of them."""
+    flags = []
+    if repaired := _first([s.repaired for s in slices]):
+        flags.append(Flag("numbers_repaired", **repaired))
+    if unreadable := _first([s.unreadable for s in slices]):
+        flags.append(Flag("numbers_unreadable", **unreadable))
+    return flags
+
+
+def _first(held: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    found = [elements for elements in held if elements]
+    if not found:
+        return {}
+    element, stands = next(iter(found[0].items()))
+    return {"slices": len(found), "element": element, "stands": stands}
 
 
 def pixel_flags(array: Hu | Slabs) -> list[Flag]:

@@ -9,14 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import InputError, IrregularSpacing
+from dlild_client.errors import IrregularSpacing
 from dlild_client.reading.dicom.slices import SliceHeader
-from dlild_client.reading.series.geometry import (
-    Stack,
-    Tolerances,
-    common_orientation,
-    repeated_positions,
-)
+from dlild_client.reading.series.geometry import Stack
 
 SEPARATORS: tuple[Callable[[SliceHeader], Any], ...] = (
     lambda s: s.acquisition,
@@ -24,23 +19,13 @@ SEPARATORS: tuple[Callable[[SliceHeader], Any], ...] = (
     lambda s: s.stack_id,
     lambda s: s.kernel,
     lambda s: s.image_type,
+    lambda s: s.series_number,
+    lambda s: s.slice_thickness_mm,
+    lambda s: s.posture,
+    lambda s: s.breath,
     lambda s: s.frame_of_reference,
 )
 """What tells acquisitions in one series apart, in the order in which it is tried."""
-
-
-def part_repeats(slices: list[SliceHeader], tolerances: Tolerances) -> list[list[SliceHeader]]:
-    """Part a series that visits its positions more than once, where an attribute tells how.
-
-    A copy of a file shares every attribute, so copies stay together.
-    """
-    if not _has_repeats(slices, tolerances):
-        return [slices]
-    for key in SEPARATORS:
-        parts = parts_by(slices, key)
-        if len(parts) > 1 and not any(_has_repeats(p, tolerances) for p in parts):
-            return parts
-    return [slices]
 
 
 def parts_by(
@@ -51,24 +36,6 @@ def parts_by(
     for s in slices:
         parts.setdefault(key(s), []).append(s)
     return sorted(parts.values(), key=lambda p: str(key(p[0])).zfill(12))
-
-
-def _has_repeats(slices: Sequence[SliceHeader], tolerances: Tolerances) -> bool:
-    """Tell whether two different images lie at one position; copies of one image do not count."""
-    seen: dict[str, SliceHeader] = {}
-    for s in slices:
-        seen.setdefault(f"{s.instance or s.name}/{s.frame}", s)
-    unique = list(seen.values())
-    if any(s.position is None or s.orientation is None for s in unique):
-        return False
-    try:
-        row, column = common_orientation(
-            np.array([s.orientation for s in unique], dtype=np.float64), tolerances
-        )
-    except InputError:
-        return False
-    positions = np.array([s.position for s in unique], dtype=np.float64)
-    return bool(repeated_positions(positions, np.cross(row, column), tolerances))
 
 
 def overlap(parts: Sequence[Sequence[SliceHeader]]) -> bool:

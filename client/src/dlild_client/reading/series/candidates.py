@@ -8,29 +8,19 @@ slices or too little coverage. What remains is ranked (`dlild_client.reading.ser
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from dlild_client.errors import (
-    InputError,
-    IrregularSpacing,
     MissingGeometry,
-    MissingSlices,
-    MixedOrientation,
     MixedShape,
     NotCT,
     TooFewSlices,
 )
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.slices import SliceHeader
-from dlild_client.reading.series.acquisitions import (
-    SEPARATORS,
-    check_one_acquisition,
-    overlap,
-    part_repeats,
-    parts_by,
-)
+from dlild_client.reading.series.acquisitions import check_one_acquisition
 from dlild_client.reading.series.geometry import (
     Stack,
     Tolerances,
@@ -38,7 +28,7 @@ from dlild_client.reading.series.geometry import (
     regular_stack,
     repeated_positions,
 )
-from dlild_client.reading.series.kinds import ct_images, why_reformat
+from dlild_client.reading.series.kinds import why_reformat
 from dlild_client.reading.series.steps import describe_steps
 
 
@@ -118,72 +108,25 @@ class Candidate:
         return self.stack.coverage_mm if self.axial else _body_extent_mm(self.slices, self.stack)
 
 
-def assess(group: Sequence[SliceHeader], rules: SeriesRules) -> list[Candidate]:
-    """Make candidates of the slices of one series.
+def candidate_of(
+    slices: Sequence[SliceHeader], met: Sequence[Flag], rules: SeriesRules
+) -> Candidate:
+    """Make a candidate of the CT slices of one stack.
 
     Parameters
     ----------
-    group : sequence of SliceHeader
+    slices : sequence of SliceHeader
+    met : sequence of Flag
+        What is known of them already.
     rules : SeriesRules
-
-    Returns
-    -------
-    list of Candidate
-        One; or one for each acquisition that can be scored, where several share their positions.
 
     Raises
     ------
-    InputError
-        Says why the series cannot be scored.
+    GeometryError
+        The slices do not add up to a volume; its kind says why.
+    TooFewSlices, NotCT
+        They cannot hold a pair of lungs.
     """
-    slices, flags = ct_images(group)
-    parts = part_repeats(slices, rules.tolerances)
-    if len(parts) > 1:
-        # Not one of them a volume: then what they share their positions for is the fault.
-        return _candidates(parts, flags, rules) or [_candidate(slices, flags, rules)]
-    try:
-        return [_candidate(slices, flags, rules)]
-    except (IrregularSpacing, MissingSlices, MixedOrientation):
-        whole = _whole_chests(slices, flags, rules)
-        if whole:
-            return whole
-        raise
-
-
-def _candidates(
-    parts: Sequence[Sequence[SliceHeader]], met: list[Flag], rules: SeriesRules
-) -> list[Candidate]:
-    """Make candidates of those acquisitions of a series that can be scored."""
-    candidates = []
-    for number, part in enumerate(parts, start=1):
-        try:
-            candidate = _candidate(part, met, rules)
-        except InputError:
-            continue
-        flag = Flag("several_acquisitions", acquisitions=len(parts), scored=number)
-        candidates.append(replace(candidate, flags=(*candidate.flags, flag)))
-    return candidates
-
-
-def _whole_chests(
-    slices: list[SliceHeader], met: list[Flag], rules: SeriesRules
-) -> list[Candidate]:
-    """Acquisitions that hold both lungs each by itself, and lie across or among the others.
-
-    Shorter ones are left out, and so are those that lie behind each other: they may be halves of
-    one chest.
-    """
-    for key in SEPARATORS:
-        parts = parts_by(slices, key)
-        if len(parts) > 1 and overlap(parts):
-            found = _candidates(parts, met, rules)
-            whole = [c for c in found if c.axial and c.coverage_mm >= rules.whole_lungs_mm]
-            if whole:
-                return whole
-    return []
-
-
-def _candidate(slices: Sequence[SliceHeader], met: list[Flag], rules: SeriesRules) -> Candidate:
     positions, orientations = _geometry(slices)
     row, column = common_orientation(orientations, rules.tolerances)
     _check_shape(slices)
@@ -267,13 +210,15 @@ def _geometry(slices: Sequence[SliceHeader]) -> tuple[np.ndarray, np.ndarray]:
     """Positions (n, 3) and orientations (n, 6), or `MissingGeometry`."""
     for s in slices:
         spacing = s.pixel_spacing
-        for name, value in (
-            ("image position", s.position),
-            ("image orientation", s.orientation),
-            ("pixel spacing", spacing),
+        for name, tag, value in (
+            ("image position", "ImagePositionPatient", s.position),
+            ("image orientation", "ImageOrientationPatient", s.orientation),
+            ("pixel spacing", "PixelSpacing", spacing),
         ):
             if value is None:
-                raise MissingGeometry(f"{s.name}: no {name} in the header; export the series again")
+                stands = s.unreadable.get(tag)
+                where = "in the header" if stands is None else f"in numbers, but '{stands}'"
+                raise MissingGeometry(f"{s.name}: no {name} {where}; export the series again")
         if spacing is not None and not all(0.05 <= v <= 10 for v in spacing):
             raise MissingGeometry(f"{s.name}: a pixel spacing of {spacing} mm cannot be right")
         if s.position is not None and max(map(abs, s.position)) > 100_000:

@@ -67,12 +67,13 @@ def settle(
                 _check_repeats(chosen)
                 check_coverage(chosen, rules)
         except InputError as reason:
-            assessment = _without(assessment, chosen, reason)
+            assessment = without(assessment, chosen, reason)
         else:
             return Settled(chosen, assessment)
 
 
-def _without(assessment: Assessment, chosen: Candidate, reason: InputError) -> Assessment:
+def without(assessment: Assessment, chosen: Candidate, reason: InputError) -> Assessment:
+    """Set a candidate aside, with the reason."""
     others = tuple(o for o in assessment.others if o.candidate is not chosen)
     return replace(
         assessment,
