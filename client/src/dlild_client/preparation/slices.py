@@ -90,7 +90,7 @@ def _positions_mm(volume: Volume) -> Array:
     """Distances of the slices from the first, along axis 0."""
     if volume.slice_positions_mm is not None:
         return np.array(volume.slice_positions_mm)
-    return np.arange(len(volume.array)) * volume.spacing_mm[0]
+    return np.arange(len(volume.array), dtype=np.float64) * np.float64(volume.spacing_mm[0])
 
 
 def _weights(places: Array, gaps: Mask, wanted: Array, spacing_mm: float) -> Array:
