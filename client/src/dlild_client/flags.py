@@ -51,6 +51,7 @@ MEANINGS: Mapping[str, str] = {
     # the lungs
     "lungs_cut_off_top": "the lungs go on where the scan ends",
     "lungs_cut_off_bottom": "the lungs go on where the scan ends",
+    "lungs_cut_off_sides": "the lungs go on where the field of view ends",
     "lungs_at_box_edge": "the network saw lung on a face of the lung box; more may lie beyond it",
     "labels_beyond_scan": "the network saw lung in the padding beyond the scan",
     "chest_doubtful": "volumes or lengths that lungs hardly have, or another part of the body",
