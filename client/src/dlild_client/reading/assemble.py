@@ -31,7 +31,7 @@ from dlild_client.reading.series.candidates import Candidate, SeriesRules
 from dlild_client.reading.series.choice import Assessment, assess_series
 from dlild_client.reading.series.repeats import settle
 from dlild_client.reading.sources import FileSource, Listing
-from dlild_client.slabs import HELD_VOXELS, Hu, Slabs, thinned
+from dlild_client.slabs import HELD_VOXELS, Hu, Slabs, as_volume_array, thinned
 from dlild_client.volume import SeriesInfo, Volume, as_matrix
 
 
@@ -168,7 +168,7 @@ def _volume(array: Hu | Slabs, chosen: Candidate, series_found: int) -> Volume:
     step = round(chosen.step_mm, 6)
     direction = np.stack([stack.step / np.linalg.norm(stack.step), stack.column, stack.row], axis=1)
     return Volume(
-        array=array,
+        array=as_volume_array(array),
         spacing_mm=(step, first.pixel_spacing[0], first.pixel_spacing[1]),
         origin_mm=(float(stack.origin_mm[0]), float(stack.origin_mm[1]), float(stack.origin_mm[2])),
         direction=as_matrix(direction),
