@@ -61,7 +61,7 @@ def write_nifti(volume: Volume, path: Path) -> None:
 
 def _write(file: BinaryIO, volume: Volume, stored: npt.NDArray[np.generic]) -> None:
     file.write(_header(volume, stored.dtype))
-    voxels = memoryview(stored.reshape(-1).view(np.uint8))
+    voxels = stored.reshape(-1).view(np.uint8).data
     for start in range(0, len(voxels), _CHUNK):
         file.write(voxels[start : start + _CHUNK])
 

@@ -8,7 +8,7 @@ it works on. The functions of this module take either.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -112,6 +112,16 @@ class Slabs:
     def forget(self) -> None:
         """Let go of what `look` has kept."""
         self._sampled = {}
+
+
+def is_slabs(array: object) -> bool:
+    """Tell `Slabs` from an array: what has the type of one may be either (`Volume.array`)."""
+    return isinstance(array, Slabs)
+
+
+def as_volume_array(array: Hu | Slabs) -> Hu:
+    """Return an array or `Slabs` as what `Volume.array` is said to be."""
+    return cast("Hu", array)
 
 
 def count_of_piece(shape: tuple[int, ...]) -> int:

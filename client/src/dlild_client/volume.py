@@ -65,7 +65,8 @@ class Volume:
     Attributes
     ----------
     array : ndarray, shape (z, y, x)
-        HU, or labels.
+        HU, or labels. Of a scan that was read and is too large to be held, `slabs.Slabs` that read
+        it again; ``np.asarray`` makes an array of them.
     spacing_mm : tuple of float
         Distance between voxel centres along the axes (z, y, x). The mean along z where the slices
         are not evenly spaced.

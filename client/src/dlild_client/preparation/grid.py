@@ -23,7 +23,7 @@ from dlild_client.errors import GeometryError
 from dlild_client.itk import load_sitk
 from dlild_client.preparation.separable import Band, resample
 from dlild_client.preparation.slices import has_plain_slices, slice_band, slice_faces_mm
-from dlild_client.slabs import Slabs
+from dlild_client.slabs import is_slabs
 from dlild_client.volume import LPS_GRID, Triple, Volume
 
 ALIGNED_COSINE = float(np.cos(np.radians(0.1)))
@@ -66,7 +66,7 @@ def to_grid(volume: Volume, contract: Contract) -> Volume:
     axes = _aligned_axes(volume)
     if axes is None:
         array = _resample_oblique(volume, shape, target, origin, contract.hu)
-    elif isinstance(volume.array, Slabs):
+    elif is_slabs(volume.array):
         array = _resample_as_stored(volume, axes, shape, target, contract.hu)
     else:
         spacing = tuple(volume.spacing_mm[axis] for axis, _ in axes)

@@ -32,7 +32,7 @@ from dlild_client.reading.series.candidates import Candidate, SeriesRules
 from dlild_client.reading.series.choice import Assessment, assess_series
 from dlild_client.reading.series.repeats import settle
 from dlild_client.reading.sources import FileSource, Listing
-from dlild_client.slabs import HELD_VOXELS, Hu, Slabs, thinned
+from dlild_client.slabs import HELD_VOXELS, Hu, Slabs, as_volume_array, thinned
 from dlild_client.volume import SeriesInfo, Volume, as_matrix
 
 
@@ -128,7 +128,7 @@ def read_chosen(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads:
     if chosen.axial:  # in other views there is nothing between a body and its table
         names = [s.name for s in chosen.slices]
         flags += check_blanks(array, names)
-        check_jumps(array[:, ::4, ::4], names, _rescales(chosen.slices))
+        check_jumps(thinned(array), names, _rescales(chosen.slices))
     volume = _volume(array, chosen, series_found=len({h.series for h in scan.headers}))
     if isinstance(array, Slabs):
         array.forget()
@@ -192,7 +192,7 @@ def _volume(array: Hu | Slabs, chosen: Candidate, series_found: int) -> Volume:
     step = round(chosen.step_mm, 6)
     direction = np.stack([stack.step / np.linalg.norm(stack.step), stack.column, stack.row], axis=1)
     return Volume(
-        array=array,
+        array=as_volume_array(array),
         spacing_mm=(step, first.pixel_spacing[0], first.pixel_spacing[1]),
         origin_mm=(float(stack.origin_mm[0]), float(stack.origin_mm[1]), float(stack.origin_mm[2])),
         direction=as_matrix(direction),

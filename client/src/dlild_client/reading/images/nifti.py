@@ -13,6 +13,7 @@ References
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,13 @@ from dlild_client.reading.images.header import (
     spacing_text,
     unit_flags,
 )
-from dlild_client.reading.images.voxeldata import VoxelData, is_gzip, read_head, unpack_head
+from dlild_client.reading.images.voxeldata import (
+    VoxelBytes,
+    VoxelData,
+    is_gzip,
+    read_head,
+    unpack_head,
+)
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -42,9 +49,14 @@ _TYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8",
     1280: "u8",
 }  # fmt: skip
-_NOT_GREY = {32: "complex values", 1792: "complex values", 128: "colours", 2304: "colours"}
+_NOT_GREY = {
+    32: ("complex values", 8), 1792: ("complex values", 16), 128: ("colours", 3),
+    2304: ("colours", 4),
+}  # fmt: skip
+"""Data types of more than one value a voxel: what they are, and their bytes."""
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _HEAD_BYTES = 540
+_CHUNK = 1 << 20
 
 LARGEST_SHIFT_MM = 1.0
 """Two affines agree where no voxel moves further against the centre of the scan."""
@@ -76,6 +88,11 @@ class _Fields:
     sform: Array
     units: int
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Voxels along the axes that count; none where their number cannot be right."""
+        return self.dim[1 : 1 + self.dim[0]] if 1 <= self.dim[0] <= 7 else ()
+
 
 def read_header(path: Path) -> ImageHeader:
     """Read the header of a NIfTI file, compressed or not, whatever its name says.
@@ -100,30 +117,84 @@ def read_header(path: Path) -> ImageHeader:
     NotHU
         Slope or intercept that are no numbers.
     """
-    head = read_head(path, 1 << 16)
-    packed = is_gzip(head)
-    fields = _fields(path, unpack_head(path, head, _HEAD_BYTES) if packed else head)
+    fields, data = _open(path)
     if fields.datatype in _NOT_GREY:
-        raise NotCT(f"{path.name}: {_NOT_GREY[fields.datatype]}, not HU; give a chest CT")
-    count = fields.dim[0]
-    sizes = fields.dim[1 : 1 + count] if 1 <= count <= 7 else ()
-    if not sizes or min(sizes) < 1 or fields.datatype not in _TYPES:
-        raise UnreadableFile(
-            f"{path.name}: a header of dimensions {fields.dim} and data type {fields.datatype} "
-            "cannot be right"
-        )
+        raise NotCT(f"{path.name}: {_NOT_GREY[fields.datatype][0]}, not HU; give a chest CT")
     affine, flags = _geometry(path, fields)
     slope, intercept = _scale(path, fields)
-    place = {"skipped": fields.offset} if packed else {"start": fields.offset}
     return ImageHeader(
-        shape=grey_shape(path, sizes),
+        shape=grey_shape(path, fields.sizes),
         dtype=np.dtype(fields.order + _TYPES[fields.datatype]),
         affine=affine,
-        data=VoxelData((path,), packed="gzip" if packed else "", exact=False, **place),
+        data=data,
         slope=slope,
         intercept=intercept,
         flags=flags,
     )
+
+
+@dataclass(frozen=True)
+class NiftiSurvey:
+    """What a pass over all bytes of a file tells.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Voxels along (x, y, z), and further axes if there are any.
+    not_finite : int
+        Voxels that are NaN or infinite.
+    """
+
+    shape: tuple[int, ...]
+    not_finite: int
+
+
+def survey(path: Path) -> NiftiSurvey:
+    """Read every byte of a NIfTI file, checksum included, whatever it shows.
+
+    Parameters
+    ----------
+    path : Path
+        `.nii` or `.nii.gz`.
+
+    Returns
+    -------
+    NiftiSurvey
+
+    Raises
+    ------
+    UnreadableFile
+        The file is no NIfTI, is cut short, or does not match its checksum.
+    """
+    fields, data = _open(path)
+    kind = _TYPES.get(fields.datatype, "")
+    item = int(kind[1]) if kind else _NOT_GREY[fields.datatype][1]
+    needed = math.prod(fields.sizes) * item
+    source = VoxelBytes(path.name, data, needed)
+    not_finite = 0
+    for start in range(0, needed, _CHUNK * item):
+        chunk = np.empty(min(_CHUNK * item, needed - start), np.uint8)
+        source.read(start, chunk)
+        if kind.startswith("f"):
+            values = chunk.view(fields.order + kind)
+            not_finite += int(np.count_nonzero(~np.isfinite(values)))
+    return NiftiSurvey(fields.sizes, not_finite)
+
+
+def _open(path: Path) -> tuple[_Fields, VoxelData]:
+    """Fields of a header that can be right, and where the voxels lie."""
+    head = read_head(path, 1 << 16)
+    packed = is_gzip(head)
+    fields = _fields(path, unpack_head(path, head, _HEAD_BYTES) if packed else head)
+    known = fields.datatype in _TYPES or fields.datatype in _NOT_GREY
+    if not fields.sizes or min(fields.sizes) < 1 or not known:
+        raise UnreadableFile(
+            f"{path.name}: a header of dimensions {fields.dim} and data type {fields.datatype} "
+            "cannot be right"
+        )
+    if packed:
+        return fields, VoxelData((path,), packed="gzip", skipped=fields.offset, exact=False)
+    return fields, VoxelData((path,), start=fields.offset, exact=False)
 
 
 def _fields(path: Path, head: bytes) -> _Fields:

@@ -18,7 +18,7 @@ from dlild_client.reading.images import metaimage, nifti, nrrd
 from dlild_client.reading.images.header import ImageHeader, shear_flags
 from dlild_client.reading.images.voxeldata import VoxelBytes, check_files
 from dlild_client.reading.quality import check_hu, geometry_flags, pixel_flags, thickness_flags
-from dlild_client.slabs import HELD_VOXELS, Fill, Hu, Slabs, thinned
+from dlild_client.slabs import HELD_VOXELS, Fill, Hu, Slabs, as_volume_array, thinned
 from dlild_client.volume import AIR_HU, SeriesInfo, Volume, as_matrix
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -87,7 +87,7 @@ def read_image(path: Path) -> Volume:
     if isinstance(hu, Slabs):
         hu.forget()
     return Volume(
-        array=hu,
+        array=as_volume_array(hu),
         spacing_mm=spacing,
         origin_mm=header.origin_mm,
         direction=as_matrix(direction),

@@ -146,7 +146,7 @@ class _PlainFile:
             file.seek(self._start + place)
             done = 0
             while done < len(out):
-                count = file.readinto(memoryview(out)[done : done + (1 << 30)])
+                count = file.readinto(out[done : done + (1 << 30)].data)
                 if not count:
                     raise EOFError("the file has become shorter")
                 done += count
