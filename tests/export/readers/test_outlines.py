@@ -158,7 +158,7 @@ def test_the_examples_of_the_documentation_are_read(tmp_path: Path) -> None:
     assert reading.zones == {"right_upper": 5.0, "left_lower": 40.0}
 
     (tables,) = _blocks("text")
-    rows = [re.split(r"\s{3,}", line) + [""] for line in tables.splitlines()]
+    rows = [[*re.split(r"\s{3,}", line), ""] for line in tables.splitlines()]
     outlines, extents = ("\n".join(row[place] for row in rows) for place in (0, 1))
     table = read_outlines(_write(tmp_path, "b.csv", outlines), coarse_contract())
     assert [len(drawn) for drawn in table.outlined.values()] == [1, 0]
