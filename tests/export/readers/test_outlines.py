@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from export.coded import coarse_contract
+from export.coded import ROOT, coarse_contract
 
 from dlild_client.errors import InputError
 from dlild_export.labels import IGNORE
@@ -143,3 +144,26 @@ def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00z")
     with pytest.raises(InputError, match="no text"):
         read_outlines(path, coarse_contract())
+
+
+def _blocks(kind: str) -> list[str]:
+    text = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    return re.findall(rf"```{kind}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_examples_of_the_documentation_are_read(tmp_path: Path) -> None:
+    (document,) = _blocks("json")
+    reading = read_outlines(_write(tmp_path, "a.json", document), coarse_contract())
+    assert len(reading.outlined) == 2
+    assert reading.zones == {"right_upper": 5.0, "left_lower": 40.0}
+
+    (tables,) = _blocks("text")
+    rows = [[*re.split(r"\s{3,}", line), ""] for line in tables.splitlines()]
+    outlines, extents = ("\n".join(row[place] for row in rows) for place in (0, 1))
+    table = read_outlines(_write(tmp_path, "b.csv", outlines), coarse_contract())
+    assert [len(drawn) for drawn in table.outlined.values()] == [1, 0]
+    estimated = read_outlines(_write(tmp_path, "c.csv", extents), coarse_contract())
+    assert (estimated.extents, estimated.zones) == (
+        {SliceName("slice", 12.0): 35.0},
+        reading.zones,
+    )

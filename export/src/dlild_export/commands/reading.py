@@ -85,7 +85,7 @@ def _say(line: str) -> None:
 def _show(c: Comparison) -> None:
     from dlild_export.evaluation.page import number  # noqa: PLC0415
 
-    table = Table(title=f"{c.first} and {c.second}", title_justify="left")
+    table = Table(title=f"{c.first} and {c.second}", title_justify="left", box=None, pad_edge=False)
     columns = ("", "slices", f"{c.first}, %", f"{c.second}, %", "Dice", "sensitivity", "precision")
     for column in columns:
         table.add_column(column, justify="right" if column else "left")

@@ -12,10 +12,11 @@ JSON::
      "zones": {"right_upper": 5, "left_lower": 40}}
 
 A slice is named by `z_mm` (the third number of Image Position (Patient)), by `sop_instance_uid`, or
-by `slice` (counted from the lowest, which is 0). A slice with no outlines was read and holds no lesion; a slice that is not listed was not read. `coordinates` are
-`pixel`, (column, row) with whole numbers at the centres of pixels and 0 for the first, or `mm`,
-(x, y) of the patient (LPS). The class is one of the contract's or a synonym, `lung`, `ignore`, or
-left out for a lesion that the reader did not name.
+by `slice` (counted from the lowest, which is 0). A slice with no outlines was read and holds no
+lesion; a slice that is not listed was not read. `coordinates` are `pixel`, (column, row) with whole
+numbers at the centres of pixels and 0 for the first, or `mm`, (x, y) of the patient (LPS). The
+class is one of the contract's or a synonym, `lung`, `ignore`, or left out for a lesion that the
+reader did not name.
 
 CSV: one row a corner, with the columns `z_mm` (or `sop_instance_uid`, or `slice`), `outline` (a
 number of your own, where a slice has several), `class`, and `x,y` (pixels) or `x_mm,y_mm`. A slice

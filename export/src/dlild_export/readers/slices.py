@@ -340,7 +340,9 @@ def read_labels(path: Path, contract: Contract, also: tuple[int, ...] = ()) -> V
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError:
-        raise UnreadableFile(f"{path.name}: not an image that can be read") from None
+        raise UnreadableFile(
+            f"{path.name}: not an image that can be read; give NIfTI, NRRD or MetaImage"
+        ) from None
     array = sitk.GetArrayFromImage(image)
     if array.ndim != 3:
         raise InputError(f"{path.name}: a label map has three axes, this one {array.ndim}")
