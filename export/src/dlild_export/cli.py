@@ -10,6 +10,7 @@ from dlild_export.commands.evaluate import evaluate
 from dlild_export.commands.onnx import onnx
 from dlild_export.commands.parity import parity
 from dlild_export.commands.phantom import phantom
+from dlild_export.commands.phantom_check import phantom_check
 from dlild_export.commands.plant import plant
 from dlild_export.commands.reading import reading
 from dlild_export.commands.release import release, serve
@@ -20,6 +21,7 @@ from dlild_export.commands.train import train
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 COMMANDS = (
     phantom,
+    phantom_check,
     plant,
     contact_sheet,
     check,

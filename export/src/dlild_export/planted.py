@@ -16,11 +16,14 @@ from dlild_client.volume import Volume
 from dlild_export.labels import IGNORE
 from dlild_export.phantom import Pattern, plant_lesions
 from dlild_export.phantom.fields import Mask
+from dlild_export.phantom.plant_measured import plant_measured
 from dlild_export.scans import LabelledScan
 from dlild_export.threshold import NoLungsError, doubtful_tissue, threshold_lungs
 from dlild_export.writing import CaseJob, Writing, write_cases
 
 _FIRST_LESION = 2
+
+TEXTURES = ("plain", "measured")
 
 ILL = tuple(pattern for pattern in Pattern if pattern is not Pattern.NONE)
 
@@ -35,6 +38,7 @@ def write_planted(
     patterns: Sequence[Pattern] = ILL,
     seed: int = 0,
     doubtful_unknown: bool = False,
+    texture: str = "plain",
     workers: int = 1,
 ) -> Iterator[str]:
     """Plant lesions in the lungs of a healthy scan, once for every pair of pattern and percentage.
@@ -58,6 +62,8 @@ def write_planted(
     doubtful_unknown : bool
         Whether solid tissue that a threshold cannot judge (a mass, the great vessels' rim) is
         marked as unknown: for training on scans that are not spotless.
+    texture : {'plain', 'measured'}
+        How fine the lesions are.
     workers : int
         Processes.
 
@@ -73,6 +79,8 @@ def write_planted(
     ValueError
         A percentage that no lung can have.
     """
+    if texture not in TEXTURES:
+        raise ValueError(f"texture is {texture!r}, give {' or '.join(TEXTURES)}")
     for percent in percents:
         if not 0 <= percent <= 90:
             raise ValueError(f"{percent:g} % cannot be planted, give 0 to 90")
@@ -98,18 +106,28 @@ def write_planted(
                 "doubtful_unknown": doubtful_unknown,
             }
             name = f"{group}-{pattern}-{percent:g}"
-            make = partial(_plant, grid, lungs, unknown, pattern, percent / 100, seed)
+            if texture != "plain" and percent:
+                about["texture"] = texture
+                name += f"-{texture}"
+            make = partial(_plant, grid, lungs, unknown, pattern, percent / 100, seed, texture)
             jobs.append(CaseJob(name, group, about, thickness, make))
     yield from write_cases(folder, jobs, writing, contract, workers=workers)
 
 
 def _plant(
-    grid: Volume, lungs: Mask, unknown: Mask, pattern: Pattern, severity: float, seed: int
+    grid: Volume,
+    lungs: Mask,
+    unknown: Mask,
+    pattern: Pattern,
+    severity: float,
+    seed: int,
+    texture: str,
 ) -> LabelledScan:
     hu, labels = grid.array, lungs.astype(np.uint8)
     if severity:
         own = [seed, round(1e6 * severity), *map(ord, pattern)]
         draw = int(np.random.default_rng(own).integers(2**31))
-        hu, labels = plant_lesions(grid, lungs, pattern=pattern, severity=severity, seed=draw)
+        plant = plant_measured if texture == "measured" else plant_lesions
+        hu, labels = plant(grid, lungs, pattern=pattern, severity=severity, seed=draw)
     labels[unknown & (labels < _FIRST_LESION)] = IGNORE
     return LabelledScan(grid.with_array(hu), labels)

@@ -36,6 +36,16 @@ def phantom(
             "both: the two, in sub-folders. cache: prepared for the training (*.npz).",
         ),
     ] = "nnunet",
+    texture: Annotated[
+        str,
+        typer.Option(
+            help="plain, or measured: cysts, walls and lines as fine as in patients, and hila, "
+            "bowel and scans like theirs. Of measured phantoms no knob is turned.",
+        ),
+    ] = "plain",
+    scans: Annotated[
+        int, typer.Option(min=1, max=9, help="Scans of each measured phantom, by other scanners.")
+    ] = 1,
     lung_masks: LungMasksOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     spacing: Annotated[
@@ -167,6 +177,7 @@ def phantom(
     hundred phantoms are a hundred different patients and scanners); each that is given is fixed.
     A run that was stopped goes on where it was.
     """
+    from dlild_export.measured_phantoms import write_measured  # noqa: PLC0415
     from dlild_export.phantom import Pattern  # noqa: PLC0415
     from dlild_export.phantoms import draw_spec, write_phantoms  # noqa: PLC0415
     from dlild_export.writing import Writing  # noqa: PLC0415
@@ -186,6 +197,10 @@ def phantom(
         "motion_mm": motion,
     }
     fixed: dict[str, Any] = {name: value for name, value in knobs.items() if value is not None}
+    if lung_hu is not None:
+        knobs["lung_hu"] = lung_hu
+    _check_texture(texture, scans, [name for name, value in knobs.items() if value is not None])
+    knobs.pop("lung_hu", None)
     try:
         if pattern is not None:
             fixed["pattern"] = Pattern(pattern)
@@ -203,9 +218,32 @@ def phantom(
         raise typer.BadParameter(str(error)) from None
     masks = lung_mask_files(lung_masks)
     with input_errors(), progress_bar() as bar:
-        task = bar.add_task("phantoms", total=count)
-        for _ in write_phantoms(
-            out, specs, lung_masks=masks, spacing_mm=spacing, workers=workers, writing=writing
-        ):
+        task = bar.add_task("phantoms", total=count * scans)
+        made = (
+            write_phantoms(
+                out, specs, lung_masks=masks, spacing_mm=spacing, workers=workers, writing=writing
+            )
+            if texture == "plain"
+            else write_measured(
+                out,
+                seeds,
+                lung_masks=masks,
+                spacing_mm=spacing,
+                workers=workers,
+                scans=scans,
+                writing=writing,
+            )
+        )
+        for _ in made:
             bar.advance(task)
-    print(f"{count} phantoms in {out}")
+    print(f"{count * scans} phantoms in {out}")
+
+
+def _check_texture(texture: str, scans: int, turned: list[str]) -> None:
+    """Refuse a texture that is none, and knobs that do not go with it."""
+    if texture not in ("plain", "measured"):
+        raise typer.BadParameter(f"texture is {texture!r}, give plain or measured")
+    if texture == "plain" and scans > 1:
+        raise typer.BadParameter(f"scans is {scans}: only measured phantoms are scanned again")
+    if texture == "measured" and turned:
+        raise typer.BadParameter(f"{', '.join(turned)}: measured phantoms have no such knob")

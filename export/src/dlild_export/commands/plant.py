@@ -31,6 +31,10 @@ def plant(
             help="Mark solid tissue that a threshold cannot judge as unknown, for training.",
         ),
     ] = False,
+    texture: Annotated[
+        str,
+        typer.Option(help="plain, or measured: cysts, walls and lines as fine as in patients."),
+    ] = "plain",
     form: Annotated[
         str,
         typer.Option("--format", help="nnunet, dicom, both or cache, as for `phantom`."),
@@ -48,7 +52,7 @@ def plant(
     """
     from dlild_export.contracts import find_contract  # noqa: PLC0415
     from dlild_export.phantom import Pattern  # noqa: PLC0415
-    from dlild_export.planted import ILL, write_planted  # noqa: PLC0415
+    from dlild_export.planted import ILL, TEXTURES, write_planted  # noqa: PLC0415
     from dlild_export.writing import Writing  # noqa: PLC0415
 
     try:
@@ -61,6 +65,8 @@ def plant(
         raise typer.BadParameter(
             f"{percent} % of {pattern}: give 0 to 90 % and patterns of {', '.join(ILL)}"
         )
+    if texture not in TEXTURES:
+        raise typer.BadParameter(f"texture is {texture!r}, give {' or '.join(TEXTURES)}")
     with input_errors(), progress_bar() as bar:
         task = bar.add_task("planted", total=None)
         contract = find_contract(repository)
@@ -74,6 +80,7 @@ def plant(
             patterns=patterns,
             seed=seed,
             doubtful_unknown=doubtful_unknown,
+            texture=texture,
             workers=workers,
         ):
             done += 1

@@ -30,7 +30,7 @@ def acquire(hu: Array, lungs: Mask, acquisition: Acquisition, spacing_mm: float)
     """
     rng = np.random.default_rng([acquisition.seed, 2])
     if acquisition.motion_mm > 0:
-        hu = _blurred_by_motion(hu, lungs, acquisition.motion_mm / spacing_mm)
+        hu = blurred_by_motion(hu, lungs, acquisition.motion_mm / spacing_mm)
     slices, positions = _thick_slices(hu, acquisition.thickness_mm / spacing_mm)
     sharpness = acquisition.sharpness
     if sharpness < 0:
@@ -42,7 +42,7 @@ def acquire(hu: Array, lungs: Mask, acquisition: Acquisition, spacing_mm: float)
     return _between_slices(np.maximum(slices + noise, -1024), positions, hu.shape[0])
 
 
-def _blurred_by_motion(hu: Array, lungs: Mask, voxels: float) -> Array:
+def blurred_by_motion(hu: Array, lungs: Mask, voxels: float) -> Array:
     """Two contours of diaphragm and lower lung, as breathing during the scan leaves them."""
     height = np.flatnonzero(lungs.any(axis=(1, 2)))
     up = (np.arange(len(hu)) - height[0]) / max(height[-1] - height[0], 1)

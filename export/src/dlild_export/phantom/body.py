@@ -65,7 +65,13 @@ def _gap(x: Points, low: float, high: float) -> float:
 
 
 def build_body(
-    lungs: Mask, spacing_mm: float, blood_hu: float, marks: Landmarks, rng: np.random.Generator
+    lungs: Mask,
+    spacing_mm: float,
+    blood_hu: float,
+    marks: Landmarks,
+    rng: np.random.Generator,
+    *,
+    prone: bool = False,
 ) -> Array:
     """Build all that is not lung; the lungs' own voxels hold soft tissue.
 
@@ -81,6 +87,8 @@ def build_body(
         Places found from the lungs.
     rng : numpy.random.Generator
         Draws build, organs and table.
+    prone : bool
+        Whether the table is in front.
 
     Returns
     -------
@@ -110,7 +118,10 @@ def build_body(
     _add_airway(tissue, spacing_mm, marks, rng)
     weight = ramp(skin_mm, spacing_mm)
     hu += weight * (tissue - hu)
-    _add_surroundings(hu, skin_mm, spacing_mm, rng)
+    if prone:  # views: what is added to them is added to the body
+        _add_surroundings(hu[:, ::-1], skin_mm[:, ::-1], spacing_mm, rng)
+    else:
+        _add_surroundings(hu, skin_mm, spacing_mm, rng)
     return hu
 
 

@@ -38,6 +38,26 @@ def healthy_lung(
     lumens : ndarray of float32, shape (z, y, x)
         Share of a voxel that is air of an airway.
     """
+    return with_trees(aerated_lung(frame, spec, rng), frame, spec, hila_mm, rng)
+
+
+def aerated_lung(
+    frame: LungFrame, spec: PhantomSpec, rng: np.random.Generator, *, fissures: bool = True
+) -> Array:
+    """Fill the lungs' frame with lung that has neither lesions nor vessels.
+
+    Parameters
+    ----------
+    frame, spec, rng
+        As in `healthy_lung`.
+    fissures : bool
+        Whether oblique fissures run through it.
+
+    Returns
+    -------
+    ndarray of float32, shape (z, y, x)
+        HU.
+    """
     down = 1 - frame.back if spec.prone else frame.back
     hu = spec.lung_hu + spec.dependent_hu * (down - 0.4)
     hu = hu + rng.uniform(8, 30) * frame.noise(rng.uniform(40, 90), rng)
@@ -47,10 +67,10 @@ def healthy_lung(
         holes = frame.noise(rng.uniform(7, 25), rng) + 0.4 * frame.noise(60, rng)
         gone = holes > np.quantile(holes[frame.lungs][::17], 1 - spec.emphysema)
         hu = hu + ndimage.gaussian_filter(gone.astype(np.float32), 0.7) * (-975 - hu)
-    hu = hu + _fissures(frame, rng)
+    if fissures:
+        hu = hu + _fissures(frame, rng)
     hu = _with_atelectasis(np.clip(hu, -1000, -450), frame, spec, rng)
-    hu = _with_nodules(hu, frame, spec, rng)
-    return _with_trees(hu, frame, spec, hila_mm, rng)
+    return _with_nodules(hu, frame, spec, rng)
 
 
 def _dependent_rim(
@@ -109,13 +129,14 @@ def _with_nodules(
     return hu
 
 
-def _with_trees(
+def with_trees(
     hu: Array,
     frame: LungFrame,
     spec: PhantomSpec,
     hila_mm: list[Points],
     rng: np.random.Generator,
 ) -> tuple[Array, Array]:
+    """Let arteries, veins and airways grow into the lung; returns HU and the airways' lumens."""
     shape = (hu.shape[0], hu.shape[1], hu.shape[2])
     points = np.argwhere(frame.lungs[::2, ::2, ::2]) * (2 * frame.spacing_mm)
     middle = 0.5 * (hila_mm[0][2] + hila_mm[1][2])

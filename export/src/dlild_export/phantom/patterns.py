@@ -251,3 +251,11 @@ def _consolidation(hu: Array, bronchi: Array, frame: LungFrame, rng: np.random.G
     open_air = bronchi * rng.uniform(0.0, 1.0)
     filled: Array = np.maximum(solid, np.minimum(hu, 60)) * (1 - open_air) - 950 * open_air
     return filled
+
+
+def paint_consolidation(
+    hu: Array, bronchi: Array, where: Mask, frame: LungFrame, rng: np.random.Generator
+) -> Array:
+    """Fill a part of the lung, but for the airways that stay open; its edges are soft."""
+    painted: Array = hu + _soft(where, rng) * (_consolidation(hu, bronchi, frame, rng) - hu)
+    return painted
