@@ -49,7 +49,6 @@ TABLE_MM = 100.0
 TABLE_REACH_MM = 80.0
 
 Mask = npt.NDArray[np.bool_]
-Heights = npt.NDArray[np.int_]
 
 
 @dataclass(frozen=True)
@@ -262,8 +261,8 @@ def _each(seen: SeenChest, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]
     )
 
 
-def _sides(lungs: Mask, middle: int) -> tuple[Mask, Mask]:
-    """Right and left lung, both counted from the midline outwards."""
+def _sides(lungs: npt.NDArray[Any], middle: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Right and left half, both counted from the midline outwards."""
     return lungs[:, :, : middle + 1][:, :, ::-1], lungs[:, :, middle + 1 :]
 
 
@@ -336,7 +335,8 @@ def _dome_sign(right: Mask, left: Mask) -> float:
         under = side.any(axis=0)
         if np.count_nonzero(under) < 50:
             continue
-        depth, inner = np.zeros(under.shape), under
+        depth = np.zeros(under.shape)
+        inner: Mask = np.asarray(under)
         for _ in range(12):
             depth += inner
             inner = _eroded(inner)
@@ -411,7 +411,7 @@ def _heart_sign(seen: SeenChest, domes: list[float], y: int, x: int) -> float:
     for side, dome in zip(_sides(seen.lungs, x), domes, strict=True):
         top = int(extents(side)[0][-1])
         zone = side[int(dome + 6 / seen.spacing[0]) : int(dome + 0.5 * (top - dome)) + 1, front]
-        seen_rows = zone.any(axis=2)
+        seen_rows: Mask = np.asarray(zone.any(axis=2))
         wide = seen_rows.sum(axis=1) * seen.spacing[1] > 25
         if np.count_nonzero(wide) < 3:
             return 0.0
