@@ -9,6 +9,7 @@ MEANINGS: Mapping[str, str] = {
     # the series
     "thick_slices": "slices or steps over 3 mm: fine patterns are blurred",
     "gaps_between_slices": "lung between the slices was not seen",
+    "uneven_steps": "the steps between slices differ; each slice was taken at its own position",
     "gantry_tilt_corrected": "the gantry was tilted; the scan was put straight by resampling",
     "reoriented": "not an axial series; the scan was turned to axial by resampling",
     "reformat_scored": "a reformat was scored because it was asked for",
@@ -34,6 +35,10 @@ MEANINGS: Mapping[str, str] = {
     "spacing_far_from_training": "pixels or slices far from those that the network has learnt on",
     "contrast_likely": "contrast medium in the blood makes lung denser",
     "expiration_likely": "lungs of an expiratory scan are denser, as if they were ill",
+    "orientation_doubtful": "the body lies otherwise than the header says; sides or heights of all "
+    "figures may be exchanged",
+    "prone_likely": "the table lies in front of the patient: front and back of the lungs differ "
+    "from a supine scan's",
     "metal_likely": "metal: its streaks look like lesions",
     "heavy_noise": "noise may hide or imitate fine patterns",
     # the lungs
@@ -41,7 +46,7 @@ MEANINGS: Mapping[str, str] = {
     "lungs_cut_off_bottom": "the lungs go on where the scan ends",
     "lungs_at_box_edge": "the network saw lung on a face of the lung box; more may lie beyond it",
     "labels_beyond_scan": "the network saw lung in the padding beyond the scan",
-    "chest_doubtful": "little aerated lung, or the header names another part of the body",
+    "chest_doubtful": "volumes or lengths that lungs hardly have, or another part of the body",
 }
 """What every flag means."""
 

@@ -11,6 +11,7 @@ from dlild_export.commands.onnx import onnx
 from dlild_export.commands.parity import parity
 from dlild_export.commands.phantom import phantom
 from dlild_export.commands.plant import plant
+from dlild_export.commands.reading import reading
 from dlild_export.commands.release import release, serve
 from dlild_export.commands.repeatability import repeatability
 from dlild_export.commands.tensorrt import tensorrt
@@ -25,6 +26,7 @@ COMMANDS = (
     train,
     evaluate,
     repeatability,
+    reading,
     onnx,
     parity,
     release,

@@ -11,7 +11,7 @@ import typer
 
 from dlild_client.cli.options import BY_TYPER, AsJson
 from dlild_client.cli.screen import print_table
-from dlild_client.errors import readable
+from dlild_client.errors import printable
 
 if TYPE_CHECKING:
     from dlild_client.reading.survey import SeriesSummary, SeriesSurvey
@@ -41,7 +41,7 @@ def series(
     if as_json:
         print(json.dumps(_facts(survey), indent=2))
     elif survey.series:
-        title = f"Series of {readable(path.name or str(path))}"
+        title = f"Series of {printable(path.name or str(path))}"
         print_table(title, COLUMNS, [_row(s) for s in survey.series])
         if survey.unreadable:
             print(f"{survey.unreadable} file(s) look like DICOM and cannot be read")

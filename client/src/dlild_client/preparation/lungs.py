@@ -38,6 +38,9 @@ TISSUE_HU = -250
 AIRWAY_CM2 = 5.0
 """Air of a slice below this is windpipe, not lung."""
 
+CUT_OFF_CM2 = 12.0
+"""More lung than this in the first or last slices, or on a side, and the scan cuts it off."""
+
 MINIMUM_LUNG_ML = 300.0
 """Less aerated lung than this is no chest CT; sinuses and bowel gas stay below it."""
 
@@ -308,7 +311,9 @@ def _cut_off(areas_cm2: npt.NDArray[np.float64]) -> tuple[str, ...]:
     """Flag lungs that are still wide in the first or last slice of the grid; a windpipe is not."""
     ends = {"top": float(areas_cm2[-2:].max()), "bottom": float(areas_cm2[:2].max())}
     return tuple(
-        Flag(f"lungs_cut_off_{end}", area_cm2=area) for end, area in ends.items() if area > 12
+        Flag(f"lungs_cut_off_{end}", area_cm2=area)
+        for end, area in ends.items()
+        if area > CUT_OFF_CM2
     )
 
 

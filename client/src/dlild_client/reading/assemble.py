@@ -173,7 +173,16 @@ def _volume(array: Hu | Slabs, chosen: Candidate, series_found: int) -> Volume:
         origin_mm=(float(stack.origin_mm[0]), float(stack.origin_mm[1]), float(stack.origin_mm[2])),
         direction=as_matrix(direction),
         series=_info(array, chosen, step, series_found),
+        slice_positions_mm=stack.positions_mm,
+        slice_thicknesses_mm=_thicknesses_mm(chosen.slices),
     )
+
+
+def _thicknesses_mm(slices: Sequence[SliceHeader]) -> tuple[float, ...] | None:
+    """Thickness of each slice; None where a header lacks it."""
+    known = [s.slice_thickness_mm for s in slices if s.slice_thickness_mm]
+    usable = len(known) == len(slices) and all(math.isfinite(t) and t > 0 for t in known)
+    return tuple(known) if usable else None
 
 
 def _info(array: Hu | Slabs, chosen: Candidate, step: float, series_found: int) -> SeriesInfo:
@@ -187,7 +196,7 @@ def _info(array: Hu | Slabs, chosen: Candidate, step: float, series_found: int) 
         slice_step_mm=step,
         slices=len(chosen.slices),
         image_shape=(first.pixels.rows, first.pixels.columns),
-        digest=digest(array, chosen.stack.step),
+        digest=digest(array, [*chosen.stack.step, *(chosen.stack.positions_mm or ())]),
         series_found=series_found,
     )
 

@@ -64,8 +64,9 @@ def header_flags(chosen: Candidate) -> list[Flag]:
     first = chosen.slices[0]
     assert first.pixel_spacing is not None
     rows, columns = first.pixel_spacing
-    flags = thickness_flags(chosen.step_mm, first.slice_thickness_mm)
-    flags += geometry_flags(chosen.step_mm, (rows, columns))
+    step = chosen.stack.widest_step_mm
+    flags = thickness_flags(step, first.slice_thickness_mm)
+    flags += geometry_flags(step, (rows, columns))
     if judge_kernel(first.kernel) is Kernel.UNUSUAL:
         flags.append(Flag("unusual_kernel", kernel=first.kernel))
     if first.body_part and not is_chest_word(first.body_part):

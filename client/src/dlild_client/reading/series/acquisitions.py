@@ -9,9 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import InputError
+from dlild_client.errors import InputError, IrregularSpacing
 from dlild_client.reading.dicom.slices import SliceHeader
-from dlild_client.reading.series.geometry import Tolerances, common_orientation, repeated_positions
+from dlild_client.reading.series.geometry import (
+    Stack,
+    Tolerances,
+    common_orientation,
+    repeated_positions,
+)
 
 SEPARATORS: tuple[Callable[[SliceHeader], Any], ...] = (
     lambda s: s.acquisition,
@@ -73,6 +78,22 @@ def overlap(parts: Sequence[Sequence[SliceHeader]]) -> bool:
     normal = np.cross(first[:3], first[3:])
     ends = sorted((min(places), max(places)) for places in (_places(p, normal) for p in parts))
     return any(after[0] < before[1] for before, after in pairwise(ends))
+
+
+def check_one_acquisition(slices: Sequence[SliceHeader], stack: Stack) -> None:
+    """Raise `IrregularSpacing` where acquisitions that overlap make the steps of a stack uneven.
+
+    The patient breathes and moves between acquisitions: their slices are no one volume.
+    """
+    for key in SEPARATORS:
+        parts = parts_by(slices, key)
+        if len(parts) > 1 and overlap(parts):
+            steps = stack.steps_mm
+            raise IrregularSpacing(
+                f"slices are not evenly spaced: steps from {steps.min():.2f} to "
+                f"{steps.max():.2f} mm, for slices of {len(parts)} acquisitions lie between each "
+                "other; give one acquisition"
+            )
 
 
 def _places(part: Sequence[SliceHeader], normal: npt.NDArray[np.float64]) -> list[float]:

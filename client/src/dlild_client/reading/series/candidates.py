@@ -24,7 +24,13 @@ from dlild_client.errors import (
 )
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.slices import SliceHeader
-from dlild_client.reading.series.acquisitions import SEPARATORS, overlap, part_repeats, parts_by
+from dlild_client.reading.series.acquisitions import (
+    SEPARATORS,
+    check_one_acquisition,
+    overlap,
+    part_repeats,
+    parts_by,
+)
 from dlild_client.reading.series.geometry import (
     Stack,
     Tolerances,
@@ -33,6 +39,7 @@ from dlild_client.reading.series.geometry import (
     repeated_positions,
 )
 from dlild_client.reading.series.kinds import ct_images, why_reformat
+from dlild_client.reading.series.steps import describe_steps
 
 
 @dataclass(frozen=True)
@@ -97,13 +104,13 @@ class Candidate:
 
     @property
     def step_mm(self) -> float:
-        """Distance between neighbouring slices."""
+        """Distance between neighbouring slices; the mean where steps differ."""
         return float(np.linalg.norm(self.stack.step))
 
     @property
     def thickness_mm(self) -> float:
-        """Slice thickness, or the step where that is wider."""
-        return max(self.slices[0].slice_thickness_mm or 0.0, self.step_mm)
+        """Slice thickness, or the widest step where that is wider."""
+        return max(self.slices[0].slice_thickness_mm or 0.0, self.stack.widest_step_mm)
 
     @property
     def coverage_mm(self) -> float:
@@ -199,7 +206,11 @@ def _candidate(slices: Sequence[SliceHeader], met: list[Flag], rules: SeriesRule
         stack = Stack((0,), positions[keep[0]], row, column, normal, 0.0)
         return Candidate((slices[keep[0]],), stack, pairs, axial, tuple(flags), asked)
     numbers = [slices[i].instance_number for i in keep]
-    stack = regular_stack(positions[keep], row, column, numbers, rules.tolerances)
+    thicknesses = [slices[i].slice_thickness_mm for i in keep]
+    stack = regular_stack(positions[keep], row, column, numbers, rules.tolerances, thicknesses)
+    if stack.positions_mm is not None:
+        check_one_acquisition([slices[i] for i in keep], stack)
+        flags.append(_uneven_flag(stack))
     if stack.tilt_deg:
         flags.append(Flag("gantry_tilt_corrected", tilt_deg=stack.tilt_deg))
     ordered = tuple(slices[keep[i]] for i in stack.order)
@@ -211,6 +222,17 @@ def _candidate(slices: Sequence[SliceHeader], met: list[Flag], rules: SeriesRule
             # Of a reformat it matters more what it is than how long it is.
             raise asked or error from None
     return candidate
+
+
+def _uneven_flag(stack: Stack) -> Flag:
+    steps = stack.steps_mm
+    return Flag(
+        "uneven_steps",
+        narrowest_mm=float(steps.min()),
+        usual_mm=float(np.median(steps)),
+        widest_mm=float(steps.max()),
+        steps=describe_steps(steps),
+    )
 
 
 def check_coverage(candidate: Candidate, rules: SeriesRules) -> None:
