@@ -189,3 +189,14 @@ def test_the_survey_says_what_reading_says_of_too_large_scans(
     else:
         with pytest.raises(TooLarge, match=told):
             survey.survey_series(path)
+
+
+def test_the_same_with_slices_in_uneven_steps(noisy, series_writer, contract, request):
+    def edit(ds, i):
+        x, y, z = ds.ImagePositionPatient
+        ds.ImagePositionPatient = [x, y, z + (2.0 if i > 30 else 0.0)]
+
+    held, slabbed = both(series_writer.write(noisy, edit=edit), request)
+    assert held.slice_positions_mm is not None
+    assert slabbed.slice_positions_mm == held.slice_positions_mm
+    np.testing.assert_array_equal(to_grid(held, contract).array, to_grid(slabbed, contract).array)
