@@ -153,6 +153,7 @@ def _covariate(frame: pd.DataFrame, covariate: Covariate, log: FaultLog) -> np.n
             covariate.column,
             log,
             allowed=(covariate.low, covariate.high),
+            possible=default.high if np.isfinite(default.high) else -np.inf,
             way_out=f"say what is possible: covariates.{covariate.name}.minimum and maximum",
         )
         check_limits(values, Limits(low, high, meaning), frame, covariate.column, log)
