@@ -93,7 +93,7 @@ def test_only_0_and_2_are_read_as_deaths_and_said(load):
         ("fvc_percent", -9, "code for a missing value"),
         ("fvc_percent", 999, "code for a missing value"),
         ("dlco_percent", -99, "code for a missing value"),
-        ("dl_ild_percent", -1, "code for a missing value"),
+        ("dl_ild_percent", -1, "impossible"),
         ("visual_score", -9, "code for a missing value"),
         ("time_months", -9, "negative"),
         ("time_months", 999, "83 years in months"),
@@ -178,3 +178,9 @@ def test_a_column_in_another_unit_is_said(load, unit, factor, words):
 def test_days_given_as_months_are_refused(load):
     with pytest.raises(CohortError, match="years in months"):
         load(lambda frame: frame.assign(time_months=frame["time_months"] * 30.4))
+
+
+@pytest.mark.parametrize("age", [77, 88, 99])
+def test_an_old_patient_among_few_is_none(load, age):
+    read = load(lambda frame: frame.head(4).assign(age=[52, 55, 60, age]))
+    assert read.patients["age"].tolist() == [52, 55, 60, age]

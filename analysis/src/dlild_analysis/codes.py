@@ -12,7 +12,9 @@ from dlild_analysis.faults import FaultLog, FloatArray
 from dlild_analysis.tables import words
 
 NEGATIVE_CODES = (-1.0, -7.0, -8.0, -9.0, -77.0, -88.0, -99.0, -777.0, -888.0, -999.0, -9999.0)
-POSITIVE_CODES = (77.0, 88.0, 99.0, 777.0, 888.0, 999.0, 9999.0)
+POSITIVE_CODES = (99.0, 777.0, 888.0, 999.0, 9999.0)
+SMALL_NEGATIVE_CODES = (-1.0, -7.0, -8.0)
+ENOUGH = 10  # other values, from which it can be told what lies apart
 SMALL_CODES = (7.0, 8.0, 9.0)
 LEAVE_EMPTY = "leave the cell empty where the value is unknown"
 
@@ -58,13 +60,14 @@ def check_codes(
     *,
     allowed: tuple[float, float] = (-np.inf, np.inf),
     doubt_only: bool = False,
+    possible: float = -np.inf,
     way_out: str = "",
 ) -> FloatArray:
     """Note numbers such as -9, 99 and 999 that lie apart from all others.
 
     Such a number is a fault where the gap to the others is wider than all the others' range, or
-    where it alone is negative; else it is a warning, where it lies above all others by a tenth of
-    their range.
+    where it alone is negative, among ten others at least; else it is a warning, where it lies
+    above all others by a tenth of their range.
 
     Parameters
     ----------
@@ -75,6 +78,8 @@ def check_codes(
         code that one of them allows is a value.
     doubt_only : bool
         Whether codes above all others are never more than a warning.
+    possible : float
+        Up to which a code may be a value, as an age of 99 may: a warning at most.
     way_out : str
         What the message proposes where the number is a value after all.
 
@@ -92,15 +97,17 @@ def check_codes(
     for code in np.unique(values[known]):
         gap = low - code if code < low else code - high
         if code in NEGATIVE_CODES:
-            sure = low >= 0 or gap > high - low
-            odd = sure
+            odd = low >= 0 or gap > high - low
+            sure = odd and code not in SMALL_NEGATIVE_CODES
         elif code in POSITIVE_CODES:
-            sure, odd = gap > high - low and not doubt_only, gap > 0.1 * (high - low)
+            odd = gap > 0.1 * (high - low)
+            sure = gap > high - low and not (doubt_only or code <= possible)
         else:
             continue
         said = -np.inf < allowed[0] <= code < low or high < code <= allowed[1] < np.inf
         if not odd or gap <= 0 or said:
             continue
+        sure = sure and rest.size >= ENOUGH
         hits = values == code
         others = f"{low:.6g} ... {high:.6g}"
         _say_code(hits, f"{code:g}", others, frame, column, log=log, sure=sure, way_out=way_out)

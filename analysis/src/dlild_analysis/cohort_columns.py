@@ -153,6 +153,7 @@ def _covariate(frame: pd.DataFrame, covariate: Covariate, log: FaultLog) -> np.n
             covariate.column,
             log,
             allowed=(covariate.low, covariate.high),
+            possible=default.high if np.isfinite(default.high) else -np.inf,
             way_out=f"say what is possible: covariates.{covariate.name}.minimum and maximum",
         )
         check_limits(values, Limits(low, high, meaning), frame, covariate.column, log)
@@ -231,9 +232,9 @@ def _start(
     NaN, and named, for a patient who has no visit from which they could count; a recorded outcome
     needs none.
     """
-    start = frame["id"].map(origin).to_numpy(dtype=np.float64)
+    start = np.asarray(frame["id"].map(origin), dtype=np.float64)
     if study.outcome.rule.split("@")[0] == "recorded":
-        return np.nan_to_num(start, nan=0.0)
+        return np.asarray(np.nan_to_num(start, nan=0.0), dtype=np.float64)
     for index in np.flatnonzero(np.isnan(start) & np.isfinite(values)):
         log.warn(
             int(frame["row"].iloc[index]),
