@@ -324,8 +324,8 @@ def _studies(files: Sequence[Path]) -> Iterator[_Study]:
             group.files.append(path)
             group.instances.add(instance)
     if len(groups) == 1:
-        (study,) = groups.values()
-        yield replace(study, files=list(files))
+        (only,) = groups.values()
+        yield replace(only, files=list(files))
         return
     for study in sorted(groups):
         yield replace(groups[study], shares=True)

@@ -79,11 +79,10 @@ def read_table(data: bytes, name: str, column: str) -> Table:
     lines = text.splitlines()
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
     told = lines[first].strip().strip('"').lower() if lines else ""
+    separators: tuple[str, ...] = _SEPARATORS
     if told.startswith("sep=") and len(told) == len("sep=") + 1:
         # Excel's own way to name the separator; the columns follow.
         separators, first = (told[-1],), first + 1
-    else:
-        separators = _SEPARATORS
     separator = _find_separator(lines[first] if first < len(lines) else "", separators, column)
     if separator is None:
         named = lines[first].strip()[:60] if first < len(lines) else ""
