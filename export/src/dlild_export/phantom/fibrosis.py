@@ -69,7 +69,7 @@ def place_fibrosis(
         return labels
     low = 1 - frame.height
     patches = frame.noise(rng.uniform(28, 50), rng) + 0.4 * frame.noise(rng.uniform(11, 18), rng)
-    basal = rng.uniform(1.3, 2.8)
+    basal = rng.uniform(1.2, 2.6)
     liking = basal * low**1.5 + rng.uniform(0.9, 1.35) * patches - edge_mm / rng.uniform(6, 10.5)
     liking += rng.uniform(-0.3, 0.5) * frame.back
     liking = ndimage.gaussian_filter(liking, 1.0)[frame.lungs]
@@ -157,7 +157,7 @@ def _haze(label: int, frame: LungFrame, rng: np.random.Generator) -> Array:
     grain = band_noise((z, y, x), rng.uniform(4, 8) / frame.spacing_mm, rng)
     slow = frame.noise(rng.uniform(14, 30), rng)
     if label == RETICULATION:
-        rise = np.exp(rng.normal(np.log(19), 0.4))
+        rise = np.exp(rng.normal(np.log(13), 0.4))
     elif label == HONEYCOMBING:
         rise = np.exp(rng.normal(np.log(18), 0.5))
     else:

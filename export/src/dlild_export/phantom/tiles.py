@@ -91,7 +91,7 @@ _KINDS = {
     # In slices these measure 3.8 mm and less; some patients have larger cysts, some smaller.
     "honeycomb": (
         Cysts(4.6, 0.38, 15, 0.56, 0.50),
-        Cysts(5.4, 0.42, 24, 0.60, 0.52),
+        Cysts(5.0, 0.40, 24, 0.58, 0.52),
         Cysts(4.0, 0.36, 12, 0.52, 0.44),
     ),
     "paraseptal": (
