@@ -99,9 +99,7 @@ def _read_listing(
         return read_chosen(settled.chosen, flags, scan, threads)
 
 
-def read_chosen(
-    chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int = 2
-) -> Volume:
+def read_chosen(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int = 2) -> Volume:
     """Read the pixels of a series that was settled on.
 
     Parameters

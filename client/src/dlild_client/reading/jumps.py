@@ -100,9 +100,7 @@ def _moves(x: Plane, y: Plane) -> list[float | None]:
     return moves
 
 
-def _bounds(
-    count: int, rescales: Sequence[tuple[float, float]] | None
-) -> npt.NDArray[np.float64]:
+def _bounds(count: int, rescales: Sequence[tuple[float, float]] | None) -> npt.NDArray[np.float64]:
     """Largest jump that each pair of neighbours may have, in HU."""
     bounds = np.full(count, JUMP_HU)
     for i in {*range(min(ENDS, count)), *range(max(0, count - ENDS), count)}:

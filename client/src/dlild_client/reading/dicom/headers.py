@@ -260,9 +260,7 @@ def _frame_fields(
         "image_type": tuple(str(v).strip().upper() for v in types),
         # Frames are numbered without a gap, whatever is missing.
         "instance_number": None if groups.there else whole(groups.dataset, "InstanceNumber"),
-        "acquisition": whole(
-            find("AcquisitionNumber", frame), groups.name_of("AcquisitionNumber")
-        ),
+        "acquisition": whole(find("AcquisitionNumber", frame), groups.name_of("AcquisitionNumber")),
         "temporal_position": whole(
             find("TemporalPositionIdentifier", frame), groups.name_of("TemporalPositionIdentifier")
         ),

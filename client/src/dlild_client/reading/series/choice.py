@@ -61,9 +61,7 @@ def assess_series(headers: Sequence[SliceHeader], rules: SeriesRules) -> Assessm
     return Assessment(tuple(rank(candidates, rules)), tuple(others))
 
 
-def _join(
-    others: list[SetAside], rules: SeriesRules
-) -> tuple[list[Candidate], list[SetAside]]:
+def _join(others: list[SetAside], rules: SeriesRules) -> tuple[list[Candidate], list[SetAside]]:
     """Make stacks of series that are too short each by itself.
 
     Some archives and converters give every slice a series UID of its own.

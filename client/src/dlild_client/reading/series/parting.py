@@ -131,9 +131,7 @@ def _parted(
     return candidates
 
 
-def _parts(
-    slices: Sequence[SliceHeader], values: Sequence[Hashable]
-) -> list[list[SliceHeader]]:
+def _parts(slices: Sequence[SliceHeader], values: Sequence[Hashable]) -> list[list[SliceHeader]]:
     """Part slices by a value of each, in the order of the values."""
     parts: dict[Hashable, list[SliceHeader]] = {}
     for s, value in zip(slices, values, strict=True):
