@@ -33,7 +33,8 @@ demo: $(VENV)/.demo $(SERVER_VENV)/.server  ## Score a phantom, or SCAN=<folder>
 
 TLS_FOLDER ?=
 API_KEY_FILE ?=
-serve: $(SERVER_VENV)/.server  ## Start the server on loopback: PROFILE, GRPC_PORT, HTTP_PORT, METRICS_PORT, TLS_FOLDER, API_KEY_FILE
+# With the client's environment, whose `dlild` is what one types next.
+serve: $(SERVER_VENV)/.server $(VENV)/.demo  ## Start the server on loopback: PROFILE, GRPC_PORT, HTTP_PORT, METRICS_PORT, TLS_FOLDER, API_KEY_FILE
 	@exec $(SERVER_VENV)/bin/python deploy/embedded/launcher.py --profile "$(PROFILE)" \
 		--grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT) \
 		$(if $(TLS_FOLDER),--tls-cert "$(TLS_FOLDER)/tls.crt" --tls-key "$(TLS_FOLDER)/tls.key") \
@@ -43,9 +44,15 @@ serve: $(SERVER_VENV)/.server  ## Start the server on loopback: PROFILE, GRPC_PO
 
 # Two lanes side by side: tests of real servers wait half of their time, and the others compute in it.
 # What a lane says comes in one piece when it ends; both go to their end, and either fails the whole.
-test: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests, in two lanes (about eight minutes on two cores)
+test: $(VENV)/.dev $(SERVER_VENV)/.server checkers  ## Run the tests, in two lanes (about eight minutes on two cores)
 	@echo "two lanes side by side; each tells of its tests when it is through"
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-servers test-others
+	@status=0; $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-servers test-others || status=$$?; \
+		deploy/missing.sh $(TOOLS); exit $$status
+
+# What checks deploy/ is fetched, as the environments are; where it cannot be, those tests are skipped, no others.
+.PHONY: checkers
+checkers:
+	@$(MAKE) --no-print-directory $(TOOLS)/.done || echo "the programs that check deploy/ cannot be fetched: their tests are skipped" >&2
 
 SERVERS := tests/deploy tests/integration tests/server
 TRAININGS := $(wildcard tests/export/test_train*.py) tests/export/test_validation.py

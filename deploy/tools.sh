@@ -50,10 +50,16 @@ cd "$work"
 debs='prometheus prometheus-alertmanager prometheus-blackbox-exporter haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1'
 fetch() {
     # shellcheck disable=SC2086 # several names
-    apt-get download -qq $debs 2>"$work/apt"
+    apt-get "$@" download -qq $debs 2>"$work/apt"
 }
-# A list of packages may be old or missing; only root may renew it.
-if ! fetch && ! { apt-get update -qq && fetch; }; then
+# The machine's list of packages may be old or missing, and only root may renew it: then a list of our own.
+fetch_with_own_list() {
+    mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial"
+    set -- -o "Dir::State=$work/state" -o "Dir::State::status=/var/lib/dpkg/status" -o "Dir::Cache=$work/cache" \
+        -o Debug::NoLocking=1 -o APT::Sandbox::User=
+    apt-get "$@" update -qq 2>"$work/apt" && fetch "$@"
+}
+if ! fetch && ! fetch_with_own_list; then
     say "no promtool, amtool, blackbox exporter, haproxy: apt cannot fetch them: $(tail -n 1 "$work/apt")"
     exit 0
 fi

@@ -107,3 +107,34 @@ def test_rules_read_deaths_from_the_table(load):
 def test_rules_say_what_they_lack(load):
     with pytest.raises(NotDoneError, match="needs serial visits"):
         assess(load(), "pf-ild")
+
+
+@pytest.mark.parametrize(
+    ("patient", "month"),
+    [
+        (visits([0, 6], litres=[3.0, 2.7]), 6),
+        (visits([0, 6], litres=[3000 * 0.001, 2700 * 0.001]), 6),
+        (visits([0, 6], litres=[np.float32(3.0), np.float32(2.7)]), 6),
+        (visits([0, 6], fvc=[70.0, 63.0]), 6),
+        (visits([0, 6], fvc=[0.7 * 100, 0.63 * 100]), 6),
+        (visits([0, 6], litres=[4.1, 3.69]), 6),
+        (visits([0, 6], dlco=[60.2, 51.17]), 6),
+        (visits([0, 6], litres=[3.0, 2.701]), None),
+        (visits([0, 730.5 / (365.25 / 12) + 4e-15], fvc=[80, 40]), 24 + 4e-15),
+        (visits([0, 24.01], fvc=[80, 40]), None),
+        (visits([-3 - 1e-15, 12], fvc=[80, 40]), 12),
+    ],
+)
+def test_a_threshold_is_reached_whatever_the_unit(patient, month):
+    assert when("relative-decline", patient) == (None if month is None else pytest.approx(month))
+
+
+@pytest.mark.parametrize("whole", [k / 100 for k in range(150, 500, 7)])
+def test_every_tenth_less_is_ten_percent(whole):
+    for unit in (1.0, 0.001, 1000.0):
+        litres = [whole * unit, round(0.9 * whole, 4) * unit]
+        assert when("relative-decline", visits([0, 6], litres=litres)) == 6
+    less = visits([0, 6], fvc=[whole * 20, whole * 20 - 5], symptoms=[0, 1])
+    assert when("ppf-2022", less) == 6
+    five = visits([0, 6], litres=[whole, round(0.95 * whole, 4)], symptoms=[0, 1])
+    assert when("pf-ild", five) == 6

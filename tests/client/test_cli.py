@@ -20,11 +20,12 @@ ROOT = Path(__file__).parents[2]
 UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 
-def dlild(*arguments, before=(), **environment):
+def dlild(*arguments, before=(), stdout=subprocess.PIPE, **environment):
     path = os.pathsep.join([str(ROOT / "client" / "src"), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [*before, sys.executable, "-m", "dlild_client.cli", *map(str, arguments)],
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": path, "COLUMNS": "100", **environment},
@@ -63,6 +64,38 @@ def test_a_scan_is_scored_into_a_folder_and_a_table(server, scan_file, tmp_path)
     assert f"{result['dl_ild_percent']:.2f} %" in done.stdout
     assert "research use only" in done.stdout
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_a_folder_that_takes_no_result_is_told_before_the_scan_is_sent(server, scan_file):
+    done = dlild("score", scan_file, "--url", server.url, "--out", scan_file)
+    assert_one_line(done, 1, "scan.nii.gz: cannot be written: File exists")
+    done = dlild("batch", scan_file.parent, "--url", server.url, "--out", scan_file)
+    assert_one_line(done, 1, "scan.nii.gz: cannot be written: File exists")
+    assert server.sequence_ids == []
+
+
+def test_a_score_is_told_even_where_it_cannot_be_kept(server, scan_file, tmp_path):
+    (tmp_path / "out" / "result.json").mkdir(parents=True)
+    told = dlild("score", scan_file, "--url", server.url, "--out", tmp_path / "out", "--json")
+    assert told.returncode == 1
+    assert json.loads(told.stdout)["windows"] > 0
+    assert told.stderr == (
+        "error: out: cannot be written: result.json is a folder there; choose another folder\n"
+    )
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize(
+    "command", [["info", "--json"], ["info"], ["--help"], ["score", "--json"], ["batch"]]
+)
+def test_an_output_that_takes_nothing_is_one_line(server, scan_file, tmp_path, command):
+    more = {"score": [scan_file], "batch": [scan_file.parent, "--out", tmp_path / "out"]}
+    with Path("/dev/full").open("w") as full:
+        done = dlild(*command, *more.get(command[0], []), DLILD_URL=server.url, stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: standard output cannot be written: No space left on device; send it elsewhere\n"
+    )
 
 
 def test_json_for_machines_is_nothing_but_json(server, scan_file):

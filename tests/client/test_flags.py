@@ -54,7 +54,7 @@ def test_every_flag_that_the_code_can_raise_is_documented_and_every_documented_o
         p.read_text(encoding="utf-8") for p in (ROOT / "client/src/dlild_client").rglob("*.py")
     )
     raised = set(re.findall(r'Flag\(\s*"(\w+)"', source))
-    raised |= {f"lungs_cut_off_{end}" for end in ("top", "bottom")}
+    raised |= {f"lungs_cut_off_{end}" for end in ("top", "bottom", "sides")}
     raised -= {"thick_slices_example"}
     assert raised == set(MEANINGS)
     page = (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")

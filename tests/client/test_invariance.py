@@ -10,9 +10,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from client.writers import LOSSLESS, to_unsigned, transcode, write_enhanced, write_medium, zip_up
+from client.writers import (
+    LOSSLESS,
+    to_unsigned,
+    transcode,
+    write_enhanced,
+    write_image,
+    write_medium,
+    zip_up,
+)
 
-from dlild_client.outputs import write_nifti
 from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
@@ -104,7 +111,7 @@ def test_in_any_container(series_writer, scan, straight, small_contract, tmp_pat
         same(writer(folder, tmp_path / f"scan.{name}"), straight, small_contract)
     else:
         path = tmp_path / f"scan.{name}"
-        write_nifti(scan, path)
+        write_image(scan, path)
         same(path, straight, small_contract)
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import json
+import resource
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +13,7 @@ from PIL import Image
 
 from dlild_client.client import Client
 from dlild_client.errors import DlildError
-from dlild_client.outputs import write_result
+from dlild_client.outputs import try_folder, write_result
 from dlild_client.overlay import draw_overlay
 from dlild_client.reading.read import read_volume
 from dlild_client.result import Result
@@ -83,6 +86,72 @@ def test_a_folder_that_cannot_be_written_is_an_error_and_leaves_nothing(result, 
     with pytest.raises(DlildError, match="cannot be written"):
         write_result(result, blocked)
     assert not [p for p in blocked.iterdir() if p.name.startswith(".")]
+
+
+@contextmanager
+def files_of_at_most(size):
+    """Let no file grow beyond a size, as a disk that is almost full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def noisy(result) -> Result:
+    """A result whose label map hardly compresses."""
+    noise = np.random.default_rng(0).integers(0, 5, result.labels.shape).astype(np.uint8)
+    return replace(result, labels=result.labels.with_array(noise))
+
+
+def test_a_disk_that_fills_leaves_the_old_result_whole(result, noisy, tmp_path):
+    out = tmp_path / "out"
+    write_result(result, out)
+    (out / "notes.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    noise = len(gzip.compress(noisy.labels.array.tobytes()))
+    with (
+        files_of_at_most(noise // 2),
+        pytest.raises(DlildError, match="cannot be written: File too large"),
+    ):
+        write_result(noisy, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+    write_result(noisy, out)
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(out / "labels.nii.gz"))).sum() > 0
+    assert (out / "notes.txt").read_text() == "mine"
+    assert len(list(out.iterdir())) == 4
+
+
+def test_a_file_that_cannot_be_exchanged_leaves_the_others_as_they_were(result, noisy, tmp_path):
+    out = tmp_path / "out"
+    write_result(result, out)
+    (out / "labels.nii.gz").unlink()
+    (out / "labels.nii.gz").mkdir()
+    with pytest.raises(DlildError, match=r"labels\.nii\.gz is a folder there"):
+        write_result(noisy, out)
+    assert json.loads((out / "result.json").read_text()) == result.to_dict()
+    assert len(list(out.iterdir())) == 3
+
+
+def test_a_new_folder_that_could_not_be_filled_is_taken_away(noisy, tmp_path):
+    with files_of_at_most(1000), pytest.raises(DlildError, match="cannot be written"):
+        write_result(noisy, tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_is_tried_and_left_as_it_was(tmp_path):
+    try_folder(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("in the way")
+    for wrong in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DlildError, match="cannot be written"):
+            try_folder(wrong)
+    with files_of_at_most(1000), pytest.raises(DlildError, match="cannot be written: File too"):
+        try_folder(tmp_path / "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def colours_in(image: Image.Image, colour: tuple[int, int, int]) -> int:

@@ -49,3 +49,32 @@ def test_a_broken_invariant_is_raised(arguments):
 def test_an_array_of_another_shape_does_not_fit():
     with pytest.raises(GeometryError, match="does not fit"):
         Volume(ARRAY, (1, 1, 1)).with_array(np.zeros((2, 2, 2)))
+
+
+def test_slices_lie_where_their_positions_say():
+    volume = Volume(
+        np.zeros((3, 3, 4)), (5, 2, 1), (0, 0, 100), slice_positions_mm=(0.0, 1.0, 10.0)
+    )
+    ends = volume.points_mm([[-0.5, 0, 0], [0.5, 0, 0], [1, 0, 0], [2, 1, 3], [2.5, 0, 0]])
+    np.testing.assert_allclose(ends[:, 2], [99.5, 100.5, 101, 110, 114.5])
+    np.testing.assert_allclose(
+        volume.slice_indices([-0.5, 0.5, 1, 10, 14.5]), [-0.5, 0.5, 1, 2, 2.5]
+    )
+    even = Volume(ARRAY, (5, 2, 1))
+    np.testing.assert_allclose(even.slice_indices([-2.5, 5]), [-0.5, 1])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"slice_positions_mm": (0.0, 1.0, 2.0)},
+        {"slice_positions_mm": (1.0, 2.0)},
+        {"slice_positions_mm": (0.0, 0.0)},
+        {"slice_positions_mm": (0.0, float("nan"))},
+        {"slice_thicknesses_mm": (1.0,)},
+        {"slice_thicknesses_mm": (1.0, 0.0)},
+    ],
+)
+def test_slices_that_do_not_match_are_raised(arguments):
+    with pytest.raises(GeometryError):
+        Volume(ARRAY, (1, 1, 1), **arguments)

@@ -11,6 +11,7 @@ from typing import Any
 import gdcm
 import numpy as np
 import pydicom
+import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 from pydicom.uid import (
@@ -75,6 +76,16 @@ def zip_up(folder: Path, archive: Path) -> Path:
         for path in sorted(folder.rglob("*")):
             file.write(path, path.relative_to(folder.parent))
     return archive
+
+
+def write_image(volume: Any, path: Path) -> Path:
+    """Write a volume as ITK does, in the format that the name says."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array))
+    image.SetSpacing(volume.spacing_mm[::-1])
+    image.SetOrigin(volume.origin_mm)
+    image.SetDirection(np.asarray(volume.direction)[:, ::-1].ravel().tolist())
+    sitk.WriteImage(image, str(path), useCompression=True)
+    return path
 
 
 def write_medium(folder: Path, medium: Path) -> Path:

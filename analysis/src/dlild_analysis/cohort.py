@@ -5,12 +5,14 @@ Nothing is averaged, mended or dropped in silence: whatever is not used is in `n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from dlild_analysis.client_results import MODEL, PRECISION, check_one_model, read_results
+from dlild_analysis.codes import check_summary_rows
 from dlild_analysis.cohort_columns import check_outcome, read_patients
 from dlild_analysis.errors import InputRejectedError
 from dlild_analysis.faults import (
@@ -18,9 +20,17 @@ from dlild_analysis.faults import (
     FaultLog,
     check_repeats,
 )
+from dlild_analysis.flow import TableFlow
+from dlild_analysis.outcome_rows import complete_outcomes
 from dlild_analysis.study import Study
-from dlild_analysis.tables import need_columns, read_results, read_table, words
-from dlild_analysis.visits import collapse, empty_visits, fill_baseline, read_visits
+from dlild_analysis.tables import need_columns, read_table, words
+from dlild_analysis.visits import (
+    check_visits,
+    collapse,
+    empty_visits,
+    fill_baseline,
+    read_visits,
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,10 @@ class Cohort:
         What was left out or looks odd, by row; nothing in it stopped the analysis.
     source : str
         Base name of the table.
+    flow : TableFlow
+        From the table's rows to these patients.
+    scan_model : str
+        Name, version and weights of the model that scored the scans; empty where nothing tells.
     """
 
     patients: pd.DataFrame
@@ -51,6 +65,8 @@ class Cohort:
     study: Study
     notes: tuple[Fault, ...]
     source: str
+    flow: TableFlow = field(default_factory=TableFlow)
+    scan_model: str = ""
 
     def has(self, *names: str) -> bool:
         """Whether all these columns are there, each with a value at least."""
@@ -79,32 +95,55 @@ def load_cohort(
         A file cannot be read or lacks a column.
     """
     log = FaultLog(path.name)
-    frame = _identified(read_table(path, study.table.encoding), study, log)
+    table = read_table(path, study.table.encoding)
+    rows = len(table)
+    frame = _identified(table, study, log)
     if results is not None:
         frame = _join_results(frame, read_results(results, study.results_id, log), log)
+    scan_model = check_one_model(frame, path.name, log, study.score.column if study.score else None)
+    frame = frame.drop(columns=[MODEL, PRECISION], errors="ignore")
     known = frozenset(frame["id"])
     need_columns(frame, _wanted(study), path.name)
-    raw_visits = read_visits(frame, study, visits, log)
+    raw_visits, origin, visits_file = read_visits(frame, study, visits, log)
     if study.table.layout == "visits":
-        frame = collapse(frame, raw_visits, study, log)
+        kept = collapse(frame, raw_visits, study, log)
     else:
-        frame = check_repeats(frame, ["id"], "id", study.table.duplicates, log)
-    patients = read_patients(frame, study, log)
+        kept = check_repeats(frame, ["id"], "id", study.table.duplicates, log)
+    flow = TableFlow(rows, frame["id"].nunique())
+    flow = flow.after(kept, _no_baseline(study))
+    patients = read_patients(complete_outcomes(kept, frame, study, log), study, log, origin)
     check_outcome(patients, study, log)
+    check_visits(patients, raw_visits, study, visits_file, log)
     dropped = log.settle(study.table.faults)
-    patients = patients[~patients["row"].isin(dropped)].reset_index(drop=True)
+    patients = dropped.keep(patients).reset_index(drop=True)
+    flow = flow.after(patients, "rows with faults, left out as table.faults asks")
     if patients.empty:
         raise InputRejectedError(
             f"{path.name}: no patient is left once the rows with faults are out"
         )
-    kept = _attach(
-        raw_visits[~raw_visits["row"].isin(dropped)] if len(raw_visits) else raw_visits,
+    visits_kept = _attach(
+        dropped.keep(raw_visits, visits_file) if len(raw_visits) else raw_visits,
         patients,
         known,
         log,
     )
-    fill_baseline(patients, kept, study.visits.baseline_window_months)
-    return Cohort(patients, kept, study, tuple(log.warnings), path.name)
+    fill_baseline(patients, visits_kept, study.visits.baseline_window_months)
+    return Cohort(
+        patients,
+        visits_kept,
+        study,
+        (*log.warnings, *flow.notes()),
+        path.name,
+        flow=flow,
+        scan_model=scan_model,
+    )
+
+
+def _no_baseline(study: Study) -> str:
+    return (
+        f"no visit within {study.visits.baseline_window_months:g} months of "
+        f"{study.table.time_origin}"
+    )
 
 
 def _identified(frame: pd.DataFrame, study: Study, log: FaultLog) -> pd.DataFrame:
@@ -114,7 +153,9 @@ def _identified(frame: pd.DataFrame, study: Study, log: FaultLog) -> pd.DataFram
     frame["id"] = words(frame, "id")
     for row in frame.loc[frame["id"].isna(), "row"]:
         log.reject(int(row), study.table.id, "", "", "the id is empty")
-    return frame[frame["id"].notna()].reset_index(drop=True)
+    return check_summary_rows(
+        frame[frame["id"].notna()].reset_index(drop=True), study.table.id, log
+    )
 
 
 def _join_results(frame: pd.DataFrame, results: pd.DataFrame, log: FaultLog) -> pd.DataFrame:

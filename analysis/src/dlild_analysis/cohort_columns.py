@@ -5,6 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from dlild_analysis.codes import (
+    check_codes,
+    check_level_codes,
+    check_long_times,
+    read_events,
+)
 from dlild_analysis.faults import (
     ANY,
     DLCO_PREDICTED,
@@ -17,15 +23,24 @@ from dlild_analysis.faults import (
     check_limits,
     check_mixed_units,
 )
+from dlild_analysis.stats.arrays import merge_tied_times
 from dlild_analysis.study import Covariate, Measure, Study
 from dlild_analysis.tables import numbers, words
-from dlild_analysis.units import TIME_TO_MONTHS, VOLUME_TO_LITRES
+from dlild_analysis.units import TIME_SLACK, TIME_TO_MONTHS, VOLUME_TO_LITRES
 
 MAX_LEVELS = 12
 
 
-def read_patients(frame: pd.DataFrame, study: Study, log: FaultLog) -> pd.DataFrame:
-    """Read every column of the patients that the study names; see `Cohort.patients`."""
+def read_patients(
+    frame: pd.DataFrame, study: Study, log: FaultLog, origin: pd.Series | None = None
+) -> pd.DataFrame:
+    """Read every column of the patients that the study names; see `Cohort.patients`.
+
+    Parameters
+    ----------
+    origin : Series, optional
+        By id: the month, on the table's clock, from which the patient's times count.
+    """
     out = pd.DataFrame({"row": frame["row"].to_numpy(), "id": frame["id"].to_numpy()})
     for name, measure in (("score", study.score), ("visual", study.visual)):
         if measure:
@@ -41,8 +56,9 @@ def read_patients(frame: pd.DataFrame, study: Study, log: FaultLog) -> pd.DataFr
     for covariate in study.covariates:
         out[covariate.name] = _covariate(frame, covariate, log)
     for index, column in enumerate(study.readings, start=1):
-        out[f"reading_{index}"] = numbers(frame, column, log)
-    _outcome_columns(frame, study, out, log)
+        values = numbers(frame, column, log)
+        out[f"reading_{index}"] = check_codes(values, frame, column, log, doubt_only=True)
+    _outcome_columns(frame, study, out, log, origin)
     return out
 
 
@@ -72,6 +88,7 @@ def _note_fractions(values: FloatArray, frame: pd.DataFrame, column: str, log: F
 
 def _measure(frame: pd.DataFrame, measure: Measure, log: FaultLog) -> FloatArray:
     values = numbers(frame, measure.column, log)
+    values = check_codes(values, frame, measure.column, log, doubt_only=True)
     if measure.unit == "fraction":
         values = (
             check_mixed_units(
@@ -106,7 +123,9 @@ def _lung_function(frame: pd.DataFrame, study: Study, out: pd.DataFrame, log: Fa
         ("dlco_percent", function.dlco_percent, DLCO_PREDICTED),
     ):
         if column and name not in out:
-            values = numbers(frame, column, log)
+            values = check_codes(
+                numbers(frame, column, log), frame, column, log, allowed=(0.0, limits.high)
+            )
             values = check_mixed_units(
                 values, 1.6, frame, column, log, names=("a fraction", "percent")
             )
@@ -128,9 +147,19 @@ def _covariate(frame: pd.DataFrame, covariate: Covariate, log: FaultLog) -> np.n
         default = Limits(0.0, 120.0, "years") if covariate.name == "age" else ANY
         low, high = max(default.low, covariate.low), min(default.high, covariate.high)
         meaning = covariate.unit or default.meaning or covariate.label
+        values = check_codes(
+            values,
+            frame,
+            covariate.column,
+            log,
+            allowed=(covariate.low, covariate.high),
+            possible=default.high if np.isfinite(default.high) else -np.inf,
+            way_out=f"say what is possible: covariates.{covariate.name}.minimum and maximum",
+        )
         check_limits(values, Limits(low, high, meaning), frame, covariate.column, log)
         return values
     text = words(frame, covariate.column)
+    check_level_codes(text, frame, covariate.column, log)
     levels = sorted({str(value) for value in text.dropna()})
     if len(levels) > MAX_LEVELS:
         log.reject(
@@ -160,21 +189,66 @@ def _covariate(frame: pd.DataFrame, covariate: Covariate, log: FaultLog) -> np.n
     return np.asarray(text, dtype=object)
 
 
-def _times(frame: pd.DataFrame, column: str, study: Study, log: FaultLog) -> FloatArray:
-    values = numbers(frame, column, log)
-    for index in np.flatnonzero(values < 0):
+def _times(
+    frame: pd.DataFrame, column: str, study: Study, log: FaultLog, origin: pd.Series | None
+) -> FloatArray:
+    """Read times in months, counted from the time origin or from the patient's first visit."""
+    values, unit = numbers(frame, column, log), study.table.time_unit
+    start = np.zeros(len(frame))
+    if origin is not None and len(origin):
+        start = _start(frame, column, values, origin, study, log)
+    months = values * TIME_TO_MONTHS[unit] - start
+    with np.errstate(invalid="ignore"):
+        early = months < -TIME_SLACK
+    for index in np.flatnonzero(early):
+        problem = f"is negative; times count from {study.table.time_origin}"
+        if values[index] >= 0 or start[index] < 0:
+            problem = (
+                f"lies before the patient's first visit ({start[index]:.6g} months), from which "
+                "times count"
+            )
         log.reject(
             int(frame["row"].iloc[index]),
             column,
             str(frame["id"].iloc[index]),
             f"{values[index]:g}",
-            f"is negative; times count from {study.table.time_origin}",
+            problem,
         )
-    values = np.where(values < 0, np.nan, values)
-    return np.asarray(values * TIME_TO_MONTHS[study.table.time_unit], dtype=np.float64)
+    months = np.where(early, np.nan, np.where(months < 0, 0.0, months))
+    months = check_long_times(months, frame, column, unit, log)
+    return np.asarray(merge_tied_times(months), dtype=np.float64)
 
 
-def _outcome_columns(frame: pd.DataFrame, study: Study, out: pd.DataFrame, log: FaultLog) -> None:
+def _start(
+    frame: pd.DataFrame,
+    column: str,
+    values: FloatArray,
+    origin: pd.Series,
+    study: Study,
+    log: FaultLog,
+) -> FloatArray:
+    """Find the month from which each patient's times count.
+
+    NaN, and named, for a patient who has no visit from which they could count; a recorded outcome
+    needs none.
+    """
+    start = np.asarray(frame["id"].map(origin), dtype=np.float64)
+    if study.outcome.rule.split("@")[0] == "recorded":
+        return np.asarray(np.nan_to_num(start, nan=0.0), dtype=np.float64)
+    for index in np.flatnonzero(np.isnan(start) & np.isfinite(values)):
+        log.warn(
+            int(frame["row"].iloc[index]),
+            column,
+            str(frame["id"].iloc[index]),
+            f"{values[index]:g}",
+            "is not used: the patient has no visit, from which times count",
+        )
+    return start
+
+
+def _outcome_columns(
+    frame: pd.DataFrame, study: Study, out: pd.DataFrame, log: FaultLog, origin: pd.Series | None
+) -> None:
     outcome = study.outcome
     for name, column in (
         ("death", outcome.death_time),
@@ -182,20 +256,11 @@ def _outcome_columns(frame: pd.DataFrame, study: Study, out: pd.DataFrame, log: 
         ("last_seen", outcome.last_seen),
     ):
         if column:
-            out[name] = _times(frame, column, study, log)
+            out[name] = _times(frame, column, study, log, origin)
     if not (outcome.time and outcome.event) or outcome.rule.split("@")[0] != "recorded":
         return
-    out["time"] = _times(frame, outcome.time, study, log)
-    status = numbers(frame, outcome.event, log)
-    known = np.isfinite(status)
-    for index in np.flatnonzero(known & ~np.isin(status, (0.0, 1.0, 2.0))):
-        log.reject(
-            int(frame["row"].iloc[index]),
-            outcome.event,
-            str(frame["id"].iloc[index]),
-            f"{status[index]:g}",
-            "is no event code; write 0 (censored), 1 (progression) or 2 (death before progression)",
-        )
+    out["time"] = _times(frame, outcome.time, study, log, origin)
+    status = read_events(frame, outcome.event, outcome.codes, log)
     for name, values, column in (
         ("time", out["time"], outcome.time),
         ("status", status, outcome.event),
@@ -234,7 +299,7 @@ def check_outcome(patients: pd.DataFrame, study: Study, log: FaultLog) -> None:
     for early, late, column, problem in pairs:
         if early not in patients or late not in patients:
             continue
-        after = (patients[early] > patients[late] + 1e-9).to_numpy()
+        after = (patients[early] > patients[late] + TIME_SLACK).to_numpy()
         if early == "time" and late == "last_seen":
             after &= (patients["status"] > 0).to_numpy()
         for index in np.flatnonzero(after):

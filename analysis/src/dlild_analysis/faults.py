@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,10 @@ class Fault:
         What is wrong, and what to do.
     rejects : bool
         False for a warning: the row is used all the same, or its repeat was left out as asked.
+    whole : bool
+        Whether the fault is the patient's, not the row's.
+    file : str
+        Table that the row is in, where that is not the patients' table.
     """
 
     row: int | None
@@ -35,10 +39,12 @@ class Fault:
     value: str
     problem: str
     rejects: bool = True
+    whole: bool = False
+    file: str = ""
 
     def __str__(self) -> str:
         """Write the fault in one line."""
-        place = [f"row {self.row}"] if self.row is not None else []
+        place = [f"{self.file} row {self.row}".strip()] if self.row is not None else []
         place += [f"column {self.column!r}"] if self.column else []
         place += [f"id {self.identifier}"] if self.identifier else []
         what = f"{self.value!r} {self.problem}" if self.value else self.problem
@@ -53,7 +59,29 @@ class Fault:
             "value": self.value,
             "problem": self.problem,
             "rejects": self.rejects,
+            **({"file": self.file} if self.file else {}),
         }
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What faults leave out.
+
+    Attributes
+    ----------
+    rows : set of (str, int)
+        Table (empty for the patients') and line.
+    ids : set of str
+        Patients left out with all their rows.
+    """
+
+    rows: frozenset[tuple[str, int]] = frozenset()
+    ids: frozenset[str] = frozenset()
+
+    def keep(self, frame: pd.DataFrame, file: str = "") -> pd.DataFrame:
+        """Take the rows that are not left out."""
+        rows = [row for name, row in self.rows if name == file]
+        return frame[~frame["row"].isin(rows) & ~frame["id"].isin(self.ids)]
 
 
 @dataclass
@@ -64,10 +92,20 @@ class FaultLog:
     items: list[Fault] = field(default_factory=list)
 
     def reject(
-        self, row: int | None, column: str, identifier: str, value: object, problem: str
+        self,
+        row: int | None,
+        column: str,
+        identifier: str,
+        value: object,
+        problem: str,
+        *,
+        whole: bool = False,
+        file: str = "",
     ) -> None:
-        """Note a fault for which the row cannot be used."""
-        self.items.append(Fault(row, column, identifier, _shown(value), problem))
+        """Note a fault for which the row, or the whole patient, cannot be used."""
+        self.items.append(
+            Fault(row, column, identifier, _shown(value), problem, whole=whole, file=file)
+        )
 
     def warn(
         self, row: int | None, column: str, identifier: str, value: object, problem: str
@@ -85,7 +123,11 @@ class FaultLog:
         """The rest, in the order of the rows."""
         return sorted((item for item in self.items if not item.rejects), key=_order)
 
-    def settle(self, policy: str) -> set[int]:
+    def absorb(self, other: FaultLog) -> None:
+        """Take over the faults of another table."""
+        self.items += [replace(item, file=other.source) for item in other.items]
+
+    def settle(self, policy: str) -> Dropped:
         """End the search for faults.
 
         Parameters
@@ -95,8 +137,8 @@ class FaultLog:
 
         Returns
         -------
-        set of int
-            Rows (lines of the file) to leave out; empty under "reject".
+        Dropped
+            Rows (lines of their file) and patients to leave out; empty under "reject".
 
         Raises
         ------
@@ -104,23 +146,21 @@ class FaultLog:
             Under "reject" with any fault, and under both with a fault that lies in no single row.
         """
         faults = self.rejected
-        rows = {item.row for item in faults if item.row is not None}
+        rows = {(item.file, item.row) for item in faults if item.row is not None}
+        ids = {item.identifier for item in faults if item.whole}
         if faults and (policy == "reject" or any(item.row is None for item in faults)):
             raise CohortError(faults, self.source)
         self.items = [
-            Fault(
-                item.row,
-                item.column,
-                item.identifier,
-                item.value,
-                f"{item.problem}; the row is left out",
-                False,
+            replace(
+                item,
+                problem=f"{item.problem}; the {'patient' if item.whole else 'row'} is left out",
+                rejects=False,
             )
             if item.rejects
             else item
             for item in self.items
         ]
-        return rows
+        return Dropped(frozenset(rows), frozenset(ids))
 
     def raise_if_any(self) -> None:
         """Raise `CohortError` if a fault rejects."""

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from dlild_analysis import risk
+from dlild_analysis.client_results import DIGEST
 from dlild_analysis.errors import InputRejectedError, ModelFileError, NotDoneError
 from dlild_analysis.pipeline.data import Data, Sample
 from dlild_analysis.pipeline.run import Analysis
 from dlild_analysis.pipeline.step import failed
 from dlild_analysis.progression import DIED
 from dlild_analysis.stats import cox
-from dlild_analysis.stats.arrays import normal_quantile
+from dlild_analysis.stats.arrays import horizon_among, normal_quantile
 from dlild_analysis.stats.results import to_plain
 from dlild_analysis.tables import read_table
 
@@ -53,7 +54,7 @@ def build_model(analysis: Analysis) -> dict[str, Any]:
     horizons = [
         h
         for h in data.study.plan.horizons_months
-        if h <= fit.last_time and fit.baseline_times[0] <= h
+        if (at := _among(fit, h)) <= fit.last_time and fit.baseline_times[0] <= at
     ]
     if not horizons:
         raise NotDoneError("no horizon lies between the first event and the end of follow-up")
@@ -63,6 +64,7 @@ def build_model(analysis: Analysis) -> dict[str, Any]:
         "name": "progression",
         "version": 1,
         "research_use_only": True,
+        "scan_model": data.cohort.scan_model or None,
         "outcome": _outcome_words(data),
         "time_origin": data.study.table.time_origin,
         "level": LEVEL,
@@ -123,8 +125,12 @@ def _unit(data: Data, name: str) -> str:
     return ("points" if measure.unit == "points" else "percent") if measure else "percent predicted"
 
 
+def _among(fit: cox.CoxFit, horizon: float) -> float:
+    return horizon_among(horizon, np.append(fit.baseline_times, fit.last_time))
+
+
 def _baseline(fit: cox.CoxFit, horizon: float) -> dict[str, Any]:
-    place = int(np.searchsorted(fit.baseline_times, horizon, side="right")) - 1
+    place = int(np.searchsorted(fit.baseline_times, _among(fit, horizon), side="right")) - 1
     return {
         "horizon_months": horizon,
         "cumulative_hazard": float(fit.baseline_hazard[place]),
@@ -232,7 +238,18 @@ def predict_table(model: dict[str, Any], path: Path, id_column: str = "id") -> p
     for record in table.to_dict("records"):
         identifier = record.get(id_column, f"row {record['row']}")
         rows.append({"id": identifier, **_one(model, columns, record)})
+        other = _other_weights(model, record)
+        if other:
+            rows[-1] = {**dict.fromkeys(rows[-1]), "id": identifier, "refused": other}
     return pd.DataFrame(rows)
+
+
+def _other_weights(model: dict[str, Any], record: dict[str, Any]) -> str:
+    """Say that a patient's scan was scored by other weights than those of the fit."""
+    digest, fitted = str(record.get(DIGEST) or "").strip(), model.get("scan_model")
+    if not digest or not fitted or digest in fitted:
+        return ""
+    return f"scored with weights {digest}; the model was fitted on scores of {fitted}"
 
 
 def _one(model: dict[str, Any], columns: dict[str, str], record: dict[str, Any]) -> dict[str, Any]:

@@ -104,6 +104,7 @@ class OutcomeSpec:
     transplant_time: str | None = None
     last_seen: str | None = None
     death: str = "event"
+    codes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -199,9 +199,31 @@ def _outcome(section: Section) -> OutcomeSpec:
         transplant_time=section.text("transplant_time"),
         last_seen=section.text("last_seen"),
         death=section.choice("death", ("event", "competing", "ignore"), "event"),
+        codes=_codes(section),
     )
     section.finish()
     return outcome
+
+
+def _codes(section: Section) -> dict[str, str]:
+    """Read which value of the event column means what."""
+    if section.raw("codes") is None:
+        return {}
+    part = section.section("codes")
+    codes = {}
+    for meaning in ("censored", "progression", "death"):
+        value = part.raw(meaning)
+        if value is None:
+            continue
+        if type(value) not in (int, float, str):
+            raise StudyError(f"{part.where(meaning)} is {value!r}; write a number or a text")
+        codes[meaning] = f"{value:g}" if isinstance(value, float) else str(value)
+    part.finish()
+    if not {"progression", "death"} & set(codes):
+        raise StudyError(f"{section.where('codes')} must say which value is the progression")
+    if len({value.strip().lower() for value in codes.values()}) < len(codes):
+        raise StudyError(f"{section.where('codes')} gives one value two meanings")
+    return codes
 
 
 def _plan(section: Section, names: tuple[str, ...]) -> Plan:

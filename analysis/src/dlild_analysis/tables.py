@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -189,55 +187,3 @@ def flags(frame: pd.DataFrame, column: str, log: FaultLog) -> FloatArray:
             "is neither yes nor no; write 1 or 0",
         )
     return values
-
-
-def read_results(folder: Path, id_from: str, log: FaultLog) -> pd.DataFrame:
-    """Read the client's result files under a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds `<id>/result.json` (id_from "folder") or `<id>.json` (id_from "file").
-
-    Returns
-    -------
-    DataFrame
-        One row a scan: `id`, `dl_ild_percent`, `lung_volume_ml`, `lesion_volume_ml` and
-        `<class>_percent` of each class. A result with flags is used, and named as a warning.
-    """
-    pattern = "*/result.json" if id_from == "folder" else "*.json"
-    paths = sorted(folder.glob(pattern)) if folder.is_dir() else []
-    if not paths:
-        raise InputRejectedError(
-            f"{folder.name}: no {pattern} in this folder; results.id_from is {id_from!r}"
-        )
-    rows = []
-    for path in paths:
-        identifier = path.parent.name if id_from == "folder" else path.stem
-        rows.append({"id": identifier, **_one_result(path, identifier, log)})
-    log.raise_if_any()
-    return pd.DataFrame(rows)
-
-
-def _one_result(path: Path, identifier: str, log: FaultLog) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        row = {
-            key: float(data[key])
-            for key in ("dl_ild_percent", "lung_volume_ml", "lesion_volume_ml")
-        }
-        for name, part in sorted(dict(data.get("classes", {})).items()):
-            row[f"{name}_percent"] = float(part["percent_of_lung"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        log.reject(None, "", identifier, path.name, f"is not a result of the client: {error!r}")
-        return {}
-    for flag in data.get("flags", []):
-        text = flag if isinstance(flag, str) else json.dumps(flag, sort_keys=True)
-        log.warn(
-            None,
-            "dl_ild_percent",
-            identifier,
-            text,
-            "is a flag of this scan's result; look at the scan",
-        )
-    return row

@@ -14,5 +14,8 @@ TIME_TO_MONTHS = {
     "months": 1.0,
     "years": 12.0,
 }
+TIME_SLACK = 1e-6
+"""Months: what the conversion from days, weeks or years may add to a time."""
+
 VOLUME_TO_LITRES = {"L": 1.0, "mL": 0.001}
 SHARE_TO_PERCENT = {"percent": 1.0, "fraction": 100.0}

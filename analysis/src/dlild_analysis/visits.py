@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dlild_analysis.codes import check_long_times, check_summary_rows
 from dlild_analysis.faults import (
     DLCO_PREDICTED,
     LITRES,
@@ -16,9 +17,10 @@ from dlild_analysis.faults import (
     check_mixed_units,
     check_repeats,
 )
+from dlild_analysis.stats.arrays import merge_tied_times
 from dlild_analysis.study import Study
 from dlild_analysis.tables import flags, need_columns, numbers, read_table, words
-from dlild_analysis.units import TIME_TO_MONTHS, VOLUME_TO_LITRES
+from dlild_analysis.units import TIME_SLACK, TIME_TO_MONTHS, VOLUME_TO_LITRES
 
 MEASUREMENTS = ("fvc_percent", "fvc_litres", "dlco_percent")
 
@@ -36,7 +38,7 @@ def empty_visits() -> pd.DataFrame:
 
 def read_visits(
     frame: pd.DataFrame, study: Study, path: Path | None, log: FaultLog
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.Series, str]:
     """Read the visits of a study.
 
     Parameters
@@ -48,23 +50,36 @@ def read_visits(
 
     Returns
     -------
-    DataFrame
+    visits : DataFrame
         `row`, `id`, `time` (months from the time origin, or from the first visit where the study
         says so) and the measurements, sorted by id and time. Empty where the study has no visits.
+    origin : Series
+        By id: the month, on the table's clock, from which the patient's times count. Empty where
+        that is 0 for all.
+    file : str
+        Name of the visits' own table; empty where they stand in the patients' table.
     """
     spec = study.visits
+    nobody = pd.Series(dtype=np.float64)
     if not spec.given:
-        return empty_visits()
+        return empty_visits(), nobody, ""
+    file = ""
     if spec.wide:
         visits = _from_wide(frame, study, log)
     else:
         source = path or (study.folder / spec.file if spec.file else None)
-        table = frame if source is None else _other_table(source, study, log)
-        visits = _from_long(table, study, log)
+        if source is None:
+            visits = _from_long(frame, study, log)
+        else:
+            file, own = source.name, FaultLog(source.name)
+            visits = _from_long(_other_table(source, study, own), study, own)
+            log.absorb(own)
     visits = visits.sort_values(["id", "time", "row"], kind="stable").reset_index(drop=True)
-    if spec.baseline == "first":
-        visits["time"] -= visits.groupby("id")["time"].transform("min")
-    return visits
+    if spec.baseline != "first":
+        return visits, nobody, file
+    origin = visits.groupby("id")["time"].min()
+    visits["time"] -= visits["id"].map(origin)
+    return visits, origin, file
 
 
 def _other_table(path: Path, study: Study, log: FaultLog) -> pd.DataFrame:
@@ -73,8 +88,10 @@ def _other_table(path: Path, study: Study, log: FaultLog) -> pd.DataFrame:
     table = table.rename(columns={study.visits.id: "id"})
     table["id"] = words(table, "id")
     for row in table.loc[table["id"].isna(), "row"]:
-        log.reject(int(row), study.visits.id, "", "", f"the id is empty (in {path.name})")
-    return table[table["id"].notna()].reset_index(drop=True)
+        log.reject(int(row), study.visits.id, "", "", "the id is empty")
+    return check_summary_rows(
+        table[table["id"].notna()].reset_index(drop=True), study.visits.id, log
+    )
 
 
 def _from_long(table: pd.DataFrame, study: Study, log: FaultLog) -> pd.DataFrame:
@@ -94,7 +111,9 @@ def _from_long(table: pd.DataFrame, study: Study, log: FaultLog) -> pd.DataFrame
             "the time of the visit is missing",
         )
     out = pd.DataFrame({"row": table["row"].to_numpy(), "id": table["id"].to_numpy()})
-    out["time"] = time * TIME_TO_MONTHS[study.table.time_unit]
+    unit = study.table.time_unit
+    months = check_long_times(time * TIME_TO_MONTHS[unit], table, time_column, unit, log)
+    out["time"] = merge_tied_times(months)
     _measurements(table, spec.columns, study, out, log)
     known = out[out["time"].notna()]
     return check_repeats(known, ["id", "time"], "id and time", study.table.duplicates, log)
@@ -148,11 +167,12 @@ def collapse(
     """
     window = study.visits.baseline_window_months
     distance = visits["time"].abs()
+    reach = window + TIME_SLACK
     near = visits.assign(distance=distance).sort_values(
         ["id", "distance", "time", "row"], kind="stable"
     )
     first = near.drop_duplicates("id")
-    for _, visit in first[first["distance"] > window].iterrows():
+    for _, visit in first[first["distance"] > reach].iterrows():
         log.warn(
             int(visit["row"]),
             str(study.visits.time),
@@ -161,7 +181,7 @@ def collapse(
             f"is the visit nearest to {study.table.time_origin}, more than {window:g} months "
             "away: no baseline, the patient is left out",
         )
-    first = first[first["distance"] <= window]
+    first = first[first["distance"] <= reach]
     _check_constant(frame, study, log)
     chosen = frame.set_index("row").loc[first["row"]].reset_index()
     for name in MEASUREMENTS:
@@ -192,7 +212,7 @@ def fill_baseline(patients: pd.DataFrame, visits: pd.DataFrame, window: float) -
     for name in MEASUREMENTS:
         if name in patients or name not in visits:
             continue
-        near = visits[visits[name].notna() & (visits["time"].abs() <= window)].copy()
+        near = visits[visits[name].notna() & (visits["time"].abs() <= window + TIME_SLACK)].copy()
         near["distance"] = near["time"].abs()
         first = near.sort_values(["patient", "distance", "row"], kind="stable").drop_duplicates(
             "patient"
@@ -200,3 +220,50 @@ def fill_baseline(patients: pd.DataFrame, visits: pd.DataFrame, window: float) -
         values = np.full(len(patients), np.nan)
         values[first["patient"].to_numpy()] = first[name].to_numpy()
         patients[name] = values
+
+
+def check_visits(
+    patients: pd.DataFrame, visits: pd.DataFrame, study: Study, file: str, log: FaultLog
+) -> None:
+    """Note visits after the patient's death, and after the patient was last seen.
+
+    Parameters
+    ----------
+    patients : DataFrame
+        With `id` and, of `death`, `time`, `status`, `last_seen` (months), those there are.
+    visits : DataFrame
+        With `row`, `id`, `time` and the measurements; a row without one is no visit.
+    file : str
+        The visits' own table; empty where they stand in the patients' table.
+    """
+    if visits.empty:
+        return
+    measured = visits.drop(columns=["row", "id", "time"]).notna().any(axis=1)
+    dead = patients.get("death", pd.Series(np.nan, index=patients.index)).astype(np.float64)
+    if "status" in patients:
+        dead = dead.fillna(patients["time"].where(patients["status"] == 2.0))
+    column = str(study.visits.time or "")
+    by_id = visits["id"].map(pd.Series(dead.to_numpy(), index=patients["id"]))
+    for index in np.flatnonzero(measured & (visits["time"] > by_id + TIME_SLACK)):
+        visit = visits.iloc[index]
+        log.reject(
+            int(visit["row"]),
+            column,
+            str(visit["id"]),
+            f"{visit['time']:.6g} months",
+            f"is a visit after the patient's death ({by_id.iloc[index]:.6g} months); correct one "
+            "of them",
+            file=file,
+        )
+    if "last_seen" not in patients:
+        return
+    seen = visits["id"].map(pd.Series(patients["last_seen"].to_numpy(), index=patients["id"]))
+    late = visits[measured & (visits["time"] > seen + TIME_SLACK)]
+    for identifier, own in late.groupby("id", sort=True):
+        log.warn(
+            int(own["row"].iloc[0]),
+            column,
+            str(identifier),
+            f"{own['time'].iloc[0]:.6g} months",
+            "is a visit after the patient was last seen",
+        )

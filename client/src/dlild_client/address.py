@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dlild_client.errors import BadAddress
 
 DEFAULT_PORT = 8001
+
+_HOST = re.compile(r"\w([\w-]*\w)?(\.\w([\w-]*\w)?)*\.?")
+"""Labels of letters, digits, hyphens and underscores, in any script."""
 
 _LOOPBACK = {"localhost", "::1"}
 
@@ -44,18 +49,49 @@ def parse_url(url: str) -> Address:
     BadAddress
         Any other scheme, no host, a bad port, or more than host and port.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port or DEFAULT_PORT
-    except ValueError:
-        raise BadAddress(
-            f"{url}: not an address; use grpc://host:8001 or grpcs://host:8001"
-        ) from None
-    if parts.username or parts.password:
+    url = url.strip()
+    if "@" in url:
         # What stands before the @ may be a secret.
         raise BadAddress("an address with a user is no address; use grpc://host:8001")
+    try:
+        parts = urlsplit(url)
+        name = parts.hostname
+    except ValueError:
+        raise _not_an_address(url) from None
     extra = parts.path.strip("/") or parts.query or parts.fragment
-    if parts.scheme not in {"grpc", "grpcs"} or not parts.hostname or extra:
-        raise BadAddress(f"{url}: not an address; use grpc://host:8001 or grpcs://host:8001 (TLS)")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return Address(url, f"{host}:{port}", parts.scheme == "grpcs")
+    if parts.scheme not in {"grpc", "grpcs"} or not name or extra:
+        raise _not_an_address(url)
+    if not _is_host(name):
+        raise BadAddress(f"{url}: {name!r} is no host; use grpc://host:8001, by name or number")
+    host = f"[{name}]" if ":" in name else name
+    return Address(url, f"{host}:{_port(url, parts)}", parts.scheme == "grpcs")
+
+
+def _not_an_address(url: str) -> BadAddress:
+    return BadAddress(f"{url}: not an address; use grpc://host:8001 or grpcs://host:8001 (TLS)")
+
+
+def _port(url: str, parts: SplitResult) -> int:
+    """Read the port, which `urlsplit` takes for absent where it is empty."""
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise BadAddress(
+            f"{url}: the port is no number from 1 to 65535; use grpc://host:{DEFAULT_PORT}, with "
+            "the server's gRPC port"
+        )
+    return DEFAULT_PORT if port is None else port
+
+
+def _is_host(name: str) -> bool:
+    """Whether a name can be that of a host; an IP number must be a whole one."""
+    address = name.partition("%")[0]
+    if ":" in name or re.fullmatch(r"[\d.]+", name):
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return True
+    return bool(_HOST.fullmatch(name))

@@ -7,6 +7,7 @@ a score is never read by another contract than the one that made it.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -18,7 +19,15 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from dlild_client.contract import Contract
-from dlild_client.errors import Busy, ConnectionFailed, ContractError, NotReady, ScanLost, TimedOut
+from dlild_client.errors import (
+    Busy,
+    ConnectionFailed,
+    ContractError,
+    ModelNotFound,
+    NotReady,
+    ScanLost,
+    TimedOut,
+)
 from dlild_client.preparation.prepare import PreparedScan, Progress, prepare, silent
 from dlild_client.reading.places import check_place
 from dlild_client.reading.read import read_volume
@@ -30,9 +39,15 @@ from dlild_client.transport.line import Connection, Line, is_retryable
 from dlild_client.transport.wire import MODEL, FinalAnswer
 from dlild_client.volume import Volume
 
+WAITING = "dlild_client.waiting"
+"""Logger that is told, at level INFO, why a scan waits for its server and is sent again."""
+_LOG = logging.getLogger(WAITING)
+
 CLOSING_S = 2.0
 FAREWELL_S = 15.0
 """A farewell waits behind the windows under way, which a server without a GPU takes seconds for."""
+MODEL_NOT_FOUND_S = 60.0
+"""For so long a server that was met before may answer that it knows no such model, as it starts."""
 UNHEARD_S = 1.0
 """Time for a farewell to a server that has just been silent for too long."""
 
@@ -144,6 +159,7 @@ class _Sending:
         self._stages = _Stages()
         self._attempts = 0
         self._was_busy = False
+        self._not_found_since: float | None = None
 
     def goes_on(self, error: Exception, may_help: bool) -> bool:
         """Take note of how an attempt ended; tell whether another may help and has the time."""
@@ -151,11 +167,21 @@ class _Sending:
         self._attempts += 1
         self._start_clock()
         self._was_busy = isinstance(error, Busy)
-        has_time = self._left_s() > retries.longest_wait_s
+        has_time = self._left_s() > retries.longest_wait_s and self._may_be_found(error)
         again = may_help and has_time and self._attempts < retries.attempts
         if again:
+            _LOG.info("%s", error)
             self._report("again", self._attempts, retries.attempts - 1)
         return again
+
+    def _may_be_found(self, error: Exception) -> bool:
+        """Whether a model that is not found may still appear; any other answer counts anew."""
+        if not isinstance(error, ModelNotFound):
+            self._not_found_since = None
+            return True
+        now = time.monotonic()
+        self._not_found_since = self._not_found_since or now
+        return now - self._not_found_since < MODEL_NOT_FOUND_S
 
     async def prepare(self, info: ServerInfo) -> PreparedScan:
         """Read and prepare the scan, at the first attempt and where the contract has changed."""

@@ -14,6 +14,7 @@
     ├── ContractError           the server speaks another contract than this client
     ├── ServerError             the server failed, or its answers do not add up
     │   ├── NotReady            the server starts or stops                        retryable
+    │   │   └── ModelNotFound       it has no such model: it starts, or is another    retryable
     │   └── ScanLost            the server dropped the scan before its end        retryable
     ├── Cancelled               the caller stopped the scan                       exit 130
     └── InputError              the scan cannot be scored                         exit 3
@@ -44,6 +45,21 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def printable(text: str) -> str:
+    r"""Return a text that every encoding of Unicode can carry.
+
+    Bytes of a file's name that are not UTF-8 come from the system as lone surrogates, which no
+    file, JSON or terminal takes.
+
+    Examples
+    --------
+    >>> print(printable(b"Pr\xe9s.nii".decode("utf-8", "surrogateescape")))
+    Pr\xe9s.nii
+    """
+    shown = (f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
+    return "".join(shown).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class DlildError(Exception):
     """Root of the tree.
 
@@ -59,7 +75,7 @@ class DlildError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(" ".join(printable(message).split()))
 
 
 class BadSettings(DlildError, ValueError):
@@ -116,6 +132,10 @@ class NotReady(ServerError):
     """The server starts or stops: its model takes no scans now."""
 
     retryable = True
+
+
+class ModelNotFound(NotReady):
+    """The server answers, but knows no such model: it still starts, or it is another server."""
 
 
 class ScanLost(ServerError):

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dlild_client.errors import DlildError
-from dlild_client.itk import load_sitk
+from dlild_client.nifti import write_nifti
 from dlild_client.overlay import draw_overlay
 from dlild_client.result import Result
-from dlild_client.volume import Volume
+
+__all__ = ["write_nifti", "write_result"]
+
+TRIAL_BYTES = 1 << 16
+"""Written where a folder is tried: a disk without a block to spare takes an empty file."""
 
 
 def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
     """Write `result.json`, `labels.nii.gz` and `overlay.png` into a folder, made if need be.
+
+    Files of an earlier result are exchanged for the new ones, all three or none; other files of the
+    folder stay as they are.
 
     Parameters
     ----------
@@ -43,41 +51,106 @@ def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
         "result.json": lambda path: path.write_text(result.to_json() + "\n", encoding="utf-8"),
     }
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        for name, write in writers.items():
-            _write_whole(place / name, write)
+        with _making(place), _stage(place) as stage:
+            for name, write in writers.items():
+                write(stage / name)
+                _sync(stage / name)
+            _exchange(stage, place, list(writers))
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "the disk may be full"
-        raise DlildError(
-            f"{place.name}: cannot be written: {reason}; choose another folder"
-        ) from None
+        raise cannot_be_written(place, error) from None
     return [place / name for name in ("result.json", "labels.nii.gz", "overlay.png")]
 
 
-def write_nifti(volume: Volume, path: Path) -> None:
-    """Write a volume with orthogonal axes as NIfTI, with its place in the patient's coordinates."""
-    sitk = load_sitk()
+def try_folder(folder: str | os.PathLike[str]) -> None:
+    """Try whether a folder can be made and written to, and leave it as it was.
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array))
-    image.SetSpacing(volume.spacing_mm[::-1])
-    image.SetOrigin(volume.origin_mm)
-    # SimpleITK's columns are the axes x, y, z; ours are z, y, x.
-    image.SetDirection(np.asarray(volume.direction)[:, ::-1].ravel().tolist())
-    sitk.WriteImage(image, str(path), useCompression=True)
+    For who scores for minutes before there is something to write.
 
-
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write into a temporary file beside the target, then put it in place in one step."""
-    suffix = "".join(path.suffixes)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    Raises
+    ------
+    DlildError
+        It cannot, and why.
+    """
+    place = Path(folder)
+    missing = [path for path in (place, *place.parents) if not path.exists()]
     try:
-        write(temporary)
-        # mkstemp is for the owner's eyes only; results follow the user's own rule.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
+        place.mkdir(parents=True, exist_ok=True)
+        with _stage(place) as stage:
+            trial = stage / "trial"
+            trial.write_bytes(bytes(TRIAL_BYTES))
+            _sync(trial)
+    except OSError as error:
+        raise cannot_be_written(place, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def cannot_be_written(folder: Path, error: Exception) -> DlildError:
+    """Return the error of a folder for results that cannot be written."""
+    reason = getattr(error, "strerror", None) or "the disk may be full"
+    return DlildError(
+        f"{folder.name or folder}: cannot be written: {reason}; choose another folder"
+    )
+
+
+@contextmanager
+def _making(place: Path) -> Iterator[None]:
+    """Make a folder; take away again what was made where it stays empty."""
+    missing = [path for path in (place, *place.parents) if not path.exists()]
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+@contextmanager
+def _stage(place: Path) -> Iterator[Path]:
+    """Make a hidden folder within a folder, on the same disk; it goes with the block."""
+    stage = Path(tempfile.mkdtemp(prefix=".dlild-", dir=place))
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _exchange(stage: Path, place: Path, names: list[str]) -> None:
+    """Put new files in the place of old ones: all of them, or none.
+
+    The last one says that the others are there. It goes first, so that at no time, and after no
+    kill, it stands beside files that are not its own.
+    """
+    old = stage / "old"
+    old.mkdir()
+    moved: list[tuple[Path, Path]] = []
+
+    def move(source: Path, target: Path) -> None:
+        source.replace(target)
+        moved.append((source, target))
+
+    try:
+        for name in reversed(names):
+            if (place / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{name} is a folder there")
+            if os.path.lexists(place / name):
+                move(place / name, old / name)
+        for name in names:
+            move(stage / name, place / name)
+    except BaseException:
+        for source, target in reversed(moved):
+            target.replace(source)
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Have a file on the disk, under the user's own rule for permissions."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)

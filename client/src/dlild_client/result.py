@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from dlild_client.contract import Contract
 from dlild_client.errors import NotChest, ServerError
-from dlild_client.flags import Flag, details
+from dlild_client.flags import Flag, details, merge
+from dlild_client.preparation.inspection import MUCH_LUNG_ML, ONE_SIDE
+from dlild_client.preparation.orientation import find_spine
 from dlild_client.preparation.prepare import PreparedScan
 from dlild_client.preparation.windows import Box, Shape
 from dlild_client.transport.connection import ServerInfo
@@ -212,7 +214,13 @@ def build_result(
         ),
         series=prepared.grid.series,
         timings_s=timings_s,
-        flags=(*prepared.flags, *_doubts(final.labels, prepared, contract, spilled)),
+        flags=merge(
+            (
+                *prepared.flags,
+                *_doubts(final.labels, prepared, contract, spilled),
+                *_strange_volumes(final, prepared, contract),
+            )
+        ),
         labels=prepared.grid.with_array(labels),
         image=prepared.grid,
         contract=contract,
@@ -228,6 +236,30 @@ def _doubts(
     if cut > EDGE_MM2:
         flags.append(Flag("lungs_at_box_edge", area_cm2=cut / 100))
     return tuple(flags)
+
+
+def _strange_volumes(
+    final: FinalAnswer, prepared: PreparedScan, contract: Contract
+) -> tuple[Flag, ...]:
+    """Flag volumes that no lungs have: over 9 L in all, or one side a small share of the other.
+
+    The sides are parted at the spine, where it is seen: the server's zones part them at the least
+    lung, which for a single lung lies within it.
+    """
+    right, left = final.zone_volumes_ml[:3, 0].sum(), final.zone_volumes_ml[3:, 0].sum()
+    spine = find_spine(prepared.seen) if prepared.seen is not None else None
+    if spine is not None and prepared.seen is not None:
+        middle = round((spine.x + 0.5) * prepared.seen.factors[2]) - prepared.box.start[2]
+        lung = np.isin(final.labels, contract.lung_labels)
+        voxel_ml = contract.grid.voxel_volume_mm3 / 1000
+        right, left = (
+            np.count_nonzero(side) * voxel_ml
+            for side in (lung[:, :, : max(0, middle)], lung[:, :, max(0, middle) :])
+        )
+    strange = {"lung_ml": float(right + left)} if right + left > MUCH_LUNG_ML else {}
+    if min(right, left) < ONE_SIDE * max(right, left):
+        strange |= {"right_ml": float(right), "left_ml": float(left)}
+    return (Flag("chest_doubtful", **strange),) if strange else ()
 
 
 def _lung_at_edges_mm2(

@@ -31,7 +31,8 @@ class SeriesInfo:
     modality, manufacturer, kernel : str or None
         As the scanner wrote them.
     slice_thickness_mm, slice_step_mm : float or None
-        Nominal thickness, and the measured distance between neighbouring slices.
+        Nominal thickness, and the measured distance between neighbouring slices; its mean where the
+        steps differ.
     slices : int or None
         Number of slices that make the volume.
     image_shape : tuple of int or None
@@ -58,14 +59,17 @@ class SeriesInfo:
 class Volume:
     """Voxels with their geometry; axes are (z, y, x), that is slice, row, column.
 
-    The centre of voxel `i` lies at ``origin_mm + direction @ (i * spacing_mm)``.
+    The centre of voxel `i` lies at ``origin_mm + direction @ (i * spacing_mm)``, unless
+    `slice_positions_mm` says how far along axis z its slice lies.
 
     Attributes
     ----------
     array : ndarray, shape (z, y, x)
-        HU, or labels.
+        HU, or labels. Of a scan that was read and is too large to be held, `slabs.Slabs` that read
+        it again; ``np.asarray`` makes an array of them.
     spacing_mm : tuple of float
-        Distance between voxel centres along the axes (z, y, x).
+        Distance between voxel centres along the axes (z, y, x). The mean along z where the slices
+        are not evenly spaced.
     origin_mm : tuple of float
         Patient coordinates (x, y, z) of DICOM (LPS) of the centre of voxel (0, 0, 0).
     direction : 3 x 3 tuple of float
@@ -75,12 +79,18 @@ class Volume:
         Provenance, without patient identity.
     flags : tuple of str
         Doubts met on the way here; they end in the result.
+    slice_positions_mm : tuple of float or None
+        Where the slices are not evenly spaced: distance of each from the first, along axis z. None
+        for even steps of ``spacing_mm[0]``.
+    slice_thicknesses_mm : tuple of float or None
+        Nominal thickness of each slice, where it is known: tells thick slices from thin ones with
+        gaps between them.
 
     Raises
     ------
     GeometryError
         The array has not three axes or is empty; spacing is not positive and finite; a direction is
-        no unit vector; directions lie in one plane.
+        no unit vector; directions lie in one plane; slices and their positions do not match.
     """
 
     array: npt.NDArray[Any]
@@ -89,6 +99,8 @@ class Volume:
     direction: Matrix = LPS_GRID
     series: SeriesInfo = field(default_factory=SeriesInfo)
     flags: tuple[str, ...] = ()
+    slice_positions_mm: tuple[float, ...] | None = None
+    slice_thicknesses_mm: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check the invariants and turn the geometry into plain tuples of float."""
@@ -96,6 +108,7 @@ class Volume:
         origin = np.asarray(self.origin_mm, dtype=float)
         direction = np.asarray(self.direction, dtype=float)
         _check(self.array, spacing, origin, direction)
+        _check_slices(len(self.array), self.slice_positions_mm, self.slice_thicknesses_mm)
         object.__setattr__(self, "spacing_mm", tuple(spacing.tolist()))
         object.__setattr__(self, "origin_mm", tuple(origin.tolist()))
         object.__setattr__(self, "direction", as_matrix(direction))
@@ -125,14 +138,49 @@ class Volume:
             (x, y, z) in mm, LPS.
         """
         steps = np.asarray(self.direction) * np.asarray(self.spacing_mm)
-        points = np.asarray(indices, dtype=float) @ steps.T + np.asarray(self.origin_mm)
+        places = np.asarray(indices, dtype=float)
+        if self.slice_positions_mm is not None:
+            places = places.copy()
+            places[..., 0] = self._positions_mm(places[..., 0]) / self.spacing_mm[0]
+        points = places @ steps.T + np.asarray(self.origin_mm)
         return np.asarray(points, dtype=np.float64)
+
+    def slice_indices(self, positions_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Find the indices, whole or not, of distances from the first slice along axis z.
+
+        Parameters
+        ----------
+        positions_mm : array_like
+            Beyond the ends, the outermost steps go on.
+
+        Returns
+        -------
+        ndarray of the same shape
+        """
+        along = np.asarray(positions_mm, dtype=np.float64)
+        if self.slice_positions_mm is None:
+            return along / self.spacing_mm[0]
+        known = np.array(self.slice_positions_mm)
+        return _go_on(along, known, np.arange(len(known), dtype=np.float64))
+
+    def _positions_mm(self, indices: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Distances from the first slice, along axis z, of indices along it."""
+        known = np.array(self.slice_positions_mm)
+        return _go_on(indices, np.arange(len(known), dtype=np.float64), known)
 
     def with_array(self, array: npt.NDArray[Any]) -> Volume:
         """Make a volume of the same geometry that holds another array of the same shape."""
         if array.shape != self.array.shape:
             raise GeometryError(f"an array of {array.shape} does not fit a volume of {self.shape}")
         return replace(self, array=array)
+
+
+def _go_on(
+    at: npt.NDArray[np.float64], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Interpolate linearly, and go on beyond the ends as between the outermost two."""
+    i = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
+    return np.asarray(y[i] + (at - x[i]) * (y[i + 1] - y[i]) / (x[i + 1] - x[i]), np.float64)
 
 
 def as_matrix(values: npt.ArrayLike) -> Matrix:
@@ -163,3 +211,17 @@ def _check(
         )
     if abs(np.linalg.det(direction)) < 0.2:
         raise GeometryError(f"the direction {direction.tolist()} does not span three dimensions")
+
+
+def _check_slices(
+    count: int, positions_mm: tuple[float, ...] | None, thicknesses_mm: tuple[float, ...] | None
+) -> None:
+    for name, values in (("positions", positions_mm), ("thicknesses", thicknesses_mm)):
+        if values is not None and len(values) != count:
+            raise GeometryError(f"{len(values)} {name} do not fit a volume of {count} slices")
+    if positions_mm is not None and (
+        count < 2 or positions_mm[0] != 0 or not np.all(np.diff(positions_mm) > 0)
+    ):
+        raise GeometryError("the positions of the slices do not ascend from 0 mm")
+    if thicknesses_mm is not None and not all(np.isfinite(t) and t > 0 for t in thicknesses_mm):
+        raise GeometryError("the thicknesses of the slices are not positive numbers")

@@ -12,6 +12,7 @@ from dlild_export.commands.parity import parity
 from dlild_export.commands.phantom import phantom
 from dlild_export.commands.phantom_check import phantom_check
 from dlild_export.commands.plant import plant
+from dlild_export.commands.reading import reading
 from dlild_export.commands.release import release, serve
 from dlild_export.commands.repeatability import repeatability
 from dlild_export.commands.tensorrt import tensorrt
@@ -27,6 +28,7 @@ COMMANDS = (
     train,
     evaluate,
     repeatability,
+    reading,
     onnx,
     parity,
     release,

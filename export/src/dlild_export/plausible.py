@@ -100,8 +100,10 @@ def _indices(
     offset = np.asarray(volume.origin_mm)
     found = []
     inside = np.ones((len(axes[2]), len(axes[1]), len(axes[0])), bool)
-    for row, size in zip(to_index, volume.shape, strict=True):
+    for axis, (row, size) in enumerate(zip(to_index, volume.shape, strict=True)):
         place = row[0] * (x - offset[0]) + row[1] * (y - offset[1]) + row[2] * (z - offset[2])
+        if axis == 0:
+            place = volume.slice_indices(place * volume.spacing_mm[0])
         index = np.rint(place).astype(np.intp)
         inside &= (index >= 0) & (index < size)
         found.append(np.clip(index, 0, size - 1))

@@ -253,6 +253,12 @@ def _placement(
     to_index = np.linalg.inv(np.asarray(volume.direction) * np.asarray(volume.spacing_mm))
     first = to_index @ (corner - np.asarray(volume.origin_mm))
     steps = steps_mm @ to_index.T
+    first[0] = volume.slice_indices(first[0] * volume.spacing_mm[0])
+    if volume.slice_positions_mm is not None and np.abs(steps[:, 0]).max() > _OFF_VOXEL / max(
+        shape
+    ):
+        # A frame across slices in uneven steps has no one step from slice to slice.
+        steps[:, 0] = np.nan
     whole_first, whole_steps = np.rint(first), np.rint(steps)
     ends = np.array([[0, 0], [shape[0] - 1, 0], [0, shape[1] - 1]])
     off = np.abs((first + ends @ steps) - (whole_first + ends @ whole_steps)).max()

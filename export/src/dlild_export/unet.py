@@ -124,13 +124,14 @@ class UNet(nn.Module):
             One a level but the deepest, each half as large as the one before.
         """
         config = self.config
+        # Without an axis of one channel: with it, OpenVINO takes the voxels one by one.
+        rise = rise[:, 0]
         if config.lung_level or config.relative_hu:
             level = lung_level(rise, config.stride)
-        x = relative_rise(rise, level) if config.relative_hu else rise
+        seen = relative_rise(rise, level) if config.relative_hu else rise
         low, high = (bound - HEALTHY_HU for bound in config.window_hu)
-        x = (x.clamp(low, high) - (config.centre_hu - HEALTHY_HU)) / config.unit_hu
-        if config.lung_level:
-            x = torch.cat((x, level), dim=1)
+        seen = (seen.clamp(low, high) - (config.centre_hu - HEALTHY_HU)) / config.unit_hu
+        x = torch.stack((seen, level), dim=1) if config.lung_level else seen[:, None]
         skipped = []
         for depth, block in enumerate(self.down):
             x = block(self.pool(x) if depth else x)
@@ -155,34 +156,44 @@ def lung_level(rise: Tensor, cell: int) -> Tensor:
 
     Parameters
     ----------
-    rise : Tensor, shape (n, 1, z, y, x)
+    rise : Tensor, shape (n, z, y, x)
         HU above healthy lung (-848 HU); edges must be multiples of `cell`.
     cell : int
         Voxels along the edge of the cubes that share a level; even.
 
     Returns
     -------
-    Tensor, shape (n, 1, z, y, x)
+    Tensor, shape (n, z, y, x)
         0 at -848 HU and where there is no air-filled lung, 1 at -720 HU.
     """
-    grains = avg_pool3d(rise, _GRAIN) / LEVEL_HU
+    grains = _pool(rise, _GRAIN) / LEVEL_HU
     cell_grains = cell // _GRAIN
     aerated = (grains > _AERATED[0]) & (grains < _AERATED[1])
     level = _mean_near(grains, aerated, cell_grains)
     for _ in range(_ROUNDS):
-        away = grains - interpolate(level, scale_factor=float(cell_grains), mode="nearest")
+        away = grains - _enlarge(level, cell_grains)
         kept = aerated & (away > _KEPT[0]) & (away < _KEPT[1])
         level = _mean_near(grains, kept, cell_grains)
-    return interpolate(level, scale_factor=float(cell), mode="nearest")
+    return _enlarge(level, cell)
 
 
 def _mean_near(grains: Tensor, kept: Tensor, cell: int) -> Tensor:
     """Return the mean of the grains that are kept, round each cube of `cell` grains."""
     weight = kept.to(grains.dtype)
     # Each by itself: two channels side by side cost OpenVINO changes of layout.
-    sums = torch.cat([avg_pool3d(x, cell) for x in (weight * grains, weight)], dim=1)
+    sums = torch.stack([_pool(x, cell) for x in (weight * grains, weight)], dim=1)
     near = avg_pool3d(pad(sums, (_NEAR // 2,) * 6), _NEAR, stride=1)
-    return near[:, :1] / (near[:, 1:] + _DOUBT)
+    return near[:, 0] / (near[:, 1] + _DOUBT)
+
+
+def _pool(values: Tensor, edge: int) -> Tensor:
+    """Return the means of cubes; shape (n, z, y, x) in and out."""
+    return avg_pool3d(values[:, None], edge)[:, 0]
+
+
+def _enlarge(values: Tensor, times: int) -> Tensor:
+    """Repeat every value along all three axes; shape (n, z, y, x) in and out."""
+    return interpolate(values[:, None], scale_factor=float(times), mode="nearest")[:, 0]
 
 
 def relative_rise(rise: Tensor, level: Tensor) -> Tensor:
@@ -194,14 +205,14 @@ def relative_rise(rise: Tensor, level: Tensor) -> Tensor:
 
     Parameters
     ----------
-    rise : Tensor, shape (n, 1, z, y, x)
+    rise : Tensor, shape (n, z, y, x)
         HU above healthy lung (-848 HU).
-    level : Tensor, shape (n, 1, z, y, x)
+    level : Tensor, shape (n, z, y, x)
         As `lung_level` returns it.
 
     Returns
     -------
-    Tensor, shape (n, 1, z, y, x)
+    Tensor, shape (n, z, y, x)
         HU above healthy lung as they would be if the lung round each voxel were at -848 HU. Their
         order stays, and so do air (-1000 HU), water (0 HU) and all above it.
     """

@@ -15,6 +15,7 @@ from dlild_client.preparation.inspection import (
     metal_ml,
     most_frequent_hu,
     noise_hu,
+    strange_lungs,
 )
 from dlild_client.preparation.lungs import SeenChest
 from dlild_client.preparation.prepare import prepare
@@ -161,6 +162,45 @@ def test_heavy_noise_and_little_lung_leave_flags():
     told = codes(inspect_chest(grid, seen, 500))
     assert told["heavy_noise"]["noise_hu"] > 60
     assert told["chest_doubtful"] == {"aerated_ml": 500}
+
+
+@pytest.mark.parametrize(
+    ("millilitres", "spacing", "names"),
+    [
+        (4500, (3.0, 3.0, 3.0), set()),
+        (9400, (3.0, 3.0, 3.0), {"aerated_ml"}),
+        (4500, (9.0, 3.0, 3.0), {"height_mm"}),
+        (4500, (1.5, 3.0, 3.0), set()),  # no spine, no second lung to compare with
+    ],
+)
+def test_volumes_and_lengths_that_no_lungs_have_are_named(millilitres, spacing, names):
+    _, seen = chest()
+    strange = strange_lungs(replace(seen, spacing=np.array(spacing)), millilitres)
+    assert set(strange) == names
+
+
+@pytest.mark.parametrize(
+    ("factor", "flagged"), [(1.0, False), (0.5, True), (2.0, True), (3.0, True)]
+)
+def test_a_real_scan_with_steps_of_another_length_is_a_doubtful_chest(real_seen, factor, flagged):
+    seen, millilitres = real_seen
+    spacing = seen.spacing * [factor, 1, 1]
+    strange = strange_lungs(replace(seen, spacing=spacing), millilitres * factor)
+    assert ("height_mm" in strange) is flagged
+
+
+def test_a_lung_alone_is_not_judged_by_its_shape(real_seen):
+    seen, _ = real_seen
+    for side in (np.s_[:, :, :63], np.s_[:, :, 63:]):
+        lungs = seen.lungs.copy()
+        lungs[side] = False
+        assert strange_lungs(replace(seen, lungs=lungs), 1500) == {}
+
+
+@pytest.fixture(scope="module")
+def real_seen(shared_data, contract):
+    scan = prepare(read_volume(shared_data / "lidc-idri-0314" / "dicom"), contract)
+    return scan.seen, scan.aerated_ml
 
 
 def test_nothing_is_measured_where_nothing_is_seen():

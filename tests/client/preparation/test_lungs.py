@@ -70,6 +70,79 @@ def test_a_body_without_lungs_is_no_chest(chest, contract):
         find_lungs(to_grid(chest.with_array(array), contract))
 
 
+def test_the_lungs_of_a_child_are_lungs(chest, contract):
+    small = replace(chest, spacing_mm=tuple(s * 0.4 for s in chest.spacing_mm))
+    box = find_lungs(to_grid(small, contract))
+    expected = (small.array == -820).sum() * small.voxel_volume_mm3 / 1000
+    assert 50 < expected < 300
+    assert box.aerated_ml == pytest.approx(expected, rel=0.15)
+
+
+def test_gas_of_the_same_size_is_none(chest, contract):
+    small = replace(
+        chest,
+        spacing_mm=tuple(s * 0.4 for s in chest.spacing_mm),
+        array=np.where(chest.array == -820, -995, chest.array).astype(np.int16),
+    )
+    with pytest.raises(NotChest, match=r"1\d\d mL of aerated lung.*50 mL that are denser than gas"):
+        find_lungs(to_grid(small, contract))
+
+
+def test_gas_in_the_abdomen_is_no_lung_however_large(chest, contract):
+    alone = find_lungs(to_grid(chest, contract))
+    below = chest.array[:1].repeat(60, axis=0).copy()
+    body = below > -300
+    below[10:40, 30:60, 40:80] = -995
+    assert body[10:40, 30:60, 40:80].all()
+    with_gas = replace(chest, array=np.concatenate([below, chest.array]))
+    box = find_lungs(to_grid(with_gas, contract))
+    gas_ml = 30 * 30 * 40 * chest.voxel_volume_mm3 / 1000
+    assert gas_ml > 0.25 * alone.aerated_ml
+    assert box.aerated_ml == pytest.approx(alone.aerated_ml, rel=0.01)
+    assert box.start[0] > 10 * 4 / 1.5  # the gas begins there
+
+
+@pytest.fixture(scope="module")
+def real(shared_data, contract):
+    return to_grid(read_volume(shared_data / "lidc-idri-0314" / "dicom"), contract)
+
+
+@pytest.mark.parametrize(
+    ("part", "millilitres"),
+    [
+        (np.s_[:, :, 80:], 2600),  # the right side
+        (np.s_[:, 115:, :], 2600),  # the front
+        (np.s_[:, 60:200, 50:215], 2600),  # all round
+        (np.s_[26:120, 62:192, 62:192], 1650),  # a scan of the heart
+    ],
+)
+def test_lungs_that_the_field_cuts_off_are_found_and_flagged(real, part, millilitres):
+    box = find_lungs(replace(real, array=np.ascontiguousarray(real.array[part])))
+    assert box.aerated_ml == pytest.approx(millilitres, rel=0.05)
+    flags = {str(flag): flag.values for flag in box.flags}
+    assert 80 < flags["lungs_cut_off_sides"]["area_cm2"] < 200
+
+
+def test_too_little_lung_tells_what_is_cut_off(real):
+    part = replace(real, array=np.ascontiguousarray(real.array[:, :, 199:]))
+    with pytest.raises(
+        NotChest, match=r"4\d mL of aerated lung, .* cuts lungs off \(5\d cm2 at the sides\)"
+    ):
+        find_lungs(part)
+
+
+def test_a_table_on_the_border_is_no_lung(chest, contract):
+    array = chest.array.copy()
+    array[:, -6:] = -850
+    rng = np.random.default_rng(2)
+    array[:, -6:] += rng.normal(0, 15, array[:, -6:].shape).astype(np.int16)
+    box = find_lungs(to_grid(chest.with_array(array), contract))
+    assert box.flags == ()
+    assert box.aerated_ml == pytest.approx(
+        find_lungs(to_grid(chest, contract)).aerated_ml, rel=0.001
+    )
+
+
 @pytest.mark.parametrize("value", [-1024, -1000, 0, 500])
 def test_a_scan_of_nothing_is_no_chest(chest, contract, value):
     flat = chest.with_array(np.full(chest.shape, value, dtype=np.int16))

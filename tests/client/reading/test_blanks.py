@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from client.writers import write_image
 
 from dlild_client.errors import MissingSlices, NotHU
-from dlild_client.outputs import write_nifti
 from dlild_client.reading.blanks import check_blanks
 from dlild_client.reading.read import read_volume
 
@@ -27,7 +27,7 @@ def test_blank_slices_at_the_ends_are_flagged(series_writer, chest, tmp_path):
     array[:3] = array[57:] = -1024
     volume = read_volume(series_writer.write(chest.with_array(array)))
     assert next(f for f in volume.flags if f == "blank_slices").values == {"slices": 6}
-    write_nifti(chest.with_array(array), tmp_path / "scan.nii.gz")
+    write_image(chest.with_array(array), tmp_path / "scan.nii.gz")
     assert "blank_slices" in read_volume(tmp_path / "scan.nii.gz").flags
 
 
@@ -41,7 +41,7 @@ def test_a_blank_slice_of_an_image_file_in_any_axis_order(tmp_path, chest, axes)
         tuple(chest.spacing_mm[axis] for axis in axes),
         direction=tuple(map(tuple, direction)),
     )
-    write_nifti(turned, tmp_path / "scan.nrrd")
+    write_image(turned, tmp_path / "scan.nrrd")
     with pytest.raises(MissingSlices, match=r"scan\.nrrd: 1 slice holds no picture .* slice 21"):
         read_volume(tmp_path / "scan.nrrd")
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dlild_client.preparation.prepare import prepare
-from dlild_client.result import _doubts
+from dlild_client.result import _doubts, _strange_volumes
+from dlild_client.transport.wire import FinalAnswer
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +51,40 @@ def test_air_round_the_patient_that_passes_for_lung_was_not_cut_off(scan, small_
 def test_labels_beyond_the_scan_are_flagged(scan, small_contract):
     labels = np.zeros(scan.box.shape, dtype=np.uint8)
     assert _doubts(labels, scan, small_contract, spilled=True) == ("labels_beyond_scan",)
+
+
+@pytest.mark.parametrize(
+    ("right_ml", "left_ml", "named"),
+    [
+        (2500, 2200, None),
+        (1000, 1900, None),  # a real scan
+        (948, 35, {"right_ml": 948, "left_ml": 35}),
+        (300, 1900, {"right_ml": 300, "left_ml": 1900}),
+        (4800, 4600, {"lung_ml": 9400}),
+    ],
+)
+def test_volumes_that_no_lungs_have_make_a_chest_doubtful(
+    scan, small_contract, right_ml, left_ml, named
+):
+    zones = np.zeros((6, 2))
+    zones[:3, 0], zones[3:, 0] = right_ml / 3, left_ml / 3
+    labels = np.zeros(scan.box.shape, dtype=np.uint8)
+    final = FinalAnswer(0.0, np.zeros(6), zones, labels)
+    flags = _strange_volumes(final, replace(scan, seen=None), small_contract)
+    assert [f.values for f in flags] == ([] if named is None else [pytest.approx(named)])
+
+
+def test_the_sides_are_parted_at_the_spine_and_not_within_the_only_lung(scan, small_contract):
+    """The zones of a single lung are halves of it."""
+    seen = scan.seen
+    coarse = seen.coarse.copy()
+    coarse[:, 60:70, 55:65] = 500
+    scan = replace(scan, seen=replace(seen, coarse=coarse))
+    middle = 60 * seen.factors[2] - scan.box.start[2]
+    labels = np.zeros(scan.box.shape, dtype=np.uint8)
+    labels[10:50, 10:50, 2 : middle - 6] = 1
+    volume = np.count_nonzero(labels) * small_contract.grid.voxel_volume_mm3 / 1000
+    final = FinalAnswer(0.0, np.zeros(6), np.full((6, 2), volume / 6), labels)
+    (flag,) = _strange_volumes(final, scan, small_contract)
+    assert flag == "chest_doubtful"
+    assert flag.values == {"right_ml": pytest.approx(volume, rel=1e-3), "left_ml": 0.0}

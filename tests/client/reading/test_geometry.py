@@ -63,3 +63,29 @@ def test_vectors_that_are_no_axes_are_refused(bad):
 def test_slices_at_one_position_are_grouped():
     positions = np.array([[0, 0, 5.0], [0, 0, 1.0], [9, 0, 5.001], [0, 0, 3.0]])
     assert repeated_positions(positions, np.cross(ROW, COLUMN), Tolerances()) == [(0, 2)]
+
+
+def test_a_stack_that_drifts_from_even_steps_keeps_its_positions():
+    steps = [1.0] * 30 + [1.1] * 31  # each within the tolerance of the usual one
+    places = np.concatenate([[0.0], np.cumsum(steps)])
+    positions = np.stack([np.zeros(62), np.zeros(62), places], axis=1)
+    stack = regular_stack(positions, ROW, COLUMN, list(range(62)), Tolerances())
+    np.testing.assert_allclose(stack.positions_mm, places)
+    assert stack.widest_step_mm == pytest.approx(1.1)
+    assert stack.coverage_mm == pytest.approx(62 * places[-1] / 61)
+
+
+@given(data=st.data(), count=st.integers(8, 40))
+def test_any_steps_of_thin_slices_within_the_bound_are_kept(data, count):
+    steps = data.draw(st.lists(st.floats(0.5, 14.9), min_size=count, max_size=count))
+    places = np.concatenate([[0.0], np.cumsum(steps)])
+    order = data.draw(st.permutations(range(count + 1)))
+    positions = np.array([[0.0, 0.0, places[i]] for i in order])
+    stack = regular_stack(
+        positions, ROW, COLUMN, [100 - i for i in order], Tolerances(), [0.3] * (count + 1)
+    )
+    assert [order[i] for i in stack.order] == list(range(count + 1))
+    kept = stack.positions_mm or np.arange(count + 1) * np.linalg.norm(stack.step)
+    # An even stack may round by its tolerance; another one may not.
+    rounding = 0.5 * np.linalg.norm(stack.step) if stack.positions_mm is None else 1e-5
+    assert np.abs(kept - places).max() <= rounding + 1e-6

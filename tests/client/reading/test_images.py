@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from client.writers import write_image
 
 from dlild_client.errors import (
     GeometryError,
@@ -14,7 +15,6 @@ from dlild_client.errors import (
     TooLarge,
     UnreadableFile,
 )
-from dlild_client.outputs import write_nifti
 from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.read import read_volume
 
@@ -22,7 +22,7 @@ from dlild_client.reading.read import read_volume
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.nrrd", "scan.mha"])
 def test_a_volume_comes_back_from_a_file(tmp_path, chest, name):
     placed = replace(chest, origin_mm=(-100.0, -80.0, 40.0))
-    write_nifti(placed, tmp_path / name)
+    write_image(placed, tmp_path / name)
     volume = read_volume(tmp_path / name)
     np.testing.assert_array_equal(volume.array, chest.array)
     assert volume.spacing_mm == pytest.approx(chest.spacing_mm)
@@ -52,13 +52,13 @@ def _image(volume):
 def test_nan_outside_the_field_of_view_is_air(tmp_path, chest):
     array = chest.array.astype(np.float32)
     array[:, 0] = np.nan
-    write_nifti(replace(chest, array=array), tmp_path / "scan.nrrd")
+    write_image(replace(chest, array=array), tmp_path / "scan.nrrd")
     assert np.all(read_volume(tmp_path / "scan.nrrd").array[:, 0] == -1024)
 
 
 def test_files_that_are_no_chest_ct_are_refused(tmp_path, chest):
     def write(name, array, spacing=chest.spacing_mm):
-        write_nifti(replace(chest, array=array, spacing_mm=spacing), tmp_path / name)
+        write_image(replace(chest, array=array, spacing_mm=spacing), tmp_path / name)
         return tmp_path / name
 
     with pytest.raises(NotHU, match="values from 0 to 5"):
@@ -95,7 +95,7 @@ def test_a_constant_outside_the_field_of_view_is_air(tmp_path, chest):
     _, y, x = np.indices(array.shape)
     outside = ((y - 44.5) / 45) ** 2 + ((x - 59.5) / 60) ** 2 > 1
     array[outside] = 0
-    write_nifti(replace(chest, array=array), tmp_path / "scan.nii")
+    write_image(replace(chest, array=array), tmp_path / "scan.nii")
     volume = read_volume(tmp_path / "scan.nii")
     assert np.all(volume.array[outside] == -1024)
     np.testing.assert_array_equal(volume.array[~outside], chest.array[~outside])
@@ -112,22 +112,25 @@ def test_a_header_that_asks_for_too_much_is_refused_unread(tmp_path):
         read_volume(tmp_path / "huge.mhd")
 
 
-def test_axes_that_are_not_square_are_refused_with_the_reason(tmp_path, chest):
-    write_nifti(chest, tmp_path / "scan.nii")
+def test_sheared_axes_are_read_as_they_are(tmp_path, chest):
+    write_image(chest, tmp_path / "scan.nii")
     content = bytearray((tmp_path / "scan.nii").read_bytes())
     content[252:256] = (0).to_bytes(2, "little") + (1).to_bytes(2, "little")  # sform counts
     rows = np.array([[3, 1.5, 0, 0], [0, 3, 0, 0], [0, 0, 4, 0]], dtype="<f4")
     content[280:328] = rows.tobytes()
     (tmp_path / "scan.nii").write_bytes(content)
-    with pytest.raises(UnreadableFile, match="not at right angles"):
-        read_volume(tmp_path / "scan.nii")
+    volume = read_volume(tmp_path / "scan.nii")
+    np.testing.assert_array_equal(volume.array, chest.array)
+    steps = np.asarray(volume.direction) * volume.spacing_mm
+    # NIfTI's x and y run against those of DICOM.
+    np.testing.assert_allclose(steps[:, ::-1], rows[:, :3] * [[-1], [-1], [1]])
 
 
 @pytest.mark.parametrize("share", [0.4, 0.9, 0.999])
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.nrrd", "scan.mha"])
 def test_a_file_that_is_cut_short_is_refused(tmp_path, chest, name, share):
     path = tmp_path / name
-    write_nifti(chest, path)
+    write_image(chest, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(UnreadableFile, match=name):

@@ -38,6 +38,7 @@ def localizer(ds, i):
 
 def capture(ds, i):
     ds.SOPClassUID = SecondaryCaptureImageStorage
+    del ds.ImagePositionPatient, ds.ImageOrientationPatient
 
 
 def projection(ds, i):

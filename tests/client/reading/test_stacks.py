@@ -69,8 +69,10 @@ def test_uneven_steps_are_told_in_mm(series_writer, scan):
     def edit(ds, i):
         ds.ImagePositionPatient[2] += 2.5 if i >= 15 else 0
 
-    with pytest.raises(IrregularSpacing, match=r"steps from 4.00 to 6.50 mm"):
-        read_dicom(series_writer.write(scan, edit=edit))
+    volume = read_dicom(series_writer.write(scan, edit=edit))
+    flag = next(f for f in volume.flags if f == "uneven_steps")
+    assert flag.values["steps"] == "4 mm x 28, 6.5 mm x 1"
+    np.testing.assert_allclose(np.diff(volume.slice_positions_mm), [4] * 14 + [6.5] + [4] * 14)
 
 
 def test_a_scan_that_drifts_sideways_is_refused(series_writer, scan):
@@ -260,10 +262,11 @@ def test_tolerances_are_parameters(series_writer, scan):
         ds.ImagePositionPatient[2] += 0.5 * (i % 2)
 
     folder = series_writer.write(scan, edit=edit)
-    with pytest.raises(IrregularSpacing):
-        read_dicom(folder)
+    assert read_dicom(folder).slice_positions_mm is not None
     rules = SeriesRules(tolerances=Tolerances(step_mm=1.1))
-    assert read_dicom(folder, rules).shape == scan.shape
+    assert read_dicom(folder, rules).slice_positions_mm is None
+    with pytest.raises(IrregularSpacing, match=r"a gap of 4\.50 mm .* at most 4 mm"):
+        read_dicom(folder, SeriesRules(tolerances=Tolerances(gap_mm=4.0)))
 
 
 def _two_acquisitions(series_writer, first, second, shift_mm):

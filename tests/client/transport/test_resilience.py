@@ -24,6 +24,7 @@ from dlild_client.errors import (
     ConnectionFailed,
     ContractError,
     KeyRefused,
+    ModelNotFound,
     NotReady,
     Refused,
     ScanLost,
@@ -316,6 +317,32 @@ def test_a_model_that_never_was_ready_is_told_at_once(server, chest, score):
     server.ready = False
     with pytest.raises(NotReady, match="not ready"):
         score(server.url, chest)
+
+
+def test_a_model_that_is_not_found_any_more_is_waited_for_only_a_while(
+    server, chest, score, monkeypatch
+):
+    monkeypatch.setattr("dlild_client.core.MODEL_NOT_FOUND_S", 0.5)
+    server.fault = lambda i, r: [say("Request for unknown model: 'dlild' is not found")]
+
+    start = time.monotonic()
+    with pytest.raises(ModelNotFound, match="unknown model"):
+        score(server.url, chest, retries=replace(SOON, attempts=500))
+
+    assert 0.5 < time.monotonic() - start < 15
+    assert 1 < len(server.sequence_ids) < 100
+
+
+def test_a_model_without_available_versions_is_waited_for(server, chest, expected, score):
+    def starting(i, r):
+        server.fault = None
+        return [say("Request for unknown model: 'dlild' has no available versions")]
+
+    server.fault = starting
+
+    (result,) = score(server.url, chest)
+
+    assert result.dl_ild_percent == expected
 
 
 @pytest.mark.parametrize("key", [None, "wrong-key"])

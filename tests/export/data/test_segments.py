@@ -18,6 +18,7 @@ from dlild_client.volume import Volume
 from dlild_export.check import check_dataset
 from dlild_export.faults import DatasetError, Kind
 from dlild_export.phantom.dicom import Scanner, slice_labels
+from dlild_export.plausible import look_at
 from dlild_export.prepare import prepare
 from dlild_export.scans import LabelledScan
 from dlild_export.segments import find_segmentations, read_segmentations
@@ -298,3 +299,51 @@ def test_scans_of_one_patient_are_one_group(
         "later-2": "later-2",
     }
     assert "SOMEBODY" not in report.to_json()
+
+
+def keep_slices(case: Path, kept: Callable[[int], bool]) -> set[float]:
+    """Leave slices out of a CT, number the others anew, and leave their frames out of the SEG."""
+    files = sorted(
+        (case / "ct").iterdir(), key=lambda p: pydicom.dcmread(p).ImagePositionPatient[2]
+    )
+    places = set()
+    for i, path in enumerate(files):
+        ds = pydicom.dcmread(path)
+        if kept(i):
+            places.add(round(float(ds.ImagePositionPatient[2]), 2))
+            ds.InstanceNumber = len(places)
+            ds.save_as(path)
+        else:
+            path.unlink()
+
+    def leave_out(dataset: Any) -> None:
+        frames = dataset.PerFrameFunctionalGroupsSequence
+        heights = [f.PlanePositionSequence[0].ImagePositionPatient[2] for f in frames]
+        left = [i for i, z in enumerate(heights) if round(float(z), 2) in places]
+        dataset.PixelData = dataset.pixel_array[left].astype(np.uint8).tobytes()
+        dataset.PerFrameFunctionalGroupsSequence = [frames[i] for i in left]
+        dataset.NumberOfFrames = len(left)
+
+    change(case, leave_out)
+    return places
+
+
+def test_truth_of_slices_in_uneven_steps_lies_on_its_slices(
+    scan: LabelledScan, contract: Contract, dicom_writer: Writer
+) -> None:
+    case = dicom_writer(scan, pixel_mm=5.0, slice_mm=5.0) / "a"
+    _, whole = read(case, contract)
+    kept = [i for i in range(len(whole)) if i % 4 in (0, 1)]
+    keep_slices(case, lambda i: i % 4 in (0, 1))
+
+    volume, labels = read(case, contract)
+
+    assert "uneven_steps" in volume.flags
+    np.testing.assert_array_equal(labels, whole[kept])
+    view = look_at(LabelledScan(volume, labels))
+    # A voxel of the view has the label of the slice nearest to it.
+    z = view.origin_mm[2] + 3.0 * np.arange(view.labels.shape[0]) - volume.origin_mm[2]
+    nearest = np.abs(z[:, None] - np.array(volume.slice_positions_mm)).argmin(axis=1)
+    seen = [np.unique(plane[plane > 0]).tolist() for plane in view.labels]
+    assert all(set(s) <= set(np.unique(labels[i])) for s, i in zip(seen, nearest, strict=True))
+    assert any(seen)

@@ -12,6 +12,7 @@ from dlild_analysis.pipeline.binary import signed
 from dlild_analysis.pipeline.data import MEASURES, Data, Sample
 from dlild_analysis.pipeline.step import attempt
 from dlild_analysis.stats import concordance, cox, incremental, logistic, timeauc
+from dlild_analysis.stats.arrays import horizon_among
 
 
 def time_dependent_auc(data: Data) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def time_dependent_auc(data: Data) -> dict[str, Any]:
         }
         for name in names
     ]
-    horizons = [h for h in data.study.plan.horizons_months if h <= last]
+    horizons = [h for h in data.study.plan.horizons_months if horizon_among(h, sample.time) <= last]
     at = [
         {
             "horizon_months": h,
@@ -79,19 +80,13 @@ def _auc_curve(data: Data, name: str, grid: list[float]) -> Any:
 
 def _auc_at(data: Data, name: str, horizon: float) -> Any:
     sample, values = _measure(data, name)
-    return timeauc.time_auc(sample.time, sample.event, values, _reachable(sample, horizon))
-
-
-def _reachable(sample: Sample, horizon: float) -> float:
-    """Step back from a horizon at which all follow-up ends, so that controls beyond it exist."""
-    last = float(sample.time.max())
-    return float(np.nextafter(horizon, 0.0)) if last <= horizon else horizon
+    return timeauc.time_auc(sample.time, sample.event, values, horizon)
 
 
 def _compare_auc(data: Data, name: str, horizon: float) -> Any:
     sample = data.sample(("score", name), "survival")
     a, b = signed(data, sample, "score"), signed(data, sample, name)
-    return timeauc.compare_time_auc(sample.time, sample.event, a, b, _reachable(sample, horizon))
+    return timeauc.compare_time_auc(sample.time, sample.event, a, b, horizon)
 
 
 def concordances(data: Data) -> dict[str, Any]:

@@ -9,8 +9,10 @@ import numpy as np
 from dlild_analysis.errors import NotDoneError
 from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.data import MEASURES, PROTECTIVE, Data, Sample
+from dlild_analysis.pipeline.recipes import fittable
 from dlild_analysis.pipeline.step import attempt, failed
 from dlild_analysis.stats import logistic, logistic_checks, roc
+from dlild_analysis.stats.arrays import horizon_among
 
 
 def logistic_models(data: Data) -> dict[str, Any]:
@@ -51,12 +53,7 @@ def _is_number(data: Data, name: str) -> bool:
 
 
 def _fit(data: Data, names: tuple[str, ...]) -> dict[str, Any]:
-    sample = data.sample(names, "binary")
-    if min(sample.progressed.sum(), (1 - sample.progressed).sum()) < sample.design.shape[1]:
-        smaller = int(min(sample.progressed.sum(), (1 - sample.progressed).sum()))
-        raise NotDoneError(
-            f"{smaller} in the smaller class are too few for {sample.design.shape[1]} parameters"
-        )
+    sample = fittable(data, names)
     fit = logistic.fit_logistic(sample.design, sample.progressed)
     return {"model": fit, "missing": sample.missing}
 
@@ -149,14 +146,15 @@ def choose_cutoff(data: Data) -> dict[str, Any]:
     if groups == "median":
         data.cutoff, data.cutoff_origin = float(np.median(known)), "median"
     elif groups != "youden":
-        data.cutoff, data.cutoff_origin = float(groups), "given by the study"
+        data.cutoff, data.cutoff_origin = _given(data, float(groups)), "given by the study"
     assert data.cutoff is not None
+    data.cutoff = horizon_among(data.cutoff, known)
     values: dict[str, Any] = {
         "cutoff": data.cutoff,
         "origin": data.cutoff_origin,
         "high": int((known >= data.cutoff).sum()),
         "low": int((known < data.cutoff).sum()),
-        "warnings": [note] if note else [],
+        "warnings": [*([note] if note else []), *_how_read(data)],
     }
     if data.cutoff_origin == "Youden index":
         values["warnings"].append(
@@ -169,6 +167,32 @@ def choose_cutoff(data: Data) -> dict[str, Any]:
             roc.operating_point, sample.progressed, signed(data, sample, "score"), data.cutoff
         )
     return values
+
+
+def _given(data: Data, cutoff: float) -> float:
+    """Bring a cut-off that the study gives in the unit of its column to percent.
+
+    No fraction lies above 1: a cut-off that does can only be percent.
+    """
+    measure = data.study.score
+    fraction = measure is not None and measure.unit == "fraction" and abs(cutoff) <= 1.0
+    return cutoff * measure.factor if measure and fraction else cutoff
+
+
+def _how_read(data: Data) -> list[str]:
+    """Say how a cut-off that the study gives was read, where another reading comes to mind."""
+    groups, measure = data.study.plan.groups, data.study.score
+    if isinstance(groups, str) or measure is None or data.cutoff is None:
+        return []
+    if measure.unit == "fraction":
+        return [f"The cut-off {groups:g} of analysis.groups was read as {data.cutoff:.6g} %."]
+    if measure.unit == "percent" and 0 < abs(groups) < 1:
+        told = (
+            f"The cut-off {groups:g} of analysis.groups was read as {groups:g} %, the unit of the "
+            f"score; for {groups:.0%} of the lung write {100 * groups:g}."
+        )
+        return [told]
+    return []
 
 
 def _youden(data: Data) -> Any:

@@ -14,6 +14,7 @@ from dlild_analysis.errors import NotDoneError
 from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.gap import gap_points
 from dlild_analysis.progression import DIED, PROGRESSED, Outcome
+from dlild_analysis.stats.arrays import horizon_among
 from dlild_analysis.study import Study
 
 Need = Literal["nothing", "binary", "follow-up", "survival"]
@@ -128,11 +129,12 @@ class Data:
         Not known: censored more than `tolerance_months` before the horizon. A competing death
         before the horizon is known not to have progressed.
         """
-        horizon = self.study.plan.horizon
         time, status = self.outcome.time, self.outcome.status
+        horizon = horizon_among(self.study.plan.horizon, time)
+        start = horizon_among(self.study.plan.horizon - self.study.plan.tolerance_months, time)
         with np.errstate(invalid="ignore"):
             yes = (status == PROGRESSED) & (time <= horizon)
-            no = (time >= horizon - self.study.plan.tolerance_months) & ~yes
+            no = (time >= start) & ~yes
             no |= (status == DIED) & ~yes
         return np.where(yes, 1.0, np.where(no, 0.0, np.nan))
 

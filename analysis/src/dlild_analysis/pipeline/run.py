@@ -10,6 +10,7 @@ import numpy as np
 from dlild_analysis.cohort import Cohort
 from dlild_analysis.pipeline import added, binary, describe, risks, sensitivity, survival
 from dlild_analysis.pipeline.data import Data
+from dlild_analysis.pipeline.flow import patient_flow
 from dlild_analysis.pipeline.imputation import imputed_models
 from dlild_analysis.pipeline.progress import Progress
 from dlild_analysis.pipeline.step import Body, Step, run_step, software
@@ -33,11 +34,14 @@ class Analysis:
         In the order in which they were taken.
     versions : dict
         Of the software.
+    flow : dict
+        Patients at every stage from the table to each model; see `pipeline.flow`.
     """
 
     data: Data
     steps: dict[str, Step] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=software)
+    flow: dict[str, Any] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome:
@@ -60,6 +64,8 @@ class Analysis:
                 "title": self.data.study.title,
                 "table": cohort.source,
                 "patients": len(cohort.patients),
+                "patients_in_table": cohort.flow.patients or len(cohort.patients),
+                "scan_model": cohort.scan_model or None,
                 "time_origin": self.data.study.table.time_origin,
                 "plan": to_plain(plan),
             },
@@ -74,6 +80,7 @@ class Analysis:
             },
             "notes": [note.as_dict() for note in (*cohort.notes, *outcome.notes)],
             "missing": missing_counts(self.data),
+            "flow": to_plain(self.flow),
             "steps": {name: step.as_dict(self.versions) for name, step in self.steps.items()},
         }
 
@@ -132,6 +139,17 @@ def analyse(
         analysis.steps[name] = run_step(name, title, body, data, libraries)
         if not analysis.steps[name].done:
             shown.step(f"  not done, because {analysis.steps[name].because}")
+    shown.step("Flow of patients")
+    found = run_step(
+        "flow",
+        "Flow of patients",
+        lambda data: patient_flow(
+            data, {name: analysis.steps[name] for name in ("logistic", "cox")}
+        ),
+        data,
+        OWN,
+    )
+    analysis.flow = found.values
     return analysis
 
 

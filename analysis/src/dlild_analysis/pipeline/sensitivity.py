@@ -147,7 +147,7 @@ def _cox_score(data: Data) -> Any:
 
 def _auc_score(data: Data) -> Any:
     sample = data.sample(("score",), "survival")
-    horizon = min(data.study.plan.horizon, float(np.nextafter(sample.time.max(), 0.0)))
+    horizon = min(data.study.plan.horizon, float(sample.time.max()))
     return timeauc.time_auc(sample.time, sample.event, sample.design.iloc[:, 0], horizon)
 
 

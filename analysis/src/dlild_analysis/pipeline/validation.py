@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,16 @@ from dlild_analysis.pipeline.models import (
     youden,
 )
 from dlild_analysis.pipeline.progress import Progress
-from dlild_analysis.pipeline.recipes import joint_label, recipes
+from dlild_analysis.pipeline.recipes import Refused, all_recipes, joint_label
 from dlild_analysis.pipeline.step import attempt, failed
 from dlild_analysis.stats import concordance, resampling, roc
 from dlild_analysis.stats.arrays import FloatArray as StatsArray
+from dlild_analysis.stats.designs import check_regressors
 from dlild_analysis.stats.errors import StatisticsError
 
 # Refitting splines and eliminations in every bootstrap of more patients takes hours.
 CROWD = 5_000
+WIDEST_SLOPE = 2.0
 
 
 @dataclass
@@ -50,15 +53,20 @@ class Validation:
         """Repeated stratified cross-validation; knots, cut-offs and selection inside the folds."""
         data.sample((), "binary")
         plan = data.study.plan
-        models = []
-        for index, (recipe, sample) in enumerate(recipes(data)):
+        models: list[dict[str, Any]] = []
+        for index, item in enumerate(all_recipes(data)):
+            if isinstance(item, Refused):
+                models.append(item.as_dict("auc"))
+                continue
+            recipe, sample = item
             models.append(
                 {
                     "name": recipe.name,
                     "label": recipe.label,
                     "columns": list(recipe.columns),
                     "n": sample.n,
-                    "auc": attempt(
+                    "auc": _named(
+                        recipe.label,
                         resampling.cross_validate,
                         recipe.fitter(sample),
                         auc_metric(sample),
@@ -82,7 +90,9 @@ class Validation:
     def _cross_validated_cutoff(self, data: Data) -> dict[str, Any]:
         sample = data.sample(("score",), "binary")
         plan = data.study.plan
-        found = resampling.cross_validate(
+        found = _named(
+            "cut-off chosen in each fold",
+            resampling.cross_validate,
             cut_fitter(sample, sample.design.columns[0]),
             lambda index, called: youden(sample.progressed[index], np.asarray(called, np.float64)),
             sample.progressed,
@@ -91,6 +101,8 @@ class Validation:
             repeats=plan.repeats,
             progress=self.progress.bar("cross-validation: cut-off"),
         )
+        if failed(found):
+            raise NotDoneError(found["not_done_because"])
         values = sample.design.iloc[:, 0].to_numpy(dtype=np.float64)
         apparent = attempt(roc.youden_cutoff, sample.progressed, values)
         return {
@@ -102,7 +114,11 @@ class Validation:
         """Bootstrap the optimism of AUC, calibration slope and Harrell's C."""
         plan = data.study.plan
         models: list[dict[str, Any]] = []
-        for index, (recipe, sample) in enumerate(recipes(data)):
+        for index, item in enumerate(all_recipes(data)):
+            if isinstance(item, Refused):
+                models.append(item.as_dict("auc"))
+                continue
+            recipe, sample = item
             if recipe.name in ("full_selected", "score_spline") and sample.n > CROWD:
                 because = (
                     f"above {CROWD:,} patients the bootstrap leaves out models that choose splines "
@@ -135,15 +151,18 @@ class Validation:
                 }
             )
             if recipe.name in ("score", "full"):
-                models[-1]["calibration_slope"] = self._optimism(
-                    fit,
-                    slope_metric(sample),
-                    sample.n,
-                    stream=200 + index,
-                    bootstraps=plan.bootstraps,
-                    label=f"bootstrap slope: {recipe.label}",
-                    strata=sample.progressed,
-                    shifted_interval=False,
+                models[-1]["calibration_slope"] = _with_range(
+                    recipe.label,
+                    self._optimism(
+                        fit,
+                        slope_metric(sample),
+                        sample.n,
+                        stream=200 + index,
+                        bootstraps=plan.bootstraps,
+                        label=f"bootstrap slope: {recipe.label}",
+                        strata=sample.progressed,
+                        shifted_interval=False,
+                    ),
                 )
         survival = [
             {
@@ -165,6 +184,11 @@ class Validation:
         if not there:
             raise NotDoneError("the cohort has none of its covariates")
         sample = data.sample(there, "survival")
+        if sample.event.sum() < sample.design.shape[1]:
+            raise NotDoneError(
+                f"{sample.event.sum()} events are too few for {sample.design.shape[1]} parameters"
+            )
+        check_regressors(sample.design.to_numpy(dtype=np.float64), tuple(sample.design.columns))
 
         def metric(index: np.ndarray, prediction: FloatArray) -> float:
             return concordance.concordance_value(
@@ -193,7 +217,8 @@ class Validation:
         strata: Any,
         shifted_interval: bool = True,
     ) -> Any:
-        return attempt(
+        return _named(
+            label,
             resampling.optimism_bootstrap,
             fit,
             metric,
@@ -204,6 +229,39 @@ class Validation:
             shifted_interval=shifted_interval,
             progress=self.progress.bar(label),
         )
+
+
+def _named(label: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call as `attempt` does, and say in every warning which model it speaks of."""
+    found = attempt(call, *args, **kwargs)
+    if failed(found):
+        return found
+    part = "corrected" if isinstance(found, resampling.Optimism) else "performance"
+    inner = getattr(found, part)
+    return replace(
+        found,
+        warnings=tuple(f"{label}: {text}" for text in found.warnings),
+        **{part: replace(inner, warnings=tuple(f"{label}: {text}" for text in inner.warnings))},
+    )
+
+
+def _with_range(label: str, slope: Any) -> Any:
+    """Warn of a corrected slope that ranges widely over the bootstraps."""
+    if failed(slope) or not unstable(slope):
+        return slope
+    told = (
+        f"{label}: the corrected calibration slope ranges from {slope.lowest:.3g} to "
+        f"{slope.highest:.3g} over the bootstraps; its mean is no result"
+    )
+    return replace(slope, warnings=(*slope.warnings, told))
+
+
+def unstable(slope: Any) -> bool:
+    """Whether a corrected calibration slope ranges too widely for its mean to be a result.
+
+    A slope of 0 or less means risks that rank patients the wrong way round.
+    """
+    return bool(slope.lowest <= 0 or slope.highest - slope.lowest > WIDEST_SLOPE)
 
 
 def auc_metric(sample: Sample) -> resampling.Metric:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,8 @@ from dlild_analysis.errors import NotDoneError
 from dlild_analysis.faults import Fault, FloatArray
 from dlild_analysis.progression.patient import Visits
 from dlild_analysis.progression.rules import Progressed, Rule, find_rule
+from dlild_analysis.stats.arrays import merge_tied_times
+from dlild_analysis.units import TIME_SLACK
 
 CENSORED, PROGRESSED, DIED = 0, 1, 2
 DEATH_WORDS = {
@@ -85,8 +87,10 @@ def assess(cohort: Cohort, rule: str | None = None, death: str | None = None) ->
     name = rule or cohort.study.outcome.rule
     policy = death or cohort.study.outcome.death
     if name.split("@")[0] == "recorded":
-        return _recorded(cohort, policy)
-    return _by_rule(cohort, find_rule(name), policy)
+        outcome = _recorded(cohort, policy)
+    else:
+        outcome = _by_rule(cohort, find_rule(name), policy)
+    return replace(outcome, time=np.asarray(merge_tied_times(outcome.time), dtype=np.float64))
 
 
 def _recorded(cohort: Cohort, policy: str) -> Outcome:
@@ -97,6 +101,7 @@ def _recorded(cohort: Cohort, policy: str) -> Outcome:
     unknown = np.isnan(time) | np.isnan(status)
     time[unknown] = np.nan
     status[unknown] = np.nan
+    notes = _with_deaths(cohort, time, status, policy)
     deaths = int(np.sum(status == DIED))
     status = _with_policy(status, policy)
     reasons = {
@@ -114,7 +119,38 @@ def _recorded(cohort: Cohort, policy: str) -> Outcome:
         time=time,
         status=status,
         reasons=reasons,
+        notes=notes,
     )
+
+
+def _with_deaths(
+    cohort: Cohort, time: FloatArray, status: FloatArray, policy: str
+) -> tuple[Fault, ...]:
+    """Add deaths and transplants that the event column does not have; changes `time`, `status`.
+
+    A patient recorded as censored who died afterwards had the end point at death, as under the
+    rules that read visits. Where death is ignored, the recorded censoring stays.
+    """
+    terminal = _terminal(cohort)
+    late = np.isfinite(terminal) & ((status == CENSORED) | np.isnan(status))
+    if policy == "ignore":
+        return ()
+    notes = []
+    for index in np.flatnonzero(late):
+        row = cohort.patients.iloc[index]
+        notes.append(
+            Fault(
+                int(row["row"]),
+                "",
+                str(row["id"]),
+                f"{terminal[index]:.6g} months",
+                "is the patient's death or transplant, which the recorded outcome does not have; "
+                "it is used",
+                rejects=False,
+            )
+        )
+    time[late], status[late] = terminal[late], float(DIED)
+    return tuple(notes)
 
 
 def _with_policy(status: FloatArray, policy: str) -> FloatArray:
@@ -177,9 +213,9 @@ def _settle(
     found: Progressed | None, terminal: float, seen: float, months: float
 ) -> tuple[float, float, str]:
     """Choose what came first: progression, death, the rule's last month, or the last visit."""
-    if found is not None and not terminal < found.time:
+    if found is not None and not terminal < found.time - TIME_SLACK:
         return found.time, float(PROGRESSED), found.reason
-    if np.isfinite(terminal) and terminal <= months:
+    if np.isfinite(terminal) and terminal <= months + TIME_SLACK:
         return terminal, float(DIED), "death or transplant"
     end = np.nanmin([months, np.inf if np.isnan(seen) else seen])
     if np.isnan(seen) or end <= 0:

@@ -5,8 +5,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dlild_analysis.faults import FloatArray
+from dlild_analysis.units import TIME_SLACK
+
+DECLINE_SLACK = 1e-5
+"""Percent or points: what the rounding of binary numbers, of single precision too, may take from a
+decline. 3.0 to 2.7 L is 10 %, though 100 * (3.0 - 2.7) / 3.0 is 9.999999999999995."""
+
+
+def reaches(decline: FloatArray, threshold: float) -> NDArray[np.bool_]:
+    """Whether declines are at least a threshold, but for rounding; False where NaN.
+
+    Parameters
+    ----------
+    decline : array of shape (v,)
+        Percent or points.
+    threshold : float
+        In the same unit.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.asarray(decline >= threshold - DECLINE_SLACK)
+
+
+def by(time: FloatArray, months: float) -> NDArray[np.bool_]:
+    """Whether times are at or before so many months, but for rounding; False where NaN.
+
+    Parameters
+    ----------
+    time : array of shape (v,)
+        Months.
+    months : float
+        The last month that counts.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.asarray(time <= months + TIME_SLACK)
 
 
 @dataclass(frozen=True)
@@ -39,7 +73,7 @@ class Visits:
 
     def baseline(self, values: FloatArray) -> int | None:
         """Find the measurement nearest to the origin, within the window."""
-        known = np.flatnonzero(np.isfinite(values) & (np.abs(self.time) <= self.window))
+        known = np.flatnonzero(np.isfinite(values) & by(np.abs(self.time), self.window))
         if known.size == 0:
             return None
         return int(known[np.argmin(np.abs(self.time[known]))])
@@ -57,12 +91,12 @@ class Visits:
     def absolute_decline(self, values: FloatArray, within: float) -> FloatArray:
         """Decline, in points, since the earliest measurement of the `within` months before."""
         out = np.full(self.time.size, np.nan)
-        known = np.flatnonzero(np.isfinite(values) & (self.time >= -self.window))
+        known = np.flatnonzero(np.isfinite(values) & by(-self.time, self.window))
         for position, index in enumerate(known):
             if self.time[index] <= 0:
                 continue
             earlier = known[:position]
-            earlier = earlier[self.time[earlier] >= self.time[index] - within]
+            earlier = earlier[by(self.time[index] - self.time[earlier], within)]
             if earlier.size:
                 out[index] = values[earlier[0]] - values[index]
         return out
@@ -73,7 +107,7 @@ class Visits:
         for index in range(self.time.size):
             near = (
                 (self.time <= self.time[index])
-                & (self.time > self.time[index] - within)
+                & (self.time > self.time[index] - within + TIME_SLACK)
                 & (self.time > 0)
             )
             out[index] = float(np.any(values[near] == 1.0))

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from dlild_analysis.errors import UsageError
-from dlild_analysis.progression.patient import Visits
+from dlild_analysis.progression.patient import Visits, by, reaches
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,8 @@ class RelativeDecline:
         """Find the first decline."""
         fvc = visits.relative_decline(visits.fvc())
         dlco = visits.relative_decline(visits.dlco_percent)
-        inside = visits.time <= self.months
-        with np.errstate(invalid="ignore"):
-            by_fvc, by_dlco = (fvc >= 10.0) & inside, (dlco >= 15.0) & inside
+        inside = by(visits.time, self.months)
+        by_fvc, by_dlco = reaches(fvc, 10.0) & inside, reaches(dlco, 15.0) & inside
         return _first(visits, {"FVC -10 % relative": by_fvc, "DLCO -15 % relative": by_dlco})
 
 
@@ -120,9 +119,8 @@ class ProgressiveFibrosing:
         fvc = visits.relative_decline(visits.fvc())
         symptoms = visits.flag_since(visits.symptoms, self.months) > 0
         radiology = visits.flag_since(visits.radiology, self.months) > 0
-        inside = (visits.time <= self.months) & (visits.time > 0)
-        with np.errstate(invalid="ignore"):
-            large, small = (fvc >= 10.0) & inside, (fvc >= 5.0) & inside
+        inside = by(visits.time, self.months) & (visits.time > 0)
+        large, small = reaches(fvc, 10.0) & inside, reaches(fvc, 5.0) & inside
         return _first(
             visits,
             {
@@ -166,13 +164,12 @@ class ProgressivePulmonaryFibrosis:
 
     def assess(self, visits: Visits) -> Progressed | None:
         """Find the first visit at which two of the three hold."""
-        with np.errstate(invalid="ignore"):
-            fvc = visits.absolute_decline(visits.fvc_percent, 12.0) >= 5.0
-            dlco = visits.absolute_decline(visits.dlco_percent, 12.0) >= 10.0
+        fvc = reaches(visits.absolute_decline(visits.fvc_percent, 12.0), 5.0)
+        dlco = reaches(visits.absolute_decline(visits.dlco_percent, 12.0), 10.0)
         physiology = visits.flag_since((fvc | dlco).astype(np.float64), 12.0) > 0
         symptoms = visits.flag_since(visits.symptoms, 12.0) > 0
         radiology = visits.flag_since(visits.radiology, 12.0) > 0
-        inside = (visits.time <= self.months) & (visits.time > 0)
+        inside = by(visits.time, self.months) & (visits.time > 0)
         return _first(
             visits,
             {

@@ -6,25 +6,67 @@ import tomllib
 from dataclasses import dataclass
 from importlib import resources
 
-import numpy as np
-
 from dlild_analysis.pipeline import Analysis
 from dlild_analysis.pipeline.step import failed
+from dlild_analysis.report.flow import head
 from dlild_analysis.report.methods import missing_values
 from dlild_analysis.report.text import estimate, joined
 
 UNKNOWN = "To be written by the authors: this software does not know it."
+REST = "For the authors to add: "
+
+
+RESTS = {
+    "title": "whether the title names model, population and outcome",
+    "objective": "the aims, and whether they were set before the data were seen",
+    "data": "where the patients come from, how they were chosen for the table, and whom they stand "
+    "for",
+    "dates": "the calendar dates",
+    "preparation": "what was done to the data before they became this table",
+    "selection": "who was left out before the table was made",
+    "outcome": "how, by whom and how often the outcome was assessed",
+    "rule_source": "why this definition was chosen",
+    "predictors": "why these, and whether they were chosen before the data were seen",
+    "predictor_measurement": "how, when and by whom each was measured",
+    "sample_size": "the size that was intended, and its basis",
+    "missing": "why values are missing",
+    "disjoint": "whether two ids may be one patient, and scans of one patient in two rows",
+    "form": "why these forms",
+    "measures": "why these",
+    "output": "the reason for the thresholds",
+    "same_data": "differences in time, place and practice, if the model is used elsewhere",
+    "flow": "who was seen, asked or scanned and is not in the table",
+    "performance": "performance in key groups of patients",
+    "robustness": "what else was tried",
+    "limits": "bias of selection and measurement, and whom the results hold for",
+    "input_quality": "what is done with a patient whose input is missing or out of range",
+    "intended_use": "what the results mean for practice",
+    "agreement": "how disagreements were settled",
+    "image_processing": "version and settings of the client and server",
+    "scan_model": "input, layers and training: see the model card of the scoring model",
+    "code": "where this study's own TOML and table can be had",
+}
+"""What the analysis cannot know of an item of which it knows something, by the item's `fill`."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One item: what it asks, and what is known."""
+    """One item: what it asks, what the analysis knows, and what is left to the authors.
+
+    Attributes
+    ----------
+    known : bool
+        Whether the analysis knows anything of it.
+    rest : str
+        What it cannot know; empty where the answer is whole.
+    """
 
     number: str
     topic: str
     asks: str
     answer: str
     known: bool
+    rest: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,8 +80,13 @@ class Checklist:
 
     @property
     def known(self) -> int:
-        """How many items are filled."""
+        """How many items are filled, in part or whole."""
         return sum(item.known for item in self.items)
+
+    @property
+    def whole(self) -> int:
+        """How many items leave nothing to the authors."""
+        return sum(item.known and not item.rest for item in self.items)
 
 
 def checklists(analysis: Analysis, has_model: bool) -> list[Checklist]:
@@ -55,7 +102,14 @@ def checklists(analysis: Analysis, has_model: bool) -> list[Checklist]:
         for item in data["item"]:
             answer = answers.get(item["fill"], "")
             items.append(
-                Item(item["number"], item["topic"], item["asks"], answer or UNKNOWN, bool(answer))
+                Item(
+                    item["number"],
+                    item["topic"],
+                    item["asks"],
+                    answer or UNKNOWN,
+                    bool(answer),
+                    f"{REST}{RESTS[item['fill']]}." if answer and item["fill"] in RESTS else "",
+                )
             )
         found.append(Checklist(name, data["title"], data["source"], items))
     return found
@@ -66,12 +120,12 @@ def _design(analysis: Analysis) -> dict[str, str]:
     setting = study.setting
     rejected = len(cohort.notes) + len(analysis.outcome.notes)
     return {
-        "title": f'"{study.title}" is the title given to this analysis; check that it names '
-        "model, population and outcome.",
-        "objective": "Association, development and internal validation; nothing here is an "
-        "external evaluation.",
+        "title": f'"{study.title}" is the title given to this analysis.',
+        "objective": "This analysis holds association, development and internal validation; it "
+        "holds no external evaluation.",
         "design": setting.get("design", ""),
-        "data": f"One table, {cohort.source}, of {len(cohort.patients)} patients."
+        "data": f"One table, {cohort.source}, of {cohort.flow.patients or len(cohort.patients)} "
+        f"patients, of whom {len(cohort.patients)} were analysed."
         + (f" {setting['setting']}." if "setting" in setting else ""),
         "setting": setting.get("setting", ""),
         "scanner": setting.get("scanner", ""),
@@ -84,7 +138,7 @@ def _design(analysis: Analysis) -> dict[str, str]:
         "eligibility": "",
         "preparation": "Every cell was checked for type, range, unit and order in time; "
         f"{rejected} notes are in the report.",
-        "selection": "All patients of the table that have a known outcome; see the flow.",
+        "selection": _selection(analysis),
         "code": "dlild-analysis, Apache-2.0; versions are in results.json.",
         "software": "; ".join(f"{name} {version}" for name, version in analysis.versions.items()),
     }
@@ -102,16 +156,13 @@ def _methods(analysis: Analysis) -> dict[str, str]:
         "outcome": f"{analysis.outcome.statement} Horizons: "
         f"{joined([f'{h:g}' for h in plan.horizons_months])} months.",
         "rule_source": f"{analysis.outcome.title}. {analysis.outcome.source}",
-        "predictors": f"Chosen before the analysis, in the study's TOML: {names}." if names else "",
-        "predictor_measurement": f"{joined(measured)}. How each was measured is for the authors "
-        "to add."
-        if measured
-        else "",
+        "predictors": f"The study's TOML names: {names}." if names else "",
+        "predictor_measurement": f"{joined(measured)}." if measured else "",
         "sample_size": size.statement if size is not None and not failed(size) else "",
         "missing": missing_values(study),
         "resampling": f"{plan.folds}-fold stratified cross-validation repeated {plan.repeats} "
         f"times, and {plan.bootstraps} bootstraps for optimism; no part was held out.",
-        "disjoint": "Patients: every patient is in one row of the table, and in one fold of each "
+        "disjoint": "Patients, told apart by the id of the table: each id is in one fold of each "
         "repeat.",
         "form": "Numbers entered as straight lines, categories as indicators; linearity was "
         "tested with restricted cubic splines.",
@@ -122,16 +173,58 @@ def _methods(analysis: Analysis) -> dict[str, str]:
         "C, calibration slope, intercept, ICI and curve, Brier score, net benefit.",
         "uncertainty": "95 % intervals beside every estimate; two-sided P, not adjusted for "
         "multiplicity.",
-        "updating": "None was done.",
+        "updating": "None in this analysis.",
         "prediction": "Risk from the saved model's coefficients and baseline hazard (model.json).",
-        "imbalance": "No re-sampling or weighting of classes.",
+        "imbalance": "No re-sampling or weighting of classes in this analysis.",
         "output": "Probability of progression by each horizon with a 95 % interval; high and low "
         f"groups by {analysis.data.cutoff_origin or 'no cut-off'}.",
         "same_data": "Development and evaluation share the same patients, by resampling.",
-        "image_processing": "Done by the DL-ILD client and server; see the model card of the "
-        "scoring model.",
-        "scan_model": "DL-ILD comes from a 3D U-Net; see the model card of the scoring model.",
+        **_scan_model(analysis),
     }
+
+
+def _scan_model(analysis: Analysis) -> dict[str, str]:
+    """Tell what scored the scans, where result files of the client say so."""
+    model = analysis.data.cohort.scan_model
+    if not model:
+        return {"image_processing": "", "scan_model": ""}
+    return {
+        "image_processing": f"By the DL-ILD client and server; all scores are of {model}.",
+        "scan_model": f"All scores are of {model}.",
+    }
+
+
+def _selection(analysis: Analysis) -> str:
+    flow = analysis.flow
+    return head(flow) if flow else ""
+
+
+def _robustness(analysis: Analysis) -> str:
+    """Tell which sensitivity analyses were run, and which rules could not be applied."""
+    told = []
+    if analysis.values("cutoffs"):
+        told.append("Every cut-off of the score was tried.")
+    rows = analysis.values("rules").get("rules", [])
+    done = dict.fromkeys(row["rule"] for row in rows if "not_done_because" not in row)
+    lost = {row["rule"]: row["not_done_because"] for row in rows if "not_done_because" in row}
+    if rows:
+        told.append(f"Progression rules that were applied: {joined(list(done)) or 'none'}.")
+        told += [f"{rule} could not be applied ({why})." for rule, why in lost.items()]
+    else:
+        told.append("No other progression rule was tried.")
+    return " ".join(told)
+
+
+def _flow_words(analysis: Analysis) -> str:
+    flow = analysis.flow
+    if not flow:
+        return ""
+    models = "; ".join(
+        f"{item['label']}, {item['n']}" + (" (not done)" if item["because"] else "")
+        for item in flow["models"]
+        if item["main"]
+    )
+    return f"{head(flow)} Patients in the main models: {models}. See the flow's figure and table."
 
 
 def _results(analysis: Analysis, has_model: bool) -> dict[str, str]:
@@ -149,23 +242,15 @@ def _results(analysis: Analysis, has_model: bool) -> dict[str, str]:
     ]
     agreement = analysis.values("agreement")
     icc = agreement.get("icc")
-    known = int(np.isfinite(analysis.outcome.time).sum())
     limits = sorted({warning for step in analysis.steps.values() for warning in step.warnings})
     return {
-        "flow": f"{len(analysis.data.cohort.patients)} patients in the table, {known} with a "
-        f"known outcome, {first['status_known_at_horizon']} with known status at "
-        f"{first['horizon_months']:g} months, {analysis.outcome.events} events."
-        if first
-        else "",
+        "flow": _flow_words(analysis),
         "table_one": "Table 1." if first else "",
         "events": "n and events stand beside every model in the tables.",
         "specification": "model.json holds coefficients, covariance and baseline hazard."
         if has_model
         else "",
-        "performance": f"Cross-validated: {'; '.join(areas)}. Performance in groups of patients "
-        "is not known."
-        if areas
-        else "",
+        "performance": f"Cross-validated: {'; '.join(areas)}." if areas else "",
         "accuracy": f"AUC of {analysis.data.label('score')}: "
         f"{estimate(own[0]['result']['auc'], 3)}."
         if own
@@ -173,12 +258,12 @@ def _results(analysis: Analysis, has_model: bool) -> dict[str, str]:
         "agreement": f"ICC(2,1) {estimate(icc.icc_2_1, 3)}."
         if icc is not None and not failed(icc)
         else "",
-        "robustness": "Every cut-off, and where asked every progression rule; see the report.",
-        "external": "None: there is no external test in this analysis.",
-        "limits": f"No external test. {' '.join(limits[:4])}".strip(),
-        "input_quality": "The model refuses missing values and values outside the range of its "
-        "data."
+        "robustness": _robustness(analysis),
+        "external": "None in this analysis.",
+        "limits": f"No external test in this analysis. {' '.join(limits[:4])}".strip(),
+        "input_quality": "The saved model refuses missing values and values outside the range of "
+        "its data."
         if has_model
         else "",
-        "intended_use": "Research use only.",
+        "intended_use": "The software is for research use only.",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dlild_analysis.pipeline import Analysis
+from dlild_analysis.report import flow
 from dlild_analysis.report import sections_more as more
 from dlild_analysis.report import sections_paper as paper
 
@@ -60,6 +61,16 @@ PLACES: dict[str, tuple[list[str], list[str]]] = {
 def parts(analysis: Analysis) -> list[Part]:
     """Write every step's part of the report."""
     found = []
+    if analysis.flow:
+        found.append(
+            Part(
+                "flow",
+                "Flow of patients",
+                flow.sentences(analysis.flow),
+                ["table16_flow"],
+                ["figure12_flow"],
+            )
+        )
     for name, step in analysis.steps.items():
         tables, figures = PLACES[name]
         writer = WRITERS.get(name)

@@ -6,6 +6,7 @@ from typing import Any
 
 from dlild_analysis.pipeline import Analysis
 from dlild_analysis.pipeline.step import failed
+from dlild_analysis.pipeline.validation import unstable
 from dlild_analysis.report.text import (
     estimate,
     interval,
@@ -29,17 +30,21 @@ def optimism(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
         ):
             part = item.get(key)
             if part is not None and not failed(part) and item["name"] in ("score", "full"):
-                told.append(
-                    f"{item['label']}: {words} {number(part.apparent, 3)} apparent, "
-                    f"{estimate(part.corrected, 3)} corrected."
-                )
+                told.append(_corrected(item["label"], words, part, key == "calibration_slope"))
     left_out = [item for item in values["logistic"] if failed(item["auc"])]
-    if left_out:
-        told.append(
-            f"Not bootstrapped: {joined([item['label'] for item in left_out])} "
-            f"({left_out[0]['auc']['not_done_because']})."
-        )
+    reasons = dict.fromkeys(item["auc"]["not_done_because"] for item in left_out)
+    for reason in reasons:
+        names = [item["label"] for item in left_out if item["auc"]["not_done_because"] == reason]
+        told.append(f"Not bootstrapped: {joined(names)} ({reason}).")
     return told
+
+
+def _corrected(label: str, words: str, part: Any, slope: bool) -> str:
+    head = f"{label}: {words} {number(part.apparent, 3)} apparent, "
+    spread = f"{number(part.lowest, 2)} to {number(part.highest, 2)} over the bootstraps"
+    if slope and unstable(part):
+        return f"{head}corrected from {spread}: not stable, no mean is given."
+    return f"{head}{estimate(part.corrected, 3)} corrected" + (f" ({spread})." if slope else ".")
 
 
 def calibration(_analysis: Analysis, values: dict[str, Any]) -> list[str]:
@@ -201,4 +206,12 @@ def rules(analysis: Analysis, values: dict[str, Any]) -> list[str]:
             f"The HR of {analysis.data.label('score')} per SD ranged {interval(low, high)}; its "
             f"interval excluded 1 in {clear} of {len(ratios)}."
         )
+    lost = len(done) - len(ratios)
+    if lost:
+        told.append(f"In {lost} of the {len(done)} no HR could be had.")
+    told += [
+        f"{row['rule']} could not be applied ({row['not_done_because']}): nothing is known of it."
+        for row in values["rules"]
+        if "not_done_because" in row
+    ]
     return told

@@ -6,6 +6,7 @@ from typing import Any
 
 from dlild_analysis.pipeline import Analysis
 from dlild_analysis.pipeline.step import failed
+from dlild_analysis.pipeline.validation import unstable
 from dlild_analysis.report.table import Table
 from dlild_analysis.report.text import DASH, estimate, number
 
@@ -40,7 +41,7 @@ def validation(analysis: Analysis) -> Table | None:
                     str(item["n"]),
                     number(get(slope, "apparent"), 3),
                     DASH,
-                    estimate(get(slope, "corrected"), 3),
+                    _slope(slope),
                 )
             )
     cutoff = analysis.values("cross_validation").get("cutoff")
@@ -83,6 +84,13 @@ def validation(analysis: Analysis) -> Table | None:
         f"Nadeau and Bengio; {plan.bootstraps} bootstraps. Spline, selection and cut-off were "
         "chosen anew in every fold and bootstrap.",
     )
+
+
+def _slope(slope: Any) -> str:
+    """Write a corrected slope, or its range where the mean is no result."""
+    if failed(slope) or not unstable(slope):
+        return estimate(get(slope, "corrected"), 3)
+    return f"not stable ({number(slope.lowest, 2)} to {number(slope.highest, 2)})"
 
 
 def calibration(analysis: Analysis) -> Table | None:

@@ -19,6 +19,7 @@ from dlild_analysis.predict import build_model
 from dlild_analysis.report import (
     figures_more,
     figures_paper,
+    flow,
     methods,
     style,
     tables_more,
@@ -32,6 +33,10 @@ from dlild_analysis.report.table import Table
 from dlild_analysis.stats.errors import StatisticsError
 
 FIGURES: dict[str, tuple[Callable[[Analysis], Figure | None], str]] = {
+    "figure12_flow": (
+        flow.figure,
+        "Flow of patients from the table to the main models; a patient may lack several values.",
+    ),
     "figure1_scatter": (
         figures_paper.scatter,
         "Scores against lung function, with straight line and Pearson's r (95 % CI).",
@@ -90,6 +95,7 @@ TABLES: tuple[Callable[[Analysis], Table | None], ...] = (
     tables_more.agreement,
     tables_more.rules,
     tables_more.imputed,
+    flow.table,
 )
 
 

@@ -72,11 +72,13 @@ def add_to_repository(model: Mapping[str, Any], repository: Path, *, replace: bo
     UsageError
         A progression model is there already.
     InputRejectedError
-        Not a model repository.
+        Not a model repository, or one that serves other weights than those whose scores the model
+        was fitted on.
     ModelFileError
         The model does not take a score in percent, or two inputs share a name on the wire.
     """
     files = repository_files(model, _profiles(repository))
+    _check_weights(model, repository)
     folder = repository / MODEL
     if folder.exists() and not replace:
         raise UsageError(
@@ -93,6 +95,18 @@ def add_to_repository(model: Mapping[str, Any], repository: Path, *, replace: bo
             shutil.move(folder, Path(made) / "replaced")
         fresh.rename(folder)
     return folder
+
+
+def _check_weights(model: Mapping[str, Any], repository: Path) -> None:
+    """Raise where the model was fitted on scores of other weights than the repository serves."""
+    contract = json.loads((repository / "contract.json").read_text(encoding="utf-8"))
+    served = str(contract.get("model", {}).get("weights_sha256", ""))
+    fitted = str(model.get("scan_model") or "")
+    if served and fitted and served not in fitted:
+        raise InputRejectedError(
+            f"{repository.name} serves weights sha256:{served}, but the model was fitted on scores "
+            f"of {fitted}; fit it on scores of the weights that are served"
+        )
 
 
 def repository_files(model: Mapping[str, Any], profiles: tuple[str, ...]) -> dict[str, str]:

@@ -15,6 +15,9 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
+TIME_TOLERANCE = float(np.sqrt(np.finfo(np.float64).eps))
+"""Times closer than this, relative to the mean time, are one time; R's survival has the same."""
+
 _LARGEST = 1e80  # its cube, times any number of patients, is still a number
 
 
@@ -59,7 +62,10 @@ def as_binary(values: ArrayLike, name: str = "outcome", *, both: bool = True) ->
 
 
 def as_survival(time: ArrayLike, event: ArrayLike) -> tuple[FloatArray, BoolArray]:
-    """Return follow-up times (not negative) and event flags of one length."""
+    """Return follow-up times (not negative) and event flags of one length.
+
+    Times that differ by rounding only are made equal; see :func:`merge_tied_times`.
+    """
     times = as_vector(time, "time")
     flags = as_binary(event, "event", both=False)
     check_lengths(time=times, event=flags)
@@ -68,7 +74,61 @@ def as_survival(time: ArrayLike, event: ArrayLike) -> tuple[FloatArray, BoolArra
         raise StatisticsError(
             f"time: {times[first]:g} at position {first}; follow-up cannot be negative"
         )
-    return times, flags
+    return merge_tied_times(times), flags
+
+
+def merge_tied_times(times: FloatArray) -> FloatArray:
+    """Make times equal that differ by rounding only, as R's ``survival::aeqSurv`` does.
+
+    0.1 + 0.2 and 0.3 are one time, and two events there are tied. Neighbours closer than
+    ``TIME_TOLERANCE`` times the mean of the distinct times share the earliest of them.
+
+    Parameters
+    ----------
+    times
+        Shape (n,); NaN stays NaN.
+
+    Returns
+    -------
+    ndarray
+        Shape (n,).
+
+    References
+    ----------
+    .. [1] Therneau T. Roundoff error and tied times. Vignette of the R package survival.
+    """
+    ordered = np.unique(times[np.isfinite(times)])
+    if ordered.size < 2:
+        return times
+    near = np.diff(ordered) <= TIME_TOLERANCE * float(np.abs(ordered).mean())
+    if not near.any():
+        return times
+    kept = ordered[np.concatenate([[True], ~near])]
+    merged = times.copy()
+    known = np.isfinite(times)
+    merged[known] = kept[np.searchsorted(kept, times[known], side="right") - 1]
+    return merged
+
+
+def horizon_among(horizon: float, times: FloatArray) -> float:
+    """Return the time that a horizon is equal to but for rounding; else the horizon itself.
+
+    365.25 days are 12 months, though their quotient may be 12.000000000000002: an event then is
+    by, not after, the horizon of 12. Compare times with what this returns.
+
+    Parameters
+    ----------
+    horizon
+        In the unit of ``times``.
+    times
+        Shape (n,), from :func:`as_survival`, or the distinct times of a curve.
+    """
+    known = times[np.isfinite(times)]
+    if known.size == 0:
+        return horizon
+    nearest = float(known[np.argmin(np.abs(known - horizon))])
+    size = max(abs(horizon), float(np.abs(known).mean()))
+    return nearest if abs(nearest - horizon) <= TIME_TOLERANCE * size else horizon
 
 
 def as_design(design: ArrayLike, names: Sequence[str] | None) -> tuple[FloatArray, tuple[str, ...]]:

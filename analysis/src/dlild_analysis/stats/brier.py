@@ -13,6 +13,7 @@ from dlild_analysis.stats.arrays import (
     as_binary,
     as_survival,
     as_vector,
+    horizon_among,
     normal_quantile,
 )
 from dlild_analysis.stats.errors import StatisticsError
@@ -60,6 +61,10 @@ def brier_survival(
     time, event, risk, horizon, level
         As :func:`calibrate_survival`.
 
+    A patient counts as free of the event at the horizon who was followed to it or beyond without
+    the event: one censored exactly there, too, since events come before censorings at equal times.
+    Each such patient is weighted by 1 / G(horizon-), each with the event at t by 1 / G(t-).
+
     Returns
     -------
     Estimate
@@ -71,15 +76,16 @@ def brier_survival(
         As :func:`calibrate_survival`.
     """
     times, events = as_survival(time, event)
-    check_horizon(times, events, horizon)
+    horizon = check_horizon(times, events, horizon)
     checked_risks(risk, times.size)
     raw = as_vector(risk, "risk")
     curve = censoring_curve(times, events)
-    case, free = events & (times <= horizon), times > horizon
-    at_horizon = float(curve.at(np.array([horizon]))[0])
+    case = events & (times <= horizon)
+    free = (times >= horizon) & ~case
+    at_horizon = float(curve.before(np.array([horizon]))[0])
     before = np.where(case, curve.before(times), 1.0)
     of_case = np.where(case, (1 - raw) ** 2 / before, 0.0)
-    of_free = np.where(free, raw**2 / at_horizon, 0.0) if free.any() else np.zeros(times.size)
+    of_free = np.where(free, raw**2 / at_horizon, 0.0)
     mean = float((of_case + of_free).mean())
     loads = np.bincount(curve.table.row, weights=of_case, minlength=curve.at_risk.size)
     influence = (
@@ -87,7 +93,7 @@ def brier_survival(
         + of_free
         - mean
         + curve.martingale_pull(~events, loads / times.size)
-        + curve.martingale_pull_at(~events, horizon, float(of_free.mean()))
+        + curve.martingale_pull_before(~events, horizon, float(of_free.mean()))
     )
     error = float(influence.std(ddof=1)) / math.sqrt(times.size) if times.size > 1 else math.nan
     method = f"Brier score at {horizon:g}, IPCW"
@@ -121,8 +127,15 @@ def checked_risks(risk: ArrayLike, n: int) -> tuple[FloatArray, tuple[str, ...]]
     return np.clip(risks, _EDGE, 1 - _EDGE), told
 
 
-def check_horizon(times: FloatArray, events: BoolArray, horizon: float) -> None:
-    """Raise unless events happen by, and follow-up reaches, the horizon."""
+def check_horizon(times: FloatArray, events: BoolArray, horizon: float) -> float:
+    """Return the horizon as it stands among the times (see :func:`horizon_among`).
+
+    Raises
+    ------
+    StatisticsError
+        Follow-up does not reach the horizon, or no event happens by it.
+    """
+    horizon = horizon_among(horizon, times)
     if not 0 < horizon <= times.max():
         raise StatisticsError(
             f"horizon: {horizon:g}; it must lie above 0 and not beyond the longest follow-up,"
@@ -130,3 +143,4 @@ def check_horizon(times: FloatArray, events: BoolArray, horizon: float) -> None:
         )
     if not (events & (times <= horizon)).any():
         raise StatisticsError(f"horizon: no event by {horizon:g}; choose a later one")
+    return horizon

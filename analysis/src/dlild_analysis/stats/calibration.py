@@ -175,7 +175,7 @@ def calibrate_survival(
        Stat Methods Med Res 2016;25:1692-1706.
     """
     times, events = as_survival(time, event)
-    check_horizon(times, events, horizon)
+    horizon = check_horizon(times, events, horizon)
     risks, warnings = checked_risks(risk, times.size)
     scale = np.log(-np.log1p(-risks))
     slope = cox_slope(times, events, scale, level)

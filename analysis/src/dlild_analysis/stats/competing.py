@@ -20,6 +20,7 @@ from dlild_analysis.stats.arrays import (
     IntArray,
     as_survival,
     as_vector,
+    horizon_among,
     normal_quantile,
 )
 from dlild_analysis.stats.cox import fit_cox
@@ -242,6 +243,7 @@ def _limits(
 def _read(curve: CumulativeIncidence, at: float) -> Estimate:
     if at < 0:
         raise StatisticsError(f"times: {at:g}; give times from 0 on")
+    at = horizon_among(at, np.append(curve.times, curve.last_time))
     step = int(np.searchsorted(curve.times, at, side="right")) - 1
     values = [0.0, 0.0, 0.0, 0.0]
     warnings: list[str] = []

@@ -13,6 +13,7 @@ from dlild_analysis.stats.arrays import (
     as_survival,
     as_vector,
     check_lengths,
+    horizon_among,
     merge_near_ties,
 )
 from dlild_analysis.stats.dominance import PairCounts, count_pairs
@@ -43,7 +44,7 @@ def _weights(
         before = censoring_curve(times, events).before(times)
         weights = np.where(events, 1 / np.maximum(before, 1e-300) ** 2, 0.0)
     if horizon is not None:
-        weights = np.where(times <= horizon, weights, 0.0)
+        weights = np.where(times <= horizon_among(horizon, times), weights, 0.0)
     return weights
 
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from dlild_analysis.stats.arrays import (
     FloatArray,
     as_design,
+    horizon_among,
     normal_quantile,
 )
 from dlild_analysis.stats.cox_results import CoxFit
@@ -75,6 +76,7 @@ def predict_cox(
     ----------
     .. [1] Tsiatis AA. A large sample study of Cox's regression model. Ann Stat 1981;9:93-108.
     """
+    horizon = horizon_among(horizon, np.append(fit.baseline_times, fit.last_time))
     if not 0 < horizon <= fit.last_time:
         raise StatisticsError(
             f"horizon: {horizon:g}; it must lie above 0 and not beyond the longest follow-up,"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,14 @@ from sklearn.model_selection import StratifiedKFold
 
 from dlild_analysis.stats.arrays import FloatArray, IntArray
 from dlild_analysis.stats.errors import StatisticsError
-from dlild_analysis.stats.resampling_parts import Fit, Metric, Progress, keep_finite, tell
+from dlild_analysis.stats.resampling_parts import (
+    Fit,
+    Metric,
+    Progress,
+    failure,
+    keep_finite,
+    tell,
+)
 from dlild_analysis.stats.results import Estimate, Result
 
 
@@ -89,6 +97,7 @@ def cross_validate(
     labels = np.unique(np.asarray(strata).astype(str), return_inverse=True)[1]
     folds, warnings = _possible_folds(labels, folds, repeats)
     values = np.full((repeats, folds), math.nan)
+    reasons: Counter[str] = Counter()
     total, seen = np.zeros(labels.size), np.zeros(labels.size)
     for repeat in range(repeats):
         fold_of = _assign_folds(labels, folds, rng)
@@ -97,13 +106,14 @@ def cross_validate(
             try:
                 predicted = fit(np.flatnonzero(fold_of != fold))(held)
                 values[repeat, fold] = metric(held, predicted)
-            except (StatisticsError, np.linalg.LinAlgError):
+            except (StatisticsError, np.linalg.LinAlgError) as error:
+                reasons[failure(error)] += 1
                 continue
             finally:
                 tell(progress, repeat * folds + fold + 1, repeats * folds)
             total[held] += predicted
             seen[held] += 1
-    kept, told = keep_finite(values.ravel(), "folds")
+    kept, told = keep_finite(values.ravel(), "folds", reasons)
     warnings += told
     method = f"{folds}-fold stratified cross-validation, {repeats} repeats"
     return CrossValidation(

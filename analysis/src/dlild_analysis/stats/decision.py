@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dlild_analysis.stats.arrays import BoolArray, FloatArray, as_binary, as_survival, as_vector
+from dlild_analysis.stats.arrays import (
+    BoolArray,
+    FloatArray,
+    as_binary,
+    as_survival,
+    as_vector,
+    horizon_among,
+)
 from dlild_analysis.stats.errors import StatisticsError
 from dlild_analysis.stats.results import Result
 from dlild_analysis.stats.risktable import product_limit, risk_table
@@ -116,6 +123,7 @@ def decision_curve_survival(
     """
     times, events = as_survival(time, event)
     risks, at = _inputs(risk, thresholds, times.size)
+    horizon = horizon_among(horizon, times)
     if not 0 < horizon <= times.max():
         raise StatisticsError(
             f"horizon: {horizon:g}; it must lie above 0 and not beyond the longest follow-up,"

@@ -8,6 +8,7 @@ function from indices to predictions. A ``metric`` maps indices and their predic
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from dlild_analysis.stats.resampling_parts import (
     Predict,
     Progress,
     Statistic,
+    failure,
     keep_finite,
     tell,
 )
@@ -59,6 +61,9 @@ class Optimism(Result):
         Mean over bootstrap samples of (performance in the sample - performance in the data).
     corrected
         apparent - optimism, with the location-shifted bootstrap interval.
+    lowest, highest
+        Smallest and largest corrected performance over the bootstrap samples: apparent minus the
+        optimism of one sample. A mean of values that range widely is no result.
     failures
         Bootstrap samples in which the model could not be fitted; they are left out, and counted.
     """
@@ -66,6 +71,8 @@ class Optimism(Result):
     apparent: float
     optimism: float
     corrected: Estimate
+    lowest: float
+    highest: float
     bootstraps: int
     failures: int
     optimism_values: FloatArray
@@ -118,10 +125,11 @@ def bootstrap_interval(
         raise StatisticsError("statistic: not finite in the data themselves")
     values = []
     samples = _samples(n, bootstraps, strata, rng)
+    reasons: Counter[str] = Counter()
     for done, sample in enumerate(samples):
-        values.append(_or_nan(statistic, sample))
+        values.append(_or_nan(statistic, sample, reasons))
         tell(progress, done + 1, bootstraps)
-    kept, warnings = keep_finite(np.array(values), "bootstrap samples")
+    kept, warnings = keep_finite(np.array(values), "bootstrap samples", reasons)
     low, high = np.quantile(kept, [0.5 - level / 2, 0.5 + level / 2])
     return Estimate(
         estimate=float(whole),
@@ -198,13 +206,14 @@ def optimism_bootstrap(
         return inside, metric(everyone, predict(everyone))
 
     pairs = np.full((bootstraps, 2), math.nan)
+    reasons: Counter[str] = Counter()
     for done, sample in enumerate(_samples(n, bootstraps, strata, rng)):
         try:
             pairs[done] = once(sample)
-        except (StatisticsError, np.linalg.LinAlgError):
-            pairs[done] = math.nan
+        except (StatisticsError, np.linalg.LinAlgError) as error:
+            reasons[failure(error)] += 1
         tell(progress, done + 1, bootstraps)
-    gaps, warnings = keep_finite(pairs[:, 0] - pairs[:, 1], "bootstrap samples")
+    gaps, warnings = keep_finite(pairs[:, 0] - pairs[:, 1], "bootstrap samples", reasons)
     inside = pairs[np.isfinite(pairs).all(axis=1), 0]
     optimism = float(gaps.mean())
     low, high = (
@@ -227,6 +236,8 @@ def optimism_bootstrap(
             method=method + (", location-shifted interval" if shifted_interval else ""),
             warnings=(*warnings, *unbounded),
         ),
+        lowest=float(apparent) - float(gaps.max()),
+        highest=float(apparent) - float(gaps.min()),
         bootstraps=bootstraps,
         failures=bootstraps - gaps.size,
         optimism_values=gaps,
@@ -252,8 +263,9 @@ def _samples(
         yield np.concatenate([rng.choice(group, group.size) for group in groups])
 
 
-def _or_nan(statistic: Statistic, sample: IntArray) -> float:
+def _or_nan(statistic: Statistic, sample: IntArray, reasons: Counter[str]) -> float:
     try:
         return statistic(sample)
-    except (StatisticsError, np.linalg.LinAlgError):
+    except (StatisticsError, np.linalg.LinAlgError) as error:
+        reasons[failure(error)] += 1
         return math.nan

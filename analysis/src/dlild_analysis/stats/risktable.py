@@ -52,11 +52,6 @@ class CensoringCurve:
         row = np.searchsorted(self.table.times, times, side="left")
         return np.concatenate([[1.0], self.survival])[row]
 
-    def at(self, times: FloatArray) -> FloatArray:
-        """G just after each time."""
-        row = np.searchsorted(self.table.times, times, side="right")
-        return np.concatenate([[1.0], self.survival])[row]
-
     def martingale_pull(self, censored: BoolArray, loads: FloatArray) -> FloatArray:
         """Influence of each patient, through G, on a mean weighted by 1 / G(t-).
 
@@ -77,9 +72,11 @@ class CensoringCurve:
         later: FloatArray = np.cumsum(loads[::-1])[::-1] - loads
         return self._pull(censored, later)
 
-    def martingale_pull_at(self, censored: BoolArray, horizon: float, load: float) -> FloatArray:
-        """Influence, through G, on a mean weighted by 1 / G(horizon)."""
-        return self._pull(censored, load * (self.table.times <= horizon))
+    def martingale_pull_before(
+        self, censored: BoolArray, horizon: float, load: float
+    ) -> FloatArray:
+        """Influence, through G, on a mean weighted by 1 / G(horizon-)."""
+        return self._pull(censored, load * (self.table.times < horizon))
 
     def _pull(self, censored: BoolArray, reach: FloatArray) -> FloatArray:
         n = censored.size

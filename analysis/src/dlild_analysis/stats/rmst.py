@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dlild_analysis.stats.arrays import as_binary, as_survival, check_lengths, normal_quantile
+from dlild_analysis.stats.arrays import (
+    as_binary,
+    as_survival,
+    check_lengths,
+    horizon_among,
+    normal_quantile,
+)
 from dlild_analysis.stats.errors import StatisticsError
 from dlild_analysis.stats.normal_tests import normal_difference
 from dlild_analysis.stats.results import Estimate, Result
@@ -66,6 +72,7 @@ def rmst(time: ArrayLike, event: ArrayLike, horizon: float, *, level: float = 0.
     times, events = as_survival(time, event)
     if not (math.isfinite(horizon) and horizon > 0):
         raise StatisticsError(f"horizon: {horizon}; give a positive time")
+    horizon = horizon_among(horizon, times)
     table = risk_table(times, events)
     survival = product_limit(table)
     if horizon > table.times[-1] and survival[-1] > 0:

@@ -22,6 +22,8 @@ from dlild_analysis.stats.arrays import (
     IntArray,
     as_survival,
     as_vector,
+    horizon_among,
+    merge_tied_times,
     normal_quantile,
 )
 from dlild_analysis.stats.errors import StatisticsError
@@ -193,8 +195,8 @@ def numbers_at_risk(time: ArrayLike, times: Sequence[float]) -> tuple[int, ...]:
     StatisticsError
         Times that are not finite.
     """
-    ordered = np.sort(as_vector(time, "time"))
-    asked = as_vector(times, "times")
+    ordered = np.sort(merge_tied_times(as_vector(time, "time")))
+    asked = np.array([horizon_among(float(at), ordered) for at in as_vector(times, "times")])
     left = ordered.size - np.searchsorted(ordered, asked, side="left")
     return tuple(int(count) for count in left)
 
@@ -221,6 +223,7 @@ def _median(curve: dict[str, FloatArray], n: int, level: float) -> Estimate:
 def _read(curve: KaplanMeier, at: float) -> Estimate:
     if at < 0:
         raise StatisticsError(f"times: {at:g}; give times from 0 on")
+    at = horizon_among(at, curve.times)
     step = int(np.searchsorted(curve.times, at, side="right")) - 1
     reached = int(np.searchsorted(curve.times, at, side="left"))
     still = int(curve.at_risk[reached]) if reached < curve.times.size else 0

@@ -18,6 +18,7 @@ from dlild_analysis.stats.arrays import (
     as_survival,
     as_vector,
     check_lengths,
+    horizon_among,
     merge_near_ties,
     normal_quantile,
 )
@@ -44,8 +45,10 @@ def time_auc(
     """AUC between patients with the event by the horizon and those free of it beyond.
 
     Estimand: P(score of a case > score of a control), ties one half, cases having the event in
-    (0, horizon] and controls none up to the horizon; patients censored before are made up for
-    by weighting cases with 1 / G(t-), G the Kaplan-Meier estimate of censoring.
+    (0, horizon] and controls none up to the horizon, to which they were followed: one censored
+    exactly there is a control, since events come before censorings at equal times. Patients
+    censored before are made up for by weighting cases with 1 / G(t-), G the Kaplan-Meier estimate
+    of censoring.
 
     Parameters
     ----------
@@ -66,7 +69,7 @@ def time_auc(
     Raises
     ------
     StatisticsError
-        No case by, or nobody followed beyond, the horizon.
+        No case by, or nobody followed without the event to, the horizon.
 
     References
     ----------
@@ -192,11 +195,13 @@ def _parts(
     times, events = as_survival(time, event)
     scores = merge_near_ties(as_vector(score, "score"))
     check_lengths(time=times, score=scores)
-    case, control = events & (times <= horizon), times > horizon
+    horizon = horizon_among(horizon, times)
+    case = events & (times <= horizon)
+    control = (times >= horizon) & ~case
     if not case.any() or not control.any():
         raise StatisticsError(
             f"horizon: {horizon:g} leaves {case.sum()} events by then and {control.sum()} patients"
-            " followed beyond; both are needed"
+            " followed to it without; both are needed"
         )
     n = times.size
     curve = censoring_curve(times, events)

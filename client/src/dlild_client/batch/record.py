@@ -20,14 +20,17 @@ import csv
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
-from dlild_client.batch.scans import BatchScan
+from dlild_client.batch.scans import BatchScan, Say, silent
+from dlild_client.batch.tables import Table, read_table
 from dlild_client.contract import Contract
-from dlild_client.errors import BadSettings, DlildError, InputError
+from dlild_client.errors import BadSettings, DlildError, InputError, printable
+from dlild_client.outputs import cannot_be_written
 from dlild_client.result import Result
 from dlild_client.transport.wire import ZONES
 
@@ -35,6 +38,7 @@ Status = Literal["scored", "rejected", "failed"]
 
 ROWS = "results.csv"
 _LOCK = ".lock"
+_KEY = re.compile(r"[0-9a-f]{16}")
 
 
 class Record:
@@ -46,6 +50,8 @@ class Record:
         Made if need be.
     contract : Contract
         Of the server: its classes are columns.
+    say : callable, optional
+        Told, in a line, of rows that another program has saved.
 
     Raises
     ------
@@ -55,22 +61,23 @@ class Record:
         The folder cannot be written.
     """
 
-    def __init__(self, folder: Path, contract: Contract) -> None:
+    def __init__(self, folder: Path, contract: Contract, say: Say = silent) -> None:
         self.folder = folder
         self.columns = columns(contract)
         self._weights = f"sha256:{contract.model.weights_sha256}"
+        self._say = say
         self._stack = contextlib.ExitStack()
         try:
             for name in ("scans", "failed"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
             self._stack.enter_context(_held(folder / _LOCK))
-            self.rows = self._recover()
             self._file = self._stack.enter_context((folder / ROWS).open("ab"))
+            self.rows = self._recover()
             if not (folder / ROWS).stat().st_size:
                 self._write(dict(zip(self.columns, self.columns, strict=True)))
         except OSError as error:
             self._stack.close()
-            raise _unwritable(folder, error) from None
+            raise cannot_be_written(folder, error) from None
         except BaseException:
             self._stack.close()
             raise
@@ -124,7 +131,7 @@ class Record:
             _write_whole(place, json.dumps({"key": key, **facts}, indent=2, allow_nan=False))
             self._add(key, {**_names(scan, key), **row})
         except OSError as error:
-            raise _unwritable(self.folder, error) from None
+            raise cannot_be_written(self.folder, error) from None
         return self.status(key)
 
     def forget_failed(self) -> int:
@@ -132,12 +139,19 @@ class Record:
         kept = {key: row for key, row in self.rows.items() if row["status"] != "failed"}
         dropped = len(self.rows) - len(kept)
         if dropped:
-            lines = [self.columns, *([row[c] for c in self.columns] for row in kept.values())]
-            _write_whole(self.folder / ROWS, "".join(_line(line) for line in lines))
-            self._file.close()
-            self._file = self._stack.enter_context((self.folder / ROWS).open("ab"))
-            self.rows = kept
+            try:
+                self._rewrite(kept)
+            except OSError as error:
+                raise cannot_be_written(self.folder, error) from None
         return dropped
+
+    def _rewrite(self, rows: dict[str, dict[str, str]]) -> None:
+        """Write all rows anew, in one step."""
+        lines = [self.columns, *([row[c] for c in self.columns] for row in rows.values())]
+        _write_whole(self.folder / ROWS, "".join(_line(line) for line in lines))
+        self._file.close()
+        self._file = self._stack.enter_context((self.folder / ROWS).open("ab"))
+        self.rows = rows
 
     def _add(self, key: str, row: Mapping[str, Any]) -> None:
         text = {name: _text(row.get(name)) for name in self.columns}
@@ -152,24 +166,76 @@ class Record:
     def _recover(self) -> dict[str, dict[str, str]]:
         """Read the rows that are there; cut off a last one that is not whole."""
         path = self.folder / ROWS
-        if not path.exists():
+        data = path.read_bytes() if path.exists() else b""
+        if not data.strip():
             return {}
-        data = path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
+        ours = self._is_ours(whole)
+        if ours and len(whole) < len(data):
             with path.open("r+b") as file:
                 file.truncate(len(whole))
-        lines = list(csv.reader(io.StringIO(whole.decode("utf-8", "replace"))))
-        if not lines:
-            return {}
-        rows = [dict(zip(lines[0], line, strict=False)) for line in lines[1:]]
-        weights = {row.get("weights_digest") for row in rows if row.get("weights_digest")}
-        if lines[0] != self.columns or weights - {self._weights}:
+        table = read_table(whole if ours else data, ROWS, "key")
+        self._check_columns(table)
+        rows = {row.cells["key"]: row.cells for row in table.rows}
+        return rows if ours else self._restore(table)
+
+    def _is_ours(self, whole: bytes) -> bool:
+        """Whether the rows are saved as this class does, and by no spreadsheet or editor.
+
+        Columns of the user's own stand behind ours then.
+        """
+        start = _line(self.columns).encode().rstrip()
+        head = whole[: whole.find(b"\n")]
+        return b"\r" not in whole and (head == start or head.startswith(start + b","))
+
+    def _check_columns(self, table: Table) -> None:
+        """Make sure that the rows are of this model; columns of the user's own are kept."""
+        weights = {row.cells.get("weights_digest") for row in table.rows} - {"", None}
+        lost = [name for name in self.columns if name not in table.columns]
+        if lost or weights - {self._weights}:
+            what = f"; {ROWS} lacks the column {lost[0]}" if lost else ""
             raise BadSettings(
-                f"{self.folder.name}: the rows there are of another model or version; "
+                f"{self.folder.name}: the rows there are of another model or version{what}; "
                 "choose another folder, so that scores of two models do not mix"
             )
-        return {row["key"]: row for row in rows}
+        self.columns += [name for name in table.columns if name not in self.columns]
+
+    def _restore(self, table: Table) -> dict[str, dict[str, str]]:
+        """Write rows that another program has saved as this one would, and say so.
+
+        Spreadsheets turn numbers into dates, and round them: what the JSON file of a scan says
+        counts.
+        """
+        rows, damaged = {}, 0
+        for row in table.rows:
+            key = row.cells["key"]
+            if not _KEY.fullmatch(key) or row.cells["status"] not in get_args(Status):
+                damaged += 1
+                continue
+            rows[key] = {**row.cells, **self._stored(row.cells)}
+        self._rewrite(rows)
+        self._say(
+            f"{ROWS} was saved by another program ({table.encoding}, separator "
+            f"{table.separator!r}): {len(rows)} rows are read and written anew from their JSON "
+            "files"
+            + (f", {damaged} whose key or status was changed are left out" if damaged else "")
+        )
+        return rows
+
+    def _stored(self, row: Mapping[str, str]) -> dict[str, str]:
+        """Cells of a row as its JSON file has them; none where there is no such file."""
+        folder = "scans" if row["status"] == "scored" else "failed"
+        for stem in (row["id"], row["key"]):
+            path = self.folder / folder / f"{stem}.json"
+            try:
+                stored = json.loads(path.read_text(encoding="utf-8"))
+                if stored["key"] != row["key"]:
+                    continue
+                facts = result_row(stored) if folder == "scans" else stored
+                return {name: _text(facts[name]) for name in self.columns if name in facts}
+            except (OSError, ValueError, KeyError):
+                continue
+        return {}
 
 
 def columns(contract: Contract) -> list[str]:
@@ -217,7 +283,7 @@ def error_facts(error: DlildError) -> dict[str, Any]:
 
 
 def _names(scan: BatchScan, key: str) -> dict[str, str]:
-    return {"key": key, "id": scan.id, "scan": scan.name}
+    return {"key": key, "id": scan.id or scan.part, "scan": scan.name}
 
 
 def _text(value: Any) -> str:
@@ -226,7 +292,7 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = " ".join(str(value).split())
+    text = " ".join(printable(str(value)).split())
     return f"'{text}" if text[:1] in {"=", "+", "-", "@"} else text
 
 
@@ -268,10 +334,3 @@ def _held(path: Path) -> Iterator[None]:
                 f"{path.parent.name}: another run is writing there; wait, or choose another folder"
             ) from None
         yield
-
-
-def _unwritable(folder: Path, error: OSError) -> DlildError:
-    return DlildError(
-        f"{folder.name}: cannot be written: {error.strerror or 'the disk may be full'}; "
-        "choose another folder"
-    )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dlild_client.batch.record import Record, Status
-from dlild_client.batch.scans import BatchScan, find_scans
+from dlild_client.batch.scans import BatchScan, Say, find_scans, silent
 from dlild_client.core import Scan
 from dlild_client.errors import (
     BadSettings,
@@ -22,7 +22,7 @@ from dlild_client.errors import (
     NotReady,
 )
 from dlild_client.many import Outcome, ScanProgress
-from dlild_client.outputs import write_result
+from dlild_client.outputs import try_folder, write_result
 from dlild_client.result import Result
 from dlild_client.settings import Retries
 from dlild_client.transport.connection import ServerInfo
@@ -118,6 +118,7 @@ def run_batch(
     again: bool = False,
     told: Told | None = None,
     finished: Callable[[BatchScan, Status], None] | None = None,
+    say: Say = silent,
 ) -> Summary:
     """Score all scans of a place into a folder; go on where an earlier run was cut off.
 
@@ -139,6 +140,8 @@ def run_batch(
         Progress of a scan: ``told(scan, stage, done, whole)``.
     finished : callable, optional
         Called with each scan that has its row now, and its status.
+    say : callable, optional
+        Told, in a line, of what a user may not have meant.
 
     Returns
     -------
@@ -152,10 +155,11 @@ def run_batch(
     """
     start = time.perf_counter()
     summary = Summary()
-    # What is wrong with the place shows before anything is asked of the server.
-    scans = find_scans(place, leave_out=out)
+    # What is wrong with either place shows before anything is asked of the server.
+    scans = find_scans(place, leave_out=out, say=say)
+    try_folder(out)
     contract = scorer.info().contract
-    with Record(out, contract) as record:
+    with Record(out, contract, say) as record:
         if again:
             record.forget_failed()
         jobs = _open_jobs(scans, record, summary, finished)

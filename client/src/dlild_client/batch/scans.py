@@ -2,25 +2,28 @@
 
 In a tree every folder directly below the root holds scans of its own. Within it a scan is a study:
 neighbouring folders with DICOM files of one study are one scan, of which the best series is scored.
-Every image file and every zip archive is a scan, too. To tell studies apart a few headers of each
-folder are read, not all of them.
+Every image file and every zip archive is a scan, too. To tell studies apart, of each file the few
+elements are read that name its study.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 
-from dlild_client.errors import BadSettings, NoSeries, UnreadableFile
+from dlild_client.batch.tables import read_table
+from dlild_client.errors import BadSettings, NoSeries, UnreadableFile, printable
 from dlild_client.reading.assemble import read_dicom_files
 from dlild_client.reading.dicom.dicomdir import list_dicomdir
 from dlild_client.reading.dicom.dicomlib import load_pydicom
 from dlild_client.reading.dicom.headers import read_header
+from dlild_client.reading.dicom.values import digest
 from dlild_client.reading.images.read import is_image_name
 from dlild_client.reading.places import check_place, find_files, is_zip
 from dlild_client.reading.read import read_volume
@@ -30,6 +33,17 @@ from dlild_client.volume import Volume
 _SAMPLE_BYTES = 4096
 """Of each file, at its start, middle and end, for the key: there are identifiers of DICOM at the
 start, the patient in the middle, and the checksum of a compressed image at the end."""
+
+_NAMING = ["SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"]
+_HEAD_BYTES = 1 << 15
+"""Of a DICOM file, in which these elements stand unless a long sequence comes before them."""
+
+Say = Callable[[str], None]
+
+
+def silent(_line: str) -> None:
+    """Say nothing."""
+
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -50,6 +64,9 @@ class BatchScan:
         UID or number of the series, where the list asks for one.
     id : str
         The user's own name for it, from the list; else empty.
+    part : str
+        Tells it from the other studies in the same folder, in the column `id` of its row; else
+        empty. A digest: it does not name a patient, and stays the same in every run.
     """
 
     name: str
@@ -57,6 +74,7 @@ class BatchScan:
     files: tuple[Path, ...] = ()
     series: str | None = None
     id: str = ""
+    part: str = ""
 
     def read(self) -> Volume:
         """Read the volume; raises `InputError`."""
@@ -72,12 +90,14 @@ class BatchScan:
         """
         told = "\n".join([self.name, self.series or "", self.id, ""])
         sha = hashlib.sha256(told.encode("utf-8", "replace"))
-        for digest in sorted(_digest(path) for path in self.files or _files_of(self.place)):
-            sha.update(digest)
+        for sampled in sorted(_digest(path) for path in self.files or _files_of(self.place)):
+            sha.update(sampled)
         return sha.hexdigest()[:16]
 
 
-def find_scans(place: Path, leave_out: Path | None = None) -> Iterator[BatchScan]:
+def find_scans(
+    place: Path, leave_out: Path | None = None, say: Say = silent
+) -> Iterator[BatchScan]:
     """Find the scans of a folder tree, a CSV list or a DICOMDIR.
 
     Parameters
@@ -85,6 +105,8 @@ def find_scans(place: Path, leave_out: Path | None = None) -> Iterator[BatchScan
     place : Path
     leave_out : Path, optional
         A folder that is not searched: the one for the results.
+    say : callable, optional
+        Told, in a line, of what a user may not have meant.
 
     Returns
     -------
@@ -105,7 +127,7 @@ def find_scans(place: Path, leave_out: Path | None = None) -> Iterator[BatchScan
         files = sorted(s.path for s in list_dicomdir(place).sources if isinstance(s, FileSource))
         found = _of_folders(place.parent, _by_folder(files))
     elif place.suffix.lower() == ".csv":
-        found = iter(read_list(place))
+        found = iter(read_list(place, say))
     else:
         raise UnreadableFile(
             f"{place.name}: neither a folder, nor a .csv list, nor a DICOMDIR; "
@@ -123,11 +145,18 @@ def _at_least_one(found: Iterator[BatchScan], place: Path) -> Iterator[BatchScan
         raise NoSeries(f"{place.name or place}: no scan in it; give the folder above the scans")
 
 
-def read_list(path: Path) -> list[BatchScan]:
+def read_list(path: Path, say: Say = silent) -> list[BatchScan]:
     """Read a CSV list: a column `path`, and if wanted `id` and `series`.
 
     Paths are taken from the folder of the list. An id names the scan's JSON file, so it must not
-    name a patient.
+    name a patient. Commas, semicolons or tabs, in UTF-8, UTF-16 or the code page of Windows: as
+    spreadsheets save it.
+
+    Parameters
+    ----------
+    path : Path
+    say : callable, optional
+        Told of a path that is there twice. Without another id or series it is scored once.
 
     Raises
     ------
@@ -135,30 +164,56 @@ def read_list(path: Path) -> list[BatchScan]:
         No column `path`, an empty path, or an id that is no file name or is there twice.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), set(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or "not a CSV file in UTF-8"
-        raise BadSettings(f"{path.name}: {reason}; give a list with a column path") from None
-    if "path" not in columns:
-        raise BadSettings(f"{path.name}: no column path; the first line must name it")
+        table = read_table(path.read_bytes(), path.name, "path")
+    except OSError as error:
+        raise BadSettings(
+            f"{path.name}: {error.strerror}; give a list with a column path"
+        ) from None
+    if not table.rows:
+        raise BadSettings(f"{path.name}, line 2: the path is empty; the list names no scan")
     scans: list[BatchScan] = []
-    ids: set[str] = set()
-    for line, row in enumerate(rows, start=2):
-        text, name = (row["path"] or "").strip(), (row.get("id") or "").strip()
-        if not text:
-            raise BadSettings(f"{path.name}, line {line}: the path is empty")
-        if name and not _SAFE_ID.fullmatch(name):
+    lines: dict[str, int] = {}
+    seen: dict[tuple[str, str | None], tuple[int, str]] = {}
+    for row in table.rows:
+        where = f"{path.name}, line {row.line}"
+        scan = _listed(row.cells, path.parent, table.encoding, where)
+        if scan.id and scan.id in lines:
             raise BadSettings(
-                f"{path.name}, line {line}: the id is no file name; use letters, digits and ._-"
+                f"{where}: the id {scan.id} is there twice, first in line {lines[scan.id]}"
             )
-        if name and name in ids:
-            raise BadSettings(f"{path.name}, line {line}: the id {name} is there twice")
-        ids.add(name)
-        series = (row.get("series") or "").strip() or None
-        scans.append(BatchScan(text, path.parent / text, series=series, id=name))
+        lines[scan.id] = row.line
+        place = os.path.realpath(scan.place), scan.series
+        before, other = seen.setdefault(place, (row.line, scan.id))
+        if before != row.line:
+            same = f"{where}: the same path as in line {before}"
+            if scan.id == other or not scan.id:
+                say(f"{same}; it is scored once")
+                continue
+            say(f"{same}, under another id; it is scored for both")
+        scans.append(scan)
     return scans
+
+
+def _listed(cells: Mapping[str, str], folder: Path, encoding: str, where: str) -> BatchScan:
+    """Make a scan of a row of a list."""
+    text, name = cells["path"], cells.get("id", "")
+    if not text:
+        raise BadSettings(f"{where}: the path is empty")
+    if name and not _SAFE_ID.fullmatch(name):
+        raise BadSettings(f"{where}: the id is no file name; use letters, digits and ._-")
+    place = _find(text, folder, encoding)
+    return BatchScan(printable(text), place, series=cells.get("series") or None, id=name)
+
+
+def _find(text: str, folder: Path, encoding: str) -> Path:
+    """Find what a path in a list means; the path as it stands comes first.
+
+    Home folders, separators of Windows, and names whose bytes are in the encoding of the list.
+    """
+    ways = [text, os.path.expanduser(text), text.replace("\\", "/")]  # noqa: PTH111
+    with suppress(UnicodeEncodeError):
+        ways.append(os.fsdecode(text.encode(encoding)))
+    return next((folder / way for way in ways if os.path.lexists(folder / way)), folder / text)
 
 
 def _of_tree(root: Path, leave_out: Path | None) -> Iterator[BatchScan]:
@@ -200,10 +255,12 @@ class _Study:
     places: list[Path] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     instances: set[str] = field(default_factory=set)
+    shares: bool = False
 
     def scan(self, root: Path) -> BatchScan:
         place = Path(os.path.commonpath(self.places))
-        return BatchScan(_name(root, place), place, files=tuple(self.files))
+        part = f"study-{self.digest[:8]}" if self.shares else ""
+        return BatchScan(_name(root, place), place, files=tuple(self.files), part=part)
 
     def takes(self, other: _Study) -> bool:
         """Whether another folder's files are of this study, and not a copy of what is in it."""
@@ -244,28 +301,53 @@ def _merge(study: _Study, found: _Study) -> _Study:
         study.places + found.places,
         study.files + found.files,
         study.instances | found.instances,
+        study.shares or found.shares,
     )
 
 
 def _studies(files: Sequence[Path]) -> Iterator[_Study]:
-    """Divide the files of one folder by study; a few headers tell whether that is needed."""
-    count = len(files)
-    # Both ends and places between, for studies one behind the other; neighbours, for mixed ones.
-    places = {0, 1, count // 4, count // 2, 3 * count // 4, count - 2, count - 1}
-    glances = {files[i]: _identity(files[i]) for i in sorted(places) if 0 <= i < count}
-    studies = {study for study, _ in glances.values() if study}
-    if len(studies) == 1:
-        instances = {instance for _, instance in glances.values() if instance}
-        yield _Study(studies.pop(), files=list(files), instances=instances)
-        return
+    """Divide the files of one folder by study.
+
+    Of every file the few elements are read that name its study; the whole header only of the first
+    file of each.
+    """
     groups: dict[str, _Study] = {}
+    known: dict[str, str] = {}
     for path in files:
-        digest, instance = glances.get(path) or _identity(path)
-        if digest:
-            group = groups.setdefault(digest, _Study(digest))
+        named, instance = _named_study(path)
+        study = known.get(named, "")
+        if not study:
+            study, instance = _identity(path)
+            known[named] = study if named else ""
+        if study:
+            group = groups.setdefault(study, _Study(study))
             group.files.append(path)
             group.instances.add(instance)
-    yield from (groups[digest] for digest in sorted(groups))
+    if len(groups) == 1:
+        (only,) = groups.values()
+        yield replace(only, files=list(files))
+        return
+    for study in sorted(groups):
+        yield replace(groups[study], shares=True)
+
+
+def _named_study(path: Path) -> tuple[str, str]:
+    """Return what names a file's study, as it stands there, and a digest of the file's identifier.
+
+    Both are empty where the first bytes do not tell: `_identity` knows more ways to read a file.
+    """
+    pydicom = load_pydicom()
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        ds = pydicom.dcmread(BytesIO(head), specific_tags=_NAMING, stop_before_pixels=True)
+        # The element behind that of the study says that the study's was not cut off.
+        if ds.get("SeriesInstanceUID") and ds.get("StudyInstanceUID"):
+            named = f"{ds.get('PatientID', '')}\n{ds.StudyInstanceUID}"
+            return named, digest(str(ds.get("SOPInstanceUID", "")))
+    except Exception:  # noqa: S110  (pydicom raises whatever a broken header makes it raise)
+        pass
+    return "", ""
 
 
 def _identity(path: Path) -> tuple[str, str]:
@@ -276,7 +358,7 @@ def _identity(path: Path) -> tuple[str, str]:
 
 def _name(root: Path, path: Path) -> str:
     """Place below the root; control characters would break a row."""
-    name = path.relative_to(root).as_posix()
+    name = printable(path.relative_to(root).as_posix())
     return "".join(c if c.isprintable() else "?" for c in name)
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -43,7 +44,7 @@ def main() -> None:
     from dlild_client.errors import DlildError  # noqa: PLC0415
 
     try:
-        app()
+        _run()
     except DlildError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -52,8 +53,34 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever read the output has gone; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
+    except OSError as error:
+        print(f"error: {_describe(error)}", file=sys.stderr)
+        _drop_output()
+        sys.exit(1)
+
+
+def _run() -> None:
+    """Run the sub-command, and have all that it printed written before it counts as done."""
+    try:
+        app()
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
+def _describe(error: OSError) -> str:
+    """Say what the system refuses: an error without a file comes from the standard output."""
+    reason = error.strerror or str(error)
+    if error.filename is None:
+        return f"standard output cannot be written: {reason}; send it elsewhere"
+    return f"{Path(str(error.filename)).name}: {reason}"
+
+
+def _drop_output() -> None:
+    """Let what is still to be written go nowhere, so that the interpreter ends without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 class _InterruptedError(BaseException):

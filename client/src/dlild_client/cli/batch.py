@@ -105,6 +105,7 @@ def batch(
             again=again,
             told=progress.told,
             finished=progress.finished,
+            say=progress.say,
         )
     if as_json:
         print(json.dumps(summary.to_dict(), indent=2))

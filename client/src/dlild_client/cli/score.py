@@ -51,20 +51,30 @@ def score(
 ) -> None:
     """Score one chest CT."""
     from dlild_client.client import Client  # noqa: PLC0415
-    from dlild_client.outputs import write_result  # noqa: PLC0415
+    from dlild_client.errors import DlildError  # noqa: PLC0415
+    from dlild_client.outputs import try_folder, write_result  # noqa: PLC0415
     from dlild_client.reading.places import check_place  # noqa: PLC0415
     from dlild_client.reading.read import read_volume  # noqa: PLC0415
 
     settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
     check_place(path)
+    if out is not None:
+        try_folder(out)
     with Client.from_settings(settings) as client, scan_progress() as progress:
         result = client.score(lambda: read_volume(path, series=series), progress)
+    fault = None
     if out is not None:
-        write_result(result, out)
+        try:
+            write_result(result, out)
+        except DlildError as error:
+            # The score took its time: it is told all the same.
+            fault, out = error, None
     if as_json:
         print(result.to_json())
     else:
         _print_result(result, out)
+    if fault is not None:
+        raise fault
 
 
 def _print_result(result: Result, out: Path | None) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+
+from dlild_client.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -23,7 +28,7 @@ def print_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
     table.add_column(style="bold")
     table.add_column(justify="right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console().print(table)
 
 
@@ -35,7 +40,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console().print(table)
 
 
@@ -70,6 +75,78 @@ def scan_progress() -> Iterator[Callable[[str, int, int], None]]:
         yield report
 
 
+class WaitingNotice(logging.Handler):
+    """Says in one line that scans wait for their server, now and then while they do, and why.
+
+    A batch may wait for minutes: whoever reads its standard error, terminal or log, must not take
+    that for a hang.
+
+    Parameters
+    ----------
+    say : callable
+        Prints a line.
+    """
+
+    EVERY_S = 60.0
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._say = say
+        self._mutex = threading.Lock()
+        self._reason = ""
+        self._scans: set[int] = set()
+        self._since = 0.0
+        self._said: float | None = None
+        self._told = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep what the client says of why it waits; what to do is for those who gave up."""
+        message = record.getMessage()
+        self._reason = message.rpartition("; ")[0] or message
+
+    def waits(self, scan: BatchScan) -> None:
+        """Say that a scan is sent again, unless that was said just now."""
+        with self._mutex:
+            now = time.monotonic()
+            if not self._scans:
+                self._since, self._told = now, False
+            self._scans.add(id(scan))
+            if self._said is not None and now - self._said < self.EVERY_S:
+                return
+            waited = f" for {now - self._since:.0f} s" if self._told else ""
+            self._said, self._told = now, True
+        self._say(
+            f"waiting for the server{waited}: {self._reason or 'a worker has lost it'}; "
+            "the scan is sent again"
+        )
+
+    def goes_on(self, scan: BatchScan) -> None:
+        """Say that the server answers again, once no scan waits for it any more."""
+        with self._mutex:
+            if id(scan) not in self._scans:
+                return
+            self._scans.discard(id(scan))
+            if self._scans or not self._told:
+                return
+            seconds = time.monotonic() - self._since
+        self._say(f"the server answers again, after {seconds:.0f} s")
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear why the client of this process waits."""
+        from dlild_client.core import WAITING  # noqa: PLC0415
+
+        logger = logging.getLogger(WAITING)
+        before = logger.level
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+            logger.setLevel(before)
+
+
 class BatchProgress:
     """How far a batch is: a line of counts, and a line for each scan under way."""
 
@@ -78,15 +155,26 @@ class BatchProgress:
         self._counts: dict[str, int] = {"scored": 0, "rejected": 0, "failed": 0}
         self._whole = bar.add_task(self._line(), total=None)
         self._tasks: dict[int, TaskID] = {}
+        self._waiting = WaitingNotice(self.say)
 
     def told(self, scan: BatchScan, stage: str, done: int, whole: int) -> None:
         """Show the stage of a scan; called from several threads."""
+        if stage == "again":
+            self._waiting.waits(scan)
+        elif stage == "inference" and done:
+            self._waiting.goes_on(scan)
         task = self._tasks.get(id(scan))
         if task is None:
             task = self._tasks[id(scan)] = self._bar.add_task("", total=whole)
         name = scan.id or scan.name
         short = name if len(name) <= 32 else f"…{name[-31:]}"
         self._bar.update(task, description=f"{short:<32} {stage:<10}", completed=done, total=whole)
+
+    def say(self, line: str) -> None:
+        """Print a line beside the progress."""
+        # A batch does not end because nobody can hear it.
+        with suppress(OSError):
+            self._bar.console.print(line, soft_wrap=True)
 
     def finished(self, scan: BatchScan, status: Status) -> None:
         """Take a scan's line away and count it."""
@@ -96,13 +184,19 @@ class BatchProgress:
         self._counts[status] += 1
         self._bar.update(self._whole, description=self._line(), advance=1)
 
+    @contextmanager
+    def listening(self) -> Iterator[BatchProgress]:
+        """Hear why scans wait for their server."""
+        with self._waiting.listening():
+            yield self
+
     def _line(self) -> str:
         return ", ".join(f"{count} {name}" for name, count in self._counts.items())
 
 
 @contextmanager
 def batch_progress() -> Iterator[BatchProgress]:
-    """Show a batch, or nothing where standard error is no terminal."""
+    """Show a batch; where standard error is no terminal, only that it waits for its server."""
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         Progress,
@@ -111,12 +205,15 @@ def batch_progress() -> Iterator[BatchProgress]:
     )
 
     err = console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    ) as bar:
-        yield BatchProgress(bar)
+    with (
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+            disable=not err.is_terminal,
+        ) as bar,
+        BatchProgress(bar).listening() as progress,
+    ):
+        yield progress

@@ -11,6 +11,7 @@ import typer
 
 from dlild_client.cli.options import BY_TYPER, AsJson
 from dlild_client.cli.screen import print_table
+from dlild_client.errors import printable
 
 if TYPE_CHECKING:
     from dlild_client.reading.survey import SeriesSummary, SeriesSurvey
@@ -40,7 +41,8 @@ def series(
     if as_json:
         print(json.dumps(_facts(survey), indent=2))
     elif survey.series:
-        print_table(f"Series of {path.name or path}", COLUMNS, [_row(s) for s in survey.series])
+        title = f"Series of {printable(path.name or str(path))}"
+        print_table(title, COLUMNS, [_row(s) for s in survey.series])
         if survey.unreadable:
             print(f"{survey.unreadable} file(s) look like DICOM and cannot be read")
     if survey.error is not None:
@@ -68,6 +70,7 @@ def _row(summary: SeriesSummary) -> tuple[str, ...]:
         facts.append(f"{summary.thickness_mm:g} mm thick")
     if summary.kernel:
         facts.append(f"kernel {summary.kernel}")
+    facts += filter(None, (summary.breath, summary.posture))
     return (
         marks[summary.verdict],
         "\n".join([number + kind, ", ".join(facts), summary.uid]),

@@ -3,7 +3,8 @@
 Scans whose axes run along the body axes (nearly all) go through separable resampling: along each
 axis a triangle kernel, as wide as the coarser of the two spacings, so that fine scans are averaged
 rather than picked from, and thick slices interpolated. Tilted and oblique scans are first averaged
-along their own axes and then interpolated at the voxels of the grid.
+along their own axes and then interpolated at the voxels of the grid. Slices in uneven steps, or
+with gaps between them, are taken at their own positions (`dlild_client.preparation.slices`).
 
 The grid covers the scan from voxel face to voxel face and is centred on it, so that a scan turned
 round or written in another order gives the same grid.
@@ -20,7 +21,9 @@ import numpy.typing as npt
 from dlild_client.contract import Contract, HuRange
 from dlild_client.errors import GeometryError
 from dlild_client.itk import load_sitk
-from dlild_client.preparation.separable import resample
+from dlild_client.preparation.separable import Band, resample
+from dlild_client.preparation.slices import has_plain_slices, slice_band, slice_faces_mm
+from dlild_client.slabs import is_slabs
 from dlild_client.volume import LPS_GRID, Triple, Volume
 
 ALIGNED_COSINE = float(np.cos(np.radians(0.1)))
@@ -63,12 +66,33 @@ def to_grid(volume: Volume, contract: Contract) -> Volume:
     axes = _aligned_axes(volume)
     if axes is None:
         array = _resample_oblique(volume, shape, target, origin, contract.hu)
+    elif is_slabs(volume.array):
+        array = _resample_as_stored(volume, axes, shape, target, contract.hu)
     else:
         spacing = tuple(volume.spacing_mm[axis] for axis, _ in axes)
-        array = resample(_turn(volume, axes), spacing, shape, target, contract.hu)
+        bands = _slice_bands(volume, axes, shape, target)
+        turned = _turn(volume.array, axes)
+        array = resample(turned, spacing, shape, target, contract.hu, bands)
     return replace(
-        volume, array=array, spacing_mm=target, origin_mm=tuple(origin.tolist()), direction=LPS_GRID
+        volume,
+        array=array,
+        spacing_mm=target,
+        origin_mm=tuple(origin.tolist()),
+        direction=LPS_GRID,
+        slice_positions_mm=None,
+        slice_thicknesses_mm=None,
     )
+
+
+def _slice_bands(
+    volume: Volume, axes: tuple[tuple[int, bool], ...], shape: tuple[int, int, int], target: Triple
+) -> dict[int, Band]:
+    """Weights along the grid axis that the slices are stacked along, where they are not plain."""
+    if has_plain_slices(volume):
+        return {}
+    along = [axis for axis, _ in axes].index(0)
+    band = slice_band(volume, shape[along], target[along], backwards=axes[along][1])
+    return {along: band}
 
 
 def _bounds_mm(volume: Volume) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -92,10 +116,26 @@ def _aligned_axes(volume: Volume) -> tuple[tuple[int, bool], ...] | None:
     return tuple(axes)
 
 
-def _turn(volume: Volume, axes: tuple[tuple[int, bool], ...]) -> npt.NDArray[Any]:
-    """View of the array with axes in grid order and sense; nothing is copied."""
-    turned = volume.array.transpose([axis for axis, _ in axes])
+def _turn(array: npt.NDArray[Any], axes: tuple[tuple[int, bool], ...]) -> npt.NDArray[Any]:
+    """View of an array with axes in grid order and sense; nothing is copied."""
+    turned = array.transpose([axis for axis, _ in axes])
     return turned[tuple(slice(None, None, -1 if backwards else 1) for _, backwards in axes)]
+
+
+def _resample_as_stored(
+    volume: Volume,
+    axes: tuple[tuple[int, bool], ...],
+    shape: tuple[int, int, int],
+    target: Triple,
+    hu: HuRange,
+) -> npt.NDArray[np.int16]:
+    """Resample along the axes in the order in which slabs can be read, and turn what comes out."""
+    grid_axes = sorted(range(3), key=lambda i: axes[i][0])
+    z, y, x = (shape[i] for i in grid_axes)
+    spacing = [target[i] for i in grid_axes]
+    bands = {} if has_plain_slices(volume) else {0: slice_band(volume, z, spacing[0])}
+    array = resample(volume.array, volume.spacing_mm, (z, y, x), spacing, hu, bands)
+    return np.ascontiguousarray(_turn(array, axes))
 
 
 def _resample_oblique(
@@ -114,14 +154,23 @@ def _resample_oblique(
     # whole one.
     coarse_spacing = np.maximum(spacing, finest / 1.5)
     extent = np.asarray(volume.shape) * spacing
+    middle = (np.asarray(volume.shape) - 1) / 2
+    plain = has_plain_slices(volume)
+    if not plain:
+        low, high = slice_faces_mm(volume)
+        coarse_spacing[0], extent[0] = finest / 1.5, high - low
+        middle[0] = volume.slice_indices((low + high) / 2)
     coarse_shape = np.maximum(1, np.ceil(extent / coarse_spacing - 1e-3)).astype(int)
     z, y, x = coarse_shape.tolist()
-    coarse = resample(volume.array, volume.spacing_mm, (z, y, x), coarse_spacing.tolist(), hu)
+    bands = {} if plain else {0: slice_band(volume, z, coarse_spacing[0])}
+    coarse = resample(
+        volume.array, volume.spacing_mm, (z, y, x), coarse_spacing.tolist(), hu, bands
+    )
     # The image lives in index space; the transform leads from patient coordinates to indices, and
     # so may shear, which SimpleITK's own image direction may not.
     image = sitk.GetImageFromArray(coarse)
     steps = np.asarray(volume.direction) * coarse_spacing
-    centre = volume.points_mm((np.asarray(volume.shape) - 1) / 2)
+    centre = volume.points_mm(middle)
     to_index = np.linalg.inv(steps)[::-1]  # rows in the order x, y, z of SimpleITK
     offset = ((coarse_shape - 1) / 2)[::-1] - to_index @ centre
     transform = sitk.AffineTransform(3)

@@ -38,8 +38,23 @@ TISSUE_HU = -250
 AIRWAY_CM2 = 5.0
 """Air of a slice below this is windpipe, not lung."""
 
+CUT_OFF_CM2 = 12.0
+"""More lung than this in the first or last slices, or on a side, and the scan cuts it off."""
+
 MINIMUM_LUNG_ML = 300.0
-"""Less aerated lung than this is no chest CT; sinuses and bowel gas stay below it."""
+"""Less aerated lung than this is lung only where `LEAST_LUNG_ML` says so: bowel gas comes near."""
+
+LEAST_LUNG_ML = 50.0
+"""Of newborns. Between this and `MINIMUM_LUNG_ML` what was found must have the HU of lung."""
+
+GAS_HU = -965.0
+"""Gas of bowel, stomach and sinuses is darker than this within, lungs with emphysema are not."""
+
+OUTSIDE_HU = -930.0
+"""Air that reaches the border of the image is lung, cut off by it, where it is denser than this."""
+
+UNREST_HU = 20.0
+"""Standard deviation from slice to slice: aerated lung, with its vessels, has 27 HU and more."""
 
 
 TALLEST_MM = 330.0
@@ -62,7 +77,7 @@ class LungBox:
     aerated_ml : float
         Volume of what a threshold calls lung: an estimate, too small where lung is dense.
     flags : tuple of str
-        `lungs_cut_off_top`, `lungs_cut_off_bottom`.
+        `lungs_cut_off_top`, `lungs_cut_off_bottom`, `lungs_cut_off_sides`.
     seen : SeenChest or None
         What the search has seen: for the flags, and to tell the patient from the air around.
     """
@@ -70,7 +85,7 @@ class LungBox:
     start: tuple[int, int, int]
     stop: tuple[int, int, int]
     aerated_ml: float
-    flags: tuple[str, ...] = ()
+    flags: tuple[Flag, ...] = ()
     seen: SeenChest | None = field(default=None, compare=False, repr=False)
 
 
@@ -119,23 +134,20 @@ def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
     Raises
     ------
     NotChest
-        No lungs, or less than `minimum_ml` of them.
+        No lungs, or less than `minimum_ml` that does not look like lung.
     """
     factors = np.array([max(1, round(COARSE_MM / s)) for s in grid.spacing_mm])
     coarse = _block_means(grid.array, factors)
     spacing = factors * np.asarray(grid.spacing_mm)
-    body, inner = _body_and_inner_air(coarse)
+    body, inner = _body_and_inner_air(coarse, spacing)
     lungs = _pick_lungs(inner, coarse, spacing)
     voxel_ml = float(np.prod(spacing)) / 1000
     millilitres = float(lungs.sum()) * voxel_ml
-    if millilitres < minimum_ml:
-        raise NotChest(
-            f"no lungs found: {millilitres:.0f} mL of aerated lung, a chest has at least "
-            f"{minimum_ml:.0f} mL; give a chest CT"
-        )
+    flags = _cut_off(lungs, spacing)
+    if millilitres < minimum_ml and not _is_little_lung(lungs, coarse, millilitres):
+        raise NotChest(_too_little(millilitres, minimum_ml, flags))
     areas_cm2 = lungs.sum(axis=(1, 2)) * float(spacing[1] * spacing[2]) / 100
     low, high = _extent(lungs, areas_cm2)
-    flags = _cut_off(areas_cm2)
     cells = int(factors[0]), int(factors[1]), int(factors[2])
     seen = SeenChest(coarse, body, inner, lungs, spacing, cells)
     low, high = _add_margins(low, high, seen)
@@ -170,7 +182,9 @@ def _every(array: npt.NDArray[Any], axis: int, first: int, step: int) -> npt.NDA
     return array[tuple(index)]
 
 
-def _body_and_inner_air(coarse: npt.NDArray[np.float32]) -> tuple[Mask, Mask]:
+def _body_and_inner_air(
+    coarse: npt.NDArray[np.float32], spacing: npt.NDArray[np.float64]
+) -> tuple[Mask, Mask]:
     """Body without its inner air, and the air that the body encloses within an axial slice.
 
     Slice by slice: air round the patient reaches the border of the image, air in the lungs does
@@ -184,7 +198,43 @@ def _body_and_inner_air(coarse: npt.NDArray[np.float32]) -> tuple[Mask, Mask]:
     for border in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
         outside[border] = True
     outside[0] = True
-    return body, air & ~outside[labels]
+    beyond = outside[labels]
+    return body, (air & ~beyond) | _cut_off_at_sides(air & beyond & ~body, coarse, spacing)
+
+
+def _cut_off_at_sides(
+    outer: Mask, coarse: npt.NDArray[np.float32], spacing: npt.NDArray[np.float64]
+) -> Mask:
+    """Find lung among the air that reaches the border of the image: a cropped field cuts it off.
+
+    By its HU and by its unrest, which vessels make and foam has not; without the rim of skin,
+    clothes and table, which are as dense as lung where voxels mix. It must be wide on the border.
+    """
+    sitk = load_sitk()
+
+    kept = np.zeros_like(outer)
+    dense = outer & (coarse > OUTSIDE_HU)
+    core = _erode(dense)
+    if not core.any():
+        return kept
+    labels = sitk.GetArrayFromImage(
+        sitk.ConnectedComponent(sitk.GetImageFromArray(core.astype(np.uint8)))
+    )
+    for axis in (1, 2):
+        pixel_cm2 = float(np.prod(spacing) / spacing[axis]) / 100
+        for edge in (0, -1):
+            areas = np.bincount(labels.take(edge, axis).ravel()) * pixel_cm2
+            for label in np.flatnonzero(areas > CUT_OFF_CM2):
+                part = labels == label
+                kept |= part if label and _unrest_hu(part, coarse) > UNREST_HU else False
+    return _dilate(_dilate(kept)) & dense
+
+
+def _unrest_hu(part: Mask, coarse: npt.NDArray[np.float32]) -> float:
+    """Measure how HU vary from slice to slice: vessels cross them, a table runs along."""
+    both = part[1:] & part[:-1]
+    steps = (coarse[1:] - coarse[:-1])[both]
+    return float(steps.std() / np.sqrt(2)) if steps.size else 0.0
 
 
 def label_slices(mask: Mask) -> npt.NDArray[Any]:
@@ -256,8 +306,12 @@ def _pick_lungs(
     large = [
         int(label)
         for label in np.argsort(-sizes, kind="stable")[:12]
-        if sizes[label] * voxel_ml > 30 and _is_enclosed(labels == label, tissue, spacing[1])
+        if sizes[label] * voxel_ml > 30
+        and _is_enclosed(labels == label, tissue, coarse, spacing[1])
     ]
+    # Gas of stomach and bowel, large as it may be, is no lung where there is lung beside it.
+    aerated = [label for label in large if not _is_gas(labels == label, coarse)]
+    large = aerated or large
     if not large:
         return np.zeros_like(inner)
     main = large[0]
@@ -273,11 +327,17 @@ def _pick_lungs(
     return np.isin(labels, kept)
 
 
-def _is_enclosed(part: Mask, tissue: Counts, spacing_y: float) -> bool:
+def _is_enclosed(
+    part: Mask, tissue: Counts, coarse: npt.NDArray[np.float32], spacing_y: float
+) -> bool:
     """Tell a lung from the foam of a table: a lung has body in front of it and behind it.
 
-    `tissue` counts tissue voxels from the front up to each voxel; lung itself is none.
+    Where the field cuts it off in front or behind, by its unrest. `tissue` counts tissue voxels
+    from the front up to each voxel; lung itself is none.
     """
+    core = _erode(part)
+    if part[:, [0, -1]].any() and _unrest_hu(core, coarse) > UNREST_HU:
+        return True
     z, x = np.nonzero(part.any(axis=1))
     first = np.argmax(part, axis=1)[z, x]
     last = part.shape[1] - 1 - np.argmax(part[:, ::-1], axis=1)[z, x]
@@ -304,11 +364,47 @@ def _extent(
     return np.array(low), np.array(high)
 
 
-def _cut_off(areas_cm2: npt.NDArray[np.float64]) -> tuple[str, ...]:
-    """Flag lungs that are still wide in the first or last slice of the grid; a windpipe is not."""
-    ends = {"top": float(areas_cm2[-2:].max()), "bottom": float(areas_cm2[:2].max())}
+def _is_gas(part: Mask, coarse: npt.NDArray[np.float32]) -> bool:
+    """Tell gas from lung by its HU, without the rim where voxels mix."""
+    core = coarse[_erode(part)]
+    return bool(core.size and core.mean() < GAS_HU)
+
+
+def _is_little_lung(lungs: Mask, coarse: npt.NDArray[np.float32], millilitres: float) -> bool:
+    """Tell the lungs of a child, or what a cropped field left of lungs, from gas."""
+    core = coarse[_erode(lungs)]
+    if millilitres < LEAST_LUNG_ML or not core.size:
+        return False
+    return bool(np.median(core) > OUTSIDE_HU)
+
+
+def _too_little(millilitres: float, minimum_ml: float, flags: tuple[Flag, ...]) -> str:
+    """Say how much was found, how much is needed, and whether the scan cuts lungs off."""
+    cut = ", ".join(
+        f"{flag.values['area_cm2']:.0f} cm2 at the {flag.removeprefix('lungs_cut_off_')}"
+        for flag in flags
+    )
+    advice = f"the scan cuts lungs off ({cut}); give one of the whole chest" if cut else ""
+    return (
+        f"no lungs found: {millilitres:.0f} mL of aerated lung, a chest has at least "
+        f"{minimum_ml:.0f} mL, or {LEAST_LUNG_ML:.0f} mL that are denser than gas; "
+        f"{advice or 'give a chest CT'}"
+    )
+
+
+def _cut_off(lungs: Mask, spacing: npt.NDArray[np.float64]) -> tuple[Flag, ...]:
+    """Flag lungs that are still wide on a face of the grid; a windpipe is not."""
+    top_cm2, side_cm2, front_cm2 = (
+        float(np.prod(spacing) / step) / 100 for step in spacing.tolist()
+    )
+    areas = lungs.sum(axis=(1, 2)) * top_cm2
+    sides = max(lungs[:, :, edge].sum() for edge in (0, -1)) * front_cm2
+    sides = max(sides, *(lungs[:, edge].sum() * side_cm2 for edge in (0, -1)))
+    ends = {"top": areas[-2:].max(), "bottom": areas[:2].max(), "sides": sides}
     return tuple(
-        Flag(f"lungs_cut_off_{end}", area_cm2=area) for end, area in ends.items() if area > 12
+        Flag(f"lungs_cut_off_{end}", area_cm2=float(area))
+        for end, area in ends.items()
+        if area > CUT_OFF_CM2
     )
 
 

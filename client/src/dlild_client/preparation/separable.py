@@ -9,7 +9,7 @@ fresh from the kernel is cleared first, which costs as much as the work.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,20 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import HuRange
+from dlild_client.slabs import Slabs, pieces
 
 Float = npt.NDArray[np.float32]
 
 _THREADS = 2
 _SLAB = 16  # slices of the input worked on at once
 _TURNED = 64  # rows turned at once: four cache lines of what is written
+GAP_SMOOTHING_MM = 0.75
+"""Standard deviation of the smoothing of slices that are repeated across a gap.
+
+Of slices of 1 mm that touch, a voxel of 1.5 mm takes a weighted mean, with 0.66 of their noise; in
+a gap it takes one slice. The smoothing leaves 0.64 of white noise.
+"""
+
 _APART = 16  # floats between rows: else rows a power of two long push each other out of the cache
 
 
@@ -37,10 +45,14 @@ class Band:
         First input voxel that counts.
     taps : ndarray, shape (n_out, k)
         float32; rows sum to one.
+    in_gap : ndarray of bool, shape (n_out,), optional
+        Slices of the output that lie in a gap and repeat one slice of the input: they are smoothed
+        in their plane (`smoothing_taps`). Looked at along the first axis only.
     """
 
     first: npt.NDArray[np.intp]
     taps: Float
+    in_gap: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """Return the voxels of the output."""
@@ -71,17 +83,18 @@ def triangle_band(n_in: int, spacing_in: float, n_out: int, spacing_out: float) 
 
 
 def resample(
-    array: npt.NDArray[Any],
+    array: npt.NDArray[Any] | Slabs,
     spacing: Sequence[float],
     shape: tuple[int, int, int],
     target: Sequence[float],
     hu: HuRange,
+    other_bands: Mapping[int, Band] | None = None,
 ) -> npt.NDArray[np.int16]:
     """Resample a volume along its own axes, about its own centre.
 
     Parameters
     ----------
-    array : ndarray, shape (z, y, x)
+    array : ndarray or Slabs, shape (z, y, x)
         HU.
     spacing, target : sequence of float
         Of the input and the output, in mm.
@@ -89,18 +102,26 @@ def resample(
         Voxels of the output.
     hu : HuRange
         What HU are clipped to, before they are averaged.
+    other_bands : mapping of int to Band, optional
+        Axes that are resampled by these weights in place of a triangle kernel's.
 
     Returns
     -------
     ndarray of int16, shape `shape`
         HU within the range.
     """
-    bands = [triangle_band(array.shape[i], spacing[i], shape[i], target[i]) for i in range(3)]
+    others = other_bands or {}
+    bands = [
+        others[i] if i in others
+        else triangle_band(array.shape[i], spacing[i], shape[i], target[i])
+        for i in range(3)
+    ]  # fmt: skip
     out = np.empty(shape, dtype=np.int16)
+    smoothing = (smoothing_taps(target[1]), smoothing_taps(target[2]))
 
     def work(part: int) -> None:
         slices = range(shape[0] * part // _THREADS, shape[0] * (part + 1) // _THREADS)
-        _fill(out, slices, array, bands, hu)
+        _fill(out, slices, array, bands, hu, smoothing)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(work, range(_THREADS)))
@@ -130,9 +151,10 @@ class _Room:
 def _fill(
     out: npt.NDArray[np.int16],
     slices: range,
-    array: npt.NDArray[Any],
+    array: npt.NDArray[Any] | Slabs,
     bands: Sequence[Band],
     hu: HuRange,
+    smoothing: tuple[tuple[float, float], tuple[float, float]],
 ) -> None:
     """Resample some slices of the output, holding only the planes of the input that they need."""
     depth, rows, columns = bands
@@ -147,11 +169,15 @@ def _fill(
             planes[:kept] = planes[first - begin : first - begin + kept]
             begin, end = first, first + kept
             slab = array[end : end + max(_SLAB, taps)]
-            _resample_planes(slab, rows, columns, hu, room, planes[kept : kept + len(slab)])
+            for at, part in pieces(slab):
+                target = planes[kept + at : kept + at + len(part)]
+                _resample_planes(part, rows, columns, hu, room, target)
             end += len(slab)
         values = room.array("values of a plane", out.shape[1:])
         held = planes[first - begin : first - begin + taps]
         _sum_up(depth.taps[i], held.reshape(taps, -1), values.reshape(-1))
+        if depth.in_gap is not None and depth.in_gap[i]:
+            _smooth(values, smoothing)
         # Means of values within the HU range: rounded, they are within it, too.
         out[i] = np.rint(values, out=values)
 
@@ -171,6 +197,20 @@ def _resample_planes(
     _put_columns_first(by_row, turned)
     by_column = _apply(columns, turned, room.rows("by column", len(columns), n * len(rows)))
     out[...] = by_column.transpose(1, 2, 0)
+
+
+def smoothing_taps(spacing_mm: float) -> tuple[float, float]:
+    """Weights of a voxel and of either neighbour, of a narrow Gaussian kernel that sums to one."""
+    beside = math.exp(-0.5 * (spacing_mm / GAP_SMOOTHING_MM) ** 2)
+    return 1 / (1 + 2 * beside), beside / (1 + 2 * beside)
+
+
+def _smooth(plane: Float, smoothing: tuple[tuple[float, float], tuple[float, float]]) -> None:
+    """Smooth a plane (y, x) in place, along its rows and its columns; its edges go on."""
+    for axis, (centre, beside) in enumerate(smoothing):
+        lines = np.moveaxis(plane, axis, 0)
+        padded = np.concatenate([lines[:1], lines, lines[-1:]])
+        lines[...] = np.float32(centre) * lines + np.float32(beside) * (padded[:-2] + padded[2:])
 
 
 def _sum_up(taps: Float, values: Float, out: Float) -> None:

@@ -7,6 +7,7 @@ straight into the volume.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,12 +25,14 @@ from dlild_client.reading.dicom.headers import HeaderScan, read_headers
 from dlild_client.reading.dicom.hu import read_hu
 from dlild_client.reading.dicom.rescale import Rescaled, settle_rescale
 from dlild_client.reading.dicom.slices import SliceHeader
+from dlild_client.reading.jumps import check_jumps
 from dlild_client.reading.places import list_sources
 from dlild_client.reading.quality import check_range, header_flags, pixel_flags
 from dlild_client.reading.series.candidates import Candidate, SeriesRules
 from dlild_client.reading.series.choice import Assessment, assess_series
 from dlild_client.reading.series.repeats import settle
 from dlild_client.reading.sources import FileSource, Listing
+from dlild_client.slabs import HELD_VOXELS, Hu, Slabs, as_volume_array, thinned
 from dlild_client.volume import SeriesInfo, Volume, as_matrix
 
 
@@ -95,21 +98,46 @@ def _read_listing(
             assert settled.error is not None
             raise settled.error
         flags = _place_flags(listing, scan, settled.assessment)
-        return _read(settled.chosen, flags, scan, threads)
+        return read_chosen(settled.chosen, flags, scan, threads)
 
 
-def _read(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int) -> Volume:
+def read_chosen(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int = 2) -> Volume:
+    """Read the pixels of a series that was settled on.
+
+    Parameters
+    ----------
+    chosen : Candidate
+    flags : list of Flag
+        Of the place that it was found in.
+    scan : HeaderScan
+    threads : int
+        Slices decoded at once.
+
+    Raises
+    ------
+    InputError
+        Slices cannot be decoded, or are no HU of a chest.
+    """
     check_size(chosen.slices)
     rescaled = settle_rescale(chosen.slices)
     chosen = replace(chosen, slices=rescaled.slices)
     array = _decode(rescaled, threads)
     flags = [*chosen.flags, *flags, *header_flags(chosen), *rescaled.flags]
-    check_range(array[:: max(1, len(array) // 60), ::4, ::4])
+    check_range(thinned(array)[:: max(1, len(array) // 60)])
     flags += pixel_flags(array)
     if chosen.axial:  # in other views there is nothing between a body and its table
-        flags += check_blanks(array, [s.name for s in chosen.slices])
+        names = [s.name for s in chosen.slices]
+        flags += check_blanks(array, names)
+        check_jumps(thinned(array), names, _rescales(chosen.slices))
     volume = _volume(array, chosen, series_found=len({h.series for h in scan.headers}))
+    if isinstance(array, Slabs):
+        array.forget()
     return replace(volume, flags=tuple(flags))
+
+
+def _rescales(slices: Sequence[SliceHeader]) -> list[tuple[float, float]]:
+    """Slope and intercept of each slice, which are settled."""
+    return [(s.slope or 0.0, s.intercept or 0.0) for s in slices]
 
 
 def _place_flags(listing: Listing, scan: HeaderScan, assessment: Assessment) -> list[Flag]:
@@ -125,14 +153,23 @@ def _place_flags(listing: Listing, scan: HeaderScan, assessment: Assessment) -> 
     return flags
 
 
-def _decode(rescaled: Rescaled, threads: int) -> npt.NDArray[np.int16]:
+def _decode(rescaled: Rescaled, threads: int) -> Hu | Slabs:
+    """HU of all slices: an array, or of a large scan what reads it."""
     slices = rescaled.slices
-    array = np.empty((len(slices), slices[0].pixels.rows, slices[0].pixels.columns), dtype=np.int16)
-    _for_each(
-        range(len(slices)),
-        lambda i: read_hu(slices[i], array[i], inverted=rescaled.inverted),
-        threads,
-    )
+    pixels = slices[0].pixels
+    shape = (len(slices), pixels.rows, pixels.columns)
+
+    def fill(first: int, out: Hu) -> None:
+        def read(i: int) -> None:
+            read_hu(slices[first + i], out[i], inverted=rescaled.inverted)
+
+        with quiet():
+            _for_each(range(len(out)), read, threads)
+
+    if math.prod(shape) > HELD_VOXELS:
+        return Slabs(shape, fill)
+    array = np.empty(shape, dtype=np.int16)
+    fill(0, array)
     return array
 
 
@@ -149,23 +186,30 @@ def _for_each(items: Sequence[int], work: Callable[[int], None], threads: int) -
             raise
 
 
-def _volume(array: npt.NDArray[np.int16], chosen: Candidate, series_found: int) -> Volume:
+def _volume(array: Hu | Slabs, chosen: Candidate, series_found: int) -> Volume:
     stack, first = chosen.stack, chosen.slices[0]
     assert first.pixel_spacing is not None
     step = round(chosen.step_mm, 6)
     direction = np.stack([stack.step / np.linalg.norm(stack.step), stack.column, stack.row], axis=1)
     return Volume(
-        array=array,
+        array=as_volume_array(array),
         spacing_mm=(step, first.pixel_spacing[0], first.pixel_spacing[1]),
         origin_mm=(float(stack.origin_mm[0]), float(stack.origin_mm[1]), float(stack.origin_mm[2])),
         direction=as_matrix(direction),
         series=_info(array, chosen, step, series_found),
+        slice_positions_mm=stack.positions_mm,
+        slice_thicknesses_mm=_thicknesses_mm(chosen.slices),
     )
 
 
-def _info(
-    array: npt.NDArray[np.int16], chosen: Candidate, step: float, series_found: int
-) -> SeriesInfo:
+def _thicknesses_mm(slices: Sequence[SliceHeader]) -> tuple[float, ...] | None:
+    """Thickness of each slice; None where a header lacks it."""
+    known = [s.slice_thickness_mm for s in slices if s.slice_thickness_mm]
+    usable = len(known) == len(slices) and all(math.isfinite(t) and t > 0 for t in known)
+    return tuple(known) if usable else None
+
+
+def _info(array: Hu | Slabs, chosen: Candidate, step: float, series_found: int) -> SeriesInfo:
     first: SliceHeader = chosen.slices[0]
     return SeriesInfo(
         source="dicom",
@@ -176,13 +220,13 @@ def _info(
         slice_step_mm=step,
         slices=len(chosen.slices),
         image_shape=(first.pixels.rows, first.pixels.columns),
-        digest=digest(array, chosen.stack.step),
+        digest=digest(array, [*chosen.stack.step, *(chosen.stack.positions_mm or ())]),
         series_found=series_found,
     )
 
 
-def digest(array: npt.NDArray[np.int16], step: npt.ArrayLike) -> str:
+def digest(array: Hu | Slabs, step: npt.ArrayLike) -> str:
     """Digest of a scan: every fourth row and column is enough to tell scans apart, and quick."""
     sha = hashlib.sha256(np.asarray(step, dtype="<f8").tobytes())
-    sha.update(np.ascontiguousarray(array[:, ::4, ::4], dtype="<i2").tobytes())
+    sha.update(np.ascontiguousarray(thinned(array), dtype="<i2").data)
     return f"sha256:{sha.hexdigest()}"

@@ -9,21 +9,26 @@ import numpy.typing as npt
 
 from dlild_client.errors import MissingSlices
 from dlild_client.flags import Flag
+from dlild_client.slabs import Slabs, thinned
 
 TISSUE_HU = -500
 LEAST_SHARE = 0.05
 """Of the usual area of tissue; even a neck has four times as much."""
 
 
-def check_blanks(array: npt.NDArray[np.int16], names: Sequence[str] | None = None) -> list[Flag]:
+def check_blanks(
+    array: npt.NDArray[np.int16] | Slabs, names: Sequence[str] | None = None, axis: int = 0
+) -> list[Flag]:
     """Look for slices that hold no picture of the body.
 
     Parameters
     ----------
-    array : ndarray, shape (slices, rows, columns)
-        HU of slices across the body.
+    array : ndarray or Slabs
+        HU.
     names : sequence of str, optional
         Of the slices, for messages; else they are numbered.
+    axis : int
+        The one of the slices, which lie across the body.
 
     Returns
     -------
@@ -35,7 +40,8 @@ def check_blanks(array: npt.NDArray[np.int16], names: Sequence[str] | None = Non
     MissingSlices
         Between slices of the body lie some that are a constant, or hold hardly any tissue.
     """
-    small = array[:, ::4, ::4].reshape(len(array), -1)
+    small = thinned(array, axis)
+    small = small.reshape(len(small), -1)
     constant = small.max(axis=1) == small.min(axis=1)
     tissue = np.count_nonzero(small > TISSUE_HU, axis=1)
     if constant.all():

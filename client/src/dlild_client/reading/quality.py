@@ -6,6 +6,7 @@ What is seen of the lungs themselves, on the model grid, is in
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ import numpy.typing as npt
 from dlild_client.errors import NotHU
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.hu import from_the_edges
+from dlild_client.reading.dicom.protocol import EXPIRATION, LATERAL, PRONE
 from dlild_client.reading.dicom.rescale import air_level
+from dlild_client.reading.dicom.slices import SliceHeader
 from dlild_client.reading.series.candidates import Candidate
 from dlild_client.reading.series.kernels import Kernel, judge_kernel
 from dlild_client.reading.series.ranking import is_chest_word
+from dlild_client.slabs import Hu, Slabs, corner_voxels, thinned
 from dlild_client.volume import AIR_HU
 
 THICK_SLICE_MM = 3.0
@@ -63,23 +67,52 @@ def header_flags(chosen: Candidate) -> list[Flag]:
     first = chosen.slices[0]
     assert first.pixel_spacing is not None
     rows, columns = first.pixel_spacing
-    flags = thickness_flags(chosen.step_mm, first.slice_thickness_mm)
-    flags += geometry_flags(chosen.step_mm, (rows, columns))
+    step = chosen.stack.widest_step_mm
+    flags = thickness_flags(step, first.slice_thickness_mm)
+    flags += geometry_flags(step, (rows, columns))
     if judge_kernel(first.kernel) is Kernel.UNUSUAL:
         flags.append(Flag("unusual_kernel", kernel=first.kernel))
     if first.body_part and not is_chest_word(first.body_part):
         flags.append(Flag("chest_doubtful", body_part=first.body_part))
     if first.contrast_agent:
         flags.append(Flag("contrast_likely", header="names a contrast agent"))
+    return flags + protocol_flags(first) + number_flags(chosen.slices)
+
+
+def protocol_flags(first: SliceHeader) -> list[Flag]:
+    """Flag what the header says of breath and posture: not what the network has learnt on."""
+    flags = []
+    if first.breath == EXPIRATION:
+        flags.append(Flag("expiration_likely", header="says expiration"))
+    if first.posture in {PRONE, LATERAL}:
+        flags.append(Flag("not_supine", header=f"says {first.posture}"))
     return flags
 
 
-def pixel_flags(array: npt.NDArray[np.int16]) -> list[Flag]:
+def number_flags(slices: Sequence[SliceHeader]) -> list[Flag]:
+    """Flag numbers that are not written as DICOM has it, with the first of them."""
+    flags = []
+    if repaired := _first([s.repaired for s in slices]):
+        flags.append(Flag("numbers_repaired", **repaired))
+    if unreadable := _first([s.unreadable for s in slices]):
+        flags.append(Flag("numbers_unreadable", **unreadable))
+    return flags
+
+
+def _first(held: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    found = [elements for elements in held if elements]
+    if not found:
+        return {}
+    element, stands = next(iter(found[0].items()))
+    return {"slices": len(found), "element": element, "stands": stands}
+
+
+def pixel_flags(array: Hu | Slabs) -> list[Flag]:
     """Clear the padding of an array of HU, and flag what is odd about its values.
 
     Parameters
     ----------
-    array : ndarray, shape (z, y, x)
+    array : ndarray or Slabs, shape (z, y, x)
         HU; a constant outside the field of view is set to air, in place.
 
     Returns
@@ -90,7 +123,7 @@ def pixel_flags(array: npt.NDArray[np.int16]) -> list[Flag]:
     padding = clear_padding(array)
     if padding is not None:
         flags.append(Flag("padding_found", hu=padding))
-    level = air_level(array[:: max(1, len(array) // 60), ::4, ::4].ravel())
+    level = air_level(thinned(array)[:: max(1, len(array) // 60)].ravel())
     if level is not None and abs(level + 1000) > SHIFT_HU:
         flags.append(Flag("hu_shifted", air_hu=level))
     return flags
@@ -120,7 +153,7 @@ def check_range(hu: npt.NDArray[Any]) -> None:
         )
 
 
-def clear_padding(array: npt.NDArray[np.int16]) -> int | None:
+def clear_padding(array: Hu | Slabs) -> int | None:
     """Set to air what lies outside the field of view, where that is a constant that is no air.
 
     Converters fill the corners outside the round field of view with 0 or any other value, which
@@ -132,14 +165,19 @@ def clear_padding(array: npt.NDArray[np.int16]) -> int | None:
     int or None
         The constant, where one was found and replaced.
     """
-    side = max(1, min(array.shape[1:]) // 64)
-    ends = (slice(None, side), slice(-side, None))
-    corners = [array[:, y, x] for y in ends for x in ends]
-    value = int(corners[0].flat[0])
+    corners = corner_voxels(array)
+    value = int(corners.flat[0])
     if AIR_HU <= value <= -900 or min(array.shape[1:]) < 32:
         return None
-    if any(np.any(corner != value) for corner in corners):
+    if np.any(corners != value):
         return None
-    for plane in array:
+
+    def clear(plane: Hu) -> None:
         plane[from_the_edges(plane == value)] = AIR_HU
+
+    if isinstance(array, Slabs):
+        array.change(clear)
+        return value
+    for plane in array:
+        clear(plane)
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dlild_client.errors import InputError, NoSeries, UnreadableFile
+from dlild_client.errors import InputError, NoSeries, UnreadableFile, printable
 from dlild_client.reading.assemble import read_dicom
 from dlild_client.reading.images.read import is_image_name, read_image
 from dlild_client.reading.places import check_place, is_zip
@@ -62,4 +62,4 @@ def _of_one_file(place: Path, error: InputError) -> InputError:
             f"{place.name}: neither DICOM nor NIfTI, NRRD, MetaImage or zip; give a chest CT series"
         )
     text = str(error)
-    return error if place.name in text else type(error)(f"{place.name}: {text}")
+    return error if printable(place.name) in text else type(error)(f"{place.name}: {text}")

@@ -76,6 +76,10 @@ class ZipMember:
 
     def open(self) -> BinaryIO:
         """Open for reading; more than `size` bytes never come out."""
+        if self.archive.fp is None and self.archive.filename is not None:
+            # Closed since: a scan too large to be held is read again when it is resampled.
+            with zipfile.ZipFile(self.archive.filename) as again:
+                return cast(BinaryIO, again.open(self.info))
         return cast(BinaryIO, self.archive.open(self.info))
 
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlild_client.errors import InputError, NoSeries
+from dlild_client.reading.assemble import read_chosen
 from dlild_client.reading.dicom.dicomlib import quiet
 from dlild_client.reading.dicom.headers import HeaderScan, read_headers
 from dlild_client.reading.dicom.slices import SliceHeader
-from dlild_client.reading.images.read import is_image_name
+from dlild_client.reading.images.read import check_image, is_image_name
 from dlild_client.reading.places import check_place, list_sources
 from dlild_client.reading.series.candidates import Candidate, SeriesRules
 from dlild_client.reading.series.choice import assess_series
 from dlild_client.reading.series.kernels import judge_kernel
-from dlild_client.reading.series.repeats import settle
+from dlild_client.reading.series.repeats import Settled, settle, without
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class SeriesSummary:
         One line: why.
     error : str
         Kind of the error that keeps it from being scored; empty where none does.
+    breath, posture : str
+        As the header says: `inspiration`, `expiration`; `supine`, `prone`, `lateral`; or empty.
     """
 
     uid: str
@@ -64,6 +67,8 @@ class SeriesSummary:
     verdict: str
     reason: str
     error: str = ""
+    breath: str = ""
+    posture: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,11 +125,14 @@ def survey_series(
     UnreadableFile
         The place itself cannot be read.
     NoSeries
-        It is an image file.
+        It is an image file, whose header raises nothing.
+    InputError
+        What its header raises: the same as `read_volume`.
     """
     place = Path(path)
     check_place(place)
     if place.is_file() and is_image_name(place):
+        check_image(place)
         raise NoSeries(
             f"{place.name}: an image file is one volume, without series to choose from; score it "
             "as it is"
@@ -139,6 +147,7 @@ def summarise(
 ) -> SeriesSurvey:
     """Tell of every series what it is and what becomes of it."""
     settled = settle(assess_series(scan.headers, rules), rules, scan, series, place)
+    settled = _try_pixels(settled, scan)
     chosen, assessment = settled.chosen, settled.assessment
     told = [
         _summary(c.images, c, "chosen" if c is chosen else "lower", _why_lower(c, chosen))
@@ -153,6 +162,17 @@ def summarise(
     return SeriesSurvey(tuple(told), settled.error, len(scan.unreadable))
 
 
+def _try_pixels(settled: Settled, scan: HeaderScan) -> Settled:
+    """Read the chosen series, so that the survey promises nothing that reading refuses."""
+    if settled.chosen is None:
+        return settled
+    try:
+        read_chosen(settled.chosen, [], scan)
+    except InputError as error:
+        return Settled(None, without(settled.assessment, settled.chosen, error), error)
+    return settled
+
+
 def _why_lower(candidate: Candidate, chosen: Candidate | None) -> str:
     """Say in what a candidate differs from the chosen one, in the order of the ranking."""
     if chosen is None:
@@ -163,6 +183,8 @@ def _why_lower(candidate: Candidate, chosen: Candidate | None) -> str:
     differences = (
         ("coverage", f"{candidate.coverage_mm:.0f} mm", f"{chosen.coverage_mm:.0f} mm"),
         ("body part", mine.body_part or "none", best.body_part or "none"),
+        ("breath", mine.breath or "unknown", best.breath or "unknown"),
+        ("posture", mine.posture or "unknown", best.posture or "unknown"),
         ("axial", str(candidate.axial), str(chosen.axial)),
         ("thickness", f"{candidate.thickness_mm:.1f} mm", f"{chosen.thickness_mm:.1f} mm"),
         ("kernel", mine.kernel or "unknown", best.kernel or "unknown"),
@@ -198,4 +220,6 @@ def _summary(
         verdict=verdict,
         reason=reason,
         error=error,
+        breath=first.breath,
+        posture=first.posture,
     )

@@ -9,19 +9,27 @@ from typing import Any
 
 import grpc
 
-from dlild_client.address import Address
+from dlild_client.address import DEFAULT_PORT, Address
 from dlild_client.contract import Contract, ProfileSpec, parse_contract
 from dlild_client.errors import (
     ConnectionFailed,
     ContractError,
     DlildError,
-    ServerError,
+    ModelNotFound,
+    NotReady,
     TLSFailed,
 )
 from dlild_client.settings import Settings
 from dlild_client.tls import TLS, explain, shake_hands, speaks_tls
 from dlild_client.transport.failures import from_rpc_error
 from dlild_client.transport.wire import MODEL
+
+_NO_MODEL = {
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+"""Codes of a server that is asked for a model, or a service, that it does not have."""
 
 
 @dataclass(frozen=True)
@@ -91,24 +99,71 @@ def first_words_failed(error: Any, settings: Settings) -> DlildError:
     """
     code, url = error.code(), settings.address.url
     patience = settings.timeout.connect_s
-    if code in {
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.UNIMPLEMENTED,
-    }:
-        return ServerError(f"{url}: the server has no model {MODEL} that is ready; look at its log")
-    if code not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-        return from_rpc_error(error)
-    told = from_rpc_error(error)
-    if code == grpc.StatusCode.UNAVAILABLE and not isinstance(told, ConnectionFailed):
-        return told
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return ConnectionFailed(
             f"no answer from {url} within {patience:g} s; check the address and the firewall"
         )
-    return why_no_trust(settings.address, settings.tls, patience) or ConnectionFailed(
-        f"nobody answers at {url}; is the server running, and are address, port and TLS right?"
+    told = from_rpc_error(error)
+    if isinstance(told, NotReady) and not isinstance(told, ModelNotFound):
+        return NotReady(f"{url}: {told}")
+    if isinstance(told, ModelNotFound) or code in _NO_MODEL:
+        return ModelNotFound(
+            f"{url}: the server has no model {MODEL}; is it a DL-ILD server? Look at its log"
+        )
+    if not isinstance(told, ConnectionFailed):
+        return told
+    return why_no_answer(settings.address, settings.tls, patience)
+
+
+def why_no_answer(address: Address, tls: TLS, timeout_s: float) -> ConnectionFailed:
+    """Find out why a call failed at an address that gRPC says nobody answers at.
+
+    Parameters
+    ----------
+    address : Address
+    tls : TLS
+    timeout_s : float
+        For each question.
+
+    Returns
+    -------
+    ConnectionFailed
+        What is there instead of a gRPC server: nothing, a name that is not known, TLS, HTTP.
+    """
+    url = address.url
+    try:
+        socket.create_connection((address.host, address.port), timeout_s).close()
+    except (socket.gaierror, UnicodeError):
+        return ConnectionFailed(
+            f"{url}: the name {address.host} is not known; look for a typing error in the address"
+        )
+    except OSError:
+        return ConnectionFailed(
+            f"nobody answers at {url}; is the server running, and are address, port and TLS right?"
+        )
+    mistrust = why_no_trust(address, tls, timeout_s)
+    if mistrust is not None:
+        return mistrust
+    if speaks_http1(address, timeout_s):
+        return ConnectionFailed(
+            f"{url}: this port speaks HTTP/1, not gRPC; "
+            f"give the server's gRPC port, mostly {DEFAULT_PORT} "
+            "(8000 is Triton's HTTP port, 8002 that of its metrics)"
+        )
+    return ConnectionFailed(
+        f"nobody answers gRPC at {url}, which takes connections; "
+        "is it the server's gRPC port, and does the server run?"
     )
+
+
+def speaks_http1(address: Address, timeout_s: float) -> bool:
+    """Whether a server answers a request of HTTP/1, which no gRPC server does."""
+    try:
+        with socket.create_connection((address.host, address.port), timeout_s) as plain:
+            plain.sendall(f"GET / HTTP/1.1\r\nHost: {address.host}\r\n\r\n".encode())
+            return plain.recv(7) == b"HTTP/1."
+    except OSError:
+        return False
 
 
 def why_no_trust(address: Address, tls: TLS, timeout_s: float) -> TLSFailed | None:

@@ -12,6 +12,7 @@ from dlild_client.errors import (
     ConnectionFailed,
     DlildError,
     KeyRefused,
+    ModelNotFound,
     NotReady,
     Refused,
     ScanLost,
@@ -38,14 +39,35 @@ _TRITON_SAYS: tuple[tuple[str, type[DlildError], str], ...] = (
     ("stopped accepting new inference requests", NotReady, "try again when it is back"),
     ("server is stopping", NotReady, "try again when it is back"),
     ("server exiting", NotReady, "try again when it is back"),
+    ("server not ready", NotReady, "try again when it is"),
     ("is not ready", NotReady, "try again when it is"),
+    ("not at ready state", NotReady, "try again when it is"),
+    # A model that the repository has, and that is not loaded yet, or not any more.
+    ("has no available versions", NotReady, "try again when it is ready"),
     ("unloaded", NotReady, "try again when it is back"),
+    ("unknown model", ModelNotFound, "look at its model repository and its log"),
+    # The process of a Python model was killed, for want of memory mostly; Triton starts another.
+    ("is not healthy", NotReady, "look at its memory and its log"),
 )
 _CUT_OFF = "Internal error from Core"
 """What gRPC's event loop makes of a stream that the server ended while a window was written."""
 
+_BROKEN_LINE = re.compile(
+    r"rst_stream|goaway|stream removed|socket closed|connection (reset|refused|aborted|timed out)"
+    r"|broken pipe|transport is closing",
+    flags=re.IGNORECASE,
+)
+"""Words of gRPC for a connection that ended, which come as UNKNOWN and INTERNAL, too."""
+
+_PROXY_STATUS = re.compile(r"http2? header with status: (\d{3})", flags=re.IGNORECASE)
+"""Words of gRPC for an answer that no gRPC server gave, but a proxy on the way."""
+_PROXY_WAITS = {"429", "500", "502", "503", "504", "520", "521", "522", "523", "524"}
+"""What proxies answer while no server behind them is there, or they are busy themselves."""
+
 _RESTRICTED = "this protocol is restricted"
 """With these words, as UNAVAILABLE, Triton refuses a call without the right key."""
+
+_LINE_CODES = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 
 _CODES: dict[grpc.StatusCode, tuple[type[DlildError], str]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: (
@@ -91,8 +113,35 @@ def from_rpc_error(error: Any) -> DlildError:
     code, details = error.code(), str(error.details() or "no details")
     if _PREFIX.search(details):
         return from_server_message(details)
-    if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED} or details == _CUT_OFF:
+    if proxy := _PROXY_STATUS.search(details):
+        return _from_proxy(proxy.group(1), code, details)
+    if (
+        code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+        or details == _CUT_OFF
+        or (code in _LINE_CODES and _BROKEN_LINE.search(details))
+    ):
         return _from_unavailable(details)
+    if code == grpc.StatusCode.NOT_FOUND:
+        return from_server_message(details)
+    return _from_code(code, details)
+
+
+def _from_proxy(status: str, code: grpc.StatusCode, details: str) -> DlildError:
+    """Find the error for an HTTP status in the place of a gRPC answer."""
+    if status in _PROXY_WAITS:
+        return NotReady(
+            f"a proxy on the way answers HTTP {status}: no server behind it is ready; "
+            "try again when one is"
+        )
+    if status == "404":
+        return ModelNotFound(
+            "a proxy on the way answers HTTP 404: it knows no way to a server; "
+            "look at the address and at its routes"
+        )
+    return _from_code(code, details)
+
+
+def _from_code(code: grpc.StatusCode, details: str) -> DlildError:
     kind, text = _CODES.get(
         code, (ServerError, f"the server failed ({code.name}): {{}}; look at its log")
     )

@@ -60,14 +60,19 @@ def case_picture(views: Sequence[View], contract: Contract) -> str:
     return _address(buffer.getvalue(), "image/webp")
 
 
-def scatter(true: Sequence[float], measured: Sequence[float], groups: Sequence[str]) -> str:
-    """Draw measured against true DL-ILD."""
+def scatter(
+    true: Sequence[float],
+    measured: Sequence[float],
+    groups: Sequence[str],
+    labels: tuple[str, str] = ("true DL-ILD (%)", "measured DL-ILD (%)"),
+) -> str:
+    """Draw measured against true DL-ILD, or two readings; `labels` are those of the axes."""
     figure, axes = _figure()
     top = max(5.0, *true, *measured) * 1.05
     axes.plot([0, top], [0, top], color="#999999", linewidth=0.8, zorder=0)
     _points(axes, true, measured, groups)
     axes.set(xlim=(-0.02 * top, top), ylim=(-0.02 * top, top), aspect="equal")
-    axes.set(xlabel="true DL-ILD (%)", ylabel="measured DL-ILD (%)")
+    axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.legend(loc="upper left", fontsize=8, handletextpad=0.2, frameon=False)
     return _svg(figure)
 
@@ -77,21 +82,28 @@ def bland_altman(
     measured: Sequence[float],
     groups: Sequence[str],
     limits: LimitsOfAgreement,
+    labels: tuple[str, str] | None = None,
 ) -> str:
     """Draw the error of DL-ILD against the truth, with bias and limits of agreement.
 
-    Against the truth, not the mean of both: one of the two is exact here.
+    Against the truth, not the mean of both: one of the two is exact here. With `labels`, which name
+    two readings, neither is: their difference is drawn against their mean.
     """
     figure, axes = _figure()
     errors = [m - t for t, m in zip(true, measured, strict=True)]
+    across = [(m + t) / 2 for t, m in zip(true, measured, strict=True)] if labels else true
     axes.axhline(0, color="#bbbbbb", linewidth=0.8)
-    _points(axes, true, errors, groups)
+    _points(axes, across, errors, groups)
     axes.axhline(limits.bias, color="#222222", linewidth=1.2)
     for limit in (limits.lower, limits.upper):
         if np.isfinite(limit.value):
             axes.axhline(limit.value, color="#222222", linewidth=1.0, linestyle="--")
             axes.axhspan(limit.low, limit.high, color="#000000", alpha=0.05, linewidth=0)
-    axes.set(xlabel="true DL-ILD (%)", ylabel="error (points)")
+    if labels:
+        first, second = (name.removesuffix(" (%)") for name in labels)
+        axes.set(xlabel="mean of both (%)", ylabel=f"{second} - {first} (points)")
+    else:
+        axes.set(xlabel="true DL-ILD (%)", ylabel="error (points)")
     return _svg(figure)
 
 

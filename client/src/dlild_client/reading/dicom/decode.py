@@ -26,8 +26,9 @@ IMPLICIT_LITTLE, EXPLICIT_LITTLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 MAXIMUM_SIDE = 4096
 """Rows or columns of a slice; CT has up to 2048."""
 
-MAXIMUM_VOXELS = 500_000_000
-"""Of a volume: 1 GB, or 1,900 slices of 512 x 512."""
+MAXIMUM_VOXELS = 2_000_000_000
+"""Of a volume, whatever holds it: 1,900 slices of 1024 x 1024. It is not memory that sets this
+bound: large scans are read slab by slab (`dlild_client.slabs`)."""
 
 _JPEG = "1.2.840.10008.1.2.4."
 PLUGINS = {
@@ -61,13 +62,29 @@ Stored = npt.NDArray[Any]
 def check_size(slices: tuple[SliceHeader, ...]) -> None:
     """Raise `TooLarge` where slices would not fit the bounds on a slice and on a volume."""
     pixels = slices[0].pixels
-    size = f"{pixels.rows} x {pixels.columns}"
-    if not (0 < pixels.rows <= MAXIMUM_SIDE and 0 < pixels.columns <= MAXIMUM_SIDE):
-        raise TooLarge(f"{slices[0].name}: {size} pixels, more than {MAXIMUM_SIDE} a side")
-    if len(slices) * pixels.rows * pixels.columns > MAXIMUM_VOXELS:
+    check_voxels(slices[0].name, (pixels.columns, pixels.rows, len(slices)))
+
+
+def check_voxels(name: str, size: tuple[int, int, int]) -> None:
+    """Raise `TooLarge` where a volume would not fit the bounds on a slice and on a volume.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, for the message.
+    size : tuple of int
+        Columns, rows, slices.
+    """
+    columns, rows, slices = size
+    if not (0 < rows <= MAXIMUM_SIDE and 0 < columns <= MAXIMUM_SIDE):
         raise TooLarge(
-            f"{len(slices)} slices of {size} pixels are more than {MAXIMUM_VOXELS / 1e6:.0f} "
-            "million voxels; give one chest CT series"
+            f"{name}: {columns} x {rows} x {slices} voxels, slices of {rows} x {columns} pixels, "
+            f"more than {MAXIMUM_SIDE} a side; give one chest CT series"
+        )
+    if math.prod(size) > MAXIMUM_VOXELS:
+        raise TooLarge(
+            f"{name}: {columns} x {rows} x {slices} voxels are more than "
+            f"{MAXIMUM_VOXELS / 1e6:.0f} million; give one chest CT series"
         )
 
 

@@ -72,6 +72,6 @@ class FunctionalGroups:
         group, inner = GROUP_OF[name], self.name_of(name)
         for place in (self._frames[frame], self._shared):
             items = values.many(place, group)
-            if items and values.many(items[0], inner):
+            if items and values.is_there(items[0], inner):
                 return items[0]
         return self.dataset if inner == name else {}

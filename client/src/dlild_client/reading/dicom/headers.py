@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, BinaryIO, cast
 
@@ -18,7 +19,9 @@ from dlild_client.reading.dicom import values
 from dlild_client.reading.dicom.deflate import inflate, is_deflated
 from dlild_client.reading.dicom.dicomlib import load_pydicom, quiet
 from dlild_client.reading.dicom.enhanced import FunctionalGroups
+from dlild_client.reading.dicom.protocol import judge_breath, judge_posture
 from dlild_client.reading.dicom.slices import PixelFormat, SliceHeader
+from dlild_client.reading.dicom.values import Numbers
 from dlild_client.reading.sources import READ_ERRORS, Source
 
 TAGS = [
@@ -30,9 +33,26 @@ TAGS = [
     "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
     "RescaleSlope", "RescaleIntercept", "RescaleType", "PixelPaddingValue",
     "PixelPaddingRangeLimit", "LossyImageCompression", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence", "ContrastBolusAgentSequence",
+    "PerFrameFunctionalGroupsSequence", "ContrastBolusAgentSequence", "PatientPosition",
+    "SeriesDescription", "ImageComments", "ProtocolName", "FileSetID", "FileSetConsistencyFlag",
 ]  # fmt: skip
 """What is read of each file; pixels and everything else stay on disk."""
+
+CT_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",
+}  # fmt: skip
+"""CT, Enhanced CT, Legacy Converted Enhanced CT."""
+
+DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
+DIRECTORY_TAGS = ("FileSetID", "FileSetConsistencyFlag")
+
+DESCRIPTIONS = ("SeriesDescription", "ImageComments", "ProtocolName")
+"""What may say how the patient breathed and lay; the first that says anything counts."""
+
+LOSSY = {
+    "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81",
+}  # fmt: skip
+"""Transfer syntaxes that lose something in any case, whatever the header says."""
 
 MAXIMUM_FRAMES = 20_000
 LARGE_HEADER = 1 << 26  # 64 MB; an element of this length is no header
@@ -102,7 +122,7 @@ def _dicom_kind(file: BinaryIO, name: str) -> str | None:
     return "" if name.lower().endswith((".dcm", ".ima")) else None
 
 
-def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader]:
+def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader] | None:
     pydicom = load_pydicom()
     if is_deflated(file):
         file = BytesIO(inflate(file, source.name))
@@ -156,25 +176,33 @@ def _pixel_offset(file: BinaryIO) -> int | None:
     return place if len(file.read(8)) == 8 else None
 
 
-def _slices(source: Source, ds: Any, offset: int | None) -> list[SliceHeader]:
-    modality, sop_class = values.text(ds, "Modality"), values.text(ds, "SOPClassUID")
+def _slices(source: Source, ds: Any, offset: int | None) -> list[SliceHeader] | None:
+    meta = getattr(ds, "file_meta", {})
+    sop_class = values.text(ds, "SOPClassUID") or values.text(meta, "MediaStorageSOPClassUID")
+    if sop_class == DIRECTORY_CLASS or any(values.is_there(ds, tag) for tag in DIRECTORY_TAGS):
+        return None  # a table of contents, under whatever name: DIRFILE of Philips
+    modality = values.text(ds, "Modality").upper()
     if not modality and not sop_class:
         return []
-    pixels = _pixel_format(ds, offset)
+    if not modality and sop_class in CT_CLASSES:
+        modality = "CT"
+    numbers = Numbers()
+    pixels = _pixel_format(ds, offset, numbers)
     groups = FunctionalGroups(ds)
     count = pixels.frames if groups.there else 1
     if pixels.frames > MAXIMUM_FRAMES or (groups.there and groups.count != count):
         return []
     identity = _identity(ds)
+    identity["lossy"] |= pixels.transfer_syntax in LOSSY
     return [
         SliceHeader(
             source=source,
             frame=frame,
             pixels=pixels,
             sop_class=sop_class,
-            modality=modality.upper(),
+            modality=modality,
             **identity,
-            **_frame_fields(groups, frame, pixels.frames),
+            **_frame_fields(groups, frame, pixels.frames, numbers),
         )
         for frame in range(count)
     ]
@@ -182,29 +210,48 @@ def _slices(source: Source, ds: Any, offset: int | None) -> list[SliceHeader]:
 
 def _identity(ds: Any) -> dict[str, Any]:
     """Collect what all slices of a file share."""
-    patient_and_study = values.text(ds, "PatientID") + "\n" + values.text(ds, "StudyInstanceUID")
+    # Archives change the case of an ID, and put spaces in it; that makes no other patient.
+    patient = "".join(values.text(ds, "PatientID").split()).casefold()
+    patient_and_study = patient + "\n" + values.text(ds, "StudyInstanceUID")
     series = values.text(ds, "SeriesInstanceUID")
     agent = values.text(ds, "ContrastBolusAgent").upper()
+    descriptions = tuple(values.description(ds, tag) for tag in DESCRIPTIONS)
     return {
         "instance": values.digest(values.text(ds, "SOPInstanceUID")),
         "manufacturer": values.text(ds, "Manufacturer") or None,
         "study": values.digest(patient_and_study),
         "series": values.digest(patient_and_study + "\n" + series),
         "series_uid": series,
-        "series_number": values.whole(ds, "SeriesNumber"),
+        "series_number": Numbers().whole(ds, "SeriesNumber"),
         "frame_of_reference": values.digest(values.text(ds, "FrameOfReferenceUID")),
         "body_part": values.text(ds, "BodyPartExamined").upper(),
         "contrast_agent": agent not in {"", "NO", "NONE", "N", "NATIVE"}
         or bool(values.many(ds, "ContrastBolusAgentSequence")),
-        "padding": values.whole(ds, "PixelPaddingValue"),
-        "padding_limit": values.whole(ds, "PixelPaddingRangeLimit"),
-        "lossy": values.text(ds, "LossyImageCompression") == "01",
+        "padding": Numbers().whole(ds, "PixelPaddingValue"),
+        "padding_limit": Numbers().whole(ds, "PixelPaddingRangeLimit"),
+        "lossy": values.text(ds, "LossyImageCompression") in {"01", "1"},
+        "breath": _breath(descriptions),
+        "posture": _posture(descriptions, values.text(ds, "PatientPosition")),
     }
 
 
-def _frame_fields(groups: FunctionalGroups, frame: int, frames: int) -> dict[str, Any]:
-    """Collect what may differ from frame to frame."""
+_breath, _posture = lru_cache(256)(judge_breath), lru_cache(256)(judge_posture)
+
+
+def _frame_fields(
+    groups: FunctionalGroups, frame: int, frames: int, shared: Numbers
+) -> dict[str, Any]:
+    """Collect what may differ from frame to frame; `shared` are the numbers of the whole file."""
     find = groups.holder
+    numbers = Numbers(dict(shared.repaired), dict(shared.unreadable))
+
+    def several(name: str, count: int, unit: str = "") -> tuple[float, ...] | None:
+        return numbers.several(find(name, frame), name, count, unit)
+
+    def one(name: str, unit: str = "") -> float | None:
+        return numbers.one(find(name, frame), name, unit)
+
+    whole = Numbers().whole  # of numbers that only tell apart
     # One position for several frames is none: which of them would it be?
     one_place = groups.there or frames == 1
     kernel = values.many(find("ConvolutionKernel", frame), "ConvolutionKernel")
@@ -212,32 +259,28 @@ def _frame_fields(groups: FunctionalGroups, frame: int, frames: int) -> dict[str
     return {
         "image_type": tuple(str(v).strip().upper() for v in types),
         # Frames are numbered without a gap, whatever is missing.
-        "instance_number": None if groups.there else values.whole(groups.dataset, "InstanceNumber"),
-        "acquisition": values.whole(
-            find("AcquisitionNumber", frame), groups.name_of("AcquisitionNumber")
-        ),
-        "temporal_position": values.whole(
+        "instance_number": None if groups.there else whole(groups.dataset, "InstanceNumber"),
+        "acquisition": whole(find("AcquisitionNumber", frame), groups.name_of("AcquisitionNumber")),
+        "temporal_position": whole(
             find("TemporalPositionIdentifier", frame), groups.name_of("TemporalPositionIdentifier")
         ),
         "stack_id": values.text(find("StackID", frame), "StackID"),
         "kernel": "/".join(str(v) for v in kernel) or None,
-        "slice_thickness_mm": values.number(find("SliceThickness", frame), "SliceThickness"),
-        "position": values.numbers(find("ImagePositionPatient", frame), "ImagePositionPatient", 3)
-        if one_place
-        else None,
-        "orientation": values.numbers(
-            find("ImageOrientationPatient", frame), "ImageOrientationPatient", 6
-        ),
-        "pixel_spacing": values.numbers(find("PixelSpacing", frame), "PixelSpacing", 2),
-        "slope": values.number(find("RescaleSlope", frame), "RescaleSlope"),
-        "intercept": values.number(find("RescaleIntercept", frame), "RescaleIntercept"),
+        "slice_thickness_mm": one("SliceThickness", values.MM),
+        "position": several("ImagePositionPatient", 3, values.MM) if one_place else None,
+        "orientation": several("ImageOrientationPatient", 6),
+        "pixel_spacing": several("PixelSpacing", 2, values.MM),
+        "slope": one("RescaleSlope", values.HU),
+        "intercept": one("RescaleIntercept", values.HU),
         "rescale_type": values.text(find("RescaleType", frame), "RescaleType").upper(),
+        "repaired": numbers.repaired,
+        "unreadable": numbers.unreadable,
     }
 
 
-def _pixel_format(ds: Any, offset: int | None) -> PixelFormat:
+def _pixel_format(ds: Any, offset: int | None, numbers: Numbers) -> PixelFormat:
     def count(name: str, default: int) -> int:
-        number = values.whole(ds, name)
+        number = numbers.whole(ds, name)
         return default if number is None else number
 
     allocated = count("BitsAllocated", 0)
@@ -253,7 +296,7 @@ def _pixel_format(ds: Any, offset: int | None) -> PixelFormat:
         bits_stored=stored,
         high_bit=count("HighBit", stored - 1),
         signed=bool(count("PixelRepresentation", 0)),
-        sign_known=values.whole(ds, "PixelRepresentation") is not None,
+        sign_known=numbers.whole(ds, "PixelRepresentation") is not None,
         transfer_syntax="" if uid is None else str(uid),
         offset=offset,
     )

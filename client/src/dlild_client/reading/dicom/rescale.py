@@ -70,6 +70,12 @@ def _check(s: SliceHeader) -> None:
         raise NotHU(
             f"{s.name}: photometric interpretation {kind}, not grey values; export the original CT"
         )
+    for tag, name in (("RescaleSlope", "slope"), ("RescaleIntercept", "intercept")):
+        if tag in s.unreadable:
+            raise NotHU(
+                f"{s.name}: no rescale {name} in numbers, but '{s.unreadable[tag]}'; export the "
+                "original CT"
+            )
     if s.slope is not None and not 0 < s.slope < 1000:
         raise NotHU(f"{s.name}: rescale slope {s.slope:g} gives no HU; export the original CT")
     if s.intercept is not None and abs(s.intercept) > 100_000:

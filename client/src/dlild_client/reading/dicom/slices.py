@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dlild_client.reading.sources import Source
@@ -53,7 +54,9 @@ class PixelFormat:
 class SliceHeader:
     """What one slice says of itself; what is missing or malformed is None.
 
-    A single-frame file is one slice, a multi-frame file is one a frame.
+    A single-frame file is one slice, a multi-frame file is one a frame. `breath` and `posture` are
+    as of `dlild_client.reading.dicom.protocol`, `repaired` and `unreadable` as of
+    `dlild_client.reading.dicom.values.Numbers`.
     """
 
     source: Source
@@ -86,6 +89,10 @@ class SliceHeader:
     padding: int | None
     padding_limit: int | None
     lossy: bool
+    breath: str = ""
+    posture: str = ""
+    repaired: Mapping[str, str] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -1,26 +1,136 @@
-"""Is a NIfTI file whole? ITK fills what a truncated file lacks with anything, and says nothing."""
+"""Headers of NIfTI-1 and NIfTI-2 files (`.nii`, `.nii.gz`).
+
+The geometry of a NIfTI file stands in it up to three times: as a matrix (`sform`), as a rotation
+with the spacing of `pixdim` (`qform`), and as `pixdim` alone. Codes say which of the first two
+count. With one valid code that affine is the geometry, whatever the others say; with two that
+disagree nobody can tell which is right, and the file is refused; with none there is the spacing of
+`pixdim` alone.
+
+References
+----------
+.. [1] The NIfTI-1 data format, nifti1.h, https://nifti.nimh.nih.gov/nifti-1
+"""
 
 from __future__ import annotations
 
-import gzip
+import math
 import struct
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from dlild_client.errors import UnreadableFile
+from dlild_client.errors import GeometryError, MissingGeometry, NotCT, UnreadableFile
+from dlild_client.flags import Flag
+from dlild_client.reading.images.header import (
+    ImageHeader,
+    affine_fault,
+    check_affine,
+    check_scale,
+    grey_shape,
+    numbers_text,
+    shear_deg,
+    spacing_text,
+    unit_flags,
+)
+from dlild_client.reading.images.voxeldata import (
+    VoxelBytes,
+    VoxelData,
+    is_gzip,
+    read_head,
+    unpack_head,
+)
 
 SUFFIXES = (".nii", ".nii.gz")
-_CHUNK = 1 << 22
-_HEADERS = {348: ("h", 40, 70, "f", 108), 540: ("q", 16, 12, "q", 168)}
-"""Of NIfTI-1 and NIfTI-2, by size: type and place of the dimensions, place of the data type, type
-and place of the offset of the voxels."""
-_FLOATS = {16: "f4", 64: "f8"}
-_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
+
+_TYPES = {
+    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8",
+    1280: "u8",
+}  # fmt: skip
+_NOT_GREY = {
+    32: ("complex values", 8), 1792: ("complex values", 16), 128: ("colours", 3),
+    2304: ("colours", 4),
+}  # fmt: skip
+"""Data types of more than one value a voxel: what they are, and their bytes."""
+_UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+_HEAD_BYTES = 540
+_CHUNK = 1 << 20
+
+LARGEST_SHIFT_MM = 1.0
+"""Two affines agree where no voxel moves further against the centre of the scan."""
+
+LARGEST_RATIO = 0.002
+"""And where their spacings differ by less than this share."""
+
+_TO_LPS = np.array([[-1.0], [-1.0], [1.0]])
+"""NIfTI's x grows to the right and its y to the front."""
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """Fields of a header as they are written, of either version."""
+
+    order: str
+    dim: tuple[int, ...]
+    datatype: int
+    pixdim: tuple[float, ...]
+    offset: int
+    slope: float
+    intercept: float
+    qform_code: int
+    sform_code: int
+    quaternion: tuple[float, ...]
+    q_offset: tuple[float, ...]
+    sform: Array
+    units: int
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Voxels along the axes that count; none where their number cannot be right."""
+        return self.dim[1 : 1 + self.dim[0]] if 1 <= self.dim[0] <= 7 else ()
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Read the header of a NIfTI file, compressed or not, whatever its name says.
+
+    Parameters
+    ----------
+    path : Path
+        `.nii` or `.nii.gz`.
+
+    Returns
+    -------
+    ImageHeader
+
+    Raises
+    ------
+    UnreadableFile
+        The file is no NIfTI, or a header that cannot be right.
+    NotCT
+        Not one grey 3D image.
+    GeometryError
+        No geometry, or two that disagree.
+    NotHU
+        Slope or intercept that are no numbers.
+    """
+    fields, data = _open(path)
+    if fields.datatype in _NOT_GREY:
+        raise NotCT(f"{path.name}: {_NOT_GREY[fields.datatype][0]}, not HU; give a chest CT")
+    affine, flags = _geometry(path, fields)
+    slope, intercept = _scale(path, fields)
+    return ImageHeader(
+        shape=grey_shape(path, fields.sizes),
+        dtype=np.dtype(fields.order + _TYPES[fields.datatype]),
+        affine=affine,
+        data=data,
+        slope=slope,
+        intercept=intercept,
+        flags=flags,
+    )
 
 
 @dataclass(frozen=True)
@@ -39,17 +149,8 @@ class NiftiSurvey:
     not_finite: int
 
 
-@dataclass(frozen=True)
-class _Layout:
-    shape: tuple[int, ...]
-    offset: int
-    voxels: int
-    voxel_bytes: int
-    float_type: str | None
-
-
 def survey(path: Path) -> NiftiSurvey:
-    """Read every byte of a NIfTI file, checksum included.
+    """Read every byte of a NIfTI file, checksum included, whatever it shows.
 
     Parameters
     ----------
@@ -65,69 +166,191 @@ def survey(path: Path) -> NiftiSurvey:
     UnreadableFile
         The file is no NIfTI, is cut short, or does not match its checksum.
     """
-    try:
-        with _open(path) as file:
-            layout = _read_layout(file, path.name)
-            not_finite, got = 0, 0
-            for chunk in _voxel_chunks(file, layout):
-                got += len(chunk)
-                if layout.float_type:
-                    values = np.frombuffer(chunk, layout.float_type)
-                    not_finite += int(np.count_nonzero(~np.isfinite(values)))
-            # What follows the voxels holds the checksum of a gzip file.
-            while file.read(_CHUNK):
-                pass
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    fields, data = _open(path)
+    kind = _TYPES.get(fields.datatype, "")
+    item = int(kind[1]) if kind else _NOT_GREY[fields.datatype][1]
+    needed = math.prod(fields.sizes) * item
+    source = VoxelBytes(path.name, data, needed)
+    not_finite = 0
+    for start in range(0, needed, _CHUNK * item):
+        chunk = np.empty(min(_CHUNK * item, needed - start), np.uint8)
+        source.read(start, chunk)
+        if kind.startswith("f"):
+            values = chunk.view(fields.order + kind)
+            not_finite += int(np.count_nonzero(~np.isfinite(values)))
+    return NiftiSurvey(fields.sizes, not_finite)
+
+
+def _open(path: Path) -> tuple[_Fields, VoxelData]:
+    """Fields of a header that can be right, and where the voxels lie."""
+    head = read_head(path, 1 << 16)
+    packed = is_gzip(head)
+    fields = _fields(path, unpack_head(path, head, _HEAD_BYTES) if packed else head)
+    known = fields.datatype in _TYPES or fields.datatype in _NOT_GREY
+    if not fields.sizes or min(fields.sizes) < 1 or not known:
         raise UnreadableFile(
-            f"{path.name}: cut short or corrupt ({error}); copy it again"
-        ) from None
-    except OSError as error:
-        raise UnreadableFile(f"{path.name}: {error.strerror or error}") from None
-    needed = layout.voxels * layout.voxel_bytes
-    if got < needed:
-        raise UnreadableFile(
-            f"{path.name}: cut short: {got} of {needed} bytes of voxels; copy it again"
+            f"{path.name}: a header of dimensions {fields.dim} and data type {fields.datatype} "
+            "cannot be right"
         )
-    return NiftiSurvey(layout.shape, not_finite)
+    if packed:
+        return fields, VoxelData((path,), packed="gzip", skipped=fields.offset, exact=False)
+    return fields, VoxelData((path,), start=fields.offset, exact=False)
 
 
-def _open(path: Path) -> BinaryIO:
-    if path.name.lower().endswith(".gz"):
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    return path.open("rb")
-
-
-def _read_layout(file: BinaryIO, name: str) -> _Layout:
-    head = file.read(540)
+def _fields(path: Path, head: bytes) -> _Fields:
+    """Tell version and byte order by the size that the header gives for itself."""
     for order in "<>":
         size = struct.unpack_from(f"{order}i", head)[0] if len(head) >= 348 else 0
-        if size in _HEADERS and len(head) >= size:
-            break
-    else:
-        raise UnreadableFile(f"{name}: not a NIfTI file; give .nii or .nii.gz")
-    dim_type, dim_at, type_at, offset_type, offset_at = _HEADERS[size]
-    dim = struct.unpack_from(f"{order}8{dim_type}", head, dim_at)
-    data_type = struct.unpack_from(f"{order}h", head, type_at)[0]
-    offset = int(struct.unpack_from(f"{order}{offset_type}", head, offset_at)[0])
-    shape = tuple(dim[1 : 1 + dim[0]]) if 1 <= dim[0] <= 7 else ()
-    if not shape or min(shape) < 1 or data_type not in _BYTES:
+        if size == 348:
+            return _version_1(path, head, order)
+        if size == 540 and len(head) >= 540:
+            return _version_2(path, head, order)
+    raise UnreadableFile(f"{path.name}: not a NIfTI file; give .nii or .nii.gz")
+
+
+def _version_1(path: Path, head: bytes, order: str) -> _Fields:
+    def get(form: str, at: int) -> tuple[Any, ...]:
+        return struct.unpack_from(order + form, head, at)
+
+    if head[344:347] != b"n+1":
         raise UnreadableFile(
-            f"{name}: a header of dimensions {dim} and data type {data_type} cannot be right"
+            f"{path.name}: a header without voxels behind it (Analyze, or one half of a pair of "
+            "files); save it as .nii"
         )
-    kind = _FLOATS.get(data_type)
-    voxels = 1
-    for n in shape:
-        voxels *= int(n)
-    file.seek(max(offset, size))
-    return _Layout(shape, offset, voxels, _BYTES[data_type], kind and order + kind)
+    slope, intercept = get("2f", 112)
+    return _Fields(
+        order,
+        dim=get("8h", 40),
+        datatype=get("h", 70)[0],
+        pixdim=get("8f", 76),
+        offset=_offset(path, get("f", 108)[0], 348),
+        slope=slope,
+        intercept=intercept,
+        qform_code=get("h", 252)[0],
+        sform_code=get("h", 254)[0],
+        quaternion=get("3f", 256),
+        q_offset=get("3f", 268),
+        sform=np.array(get("12f", 280)).reshape(3, 4),
+        units=head[123],
+    )
 
 
-def _voxel_chunks(file: BinaryIO, layout: _Layout) -> Iterator[bytes]:
-    left = layout.voxels * layout.voxel_bytes
-    while left > 0:
-        chunk = file.read(min(left, _CHUNK))
-        if not chunk:
+def _version_2(path: Path, head: bytes, order: str) -> _Fields:
+    def get(form: str, at: int) -> tuple[Any, ...]:
+        return struct.unpack_from(order + form, head, at)
+
+    slope, intercept = get("2d", 176)
+    return _Fields(
+        order,
+        dim=get("8q", 16),
+        datatype=get("h", 12)[0],
+        pixdim=get("8d", 104),
+        offset=_offset(path, get("q", 168)[0], 540),
+        slope=slope,
+        intercept=intercept,
+        qform_code=get("i", 344)[0],
+        sform_code=get("i", 348)[0],
+        quaternion=get("3d", 352),
+        q_offset=get("3d", 376),
+        sform=np.array(get("12d", 400)).reshape(3, 4),
+        units=get("i", 500)[0],
+    )
+
+
+def _offset(path: Path, value: float, least: int) -> int:
+    """Place of the voxels; 0 in some files, for behind the header."""
+    if not 0 <= value < 1 << 40:
+        raise UnreadableFile(f"{path.name}: voxels at byte {value:g} cannot be right")
+    return max(int(value), least + 4 if value == 0 else least)
+
+
+def _scale(path: Path, fields: _Fields) -> tuple[float, float]:
+    """Slope and intercept; a slope of 0 or NaN says that there are none."""
+    if fields.slope == 0 or np.isnan(fields.slope):
+        return 1.0, 0.0
+    check_scale(path, fields.slope, fields.intercept, "scl_slope and scl_inter")
+    return fields.slope, fields.intercept
+
+
+def _geometry(path: Path, fields: _Fields) -> tuple[Array, tuple[Flag, ...]]:
+    """Affine (LPS, mm), and the doubts about it."""
+    unit = _UNITS_MM.get(fields.units & 7, 1.0)
+    spacing = np.abs(np.array(fields.pixdim[1:4])) * unit
+    forms = {}
+    if fields.sform_code > 0:
+        forms["sform"] = fields.sform * unit
+    if fields.qform_code > 0:
+        forms["qform"] = _qform(fields, spacing, unit)
+    usable = {name: affine for name, affine in forms.items() if not affine_fault(affine)}
+    if len(usable) == 2:
+        _check_agreement(path, fields, usable["sform"], usable["qform"])
+    for name, affine in (usable or forms).items():
+        check_affine(path, affine, name)
+        flags = _doubts(affine, spacing, len(usable) < len(forms))
+        if name == "qform" and min(fields.pixdim[1:4]) < 0:
+            flags += (Flag("orientation_assumed", header="a negative pixdim"),)
+        return _TO_LPS * affine, flags
+    if not np.all(np.isfinite(spacing)) or np.any(spacing == 0):
+        raise MissingGeometry(
+            f"{path.name}: neither sform nor qform, and a pixdim of {numbers_text(spacing)}: its "
+            "spacing is not known; convert it again from DICOM"
+        )
+    # Axes as those of DICOM: who leaves the codes out mostly has the voxels in this order.
+    affine = np.column_stack([np.diag(spacing), np.zeros(3)])
+    return affine, (
+        *unit_flags(affine),
+        Flag("orientation_assumed", header="neither sform nor qform"),
+    )
+
+
+def _qform(fields: _Fields, spacing: Array, unit: float) -> Array:
+    """Affine of quaternion, pixdim and offset, as [1]_ has it."""
+    b, c, d = fields.quaternion
+    square = 1.0 - (b * b + c * c + d * d)
+    if square < 1e-7:  # a half turn: rounding may take it below 0
+        length = np.sqrt(b * b + c * c + d * d)
+        a, b, c, d = 0.0, b / length, c / length, d / length
+    else:
+        a = np.sqrt(square)
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    rotation[:, 2] *= -1.0 if fields.pixdim[0] < 0 else 1.0
+    return np.column_stack([rotation * spacing, np.array(fields.q_offset) * unit])
+
+
+def _check_agreement(path: Path, fields: _Fields, sform: Array, qform: Array) -> None:
+    """Raise `GeometryError` where two valid affines are of different shape, size or direction.
+
+    Where they merely lie at different places, as after a registration by shifts, voxels and score
+    are the same by both. A qform cannot hold a shear: its axes may be off by that of the sform.
+    """
+    one, other = (np.linalg.norm(affine[:, :3], axis=0) for affine in (sform, qform))
+    half = (np.array(fields.dim[1:4]) - 1) / 2
+    signs = np.array([[x, y, 1.0] for x in (-1.0, 1.0) for y in (-1.0, 1.0)]).T
+    shift = np.linalg.norm((sform[:, :3] - qform[:, :3]) @ (half[:, None] * signs), axis=0).max()
+    if np.all(np.abs(one - other) <= LARGEST_RATIO * other):
+        # The chord is exact for small angles, where the arc cosine is not.
+        turn = np.linalg.norm(sform[:, :3] / one - qform[:, :3] / other, axis=0).max()
+        if shift <= LARGEST_SHIFT_MM or turn <= np.radians(shear_deg(sform) + 0.1):
             return
-        left -= len(chunk)
-        # Whole voxels only: the last chunk of a truncated file may end within one.
-        yield chunk[: len(chunk) - len(chunk) % layout.voxel_bytes]
+    raise GeometryError(
+        f"{path.name}: its two geometries disagree: a spacing of {spacing_text(sform)} by sform, "
+        f"{spacing_text(qform)} by qform and pixdim, and voxels up to {shift:.1f} mm apart; "
+        "convert it again from DICOM"
+    )
+
+
+def _doubts(affine: Array, spacing: Array, one_is_void: bool) -> tuple[Flag, ...]:
+    """Flag a geometry that another part of the header contradicts, or that looks like none."""
+    told = np.linalg.norm(affine[:, :3], axis=0)
+    if one_is_void or np.any(np.abs(told - spacing) > LARGEST_RATIO * told):
+        return (
+            Flag("spacing_doubtful", **dict(zip(("x_mm", "y_mm", "z_mm"), told, strict=True)),
+                 pixdim=numbers_text(spacing)),
+        )  # fmt: skip
+    return unit_flags(affine)

@@ -1,18 +1,67 @@
-"""Where an NRRD header (`.nrrd`, `.nhdr`) says that its voxels lie."""
+"""Headers of NRRD files (`.nrrd`, `.nhdr`).
+
+References
+----------
+.. [1] Definition of NRRD file format, https://teem.sourceforge.net/nrrd/format.html
+"""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from dlild_client.errors import UnreadableFile
-from dlild_client.reading.images.voxeldata import VoxelData, numbered, read_head
+import numpy as np
+import numpy.typing as npt
+
+from dlild_client.errors import GeometryError, MissingGeometry, NotCT, UnreadableFile
+from dlild_client.flags import Flag
+from dlild_client.reading.images.header import (
+    UNITS_MM,
+    ImageHeader,
+    check_affine,
+    grey_shape,
+    numbers_text,
+    unit_flags,
+)
+from dlild_client.reading.images.voxeldata import VoxelData, beside, numbered, read_head
 
 SUFFIXES = (".nrrd", ".nhdr")
 ENCODINGS = {"raw": "", "gzip": "gzip", "gz": "gzip"}
 
+_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": (
+        "longlong", "long long", "long long int", "signed long long", "signed long long int",
+        "int64", "int64_t",
+    ),
+    "u8": (
+        "ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t",
+    ),
+    "f4": ("float",),
+    "f8": ("double",),
+}  # fmt: skip
+TYPES = {name: kind for kind, names in _TYPES.items() for name in names}
 
-def locate(path: Path) -> VoxelData:
-    """Read the header of an NRRD file as far as it speaks of files.
+_SIGNS_TO_LPS = {
+    "right-anterior-superior": (-1.0, -1.0, 1.0), "ras": (-1.0, -1.0, 1.0),
+    "left-anterior-superior": (1.0, -1.0, 1.0), "las": (1.0, -1.0, 1.0),
+    "left-posterior-superior": (1.0, 1.0, 1.0), "lps": (1.0, 1.0, 1.0),
+}  # fmt: skip
+_OTHER_SPACES = ("scanner-xyz", "3d-right-handed", "3d-left-handed")
+_VECTOR = re.compile(r"none|\([^()]*\)", re.IGNORECASE)
+
+Array = npt.NDArray[np.float64]
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Read the header of an NRRD file.
 
     Parameters
     ----------
@@ -21,18 +70,45 @@ def locate(path: Path) -> VoxelData:
 
     Returns
     -------
-    VoxelData
+    ImageHeader
 
     Raises
     ------
     UnreadableFile
         It is no NRRD file, or has its voxels in an encoding that is not read.
+    NotCT
+        Not one grey 3D image.
+    GeometryError
+        No spacing, or one that is none.
     """
     head = read_head(path)
     if not head.startswith(b"NRRD000"):
         raise UnreadableFile(f"{path.name}: not an NRRD file; save it again")
     lines, end = _lines(head)
     fields = _fields(lines)
+    data = _locate(path, fields, lines, end)
+    try:
+        sizes = [int(n) for n in fields["sizes"].split()]
+        if len(sizes) != int(fields["dimension"]):
+            raise ValueError
+    except (KeyError, ValueError):
+        raise UnreadableFile(
+            f"{path.name}: dimension {fields.get('dimension', 'none')} and sizes "
+            f"{fields.get('sizes', 'none')[:40]} cannot be right; save it again"
+        ) from None
+    axes = _domain_axes(path, fields, sizes)
+    affine, flags = _geometry(path, fields, axes, len(sizes))
+    return ImageHeader(
+        shape=grey_shape(path, [sizes[axis] for axis in axes]),
+        dtype=_dtype(path, fields),
+        affine=affine,
+        data=data,
+        flags=flags,
+    )
+
+
+def _locate(path: Path, fields: dict[str, str], lines: list[str], end: int) -> VoxelData:
+    """Find the files of the voxels."""
     encoding = fields.get("encoding", "none").lower()
     if encoding not in ENCODINGS:
         raise UnreadableFile(
@@ -60,7 +136,8 @@ def _lines(head: bytes) -> tuple[list[str], int]:
     while place < len(head):
         end = head.find(b"\n", place)
         end = len(head) if end < 0 else end
-        line = head[place:end].rstrip(b"\r").decode("utf-8", "replace")
+        # File names are bytes: what is no UTF-8 among them must come through.
+        line = head[place:end].rstrip(b"\r").decode("utf-8", "surrogateescape")
         place = end + 1
         if not line:
             break
@@ -84,7 +161,7 @@ def _files(path: Path, told: str | None, lines: list[str]) -> tuple[Path, ...]:
     parts = told.split()
     if "%" in told and len(parts) >= 4:
         return tuple(path.parent / name for name in numbered(parts[0], parts[1:4]))
-    return (path.parent / told,)
+    return (beside(path, told),)
 
 
 def _behind_lines(path: Path, count: int, start: int) -> int:
@@ -96,3 +173,177 @@ def _behind_lines(path: Path, count: int, start: int) -> int:
         for _ in range(count):
             file.readline(1 << 16)
         return file.tell()
+
+
+def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[np.generic]:
+    told = fields.get("type", "none").lower()
+    if told not in TYPES:
+        raise UnreadableFile(f"{path.name}: NRRD type {told[:30]} is not read; save it as int16")
+    kind, endian = TYPES[told], fields.get("endian", "none").lower()
+    if kind[1] == "1":
+        return np.dtype(kind)
+    if endian not in {"little", "big"}:
+        raise UnreadableFile(
+            f"{path.name}: its header does not tell the byte order of its values (endian: "
+            f"{endian[:20]}); save it again"
+        )
+    return np.dtype(("<" if endian == "little" else ">") + kind)
+
+
+def _domain_axes(path: Path, fields: dict[str, str], sizes: list[int]) -> list[int]:
+    """Axes that are three of space; further ones may have one value only."""
+    vectors = _vectors(path, fields, len(sizes))
+    kinds = fields.get("kinds", "").lower().split()
+    spare = {"list", "vector", "time", "stub", "scalar", "none"}
+
+    def lies_in_space(axis: int) -> bool:
+        if vectors is not None:
+            return vectors[axis] is not None
+        return not (len(kinds) == len(sizes) and kinds[axis] in spare)
+
+    axes = [axis for axis in range(len(sizes)) if sizes[axis] != 1 or lies_in_space(axis)]
+    values = [sizes[axis] for axis in axes if not lies_in_space(axis)]
+    if values and len(sizes) - len(values) >= 3:
+        raise NotCT(
+            f"{path.name}: {len(sizes)} dimensions with {math.prod(values)} value(s) a voxel, not "
+            "one grey 3D image; give a chest CT"
+        )
+    for axis in reversed(axes.copy()):
+        if len(axes) > 3 and sizes[axis] == 1:
+            axes.remove(axis)
+    grey_shape(path, [sizes[axis] for axis in axes], axes=len(sizes))
+    return axes
+
+
+def _vectors(path: Path, fields: dict[str, str], count: int) -> list[Array | None] | None:
+    """Space directions of all axes, None for those that do not lie in space."""
+    told = fields.get("spacedirections")
+    if told is None:
+        return None
+    try:
+        vectors = [_vector(text) for text in _VECTOR.findall(told)]
+    except ValueError:
+        vectors = []
+    if len(vectors) != count:
+        raise MissingGeometry(
+            f"{path.name}: space directions {told[:80]} are not {count} vectors of three numbers; "
+            "convert it again from DICOM"
+        )
+    return vectors
+
+
+def _vector(text: str) -> Array | None:
+    """Turn `(1,2,3)` into numbers; a fourth one, of time, does not count."""
+    if text.lower() == "none":
+        return None
+    numbers = [float(part) for part in text[1:-1].split(",")]
+    if len(numbers) not in {3, 4}:
+        raise ValueError(text)
+    return np.array(numbers[:3])
+
+
+def _geometry(
+    path: Path, fields: dict[str, str], axes: list[int], count: int
+) -> tuple[Array, tuple[Flag, ...]]:
+    """Affine (LPS, mm), and the doubts about it."""
+    vectors = _vectors(path, fields, count)
+    spacings = _spacings(path, fields, axes, count)
+    if vectors is None and spacings is None:
+        raise MissingGeometry(
+            f"{path.name}: neither space directions nor spacings in its header; convert it again "
+            "from DICOM"
+        )
+    if vectors is None:
+        assert spacings is not None
+        affine = np.column_stack([np.diag(spacings), np.zeros(3)])
+        check_affine(path, affine, "spacings")
+        return affine, (*unit_flags(affine), _assumed("no space directions"))
+    chosen = [vectors[axis] for axis in axes]
+    steps = np.column_stack([np.full(3, np.nan) if v is None else v for v in chosen])
+    steps = _space_units(path, fields, axes, steps)
+    affine = np.column_stack([steps, _origin(path, fields)])
+    check_affine(path, affine, "space directions and space origin")
+    if spacings is not None:
+        _check_spacings(path, affine, spacings)
+    space = fields.get("space", "").lower().removesuffix("-time")
+    if space in _SIGNS_TO_LPS:
+        return affine * np.array(_SIGNS_TO_LPS[space])[:, None], unit_flags(affine)
+    if space[:3] in _SIGNS_TO_LPS and space[3:] == "t":
+        return affine * np.array(_SIGNS_TO_LPS[space[:3]])[:, None], unit_flags(affine)
+    if space and space not in _OTHER_SPACES:
+        raise MissingGeometry(f"{path.name}: an unknown space {space[:40]}; save it as LPS or RAS")
+    return affine, (*unit_flags(affine), _assumed(f"space {space or 'not named'}"))
+
+
+def _assumed(header: str) -> Flag:
+    return Flag("orientation_assumed", header=header)
+
+
+def _origin(path: Path, fields: dict[str, str]) -> Array:
+    """Space origin in mm; where none is told, where it lies does not matter to a score."""
+    told = fields.get("spaceorigin")
+    if told is None or told.lower() == "none":
+        return np.zeros(3)
+    try:
+        origin = _vector(told)
+    except ValueError:
+        origin = None
+    if origin is None:
+        raise MissingGeometry(
+            f"{path.name}: a space origin {told[:60]} is no position; convert it again from DICOM"
+        )
+    return np.asarray(origin * _factors(path, fields.get("spaceunits"), range(3)))
+
+
+def _space_units(path: Path, fields: dict[str, str], axes: list[int], steps: Array) -> Array:
+    """Space directions in mm: by the units of space, or else by those of the axes."""
+    told = fields.get("spaceunits")
+    if told is not None:
+        return np.asarray(steps * _factors(path, told, range(3))[:, None])
+    return np.asarray(steps * _factors(path, fields.get("units"), axes))
+
+
+def _spacings(path: Path, fields: dict[str, str], axes: list[int], count: int) -> Array | None:
+    """Spacings of the axes of space in mm."""
+    told = fields.get("spacings")
+    if told is None:
+        return None
+    try:
+        spacings = np.abs([float(n) for n in told.split()])
+    except ValueError:
+        spacings = np.zeros(0)
+    if len(spacings) != count:
+        raise MissingGeometry(
+            f"{path.name}: spacings {told[:60]} are not {count} numbers; convert it again from "
+            "DICOM"
+        )
+    if "units" in fields:
+        return np.asarray(spacings[axes] * _factors(path, fields["units"], axes))
+    return np.asarray(spacings[axes] * _factors(path, fields.get("spaceunits"), range(3)))
+
+
+def _check_spacings(path: Path, affine: Array, spacings: Array) -> None:
+    """Raise `GeometryError` where spacings stand beside other space directions."""
+    told = np.linalg.norm(affine[:, :3], axis=0)
+    known = np.isfinite(spacings)
+    if np.any(np.abs(told - spacings)[known] > 0.002 * told[known]):
+        raise GeometryError(
+            f"{path.name}: a spacing of {numbers_text(told)} by space directions and of "
+            f"{numbers_text(spacings)} by spacings; convert it again from DICOM"
+        )
+
+
+def _factors(path: Path, told: str | None, axes: Sequence[int]) -> Array:
+    """Millimetres of the units of some axes, written as `"mm" "mm" "mm"`; mm where none is told."""
+    names = re.findall(r'"([^"]*)"', told) if told and '"' in told else (told or "").split()
+    factors = []
+    for axis in axes:
+        name = names[axis].strip() if axis < len(names) else ""
+        factor = UNITS_MM.get(name.lower())
+        if factor is None:
+            raise GeometryError(
+                f"{path.name}: lengths in {name[:20]!r}, which is no unit that is known; save it "
+                "in mm"
+            )
+        factors.append(factor)
+    return np.array(factors)

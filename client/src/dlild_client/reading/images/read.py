@@ -1,4 +1,4 @@
-"""NIfTI, NRRD and MetaImage -> Volume in HU, through SimpleITK."""
+"""NIfTI, NRRD and MetaImage -> Volume in HU."""
 
 from __future__ import annotations
 
@@ -9,34 +9,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import (
-    GeometryError,
-    MissingSlices,
-    NotCT,
-    NotHU,
-    TooFewSlices,
-    TooLarge,
-    UnreadableFile,
-)
+from dlild_client.errors import GeometryError, MissingSlices, NotHU, TooFewSlices
 from dlild_client.flags import Flag
-from dlild_client.itk import load_sitk
 from dlild_client.reading.assemble import digest
 from dlild_client.reading.blanks import check_blanks
-from dlild_client.reading.dicom.decode import MAXIMUM_VOXELS
-from dlild_client.reading.images import metaimage, nrrd
-from dlild_client.reading.images.metaimage import SUFFIXES as METAIMAGE_SUFFIXES
-from dlild_client.reading.images.nifti import SUFFIXES as NIFTI_SUFFIXES
-from dlild_client.reading.images.nifti import survey
-from dlild_client.reading.images.nrrd import SUFFIXES as NRRD_SUFFIXES
-from dlild_client.reading.images.voxeldata import VoxelData, check_files, check_voxels
+from dlild_client.reading.dicom.decode import check_voxels
+from dlild_client.reading.images import metaimage, nifti, nrrd
+from dlild_client.reading.images.header import ImageHeader, shear_flags
+from dlild_client.reading.images.voxeldata import VoxelBytes, check_files
 from dlild_client.reading.quality import check_hu, geometry_flags, pixel_flags, thickness_flags
-from dlild_client.volume import AIR_HU, SeriesInfo, Triple, Volume, as_matrix
+from dlild_client.slabs import HELD_VOXELS, Fill, Hu, Slabs, as_volume_array, thinned
+from dlild_client.volume import AIR_HU, SeriesInfo, Volume, as_matrix
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 """File names that are read as images."""
 
 MINIMUM_COVERAGE_MM = 100.0
 """Shorter along the body cannot hold a pair of lungs."""
+
+SHORTEST_SPACING_MM, LONGEST_SPACING_MM = 0.05, 15.0
 
 
 def is_image_name(path: Path) -> bool:
@@ -55,7 +46,8 @@ def read_image(path: Path) -> Volume:
     Returns
     -------
     Volume
-        int16 HU, axes (z, y, x) as stored, geometry in LPS. HU below -1024 are -1024.
+        int16 HU, axes (z, y, x) as stored, geometry in LPS. HU below -1024 are -1024. Scans of more
+        than `slabs.HELD_VOXELS` are `Slabs`, which read the file again where they are looked at.
 
     Raises
     ------
@@ -66,15 +58,23 @@ def read_image(path: Path) -> Volume:
     NotHU
         Values that cannot be HU of a chest.
     GeometryError, TooFewSlices
-        Spacing or coverage that cannot be a chest.
+        A geometry that is missing, contradicts itself or cannot be that of a chest.
+    TooLarge
+        More voxels than any scan has.
     """
-    hu, spacing, origin, direction = _load(path)
-    _check_geometry(hu.shape, spacing, direction, path.name)
+    header = check_image(path)
+    hu = _read_hu(path, header)
+    try:
+        check_hu(thinned(hu)[:: max(1, len(hu) // 60)])
+    except NotHU as error:
+        raise NotHU(f"{path.name}: {error}") from None
+    spacing, direction = header.spacing_mm, header.direction
     body_axis = int(np.argmax(np.abs(direction[2])))
     step = spacing[body_axis]
     in_plane = [s for axis, s in enumerate(spacing) if axis != body_axis]
     flags = pixel_flags(hu)
-    flags += _blanks(np.moveaxis(hu, body_axis, 0), path.name)
+    flags += [*header.flags, *shear_flags(header.affine)]
+    flags += _blanks(hu, body_axis, path.name)
     flags += thickness_flags(step, None)
     flags += geometry_flags(step, (in_plane[0], in_plane[1]))
     info = SeriesInfo(
@@ -84,110 +84,91 @@ def read_image(path: Path) -> Volume:
         image_shape=(hu.shape[1], hu.shape[2]),
         digest=digest(hu, spacing),
     )
+    if isinstance(hu, Slabs):
+        hu.forget()
     return Volume(
-        array=hu,
+        array=as_volume_array(hu),
         spacing_mm=spacing,
-        origin_mm=origin,
+        origin_mm=header.origin_mm,
         direction=as_matrix(direction),
         series=info,
         flags=tuple(flags),
     )
 
 
-def _load(
-    path: Path,
-) -> tuple[npt.NDArray[np.int16], Triple, Triple, npt.NDArray[np.float64]]:
-    """HU (z, y, x), spacing (z, y, x), origin (x, y, z), direction with columns z, y, x."""
-    if path.name.lower().endswith(NIFTI_SUFFIXES):
-        survey(path)
-    data = _locate(path)
-    sitk = load_sitk()
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+def check_image(path: Path) -> ImageHeader:
+    """Read the header of an image file, and raise what it alone tells; the voxels are not read.
+
+    Raises
+    ------
+    InputError
+        As of `read_image`.
+    """
+    name = path.name.lower()
+    if name.endswith(nifti.SUFFIXES):
+        header = nifti.read_header(path)
+    elif name.endswith(nrrd.SUFFIXES):
+        header = nrrd.read_header(path)
+    else:
+        header = metaimage.read_header(path)
+    check_files(path.name, header.data)
+    _check_geometry(header, path.name)
+    check_voxels(path.name, header.shape[::-1])
+    return header
+
+
+def _read_hu(path: Path, header: ImageHeader) -> Hu | Slabs:
+    """HU (z, y, x): an array, or of a large scan what reads it."""
+    slabs = Slabs(header.shape, _fill(path, header))
+    return np.asarray(slabs) if header.voxels <= HELD_VOXELS else slabs
+
+
+def _fill(path: Path, header: ImageHeader) -> Fill:
+    item = header.dtype.itemsize
+    source = VoxelBytes(path.name, header.data, header.voxels * item)
+    plane_bytes = math.prod(header.shape[1:]) * item
+    native = header.dtype == np.dtype(np.int16)
+
+    def fill(first: int, out: Hu) -> None:
+        stored = out if native else np.empty(out.shape, header.dtype)
+        source.read(first * plane_bytes, stored.reshape(-1).view(np.uint8))
+        _to_hu(stored, header.slope, header.intercept, out)
+
+    return fill
+
+
+def _to_hu(stored: npt.NDArray[Any], slope: float, intercept: float, out: Hu) -> None:
+    """Write stored values as HU, clipped to -1024 and the top of int16; `out` may be `stored`."""
+    values = stored
+    if (slope, intercept) != (1.0, 0.0):
+        values = stored * np.float64(slope) + intercept
+    if values.dtype.kind == "f":
+        # Some converters write NaN outside the field of view.
+        values = np.nan_to_num(np.rint(values), nan=AIR_HU, posinf=AIR_HU, neginf=AIR_HU)
+    highest = np.iinfo(np.int16).max
+    low = max(AIR_HU, np.iinfo(values.dtype).min) if values.dtype.kind in "iu" else AIR_HU
+    high = min(highest, np.iinfo(values.dtype).max) if values.dtype.kind in "iu" else highest
+    if values is out:
+        np.clip(out, low, high, out=out)
+    else:
+        out[...] = np.clip(values, low, high)
+
+
+def _blanks(hu: Hu | Slabs, body_axis: int, name: str) -> list[Flag]:
     try:
-        reader.ReadImageInformation()
-        _check_header(reader, path.name)
-        if data is not None:
-            voxel_bytes = sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
-            check_voxels(path.name, data, math.prod(reader.GetSize()) * voxel_bytes)
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise UnreadableFile(f"{path.name}: {_why(error)}") from None
-    if image.GetDimension() == 4:
-        image = image[:, :, :, 0]  # one moment in time
-    hu = _to_hu(sitk.GetArrayViewFromImage(image))
-    try:
-        check_hu(hu[:: max(1, len(hu) // 60), ::4, ::4])
-    except NotHU as error:
-        raise NotHU(f"{path.name}: {error}") from None
-    x, y, z = image.GetSpacing()
-    # SimpleITK's columns are the axes x, y, z; ours are z, y, x.
-    direction = np.asarray(image.GetDirection()).reshape(3, 3)[:, ::-1]
-    return hu, (z, y, x), image.GetOrigin(), direction
-
-
-def _check_header(reader: Any, name: str) -> None:
-    """Raise before anything is allocated, unless this is one grey 3D image of bearable size."""
-    size = reader.GetSize()
-    if len(size) < 3 or any(n > 1 for n in size[3:]) or reader.GetNumberOfComponents() != 1:
-        raise NotCT(
-            f"{name}: {len(size)} dimensions with {reader.GetNumberOfComponents()} value(s) a "
-            "voxel, not one grey 3D image; give a chest CT"
-        )
-    if "complex" in load_sitk().GetPixelIDValueAsString(reader.GetPixelID()):
-        raise NotCT(f"{name}: complex values, not HU; give a chest CT")
-    # SimpleITK holds the voxels in their own type beside our int16.
-    if math.prod(size) > MAXIMUM_VOXELS // 2:
-        shape = " x ".join(str(n) for n in size)
-        raise TooLarge(f"{name}: {shape} voxels; give one chest CT")
-
-
-def _blanks(slices: npt.NDArray[np.int16], name: str) -> list[Flag]:
-    try:
-        return check_blanks(slices)
+        return check_blanks(hu, axis=body_axis)
     except MissingSlices as error:
         raise MissingSlices(f"{name}: {error}") from None
 
 
-def _locate(path: Path) -> VoxelData | None:
-    """Find the files of the voxels of an NRRD or MetaImage file."""
-    name = path.name.lower()
-    if name.endswith(NRRD_SUFFIXES):
-        data = nrrd.locate(path)
-    elif name.endswith(METAIMAGE_SUFFIXES):
-        data = metaimage.locate(path)
-    else:
-        return None
-    check_files(path.name, data)
-    return data
-
-
-def _why(error: RuntimeError) -> str:
-    if "orthonormal" in str(error):
-        return (
-            "its axes are not at right angles (a tilted gantry or a shear), which this format's "
-            "reader does not take; give the DICOM series"
+def _check_geometry(header: ImageHeader, name: str) -> None:
+    spacing, shape = header.spacing_mm, header.shape
+    if not all(SHORTEST_SPACING_MM <= s <= LONGEST_SPACING_MM for s in spacing):
+        told = " x ".join(f"{s:.4g}" for s in spacing)
+        raise GeometryError(
+            f"{name}: a spacing of {told} mm (z, y, x) cannot be right; convert it again from DICOM"
         )
-    return "cannot be read as an image; is the file whole?"
-
-
-def _to_hu(values: npt.NDArray[np.generic]) -> npt.NDArray[np.int16]:
-    numbers = np.asarray(values)
-    if np.issubdtype(numbers.dtype, np.floating):
-        # Some converters write NaN outside the field of view.
-        numbers = np.nan_to_num(np.rint(numbers), nan=AIR_HU, posinf=AIR_HU, neginf=AIR_HU)
-    return np.clip(numbers, AIR_HU, np.iinfo(np.int16).max).astype(np.int16)
-
-
-def _check_geometry(
-    shape: tuple[int, ...],
-    spacing: tuple[float, ...],
-    direction: npt.NDArray[np.float64],
-    name: str,
-) -> None:
-    if not all(0.05 <= s <= 15 for s in spacing):
-        raise GeometryError(f"{name}: a spacing of {spacing} mm (z, y, x) cannot be right")
-    extent = np.abs(direction) @ (np.asarray(shape) * np.asarray(spacing))
+    extent = np.abs(header.direction) @ (np.asarray(shape) * np.asarray(spacing))
     if min(shape) < 10 or extent[2] < MINIMUM_COVERAGE_MM:
         raise TooFewSlices(
             f"{name}: {shape} voxels over {extent[2]:.0f} mm of the body; a chest needs at least "

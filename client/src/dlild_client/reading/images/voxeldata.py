@@ -1,21 +1,37 @@
-"""Make sure that the voxels of an NRRD or MetaImage file are all there, and unharmed.
+"""The voxels of an image file: where they lie, whether they are all there, and what they are.
 
-ITK reads compressed voxels without a look at their checksum, and fills what a broken stream lacks
-with anything. So every byte is looked at before, as `nifti` does.
+Voxels may be plain or compressed, in the header's own file, beside it, or in a file a slice.
+Nothing is taken on trust: a file that is too short, and a compressed stream that does not unpack
+to its length and its checksum, are errors.
+
+Compressed streams can be read only from their start. So that a scan which is too large to be held
+can be read more than once, and by two threads, snapshots of the decoder are kept on the way: a
+later reading goes on from the nearest one.
 """
 
 from __future__ import annotations
 
 import gzip
+import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
 
 from dlild_client.errors import UnreadableFile
+from dlild_client.reading.sources import MAXIMUM_FILES
 
 _CHUNK = 1 << 22
+_PACKED_CHUNK = 1 << 18
+_SNAPSHOT_BYTES = 1 << 25
+"""Unpacked bytes from one snapshot of a decoder (40 kB) to the next."""
+
+_WBITS = {"gzip": 31, "zlib": zlib.MAX_WBITS | 32}
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,8 @@ class VoxelData:
         Length of the compressed stream, where the header tells.
     skipped : int
         Bytes before the voxels in what a compressed stream unpacks to.
+    exact : bool
+        Whether there must be nothing behind the voxels.
     """
 
     files: tuple[Path, ...]
@@ -41,6 +59,7 @@ class VoxelData:
     packed: str = ""
     packed_bytes: int | None = None
     skipped: int = 0
+    exact: bool = True
 
 
 def check_files(name: str, data: VoxelData) -> None:
@@ -55,8 +74,8 @@ def check_files(name: str, data: VoxelData) -> None:
             )
 
 
-def check_voxels(name: str, data: VoxelData, needed: int) -> None:
-    """Make sure that the voxels of an image are whole.
+class VoxelBytes:
+    """The bytes of all voxels of an image, from any place on; may be used from several threads.
 
     Parameters
     ----------
@@ -69,29 +88,196 @@ def check_voxels(name: str, data: VoxelData, needed: int) -> None:
     Raises
     ------
     UnreadableFile
-        A file is too short or too long, or does not unpack to its checksum.
+        A file is too short or too long. Of compressed ones this shows when they are read: whoever
+        reads the last voxels hears of it.
     """
-    share, rest = divmod(needed, max(1, len(data.files)))
-    if rest or not data.files:
-        raise UnreadableFile(
-            f"{name}: {len(data.files)} data files cannot share {needed} bytes of voxels; "
-            "give the whole image"
-        )
-    for path in data.files:
-        where = name if path.name == name else f"{name}: data file {path.name}"
-        try:
-            length = _length(path, data, share)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+
+    def __init__(self, name: str, data: VoxelData, needed: int) -> None:
+        self._share, rest = divmod(needed, max(1, len(data.files)))
+        if rest or not data.files:
             raise UnreadableFile(
-                f"{where}: cut short or corrupt ({error}); copy it again"
-            ) from None
-        except OSError as error:
-            raise UnreadableFile(f"{where}: {error.strerror or error}") from None
-        if length != share:
-            raise UnreadableFile(
-                f"{where}: {length} bytes of voxels where the header says {share}; "
-                "copy or export it again"
+                f"{name}: {len(data.files)} data files cannot share {needed} bytes of voxels; "
+                "give the whole image"
             )
+        kind = _PackedFile if data.packed else _PlainFile
+        self._files = []
+        for path in data.files:
+            where = name if path.name == name else f"{name}: data file {path.name}"
+            try:
+                self._files.append(kind(where, path, data, self._share))
+            except OSError as error:
+                raise UnreadableFile(f"{where}: {error.strerror or error}") from None
+
+    def read(self, offset: int, out: npt.NDArray[np.uint8]) -> None:
+        """Fill an array with the bytes from some place on.
+
+        Raises
+        ------
+        UnreadableFile
+            They are not there, or do not unpack to their checksum.
+        """
+        done = 0
+        while done < len(out):
+            number, place = divmod(offset + done, self._share)
+            count = min(len(out) - done, self._share - place)
+            file = self._files[number]
+            try:
+                file.read(place, out[done : done + count])
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise UnreadableFile(
+                    f"{file.where}: cut short or corrupt ({error}); copy it again"
+                ) from None
+            except OSError as error:
+                raise UnreadableFile(f"{file.where}: {error.strerror or error}") from None
+            done += count
+
+
+class _PlainFile:
+    def __init__(self, where: str, path: Path, data: VoxelData, share: int) -> None:
+        self.where, self._path = where, path
+        size = path.stat().st_size
+        self._start = max(0, size - share) if data.start < 0 else data.start
+        length = size - self._start
+        if length < share or (data.exact and length != share):
+            raise _wrong_length(where, max(0, length), share)
+
+    def read(self, place: int, out: npt.NDArray[np.uint8]) -> None:
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(self._start + place)
+            done = 0
+            while done < len(out):
+                count = file.readinto(out[done : done + (1 << 30)].data)
+                if not count:
+                    raise EOFError("the file has become shorter")
+                done += count
+
+
+class _PackedFile:
+    def __init__(self, where: str, path: Path, data: VoxelData, share: int) -> None:
+        self.where, self._path = where, path
+        self._data, self._share = data, share
+        limit = None if data.packed_bytes is None else data.start + data.packed_bytes
+        self._lock = threading.Lock()
+        self._snapshots = {0: _Stream(data.packed, data.start, limit)}
+        self._left_at: dict[int, _Stream] = {}
+        self._whole = False
+
+    def read(self, place: int, out: npt.NDArray[np.uint8]) -> None:
+        begin = place + self._data.skipped
+        stream = self._take(begin)
+        with self._path.open("rb", buffering=0) as file:
+            while stream.place < begin:
+                if not self._next(stream, file, begin - stream.place):
+                    raise _wrong_length(
+                        self.where, max(0, stream.place - self._data.skipped), self._share
+                    )
+            done = 0
+            while done < len(out):
+                chunk = self._next(stream, file, len(out) - done)
+                if not chunk:
+                    raise _wrong_length(self.where, stream.place - self._data.skipped, self._share)
+                out[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
+                done += len(chunk)
+            if place + len(out) == self._share and not self._whole:
+                self._read_end(stream, file)
+        with self._lock:
+            while len(self._left_at) > 3:
+                self._left_at.pop(next(iter(self._left_at)))
+            self._left_at[stream.place] = stream
+
+    def _take(self, place: int) -> _Stream:
+        """Return the stream that stopped here, or a copy of one that was before."""
+        with self._lock:
+            if place in self._left_at:
+                return self._left_at.pop(place)
+            before = [s for s in self._snapshots.values() if s.place <= place]
+            return max(before, key=lambda s: s.place).copy()
+
+    def _next(self, stream: _Stream, file: BinaryIO, most: int) -> bytes:
+        chunk = stream.next(file, min(most, _CHUNK))
+        number = stream.place // _SNAPSHOT_BYTES
+        with self._lock:
+            if number not in self._snapshots:
+                self._snapshots[number] = stream.copy()
+        return chunk
+
+    def _read_end(self, stream: _Stream, file: BinaryIO) -> None:
+        """Read what follows the voxels: nothing, if need be, and the checksum."""
+        more = 0
+        while chunk := stream.next(file, _CHUNK):
+            more += len(chunk)
+            if self._data.exact and more:
+                raise _wrong_length(self.where, self._share + more, self._share)
+        self._whole = True
+
+
+class _Stream:
+    """Decoder of a compressed stream, and how far it has come.
+
+    Attributes
+    ----------
+    place : int
+        Bytes that have come out.
+    """
+
+    def __init__(self, kind: str, start: int, limit: int | None) -> None:
+        self._kind, self._limit = kind, limit
+        self._at = start  # next byte of the file
+        self._decoder: Any = zlib.decompressobj(_WBITS[kind])
+        self.place = 0
+
+    def copy(self) -> _Stream:
+        made = _Stream(self._kind, self._at, self._limit)
+        made._decoder, made.place = self._decoder.copy(), self.place
+        return made
+
+    def next(self, file: BinaryIO, most: int) -> bytes:
+        """Unpack up to `most` bytes; none at the end of the stream.
+
+        Raises
+        ------
+        EOFError, zlib.error, gzip.BadGzipFile
+            The stream ends early, is broken, or does not match its checksum.
+        """
+        while True:
+            if self._decoder.eof and not self._begin_next_member(file):
+                return b""
+            file.seek(self._at)
+            count = _PACKED_CHUNK
+            if self._limit is not None:
+                count = max(0, min(count, self._limit - self._at))
+            data = file.read(count)
+            chunk = bytes(self._decoder.decompress(data, most))
+            decoder = self._decoder
+            # At the end of the stream both may hold what is left.
+            left = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
+            self._at += len(data) - len(left)
+            self.place += len(chunk)
+            if chunk:
+                return chunk
+            if not data and not self._decoder.eof:
+                raise EOFError("the compressed stream ends early")
+
+    def _begin_next_member(self, file: BinaryIO) -> bool:
+        """Begin the next gzip file of several that lie one behind the other; zeros may follow."""
+        if self._kind != "gzip":
+            return False
+        file.seek(self._at)
+        while data := file.read(_PACKED_CHUNK):
+            rest = data.lstrip(b"\0")
+            self._at += len(data) - len(rest)
+            if rest:
+                if not rest.startswith(_GZIP_MAGIC[: len(rest)]):
+                    raise gzip.BadGzipFile("what follows the compressed voxels is no gzip")
+                self._decoder = zlib.decompressobj(_WBITS["gzip"])
+                return True
+        return False
+
+
+def _wrong_length(where: str, length: int, share: int) -> UnreadableFile:
+    return UnreadableFile(
+        f"{where}: {length} bytes of voxels where the header says {share}; copy or export it again"
+    )
 
 
 def read_head(path: Path, most: int = 1 << 20) -> bytes:
@@ -109,6 +295,38 @@ def read_head(path: Path, most: int = 1 << 20) -> bytes:
         raise UnreadableFile(f"{path.name}: {error.strerror or error}") from None
 
 
+def is_gzip(head: bytes) -> bool:
+    """Tell a gzip file by its first bytes, whatever its name says."""
+    return head.startswith(_GZIP_MAGIC)
+
+
+def unpack_head(path: Path, head: bytes, most: int) -> bytes:
+    """Unpack the beginning of a gzip file; less comes out where it ends early.
+
+    Raises
+    ------
+    UnreadableFile
+        It is no gzip file.
+    """
+    try:
+        return zlib.decompressobj(_WBITS["gzip"]).decompress(head, most)
+    except zlib.error as error:
+        raise UnreadableFile(
+            f"{path.name}: cut short or corrupt ({error}); copy it again"
+        ) from None
+
+
+def beside(path: Path, told: str) -> Path:
+    """Path of a data file that a header names, also in the way of Windows.
+
+    Files move together, and paths in a header do not: a file of the name beside the header will do,
+    as its length must be right to the byte.
+    """
+    unified = told.replace("\\", "/")
+    places = [path.parent / name for name in (told, unified, unified.rsplit("/", 1)[-1])]
+    return next((place for place in places if place.is_file()), places[0])
+
+
 def numbered(pattern: str, numbers: list[str]) -> Iterator[str]:
     """Names of numbered files: a pattern as of C, such as `s%03d.raw`, with first, last and step.
 
@@ -119,43 +337,10 @@ def numbered(pattern: str, numbers: list[str]) -> Iterator[str]:
     """
     first, last, *more = (int(number) for number in numbers[:3])
     step = more[0] if more else 1
+    if abs(last - first) > MAXIMUM_FILES:
+        raise ValueError("more files than any image has")
     try:
         names = [pattern % n for n in range(first, last + (1 if step > 0 else -1), step)]
     except TypeError as error:
         raise ValueError(str(error)) from None
     yield from names
-
-
-def _length(path: Path, data: VoxelData, share: int) -> int:
-    """Bytes of voxels that a file holds; of no more than a byte too many are counted."""
-    if not data.packed:
-        size = path.stat().st_size
-        return min(size, share) if data.start < 0 else max(0, size - data.start)
-    with path.open("rb") as file:
-        file.seek(data.start)
-        count = 0
-        for chunk in _gunzip(file) if data.packed == "gzip" else _inflate(file, data.packed_bytes):
-            count += len(chunk)
-            if count > share + data.skipped:
-                break
-        return max(0, count - data.skipped)
-
-
-def _gunzip(file: BinaryIO) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=file) as stream:
-        while chunk := stream.read(_CHUNK):
-            yield chunk
-
-
-def _inflate(file: BinaryIO, packed_bytes: int | None) -> Iterator[bytes]:
-    """Unpack one stream of zlib or gzip, whichever it is, to its checksum."""
-    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    left = packed_bytes
-    while not stream.eof:
-        chunk = file.read(_CHUNK if left is None else min(_CHUNK, left))
-        if not chunk:
-            raise EOFError("the compressed stream ends early")
-        left = None if left is None else left - len(chunk)
-        while chunk and not stream.eof:
-            yield stream.decompress(chunk, _CHUNK)
-            chunk = stream.unconsumed_tail

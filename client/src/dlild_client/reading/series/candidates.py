@@ -8,23 +8,19 @@ slices or too little coverage. What remains is ranked (`dlild_client.reading.ser
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from dlild_client.errors import (
-    InputError,
-    IrregularSpacing,
     MissingGeometry,
-    MissingSlices,
-    MixedOrientation,
     MixedShape,
     NotCT,
     TooFewSlices,
 )
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.slices import SliceHeader
-from dlild_client.reading.series.acquisitions import SEPARATORS, overlap, part_repeats, parts_by
+from dlild_client.reading.series.acquisitions import check_one_acquisition
 from dlild_client.reading.series.geometry import (
     Stack,
     Tolerances,
@@ -32,7 +28,8 @@ from dlild_client.reading.series.geometry import (
     regular_stack,
     repeated_positions,
 )
-from dlild_client.reading.series.kinds import ct_images, why_reformat
+from dlild_client.reading.series.kinds import why_reformat
+from dlild_client.reading.series.steps import describe_steps
 
 
 @dataclass(frozen=True)
@@ -97,13 +94,13 @@ class Candidate:
 
     @property
     def step_mm(self) -> float:
-        """Distance between neighbouring slices."""
+        """Distance between neighbouring slices; the mean where steps differ."""
         return float(np.linalg.norm(self.stack.step))
 
     @property
     def thickness_mm(self) -> float:
-        """Slice thickness, or the step where that is wider."""
-        return max(self.slices[0].slice_thickness_mm or 0.0, self.step_mm)
+        """Slice thickness, or the widest step where that is wider."""
+        return max(self.slices[0].slice_thickness_mm or 0.0, self.stack.widest_step_mm)
 
     @property
     def coverage_mm(self) -> float:
@@ -111,72 +108,25 @@ class Candidate:
         return self.stack.coverage_mm if self.axial else _body_extent_mm(self.slices, self.stack)
 
 
-def assess(group: Sequence[SliceHeader], rules: SeriesRules) -> list[Candidate]:
-    """Make candidates of the slices of one series.
+def candidate_of(
+    slices: Sequence[SliceHeader], met: Sequence[Flag], rules: SeriesRules
+) -> Candidate:
+    """Make a candidate of the CT slices of one stack.
 
     Parameters
     ----------
-    group : sequence of SliceHeader
+    slices : sequence of SliceHeader
+    met : sequence of Flag
+        What is known of them already.
     rules : SeriesRules
-
-    Returns
-    -------
-    list of Candidate
-        One; or one for each acquisition that can be scored, where several share their positions.
 
     Raises
     ------
-    InputError
-        Says why the series cannot be scored.
+    GeometryError
+        The slices do not add up to a volume; its kind says why.
+    TooFewSlices, NotCT
+        They cannot hold a pair of lungs.
     """
-    slices, flags = ct_images(group)
-    parts = part_repeats(slices, rules.tolerances)
-    if len(parts) > 1:
-        # Not one of them a volume: then what they share their positions for is the fault.
-        return _candidates(parts, flags, rules) or [_candidate(slices, flags, rules)]
-    try:
-        return [_candidate(slices, flags, rules)]
-    except (IrregularSpacing, MissingSlices, MixedOrientation):
-        whole = _whole_chests(slices, flags, rules)
-        if whole:
-            return whole
-        raise
-
-
-def _candidates(
-    parts: Sequence[Sequence[SliceHeader]], met: list[Flag], rules: SeriesRules
-) -> list[Candidate]:
-    """Make candidates of those acquisitions of a series that can be scored."""
-    candidates = []
-    for number, part in enumerate(parts, start=1):
-        try:
-            candidate = _candidate(part, met, rules)
-        except InputError:
-            continue
-        flag = Flag("several_acquisitions", acquisitions=len(parts), scored=number)
-        candidates.append(replace(candidate, flags=(*candidate.flags, flag)))
-    return candidates
-
-
-def _whole_chests(
-    slices: list[SliceHeader], met: list[Flag], rules: SeriesRules
-) -> list[Candidate]:
-    """Acquisitions that hold both lungs each by itself, and lie across or among the others.
-
-    Shorter ones are left out, and so are those that lie behind each other: they may be halves of
-    one chest.
-    """
-    for key in SEPARATORS:
-        parts = parts_by(slices, key)
-        if len(parts) > 1 and overlap(parts):
-            found = _candidates(parts, met, rules)
-            whole = [c for c in found if c.axial and c.coverage_mm >= rules.whole_lungs_mm]
-            if whole:
-                return whole
-    return []
-
-
-def _candidate(slices: Sequence[SliceHeader], met: list[Flag], rules: SeriesRules) -> Candidate:
     positions, orientations = _geometry(slices)
     row, column = common_orientation(orientations, rules.tolerances)
     _check_shape(slices)
@@ -199,7 +149,11 @@ def _candidate(slices: Sequence[SliceHeader], met: list[Flag], rules: SeriesRule
         stack = Stack((0,), positions[keep[0]], row, column, normal, 0.0)
         return Candidate((slices[keep[0]],), stack, pairs, axial, tuple(flags), asked)
     numbers = [slices[i].instance_number for i in keep]
-    stack = regular_stack(positions[keep], row, column, numbers, rules.tolerances)
+    thicknesses = [slices[i].slice_thickness_mm for i in keep]
+    stack = regular_stack(positions[keep], row, column, numbers, rules.tolerances, thicknesses)
+    if stack.positions_mm is not None:
+        check_one_acquisition([slices[i] for i in keep], stack)
+        flags.append(_uneven_flag(stack))
     if stack.tilt_deg:
         flags.append(Flag("gantry_tilt_corrected", tilt_deg=stack.tilt_deg))
     ordered = tuple(slices[keep[i]] for i in stack.order)
@@ -211,6 +165,17 @@ def _candidate(slices: Sequence[SliceHeader], met: list[Flag], rules: SeriesRule
             # Of a reformat it matters more what it is than how long it is.
             raise asked or error from None
     return candidate
+
+
+def _uneven_flag(stack: Stack) -> Flag:
+    steps = stack.steps_mm
+    return Flag(
+        "uneven_steps",
+        narrowest_mm=float(steps.min()),
+        usual_mm=float(np.median(steps)),
+        widest_mm=float(steps.max()),
+        steps=describe_steps(steps),
+    )
 
 
 def check_coverage(candidate: Candidate, rules: SeriesRules) -> None:
@@ -245,13 +210,15 @@ def _geometry(slices: Sequence[SliceHeader]) -> tuple[np.ndarray, np.ndarray]:
     """Positions (n, 3) and orientations (n, 6), or `MissingGeometry`."""
     for s in slices:
         spacing = s.pixel_spacing
-        for name, value in (
-            ("image position", s.position),
-            ("image orientation", s.orientation),
-            ("pixel spacing", spacing),
+        for name, tag, value in (
+            ("image position", "ImagePositionPatient", s.position),
+            ("image orientation", "ImageOrientationPatient", s.orientation),
+            ("pixel spacing", "PixelSpacing", spacing),
         ):
             if value is None:
-                raise MissingGeometry(f"{s.name}: no {name} in the header; export the series again")
+                stands = s.unreadable.get(tag)
+                where = "in the header" if stands is None else f"in numbers, but '{stands}'"
+                raise MissingGeometry(f"{s.name}: no {name} {where}; export the series again")
         if spacing is not None and not all(0.05 <= v <= 10 for v in spacing):
             raise MissingGeometry(f"{s.name}: a pixel spacing of {spacing} mm cannot be right")
         if s.position is not None and max(map(abs, s.position)) > 100_000:

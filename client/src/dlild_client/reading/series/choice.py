@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from dlild_client.errors import (
     GeometryError,
@@ -12,11 +13,14 @@ from dlild_client.errors import (
     NoSeries,
     NotCT,
     SeveralStudies,
+    TooFewSlices,
     UnreadableFile,
 )
+from dlild_client.flags import Flag
 from dlild_client.reading.dicom.headers import HeaderScan
 from dlild_client.reading.dicom.slices import SliceHeader
-from dlild_client.reading.series.candidates import Candidate, SeriesRules, assess
+from dlild_client.reading.series.candidates import Candidate, SeriesRules
+from dlild_client.reading.series.parting import assess
 from dlild_client.reading.series.ranking import rank
 
 
@@ -42,20 +46,50 @@ def assess_series(headers: Sequence[SliceHeader], rules: SeriesRules) -> Assessm
     groups: dict[str, list[SliceHeader]] = defaultdict(list)
     for header in headers:
         groups[header.series].append(header)
-    candidates: list[Candidate] = []
+    found: list[Candidate] = []
     others: list[SetAside] = []
     for group in groups.values():
         try:
-            found = assess(group, rules)
+            found += assess(group, rules)
         except InputError as reason:
             others.append(SetAside(tuple(group), reason))
-            continue
-        for candidate in found:
-            if candidate.only_if_asked is None:
-                candidates.append(candidate)
-            else:
-                others.append(SetAside(candidate.slices, candidate.only_if_asked, candidate))
+    joined, others = _join(others, rules)
+    found += joined
+    asked = [(c, c.only_if_asked) for c in found if c.only_if_asked is not None]
+    others += [SetAside(c.slices, why, c) for c, why in asked]
+    candidates = [c for c in found if c.only_if_asked is None]
     return Assessment(tuple(rank(candidates, rules)), tuple(others))
+
+
+def _join(others: list[SetAside], rules: SeriesRules) -> tuple[list[Candidate], list[SetAside]]:
+    """Make stacks of series that are too short each by itself.
+
+    Some archives and converters give every slice a series UID of its own.
+
+    Returns
+    -------
+    candidates : list of Candidate
+    others : list of SetAside
+        What is still set aside.
+    """
+    studies: dict[str, list[SetAside]] = defaultdict(list)
+    for other in others:
+        if isinstance(other.reason, TooFewSlices) and len(other.slices) < rules.minimum_slices:
+            studies[other.slices[0].study].append(other)
+    joined: list[Candidate] = []
+    for fragments in studies.values():
+        slices = [s for fragment in fragments for s in fragment.slices]
+        if len(fragments) < 2 or len(slices) < rules.minimum_slices:
+            continue
+        with suppress(InputError):
+            joined += [_as_joined(c) for c in assess(slices, rules)]
+    used = {s.series for c in joined for s in c.images}
+    return joined, [o for o in others if o.slices[0].series not in used]
+
+
+def _as_joined(candidate: Candidate) -> Candidate:
+    series = len({s.series for s in candidate.slices})
+    return replace(candidate, flags=(*candidate.flags, Flag("series_joined", series=series)))
 
 
 def choose(
@@ -109,7 +143,7 @@ def _asked_for(assessment: Assessment, series: str, where: str) -> Candidate:
     """Find the series with a UID, or with a number where only one has it."""
 
     def matches(slices: Sequence[SliceHeader]) -> bool:
-        return series in {slices[0].series_uid, str(slices[0].series_number)}
+        return any(series in {s.series_uid, str(s.series_number)} for s in slices)
 
     fitting = [c for c in assessment.candidates if matches(c.slices)]
     asides = [o for o in assessment.others if matches(o.slices)]

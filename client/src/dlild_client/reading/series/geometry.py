@@ -1,10 +1,11 @@
-"""Geometry of a stack of slices: whether their positions make one regular volume.
+"""Geometry of a stack of slices: whether their positions make one volume, in even steps or not.
 
 Pure functions on positions and orientations, in DICOM patient coordinates (x, y, z; LPS; mm).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,11 @@ import numpy.typing as npt
 
 from dlild_client.errors import (
     GeometryError,
-    IrregularSpacing,
     MissingGeometry,
-    MissingSlices,
     MixedOrientation,
     RepeatedPosition,
 )
+from dlild_client.reading.series.steps import StepRules, check_steps
 
 Array = npt.NDArray[np.float64]
 
@@ -33,10 +33,14 @@ class Tolerances:
     same_position_mm : float
         Slices closer than this are at one position.
     step_mm, step_fraction : float
-        A step may differ from the usual one by the larger of these two: scanners round positions to
-        0.1 mm.
+        In an even stack a step may differ from the usual one by the larger of these two: scanners
+        round positions to 0.1 mm.
     drift_fraction : float
-        No slice may lie further from its place in an even stack than this share of a step.
+        In an even stack no slice may lie further from its place than this share of a step.
+    gap_mm : float
+        No step of an uneven stack may be wider: too much lung would be unseen.
+    contiguous_share : float
+        A scan is contiguous, but for a few gaps, where this share of its steps or more is.
     sideways_mm : float
         No slice may lie further beside the line through all slices.
     tilt_deg : float
@@ -48,13 +52,15 @@ class Tolerances:
     step_mm: float = 0.11
     step_fraction: float = 0.05
     drift_fraction: float = 0.5
+    gap_mm: float = 15.0
+    contiguous_share: float = 0.8
     sideways_mm: float = 1.0
     tilt_deg: float = 0.2
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A regular stack of slices, from its first slice to its last along the slice normal.
+    """A stack of parallel slices, from its first slice to its last along the slice normal.
 
     Attributes
     ----------
@@ -65,9 +71,13 @@ class Stack:
     row, column : ndarray, shape (3,)
         Unit vectors in which the column index and the row index grow.
     step : ndarray, shape (3,)
-        From one slice to the next, in mm. Not along the normal where the gantry is tilted.
+        From one slice to the next, in mm; the mean where steps differ. Not along the normal where
+        the gantry is tilted.
     tilt_deg : float
         Angle between the step and the slice normal.
+    positions_mm : tuple of float or None
+        Where steps differ: distance of each slice from the first, along `step`. None for an even
+        stack.
     """
 
     order: tuple[int, ...]
@@ -76,12 +86,27 @@ class Stack:
     column: Array
     step: Array
     tilt_deg: float
+    positions_mm: tuple[float, ...] | None = None
 
     @property
     def coverage_mm(self) -> float:
         """Length of the stack along the slice normal, slices included."""
         normal = np.cross(self.row, self.column)
         return float(abs(self.step @ normal) * len(self.order))
+
+    @property
+    def steps_mm(self) -> Array:
+        """Distances between neighbouring slices, shape (n - 1,)."""
+        if self.positions_mm is None:
+            return np.full(len(self.order) - 1, np.linalg.norm(self.step))
+        return np.diff(np.array(self.positions_mm))
+
+    @property
+    def widest_step_mm(self) -> float:
+        """Largest distance between neighbouring slices; the step itself for a single slice."""
+        if self.positions_mm is None:
+            return float(np.linalg.norm(self.step))
+        return float(self.steps_mm.max())
 
 
 def common_orientation(orientations: Array, tolerances: Tolerances) -> tuple[Array, Array]:
@@ -161,10 +186,11 @@ def regular_stack(
     positions: Array,
     row: Array,
     column: Array,
-    numbers: list[int | None],
+    numbers: Sequence[int | None],
     tolerances: Tolerances,
+    thicknesses_mm: Sequence[float | None] | None = None,
 ) -> Stack:
-    """Order slices by position and make sure that they are evenly spaced.
+    """Order slices by position, and find out whether their steps are even.
 
     Parameters
     ----------
@@ -172,20 +198,26 @@ def regular_stack(
         ImagePositionPatient of each slice, n >= 2, no position twice.
     row, column : ndarray, shape (3,)
         Common orientation.
-    numbers : list of int or None
+    numbers : sequence of int or None
         Instance numbers: they tell a missing slice from a scan that was planned unevenly.
     tolerances : Tolerances
+    thicknesses_mm : sequence of float or None, optional
+        Slice thickness of each slice: tells a contiguous scan from one with gaps.
 
     Returns
     -------
     Stack
+        With `positions_mm` where the steps differ by more than the tolerances.
 
     Raises
     ------
     RepeatedPosition
         Two slices at one position.
-    MissingSlices, IrregularSpacing
-        Steps that differ, with the numbers in mm.
+    MissingSlices
+        Gaps in an otherwise contiguous scan.
+    IrregularSpacing
+        A step wider than `Tolerances.gap_mm` among others, or slices of two acquisitions between
+        each other.
     GeometryError
         Slices that lie beside the line through all of them.
     """
@@ -199,62 +231,40 @@ def regular_stack(
             f"two slices lie at one position ({sorted_mm[np.argmin(steps)]:.2f} mm); give one "
             "series"
         )
-    _check_steps(steps, sorted_mm, [numbers[i] for i in order], tolerances)
+    even = _are_even(sorted_mm, tolerances)
+    if not even:
+        thickness = thicknesses_mm or [None] * len(order)
+        rules = StepRules(tolerances.gap_mm, tolerances.contiguous_share, tolerances.step_mm)
+        check_steps(sorted_mm, [numbers[i] for i in order], [thickness[i] for i in order], rules)
     ordered = positions[order]
     step = (ordered[-1] - ordered[0]) / (len(ordered) - 1)
-    _check_line(ordered, step, normal, tolerances)
+    places = np.arange(len(order)) if even else (sorted_mm - sorted_mm[0]) / (step @ normal)
+    _check_line(ordered, places[:, None] * step, normal, tolerances)
     tilt = float(np.degrees(np.arctan2(np.linalg.norm(np.cross(step, normal)), step @ normal)))
     if tilt <= tolerances.tilt_deg:
         step, tilt = (step @ normal) * normal, 0.0
-    return Stack(tuple(int(i) for i in order), ordered[0], row, column, step, tilt)
+    along = places * np.linalg.norm(step)
+    positions_mm = None if even else tuple(np.round(along, 6).tolist())
+    return Stack(tuple(int(i) for i in order), ordered[0], row, column, step, tilt, positions_mm)
 
 
-def _check_steps(
-    steps: Array, sorted_mm: Array, numbers: list[int | None], tolerances: Tolerances
-) -> None:
+def _are_even(sorted_mm: Array, tolerances: Tolerances) -> bool:
+    """Tell whether steps differ by no more than rounding, and do not drift."""
+    steps = np.diff(sorted_mm)
     usual = float(np.median(steps))
     allowed = max(tolerances.step_mm, tolerances.step_fraction * usual)
     # Half a step at most: a tolerance in mm must not hide a missing slice of a very thin scan.
-    odd = np.flatnonzero(np.abs(steps - usual) > min(allowed, usual / 2))
-    if len(odd) == 0:
-        return
-    multiples = np.round(steps[odd] / usual)
-    whole = np.abs(steps[odd] - multiples * usual) <= np.maximum(allowed, 0.1 * usual)
-    first = int(odd[0])
-    where = f"between {sorted_mm[first]:.2f} and {sorted_mm[first + 1]:.2f} mm"
-    if np.all(multiples >= 2) and np.all(whole) and _numbers_jump(numbers, odd):
-        count = int(np.sum(multiples - 1))
-        raise MissingSlices(
-            f"{count} slice{'s are' if count > 1 else ' is'} missing: the step is {usual:.2f} mm, "
-            "but "
-            f"{steps[first]:.2f} mm {where}; export the whole series"
-        )
-    raise IrregularSpacing(
-        f"slices are not evenly spaced: steps from {steps.min():.2f} to {steps.max():.2f} mm, "
-        "usually "
-        f"{usual:.2f} mm, {steps[first]:.2f} mm {where}; give a series with even steps"
-    )
+    if np.any(np.abs(steps - usual) > min(allowed, usual / 2)):
+        return False
+    mean = (sorted_mm[-1] - sorted_mm[0]) / len(steps)
+    drift = sorted_mm - sorted_mm[0] - np.arange(len(sorted_mm)) * mean
+    return bool(np.abs(drift).max() <= tolerances.drift_fraction * mean)
 
 
-def _numbers_jump(numbers: list[int | None], gaps: npt.NDArray[np.intp]) -> bool:
-    """Tell whether instance numbers jump at the gaps; where there are none, they are taken to."""
-    for gap in gaps:
-        before, after = numbers[gap], numbers[gap + 1]
-        if before is not None and after is not None and abs(after - before) == 1:
-            return False
-    return True
-
-
-def _check_line(ordered: Array, step: Array, normal: Array, tolerances: Tolerances) -> None:
-    ideal = ordered[0] + np.arange(len(ordered))[:, None] * step
-    error = ordered - ideal
+def _check_line(ordered: Array, ideal: Array, normal: Array, tolerances: Tolerances) -> None:
+    """Raise `GeometryError` where slices lie beside their places (n, 3) on one line."""
+    error = ordered - ordered[0] - ideal
     along = error @ normal
-    drift = float(np.max(np.abs(along)))
-    if drift > tolerances.drift_fraction * float(step @ normal):
-        raise IrregularSpacing(
-            f"slices are not evenly spaced: one lies {drift:.2f} mm from its place in a stack of "
-            f"{float(step @ normal):.2f} mm steps; give a series with even steps"
-        )
     aside = float(np.max(np.linalg.norm(error - along[:, None] * normal, axis=1)))
     if aside > tolerances.sideways_mm:
         raise GeometryError(

@@ -21,10 +21,24 @@ MAPS = {
 }  # fmt: skip
 REFORMATS = {"MPR", "REFORMATTED", "CURVED", "CSA MPR", "CPR", "RADIAL", "MPVR"}
 CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
+STORAGE = "1.2.840.10008.5.1.4.1.1."
+NO_IMAGES = {
+    f"{STORAGE}9.": "waveform", f"{STORAGE}11.": "presentation state", f"{STORAGE}66": "SEG",
+    f"{STORAGE}88.": "SR", f"{STORAGE}104.": "document", f"{STORAGE}481.": "RT",
+}  # fmt: skip
+"""Classes of objects that are no CT images, whatever their modality says."""
+
+PIXEL_FORMAT = {
+    "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored",
+    "HighBit", "PixelRepresentation",
+}  # fmt: skip
+
+SLICE, CAPTURED_SLICE, CAPTURE, LOCALIZER = "slice", "captured slice", "capture", "localizer"
+NO_MODALITY = "no modality"
 
 
 def ct_images(group: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[Flag]]:
-    """Leave localizers and captures out of a series.
+    """Leave out of a series what is no CT slice: other objects, localizers, captures, projections.
 
     Returns
     -------
@@ -40,45 +54,78 @@ def ct_images(group: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[Fla
     UnreadableFile, MissingGeometry
         An image without pixels, or several frames without positions.
     """
-    others = Counter(s.modality or "no modality" for s in group if s.modality != "CT")
-    if others:
-        kinds = "/".join(sorted(others))
-        raise NotCT(f"{kinds}, not CT ({_describe(group)}); give a chest CT series")
-    captures = [s for s in group if _is_capture(s)]
-    localizers = [s for s in group if LOCALIZERS & set(s.image_type)]
-    left_out = {id(s) for s in (*captures, *localizers)}
-    slices = [s for s in group if id(s) not in left_out]
-    if not slices and captures:
-        raise NotCT(
-            f"a secondary capture ({_count(group, 'image')}), not the CT itself; give the axial "
-            "series"
-        )
-    if not slices:
-        raise NotCT(
-            f"a localizer ({_count(group, 'image')}), not a chest CT; give the axial series"
-        )
-    _check_kind(slices)
+    kinds = [_kind(s) for s in group]
     flags = []
-    if localizers:
-        flags.append(Flag("localizer_images_dropped", images=len(localizers)))
+    if SLICE not in kinds and CAPTURED_SLICE in kinds:
+        kinds = [SLICE if kind == CAPTURED_SLICE else kind for kind in kinds]
+        flags.append(Flag("secondary_capture_scored", images=kinds.count(SLICE)))
+    slices = [s for s, kind in zip(group, kinds, strict=True) if kind == SLICE]
+    if not slices:
+        raise _why_none(group, Counter(kinds))
+    _check_pixels(slices)
+    left = Counter(kind for kind in kinds if kind != SLICE)
+    captures = left.pop(CAPTURE, 0) + left.pop(CAPTURED_SLICE, 0)
+    if localizers := left.pop(LOCALIZER, 0):
+        flags.append(Flag("localizer_images_dropped", images=localizers))
     if captures:
-        flags.append(Flag("captures_dropped", images=len(captures)))
+        flags.append(Flag("captures_dropped", images=captures))
+    if left:
+        flags.append(
+            Flag("other_objects_dropped", objects=left.total(), kinds="/".join(sorted(left)))
+        )
     return slices, flags
 
 
-def _is_capture(s: SliceHeader) -> bool:
-    return s.sop_class.startswith(CAPTURE_CLASS) or bool(CAPTURES & set(s.image_type))
+def _kind(s: SliceHeader) -> str:
+    """Tell what an object is: `SLICE`, or what it is instead."""
+    words = set(s.image_type)
+    if s.modality != "CT":
+        return s.modality or NO_MODALITY
+    if s.sop_class.startswith(tuple(NO_IMAGES)):
+        return next(kind for root, kind in NO_IMAGES.items() if s.sop_class.startswith(root))
+    for marks, kind in ((CAPTURES, CAPTURE), (LOCALIZERS, LOCALIZER)):
+        if marks & words:
+            return kind
+    if found := (PROJECTIONS | MAPS) & words:
+        return sorted(found)[0]
+    return _kind_of_slice(s)
 
 
-def _check_kind(slices: Sequence[SliceHeader]) -> None:
-    for words, what in ((PROJECTIONS, "a projection"), (MAPS, "a map")):
-        found = sorted({w for s in slices for w in words & set(s.image_type)})
-        if found:
-            raise NotCT(
-                f"{what} ({'/'.join(found)}, {_count(slices, 'image')}), not HU of slices; give "
-                "the axial series"
-            )
+def _kind_of_slice(s: SliceHeader) -> str:
+    if not s.sop_class.startswith(CAPTURE_CLASS):
+        return SLICE
+    return CAPTURED_SLICE if _has_ct_geometry(s) else CAPTURE
+
+
+def _has_ct_geometry(s: SliceHeader) -> bool:
+    """Tell whether a secondary capture holds all that a CT slice is read by."""
+    known = (s.position, s.orientation, s.pixel_spacing, s.slope, s.intercept)
+    return None not in known and s.pixels.bits_stored > 8 and s.pixels.samples == 1
+
+
+def _why_none(group: Sequence[SliceHeader], kinds: Counter[str]) -> NotCT:
+    """Say what a series without CT slices is."""
+    others = sorted({s.modality or NO_MODALITY for s in group if s.modality != "CT"})
+    if others:
+        return NotCT(f"{'/'.join(others)}, not CT ({_describe(group)}); give a chest CT series")
+    count = _count(group, "image")
+    if kinds[CAPTURE]:
+        return NotCT(f"a secondary capture ({count}), not the CT itself; give the axial series")
+    if kinds[LOCALIZER]:
+        return NotCT(f"a localizer ({count}), not a chest CT; give the axial series")
+    found = {w for s in group for w in (PROJECTIONS | MAPS) & set(s.image_type)}
+    what = "a projection" if found & PROJECTIONS else "a map" if found else "no image"
+    shown = "/".join(sorted(found & PROJECTIONS or found or kinds))
+    return NotCT(f"{what} ({shown}, {count}), not HU of slices; give the axial series")
+
+
+def _check_pixels(slices: Sequence[SliceHeader]) -> None:
     for s in slices:
+        for name in PIXEL_FORMAT & set(s.unreadable):
+            raise UnreadableFile(
+                f"{s.name}: no {name} in numbers, but '{s.unreadable[name]}'; export the series "
+                "again"
+            )
         if not s.has_pixels:
             raise UnreadableFile(f"{s.name}: no pixel data; export the series again")
         if s.pixels.frames > 1 and s.position is None:

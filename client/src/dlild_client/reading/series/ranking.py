@@ -5,24 +5,28 @@ In this order; each rule decides only where those before it are level:
 1. **Both lungs**: coverage of at least 90 % of the widest, where 240 mm count as both lungs. A thin
    series of half the lungs never beats a thicker one of all of them.
 2. **The header names the chest**, or at least no other part.
-3. **Axial** before coronal and sagittal stacks, **original** before derived.
-4. **Thickness**: thinner slices, in steps of 0.1 mm; those as fine as the model grid (1.5 mm) are
+3. **Not in expiration**, then **not prone or on a side**, as description, comments, protocol and
+   patient position say.
+4. **Axial** before coronal and sagittal stacks, **original** before derived.
+5. **Thickness**: thinner slices, in steps of 0.1 mm; those as fine as the model grid (1.5 mm) are
    level. The wider of slice thickness and step counts.
-5. **Kernel**: made for lungs, standard, unknown, soft, others (`kernels.py`).
-6. **Without contrast medium** before with.
-7. **Coverage**, in steps of 10 mm.
-8. **Slice count**: more slices.
-9. The lower series number, then acquisition, then digest: never the names of files.
+6. **Kernel**: made for lungs, standard, unknown, soft, others (`kernels.py`).
+7. **Without lossy compression** before with.
+8. **Without contrast medium** before with.
+9. **Coverage**, in steps of 10 mm.
+10. **Slice count**: more slices.
+11. The lower series number, then acquisition, then digest: never the names of files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dlild_client.reading.dicom.protocol import EXPIRATION, LATERAL, PRONE
 from dlild_client.reading.series.candidates import Candidate, SeriesRules
 from dlild_client.reading.series.kernels import judge_kernel
 
-CHEST_WORDS = ("CHEST", "THORAX", "LUNG", "PULMON")
+CHEST_WORDS = ("CHEST", "THORA", "LUNG", "PULM", "TORAX", "TORAC", "BRUST", "POUMON", "胸", "肺")
 
 
 def rank(candidates: Sequence[Candidate], rules: SeriesRules) -> list[Candidate]:
@@ -52,10 +56,13 @@ def _key(candidate: Candidate, widest_mm: float, rules: SeriesRules) -> tuple[fl
     return (
         _lung_coverage_mm(candidate, rules) < 0.9 * widest_mm,
         _body_part(first.body_part),
+        first.breath == EXPIRATION,
+        first.posture in {PRONE, LATERAL},
         not candidate.axial,
         first.image_type[:1] == ("DERIVED",),
         max(round(candidate.thickness_mm, 1), rules.fine_mm),
         judge_kernel(first.kernel),
+        any(s.lossy for s in candidate.slices),
         first.contrast_agent,
         -round(candidate.coverage_mm / 10),
         -len(candidate.slices),

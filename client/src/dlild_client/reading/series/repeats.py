@@ -1,7 +1,7 @@
 """Slices at one position: copies of one image, or images that differ.
 
 Only the pixels can tell, so they are looked at before a series is settled on. A series whose images
-differ is set aside, and the next best is tried.
+differ is set aside, and the next best is tried; so is one that is larger than any scan.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def settle(
     series: str | None = None,
     place: str = "",
 ) -> Settled:
-    """Choose a series and make sure that slices at one position are copies of one image.
+    """Choose a series of bearable size, whose slices at one position are copies of one image.
 
     Parameters
     ----------
@@ -62,16 +62,18 @@ def settle(
         except InputError as error:
             return Settled(None, assessment, error)
         try:
+            check_size(chosen.slices)
             if chosen.repeats:
                 _check_repeats(chosen)
                 check_coverage(chosen, rules)
         except InputError as reason:
-            assessment = _without(assessment, chosen, reason)
+            assessment = without(assessment, chosen, reason)
         else:
             return Settled(chosen, assessment)
 
 
-def _without(assessment: Assessment, chosen: Candidate, reason: InputError) -> Assessment:
+def without(assessment: Assessment, chosen: Candidate, reason: InputError) -> Assessment:
+    """Set a candidate aside, with the reason."""
     others = tuple(o for o in assessment.others if o.candidate is not chosen)
     return replace(
         assessment,
@@ -82,7 +84,6 @@ def _without(assessment: Assessment, chosen: Candidate, reason: InputError) -> A
 
 def _check_repeats(chosen: Candidate) -> None:
     """Raise `RepeatedPosition` unless slices at one position are the same image."""
-    check_size(chosen.slices)
     for kept, repeat in chosen.repeats:
         if not _are_same(kept, repeat):
             count = len(chosen.repeats) + len(chosen.slices)

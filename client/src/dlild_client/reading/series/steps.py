@@ -1,0 +1,239 @@
+"""Steps between slices that are not even: planned so, or left by slices that are missing.
+
+Sequential HRCT is scanned in pairs of slices, or in wider steps where less is expected; helical
+scans may be reconstructed in blocks of two steps. Such stacks are volumes whose slices lie where
+they lie. What is no such stack: a contiguous scan of which slices are lost, a gap so wide that too
+much of the lung is unseen, and two acquisitions whose slices lie between each other.
+
+Pure functions on slices in the order of their positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from dlild_client.errors import IrregularSpacing, MissingSlices
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+CONTIGUOUS = 1.25
+"""Slices are contiguous where they are no further apart than this many thicknesses."""
+
+WIDE = 1.5
+"""A step is wide from this many usual steps on: about where a slice would have found room."""
+
+BLOCK = 5
+"""So many wide steps in a row are no lost slices: the scan was reconstructed in blocks."""
+
+RECURRING = 3
+"""So many wide steps of one size, equally far apart and with numbers that go on, are planned."""
+
+WHOLE = 0.1
+"""How far the steps that slices leave may be from a whole number of usual steps, as a share."""
+
+
+@dataclass(frozen=True)
+class StepRules:
+    """What uneven steps may be.
+
+    Attributes
+    ----------
+    widest_mm : float
+        No step may be wider.
+    contiguous_share : float
+        A scan is contiguous, but for a few gaps, where this share of its steps or more is.
+    tolerance_mm : float
+        How far positions are rounded.
+    """
+
+    widest_mm: float
+    contiguous_share: float
+    tolerance_mm: float
+
+
+def check_steps(
+    sorted_mm: Array,
+    numbers: Sequence[int | None],
+    thicknesses_mm: Sequence[float | None],
+    rules: StepRules,
+) -> None:
+    """Make sure that uneven steps were planned, and leave no gap that is too wide.
+
+    Parameters
+    ----------
+    sorted_mm : ndarray, shape (n,)
+        Positions along the slice normal, ascending.
+    numbers : sequence of int or None
+        Instance numbers of the slices.
+    thicknesses_mm : sequence of float or None
+        Slice thicknesses.
+    rules : StepRules
+
+    Raises
+    ------
+    IrregularSpacing
+        Slices of two acquisitions lie between each other; a step is too wide.
+    MissingSlices
+        Slices are missing from an otherwise contiguous scan.
+    """
+    if _are_interleaved(sorted_mm, numbers, thicknesses_mm):
+        raise IrregularSpacing(
+            "slices are not evenly spaced, and those of two acquisitions lie between each other: "
+            f"{_steps_text(np.diff(sorted_mm))}, and the instance numbers do not follow the "
+            "positions; give one acquisition"
+        )
+    _check_gaps(sorted_mm, numbers, thicknesses_mm, rules)
+    steps = np.diff(sorted_mm)
+    widest = int(np.argmax(steps))
+    if steps[widest] > rules.widest_mm:
+        raise IrregularSpacing(
+            f"a gap of {steps[widest]:.2f} mm {_where(sorted_mm, widest)}, where at most "
+            f"{rules.widest_mm:g} mm may be unseen ({_steps_text(steps)}); give a series with "
+            "smaller steps"
+        )
+
+
+def describe_steps(steps_mm: Array) -> str:
+    """Describe steps as ``1 mm x 30, 9 mm x 31``, or as a range where they are of many kinds."""
+    kinds, counts = np.unique(np.round(steps_mm, 1), return_counts=True)
+    if len(kinds) > 6:
+        return f"{kinds[0]:g} to {kinds[-1]:g} mm"
+    return ", ".join(f"{kind:g} mm x {count}" for kind, count in zip(kinds, counts, strict=True))
+
+
+def _check_gaps(
+    sorted_mm: Array,
+    numbers: Sequence[int | None],
+    thicknesses_mm: Sequence[float | None],
+    rules: StepRules,
+) -> None:
+    """Look for wide steps that nobody has planned."""
+    steps = np.diff(sorted_mm)
+    usual = float(np.median(steps))
+    wide = steps >= WIDE * usual
+    covered = _covered(steps, thicknesses_mm, CONTIGUOUS * usual)
+    if not wide.any():
+        return
+    multiples = np.round(steps / usual)
+    tolerance = np.maximum(rules.tolerance_mm, WHOLE * usual)
+    whole = np.abs(steps - multiples * usual) <= np.minimum(tolerance, usual / 2)
+    jumps = _jumps(numbers)
+    unknown, jumped = np.isnan(jumps), jumps > 1
+    lost = (unknown & whole & ~covered) | (jumped & (whole | (jumps == multiples)))
+    contiguous = bool(np.median(covered[~wide])) and (
+        np.count_nonzero(wide) == 1 or np.mean(~wide) >= rules.contiguous_share
+    )
+    # Many wide steps in a row are a block that was reconstructed in wider steps.
+    odd = wide & ~_in_rows(wide, BLOCK) if contiguous else wide & (steps > rules.widest_mm)
+    planned = not jumped[wide].any() and not unknown[wide].any() and _recur(steps, wide)
+    missing = np.flatnonzero(odd & lost)
+    if len(missing):
+        count = int(np.sum(multiples[missing] - 1))
+        first = int(missing[0])
+        raise MissingSlices(
+            f"{count} slice{'s are' if count > 1 else ' is'} missing: the step is {usual:.2f} mm, "
+            f"but {steps[first]:.2f} mm {_where(sorted_mm, first)}; export the whole series"
+        )
+    double = steps >= 2 * usual - np.minimum(tolerance, usual / 2)
+    broken = np.flatnonzero(odd & ~covered & (jumped | double))
+    if contiguous and not planned and len(broken):
+        first = int(broken[0])
+        raise IrregularSpacing(
+            f"slices are not evenly spaced: {_steps_text(steps)}, usually {usual:.2f} mm, but "
+            f"{steps[first]:.2f} mm {_where(sorted_mm, first)}, as if slices were missing; "
+            "export the whole series"
+        )
+
+
+def _recur(steps: Array, wide: Mask) -> bool:
+    """Tell whether wide steps are alike and recur after as many slices: no loss does so."""
+    places = np.flatnonzero(wide)
+    if len(places) < RECURRING:
+        return False
+    alike = np.ptp(steps[places]) <= WHOLE * steps[places].min()
+    return bool(alike and np.ptp(np.diff(places)) == 0)
+
+
+def _in_rows(mask: Mask, least: int) -> Mask:
+    """Tell which true values stand in rows of at least so many."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
+    out = np.zeros_like(mask)
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        out[start:end] = end - start >= least
+    return out
+
+
+def _covered(steps: Array, thicknesses_mm: Sequence[float | None], otherwise_mm: float) -> Mask:
+    """Tell of each step whether its two slices touch; unknown thickness: whether it is usual."""
+    thickness = np.array([np.nan if t is None or t <= 0 else t for t in thicknesses_mm])
+    mean = (thickness[1:] + thickness[:-1]) / 2
+    limit = np.where(np.isnan(mean), otherwise_mm, CONTIGUOUS * mean)
+    return np.asarray(steps <= limit, dtype=np.bool_)
+
+
+def _jumps(numbers: Sequence[int | None]) -> Array:
+    """How far instance numbers go on from slice to slice, in usual ones; NaN where unknown."""
+    known = np.array([np.nan if n is None else n for n in numbers], dtype=np.float64)
+    jumps = np.abs(np.diff(known))
+    jumps[jumps == 0] = np.nan
+    if np.isnan(jumps).all():
+        return jumps
+    return np.asarray(jumps / np.nanmedian(jumps), dtype=np.float64)
+
+
+def _are_interleaved(
+    sorted_mm: Array, numbers: Sequence[int | None], thicknesses_mm: Sequence[float | None]
+) -> bool:
+    """Tell whether slices of two acquisitions lie between each other.
+
+    Ordered by their numbers, such slices run through the same positions twice. Where numbers tell
+    nothing, steps that alternate within a slice thickness give them away.
+    """
+    known = [n for n in numbers if n is not None]
+    if len(known) < len(numbers) or len(set(known)) == 1:
+        return _alternate(np.diff(sorted_mm), thicknesses_mm)
+    if 2 * len(set(known)) <= len(known) + 1:
+        return True  # every number twice
+    runs = _runs(sorted_mm[np.argsort(known, kind="stable")])
+    long = [run for run in runs if len(run) >= max(5, len(known) // 8)]
+    spans = sorted((float(run.min()), float(run.max())) for run in long)
+    return any(b[0] < a[1] - 1e-6 for a, b in pairwise(spans))
+
+
+def _runs(values: Array) -> list[Array]:
+    """Cut a sequence where it turns or starts again."""
+    cuts: list[int] = []
+    rising: bool | None = None
+    for i in range(1, len(values)):
+        up = bool(values[i] > values[i - 1])
+        if rising is None or up == rising:
+            rising = up
+        else:
+            cuts.append(i)
+            rising = None
+    return np.split(values, cuts)
+
+
+def _alternate(steps: Array, thicknesses_mm: Sequence[float | None]) -> bool:
+    """Tell whether steps alternate, and two of them are no longer than a slice is thick."""
+    known = [t for t in thicknesses_mm if t]
+    if not known or len(steps) < 4:
+        return False
+    alike = np.abs(steps[2:] - steps[:-2]) < 0.02
+    differ = np.abs(steps[1:] - steps[:-1]) > 0.02
+    within = steps[1:] + steps[:-1] <= CONTIGUOUS * float(np.median(known))
+    return bool(np.mean(alike) > 0.9 and np.mean(differ) > 0.9 and np.mean(within) > 0.9)
+
+
+def _where(sorted_mm: Array, gap: int) -> str:
+    return f"between {sorted_mm[gap]:.2f} and {sorted_mm[gap + 1]:.2f} mm"
+
+
+def _steps_text(steps: Array) -> str:
+    return f"steps from {steps.min():.2f} to {steps.max():.2f} mm"

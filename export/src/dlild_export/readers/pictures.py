@@ -1,0 +1,147 @@
+"""Pictures of slices: CT, both sides, and where they differ."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from dlild_client.contract import Contract
+from dlild_export.crop import box_of
+from dlild_export.evaluation.pictures import LEVEL_HU, WIDTH_HU
+from dlild_export.labels import IGNORE
+from dlild_export.readers.compare import SlicePlanes
+from dlild_export.readers.outlines import UNNAMED
+from dlild_export.readers.slices import Plane
+
+BOTH, FIRST_ONLY, SECOND_ONLY = (0, 158, 115), (213, 94, 0), (0, 114, 178)
+"""Colours of lesions that both sides have, and of those that one has."""
+
+_UNNAMED_COLOUR = (240, 228, 66)
+_OPACITY = 0.55
+_PANEL_WIDTH = 420
+_GAP = 6
+_HEADER = 22
+_MARGIN_MM = 10.0
+
+RGB = npt.NDArray[np.float32]
+
+
+class PictureFolder:
+    """Draws slices into a folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Made if need be.
+    contract : Contract
+        Colours of the classes.
+    """
+
+    def __init__(self, folder: Path, contract: Contract) -> None:
+        self.folder = folder
+        self.contract = contract
+        self._drawn: set[str] = set()
+
+    def __call__(self, planes: SlicePlanes) -> str:
+        """Draw a slice, and return the file's name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stem = re.sub(r"[^\w.+-]+", "-", planes.title).strip("-")
+        name, number = f"{stem}.png", 1
+        while name in self._drawn:
+            number += 1
+            name = f"{stem}-{number}.png"
+        self._drawn.add(name)
+        draw_slice(planes, self.contract).save(self.folder / name)
+        return name
+
+
+def draw_slice(planes: SlicePlanes, contract: Contract) -> Image.Image:
+    """Draw one slice: CT, first side, second side, and their differences side by side.
+
+    The picture is cut to the lungs, and lies as the slice is stored: as the reader saw it.
+    """
+    box = _box(planes)
+    hu = None if planes.hu is None else planes.hu[box]
+    first, second = planes.first[box], planes.second[box]
+    height = _PANEL_WIDTH * first.shape[0] * planes.pixel_mm[0]
+    size = (_PANEL_WIDTH, max(1, round(height / (first.shape[1] * planes.pixel_mm[1]))))
+    grey = _grey(hu, size)
+    panels = [
+        grey,
+        _coloured(grey, first, size, contract),
+        _coloured(grey, second, size, contract),
+        _differences(grey, first, second, size, contract),
+    ]
+    sheet = Image.new("RGB", (4 * (_PANEL_WIDTH + _GAP) - _GAP, size[1] + _HEADER), (14, 17, 22))
+    for place, panel in enumerate(panels):
+        sheet.paste(_image(panel), (place * (_PANEL_WIDTH + _GAP), _HEADER))
+    figures = planes.figures
+    text = (
+        f"{planes.title}: {figures.first_percent:.1f} % and {figures.second_percent:.1f} %, Dice "
+        f"{figures.dice:.2f}; green both, orange the first only, blue the second only"
+    )
+    ImageDraw.Draw(sheet).text((4, 3), text, font=ImageFont.load_default(14), fill=(232, 236, 241))
+    return sheet
+
+
+def _box(planes: SlicePlanes) -> tuple[slice, ...]:
+    """Cut to what is labelled, with a margin."""
+    used = ((planes.first > 0) & (planes.first != IGNORE)) | (planes.second > 0)
+    margin = round(_MARGIN_MM / min(planes.pixel_mm))
+    return box_of(used, margin) if used.any() else (slice(None), slice(None))
+
+
+def _grey(hu: npt.NDArray[np.int16] | None, size: tuple[int, int]) -> RGB:
+    if hu is None:
+        return np.full((size[1], size[0], 3), 40, np.float32)
+    values = np.clip((hu - (LEVEL_HU - WIDTH_HU / 2)) / WIDTH_HU, 0, 1) * 255
+    picture = Image.fromarray(values.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    return np.repeat(np.asarray(picture, np.float32)[..., None], 3, axis=2)
+
+
+def _coloured(grey: RGB, labels: Plane, size: tuple[int, int], contract: Contract) -> RGB:
+    large = _large(labels, size)
+    pixels = grey.copy()
+    colours = {c.label: c.colour for c in contract.classes if c.lesion} | {UNNAMED: _UNNAMED_COLOUR}
+    for label, colour in colours.items():
+        _blend(pixels, large == label, colour)
+    lung = np.isin(large, [*contract.lung_labels, UNNAMED])
+    inner = lung.copy()
+    for axis in (0, 1):
+        for step in (-1, 1):
+            inner &= np.roll(lung, step, axis)
+    healthy = next(c.colour for c in contract.classes if c.lung and not c.lesion)
+    pixels[lung & ~inner] = healthy
+    return pixels
+
+
+def _differences(
+    grey: RGB, first: Plane, second: Plane, size: tuple[int, int], contract: Contract
+) -> RGB:
+    lesion = [*contract.lesion_labels, UNNAMED]
+    known = (first != IGNORE) & (second != IGNORE)
+    a, b = (
+        _large((np.isin(s, lesion) & known).astype(np.uint8), size) > 0 for s in (first, second)
+    )
+    pixels = grey.copy()
+    for mask, colour in ((a & b, BOTH), (a & ~b, FIRST_ONLY), (b & ~a, SECOND_ONLY)):
+        _blend(pixels, mask, colour)
+    return pixels
+
+
+def _large(labels: Plane, size: tuple[int, int]) -> Plane:
+    picture = Image.fromarray(np.ascontiguousarray(labels))
+    large: Plane = np.asarray(picture.resize(size, Image.Resampling.NEAREST))
+    return large
+
+
+def _blend(pixels: RGB, mask: npt.NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+    pixels[mask] = (1 - _OPACITY) * pixels[mask] + _OPACITY * np.array(colour, np.float32)
+
+
+def _image(pixels: RGB) -> Image.Image:
+    return Image.fromarray(pixels.astype(np.uint8))

@@ -1,0 +1,122 @@
+"""A server that is restarted while scans are under way: each is sent again, and scored right."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from bench.small import SmallScan, small_repository, small_scans
+
+from dlild_client import Client, Retries
+from dlild_client.batch.run import PATIENT, run_batch
+from dlild_client.cli.screen import WaitingNotice
+from dlild_client.contract import parse_contract
+from dlild_client.outputs import write_nifti
+from launcher import EmbeddedServer
+
+pytestmark = pytest.mark.server
+SOON = Retries(attempts=200, first_wait_s=0.2, longest_wait_s=1.0)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_repository(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def scans(small: Path) -> list[SmallScan]:
+    return small_scans(3, parse_contract((small / "contract.json").read_text("utf-8")))
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def server(
+    small: Path, embedded_server: EmbeddedServer, tmp_path: Path
+) -> Iterator[EmbeddedServer]:
+    """A server of its own; `embedded_server` skips where none can run."""
+    with EmbeddedServer(
+        small,
+        grpc_port=free_port(),
+        http_port=0,
+        metrics_port=0,
+        log_path=tmp_path / "tritonserver.log",
+    ) as running:
+        yield running
+
+
+def stop(server: EmbeddedServer) -> None:
+    """Stop in order: for a while the server answers that its model has no available versions."""
+    server.stop()
+
+
+def kill(server: EmbeddedServer) -> None:
+    """Kill without a word, as the kernel does for want of memory."""
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    server.stop()
+
+
+@pytest.mark.parametrize("end", [stop, kill])
+def test_a_scan_under_way_is_sent_again_and_scored_right(
+    server: EmbeddedServer, scans: list[SmallScan], end: Callable[[EmbeddedServer], None]
+) -> None:
+    under_way, stages = threading.Event(), []
+
+    def watch(stage: str, done: int, whole: int) -> None:
+        stages.append(stage)
+        if stage == "inference" and 0 < done < whole:
+            under_way.set()
+
+    with Client(server.grpc_url, retries=SOON) as client, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.score, scans[0].volume, watch)
+        assert under_way.wait(60)
+        # Linux ends the server with the thread that started it: this one.
+        end(server)
+        server.start()
+        result = waiting.result(120)
+
+    assert scans[0].fault_of(result) == ""
+    assert "again" in stages
+
+
+def test_a_batch_waits_for_the_server_says_so_and_scores_all(
+    server: EmbeddedServer, scans: list[SmallScan], tmp_path: Path
+) -> None:
+    under_way = threading.Event()
+    said: list[str] = []
+    notice = WaitingNotice(said.append)
+    for number, scan in enumerate(scans):
+        (tmp_path / "in" / str(number)).mkdir(parents=True)
+        write_nifti(scan.volume, tmp_path / "in" / str(number) / "ct.nii")
+
+    def told(scan: object, stage: str, done: int, whole: int) -> None:
+        if stage == "again":
+            notice.waits(scan)
+        if stage == "inference" and 0 < done < whole:
+            under_way.set()
+            notice.goes_on(scan)
+
+    with (
+        Client(server.grpc_url, retries=PATIENT) as client,
+        notice.listening(),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        waiting = pool.submit(run_batch, client, tmp_path / "in", tmp_path / "out", told=told)
+        assert under_way.wait(60)
+        stop(server)
+        server.start()
+        summary = waiting.result(240)
+
+    assert (dict(summary.counts), dict(summary.errors)) == ({"scored": 3}, {})
+    assert said[0].startswith("waiting for the server: ")
+    assert said[-1].startswith("the server answers again, after ")
