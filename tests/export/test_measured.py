@@ -29,6 +29,7 @@ from dlild_export.phantom.measured import (
     make_measured,
     scan_measured,
     slice_positions,
+    to_grid_slices,
 )
 from dlild_export.phantom.optics import Optics, scan_noise, scanned
 from dlild_export.phantom.patterns import RETICULATION, frame_lungs
@@ -146,23 +147,35 @@ def test_fibrosis_lies_at_the_edges_and_its_share_is_met() -> None:
     assert frame.depth_mm[labels >= 2].mean() < frame.depth_mm[labels == 1].mean()
 
 
-def test_a_gap_is_filled_from_the_slices_beside_it(patient: MeasuredPatient) -> None:
+def test_in_a_gap_the_nearer_slice_stands(patient: MeasuredPatient) -> None:
     quiet = replace(patient.spec.scan, noise_hu=0.0)
+    z_mm = slice_positions(len(patient.hu) * COARSE_MM, quiet, np.random.default_rng([3, 6]))
 
     scan = scan_measured(patient, quiet)
 
-    z_mm = slice_positions(len(scan.hu) * COARSE_MM, quiet, np.random.default_rng([3, 6]))
-    z = np.arange(len(scan.hu)) * COARSE_MM
-    between = np.flatnonzero((z > z_mm[2]) & (z < z_mm[3]))
-    weight = (z[between] - z_mm[2]) / (z_mm[3] - z_mm[2])
-    seen = scan.hu[between].astype(float)
-    line = seen[0] + ((weight - weight[0]) / (weight[-1] - weight[0]))[:, None, None] * (
-        seen[-1] - seen[0]
-    )
-    assert len(between) >= 2
-    assert np.abs(seen - line).max() <= 1
-    nearest = np.rint(z_mm[np.abs(z[:, None] - z_mm).argmin(axis=1)] / COARSE_MM).astype(int)
-    assert np.array_equal(scan.labels, patient.labels[nearest])
+    # The grid is centred on the stack, which ends half a step beyond its outermost slices.
+    middle, count = (z_mm[0] + z_mm[-1]) / 2, len(scan.hu)
+    z = middle + (np.arange(count) - (count - 1) / 2) * COARSE_MM
+    away = np.abs(z[:, None] - z_mm)
+    nearest = away.argmin(axis=1)
+    clear = np.sort(away, axis=1)[:, 1] - away.min(axis=1) > 0.1
+    truth = np.clip(np.rint(z_mm[nearest] / COARSE_MM), 0, len(patient.labels) - 1).astype(int)
+    assert np.array_equal(scan.labels[clear], patient.labels[truth[clear]])
+    for number in np.unique(nearest):
+        same = scan.hu[(nearest == number) & clear]
+        assert all(np.array_equal(plane, same[0]) for plane in same)
+
+
+def test_slices_that_touch_are_interpolated() -> None:
+    slices = np.random.default_rng(0).normal(-800, 50, (8, 5, 6)).astype(np.float32)
+    z_mm = 2.0 + 3.0 * np.arange(8)
+
+    array, grid_mm = to_grid_slices(slices, z_mm, 3.0, 1.5)
+
+    inside = (grid_mm > z_mm[0]) & (grid_mm < z_mm[-1])
+    expected = [np.interp(grid_mm[inside], z_mm, slices[:, y, x]) for y in (0, 4) for x in (1, 5)]
+    found = [array[inside, y, x] for y in (0, 4) for x in (1, 5)]
+    assert np.abs(np.array(found) - np.array(expected)).max() <= 0.51
 
 
 def test_lesions_are_little_denser_than_their_own_lung(patient: MeasuredPatient) -> None:

@@ -14,7 +14,10 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import ndtr
 
-from dlild_client.preparation.separable import triangle_band
+from dlild_client.contract import HuRange
+from dlild_client.preparation.separable import resample, triangle_band
+from dlild_client.preparation.slices import GAP_MM, GAP_THICKNESSES, slice_band, slice_faces_mm
+from dlild_client.volume import Volume
 from dlild_export.crop import box_of
 from dlild_export.phantom.acquisition import blurred_by_motion
 from dlild_export.phantom.body import build_body, find_landmarks
@@ -36,6 +39,7 @@ from dlild_export.phantom.patterns import (
 from dlild_export.phantom.spec import Pattern, PhantomSpec
 
 AIR_HU = -1024.0
+_HU = HuRange(-1024, 2047, -1024)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +80,9 @@ class Scan:
 
     @property
     def gapped(self) -> bool:
-        """Whether lung between the slices is not seen."""
-        return self.step_mm > self.thickness_mm + 2 or self.pairs_mm is not None
+        """Whether lung between the slices is not seen, by the client's rule."""
+        step = self.step_mm - (self.pairs_mm or 0)
+        return step > max(GAP_MM, GAP_THICKNESSES * self.thickness_mm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,12 +273,13 @@ def scan_measured(patient: MeasuredPatient, scan: Scan | None = None) -> Phantom
     slices = show_slices(patient, hu, places, optics)
     noise = _noise(slices, chosen, spacing, averaged, rng)
     slices = lifted_by_clipping(slices, 0.65 * chosen.noise_hu) + noise
-    if not direct:
-        slices = _to_grid(slices, z_mm, count, spacing)
     labels = patient.labels
-    if chosen.gapped:
-        nearest = np.abs(np.arange(count)[:, None] * spacing - z_mm[None]).argmin(axis=1)
-        labels = labels[np.clip(np.rint(z_mm[nearest] / spacing), 0, count - 1).astype(np.intp)]
+    if not direct:
+        slices, grid_mm = to_grid_slices(slices, z_mm, chosen.thickness_mm, spacing)
+        seen = grid_mm
+        if chosen.gapped:
+            seen = z_mm[np.abs(grid_mm[:, None] - z_mm[None]).argmin(axis=1)]
+        labels = labels[np.clip(np.rint(seen / spacing), 0, count - 1).astype(np.intp)]
     slices, labels = _framed(slices, labels, chosen, spacing)
     whole = np.clip(np.rint(slices), -1024, 2047).astype(np.int16)
     return Phantom(whole, labels, spacing, patient.spec.body)
@@ -376,14 +382,41 @@ def lifted_by_clipping(hu: Array, noise_hu: float) -> Array:
     return lifted
 
 
-def _to_grid(slices: Array, z_mm: np.ndarray, count: int, spacing: float) -> Array:
-    """Interpolate between slices, as the client does where they lie further apart than voxels."""
-    z = np.arange(count) * spacing
-    upper = np.clip(np.searchsorted(z_mm, z), 1, len(z_mm) - 1)
-    span = z_mm[upper] - z_mm[upper - 1]
-    part = np.clip((z - z_mm[upper - 1]) / span, 0, 1).astype(np.float32)[:, None, None]
-    between: Array = slices[upper - 1] + part * (slices[upper] - slices[upper - 1])
-    return between
+def to_grid_slices(
+    slices: Array, z_mm: np.ndarray, thickness_mm: float, spacing_mm: float
+) -> tuple[Array, np.ndarray]:
+    """Bring slices to the grid by the client's own weights: interpolated, but not across gaps.
+
+    Parameters
+    ----------
+    slices : ndarray of float32, shape (n, y, x)
+        Slices, on the grid's pixels already.
+    z_mm : ndarray of float, shape (n,)
+        Where they lie.
+    thickness_mm, spacing_mm : float
+        Of the slices, and of the grid.
+
+    Returns
+    -------
+    array : ndarray of float32, shape (z, y, x)
+    grid_mm : ndarray of float, shape (z,)
+        Where its voxels lie.
+    """
+    n, rows, columns = slices.shape
+    mean_step = float((z_mm[-1] - z_mm[0]) / (n - 1))
+    volume = Volume(
+        slices,
+        (mean_step, spacing_mm, spacing_mm),
+        slice_positions_mm=tuple((z_mm - z_mm[0]).tolist()),
+        slice_thicknesses_mm=(thickness_mm,) * n,
+    )
+    low, high = slice_faces_mm(volume)
+    count = int(np.ceil((high - low) / spacing_mm - 1e-3))
+    target = (spacing_mm,) * 3
+    band = {0: slice_band(volume, count, spacing_mm)}
+    array = resample(slices, volume.spacing_mm, (count, rows, columns), target, _HU, band)
+    middle = z_mm[0] + (low + high) / 2
+    return array.astype(np.float32), middle + (np.arange(count) - (count - 1) / 2) * spacing_mm
 
 
 def _framed(slices: Array, labels: Labels, scan: Scan, spacing: float) -> tuple[Array, Labels]:
