@@ -190,7 +190,7 @@ weights: $(VENV)/.dev  ## Train the next weights from version 4 and evaluate the
 	$(MEASURED) --first-seed 1000 --count 50
 	$(MEASURED) --first-seed 1300 --count 50
 	for scan in $(if $(SCANS),"$(SCANS)"/*/); do \
-		$(PLANT) --percent 0,12,30 --pattern uip --seed 21 && $(PLANT) --percent 18 --pattern nsip,mixed --seed 22 || exit 1; done
+		$(PLANT) --percent 0,5,9,14,20,28,36 --pattern uip --seed 21 && $(PLANT) --percent 12,25 --pattern nsip,mixed --seed 22 || exit 1; done
 	$(TRAIN) $(RUN)/first --start model_repository/ild_unet/4/model.onnx --stage 1000:64:1 --learning-rate 3e-4 --seed 21
 	$(TRAIN) $(RUN)/net --start $(RUN)/first/checkpoint.pt --stage 800:64:1 --stage 600:96:1 --learning-rate 3e-4 --seed 22
 	$(BIN)/dlild-export phantom $(RUN)/unseen --format cache --texture measured --first-seed 1700000 --count 40 $(masks)

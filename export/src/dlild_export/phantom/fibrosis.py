@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,6 @@ from scipy import ndimage
 from dlild_export.phantom.fields import Array, Mask, band_noise
 from dlild_export.phantom.layers import Layer, draw_layer
 from dlild_export.phantom.patterns import (
-    CONSOLIDATION,
     GROUND_GLASS,
     HONEYCOMBING,
     RETICULATION,
@@ -19,6 +19,9 @@ from dlild_export.phantom.patterns import (
     place_lesions,
 )
 from dlild_export.phantom.spec import Pattern
+from dlild_export.phantom.trees import Points, Segment, draw_segments
+
+_HILUM_MM = 30.0
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,33 @@ class Fibrosis:
     layers: list[Layer]
 
 
+def hilar_nearness(frame: LungFrame, hila_mm: Sequence[Points]) -> Array:
+    """Tell how near a place is to a hilum: 1 there, 0 some centimetres away.
+
+    Parameters
+    ----------
+    frame : LungFrame
+    hila_mm : sequence of ndarray, shape (3,)
+        Where they are (z, y, x), mm within the frame.
+
+    Returns
+    -------
+    ndarray of float32, shape (z, y, x)
+    """
+    axes = np.ogrid[tuple(slice(0, n) for n in frame.lungs.shape)]
+    near = np.zeros(frame.lungs.shape, np.float32)
+    for hilum in hila_mm:
+        away = sum((a * frame.spacing_mm - h) ** 2 for a, h in zip(axes, hilum, strict=True))
+        near = np.maximum(near, np.exp(-np.asarray(away, np.float32) / _HILUM_MM**2))
+    return near
+
+
 def place_fibrosis(
-    frame: LungFrame, edge_mm: Array, severity: float, rng: np.random.Generator
+    frame: LungFrame,
+    edge_mm: Array,
+    severity: float,
+    rng: np.random.Generator,
+    hilar: Array | None = None,
 ) -> Labels:
     """Choose where fibrosis of the pattern of UIP lies, and of which class it is.
 
@@ -58,6 +86,8 @@ def place_fibrosis(
         Share of the lungs that becomes lesion, met to one voxel.
     rng : numpy.random.Generator
         Source of randomness.
+    hilar : ndarray of float32, shape (z, y, x), optional
+        Nearness of the hila, which fibrosis spares.
 
     Returns
     -------
@@ -72,6 +102,8 @@ def place_fibrosis(
     basal = rng.uniform(1.2, 2.6)
     liking = basal * low**1.5 + rng.uniform(0.9, 1.35) * patches - edge_mm / rng.uniform(6, 10.5)
     liking += rng.uniform(-0.3, 0.5) * frame.back
+    if hilar is not None:
+        liking -= rng.uniform(1.0, 3.0) * hilar
     liking = ndimage.gaussian_filter(liking, 1.0)[frame.lungs]
     chosen = np.argpartition(liking, -wanted)[-wanted:]
     classes = _fibrotic_classes(frame, edge_mm, liking, chosen, rng)
@@ -110,12 +142,13 @@ def measured_disease(
     pattern: Pattern,
     severity: float,
     rng: np.random.Generator,
+    hilar: Array | None = None,
 ) -> Fibrosis:
     """Make the disease of a patient, of the measured textures.
 
     Parameters
     ----------
-    frame, edge_mm, severity, rng
+    frame, edge_mm, severity, rng, hilar
         As in `place_fibrosis`.
     pattern : Pattern
         Disease pattern.
@@ -126,7 +159,7 @@ def measured_disease(
         Consolidation has no layer: it is painted as in other phantoms.
     """
     if pattern is Pattern.UIP:
-        labels = place_fibrosis(frame, edge_mm, severity, rng)
+        labels = place_fibrosis(frame, edge_mm, severity, rng, hilar)
     else:
         labels = _smooth(place_lesions(frame, pattern, severity, rng), frame)
     haze = np.zeros(labels.shape, np.float32)
@@ -207,8 +240,6 @@ def traction_bronchi(
     walls, lumens : ndarray of float32, shape (z, y, x)
         Shares of the voxels.
     """
-    from dlild_export.phantom.trees import Segment, draw_segments  # noqa: PLC0415
-
     shape = (labels.shape[0], labels.shape[1], labels.shape[2])
     places = np.argwhere(np.isin(labels[::3, ::3, ::3], (RETICULATION, HONEYCOMBING))) * 3
     walls, lumens = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -231,6 +262,3 @@ def traction_bronchi(
     lumens = draw_segments(shape, frame.spacing_mm, tubes) * inside
     walls = draw_segments(shape, frame.spacing_mm, thick) * inside
     return walls, lumens
-
-
-CLASSES_PAINTED = (CONSOLIDATION,)

@@ -22,7 +22,7 @@ from dlild_export.crop import box_of
 from dlild_export.phantom.acquisition import blurred_by_motion
 from dlild_export.phantom.body import build_body, find_landmarks
 from dlild_export.phantom.compose import Phantom
-from dlild_export.phantom.fibrosis import measured_disease, traction_bronchi
+from dlild_export.phantom.fibrosis import hilar_nearness, measured_disease, traction_bronchi
 from dlild_export.phantom.fields import Array, Mask
 from dlild_export.phantom.layers import Layer, Places, draw_layer, show_layer
 from dlild_export.phantom.lungs import built_lungs, lungs_from_mask
@@ -173,7 +173,9 @@ def make_measured(
     fissure_mm = fissure_distance(frame, rng)
     edge_mm = np.minimum(frame.depth_mm, fissure_mm)
     lung_hu = aerated_lung(frame, replace(body, emphysema=0.0), rng, fissures=False)
-    disease = measured_disease(frame, edge_mm, body.pattern, body.severity, rng)
+    disease = measured_disease(
+        frame, edge_mm, body.pattern, body.severity, rng, hilar_nearness(frame, hila)
+    )
     labels = disease.labels
     grown, airways = with_trees(lung_hu, frame, body, hila, rng)
     grown = grown + rng.uniform(30, 250) * np.exp(-((fissure_mm / rng.uniform(0.7, 1.2)) ** 2))

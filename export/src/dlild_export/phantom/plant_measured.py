@@ -7,7 +7,8 @@ from scipy import ndimage
 
 from dlild_client.volume import Volume
 from dlild_export.crop import box_of
-from dlild_export.phantom.fibrosis import measured_disease, traction_bronchi
+from dlild_export.phantom.body import find_landmarks
+from dlild_export.phantom.fibrosis import hilar_nearness, measured_disease, traction_bronchi
 from dlild_export.phantom.fields import Array, Mask
 from dlild_export.phantom.layers import Places, show_layer
 from dlild_export.phantom.optics import Optics
@@ -58,7 +59,9 @@ def plant_measured(
     spacing = volume.spacing_mm[0]
     box = box_of(lungs, margin=4)
     frame = frame_lungs(lungs[box], spacing)
-    disease = measured_disease(frame, frame.depth_mm, pattern, severity, rng)
+    hila = find_landmarks(frame.lungs, spacing).hila
+    hilar = hilar_nearness(frame, hila)
+    disease = measured_disease(frame, frame.depth_mm, pattern, severity, rng, hilar)
     healthy = volume.array[box].astype(np.float32)
     level = lung_level(healthy, frame.lungs, spacing)
     thickness = volume.series.slice_thickness_mm or _THICKNESS_MM
