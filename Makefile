@@ -192,7 +192,8 @@ weights: $(VENV)/.dev  ## Train the next weights from version 4 and evaluate the
 	for scan in $(if $(SCANS),"$(SCANS)"/*/); do \
 		$(PLANT) --percent 0,5,9,14,20,28,36 --pattern uip --seed 21 && $(PLANT) --percent 12,25 --pattern nsip,mixed --seed 22 || exit 1; done
 	$(TRAIN) $(RUN)/first --start model_repository/ild_unet/4/model.onnx --stage 1000:64:1 --learning-rate 3e-4 --seed 21
-	$(TRAIN) $(RUN)/net --start $(RUN)/first/checkpoint.pt --stage 800:64:1 --stage 600:96:1 --learning-rate 3e-4 --seed 22
+	$(TRAIN) $(RUN)/second --start $(RUN)/first/checkpoint.pt --stage 500:64:1 --learning-rate 3e-4 --seed 22
+	$(TRAIN) $(RUN)/net --start $(RUN)/second/checkpoint.pt --stage 700:96:1 --learning-rate 3e-4 --seed 23
 	$(BIN)/dlild-export phantom $(RUN)/unseen --format cache --texture measured --first-seed 1700000 --count 40 $(masks)
 	$(BIN)/dlild-export onnx $(RUN)/net --calibrate $(RUN)/unseen --count 40
 	$(BIN)/dlild-export evaluate $(RUN)/net --out $(RUN)/evaluation $(masks)
