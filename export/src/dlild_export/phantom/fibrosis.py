@@ -99,7 +99,7 @@ def place_fibrosis(
         return labels
     low = 1 - frame.height
     patches = frame.noise(rng.uniform(28, 50), rng) + 0.4 * frame.noise(rng.uniform(11, 18), rng)
-    basal = rng.uniform(1.2, 2.6)
+    basal = rng.uniform(1.1, 2.3)
     liking = basal * low**1.5 + rng.uniform(0.9, 1.35) * patches - edge_mm / rng.uniform(6, 10.5)
     liking += rng.uniform(-0.3, 0.5) * frame.back
     if hilar is not None:
@@ -190,7 +190,7 @@ def _haze(label: int, frame: LungFrame, rng: np.random.Generator) -> Array:
     grain = band_noise((z, y, x), rng.uniform(4, 8) / frame.spacing_mm, rng)
     slow = frame.noise(rng.uniform(14, 30), rng)
     if label == RETICULATION:
-        rise = np.exp(rng.normal(np.log(13), 0.4))
+        rise = np.exp(rng.normal(np.log(10), 0.4))
     elif label == HONEYCOMBING:
         rise = np.exp(rng.normal(np.log(18), 0.5))
     else:

@@ -90,8 +90,8 @@ def tile(kind: str, variant: int) -> Tile:
 _KINDS = {
     # In slices these measure 3.8 mm and less; some patients have larger cysts, some smaller.
     "honeycomb": (
-        Cysts(4.6, 0.38, 15, 0.56, 0.50),
-        Cysts(5.0, 0.40, 24, 0.58, 0.52),
+        Cysts(4.5, 0.37, 15, 0.56, 0.50),
+        Cysts(4.8, 0.37, 20, 0.57, 0.51),
         Cysts(4.0, 0.36, 12, 0.52, 0.44),
     ),
     "paraseptal": (
@@ -243,7 +243,7 @@ def septal_tile(
         Without lumens.
     """
     edge_mm = voxels * spacing_mm
-    coarse = rng.uniform(6.8, 9.4) if cell_mm is None else cell_mm
+    coarse = rng.uniform(6.5, 8.9) if cell_mm is None else cell_mm
     tissue = _net(edge_mm, voxels, coarse, 0.21, 0.85, rng)
     fine = _net(edge_mm, voxels, 0.5 * coarse, 0.05, 1.0, rng)
     tissue = np.clip(np.maximum(tissue, fine), 0, 1).astype(np.float32)
