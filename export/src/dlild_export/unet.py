@@ -123,15 +123,7 @@ class UNet(nn.Module):
         list of Tensor, shape (n, channels, z, y, x)
             One a level but the deepest, each half as large as the one before.
         """
-        config = self.config
-        # Without an axis of one channel: with it, OpenVINO takes the voxels one by one.
-        rise = rise[:, 0]
-        if config.lung_level or config.relative_hu:
-            level = lung_level(rise, config.stride)
-        seen = relative_rise(rise, level) if config.relative_hu else rise
-        low, high = (bound - HEALTHY_HU for bound in config.window_hu)
-        seen = (seen.clamp(low, high) - (config.centre_hu - HEALTHY_HU)) / config.unit_hu
-        x = torch.stack((seen, level), dim=1) if config.lung_level else seen[:, None]
+        x = self._look(rise)
         skipped = []
         for depth, block in enumerate(self.down):
             x = block(self.pool(x) if depth else x)
@@ -142,6 +134,21 @@ class UNet(nn.Module):
             x = block(torch.cat((transposed(x), skipped.pop()), dim=1))
             levels.insert(0, x)
         return levels
+
+    def _look(self, rise: Tensor) -> Tensor:
+        """Return what the first convolution sees: HU through the window, and the lung's level."""
+        config = self.config
+        low, high = (bound - HEALTHY_HU for bound in config.window_hu)
+        centre, unit = config.centre_hu - HEALTHY_HU, config.unit_hu
+        if not (config.lung_level or config.relative_hu):
+            return (rise.clamp(low, high) - centre) / unit
+        # Without an axis of one channel: with it, OpenVINO takes the voxels one by one.
+        seen = rise[:, 0]
+        level = lung_level(seen, config.stride)
+        if config.relative_hu:
+            seen = relative_rise(seen, level)
+        seen = (seen.clamp(low, high) - centre) / unit
+        return torch.stack((seen, level), dim=1) if config.lung_level else seen[:, None]
 
 
 def lung_level(rise: Tensor, cell: int) -> Tensor:
