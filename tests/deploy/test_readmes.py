@@ -66,6 +66,7 @@ NOT_TYPED = (
     (r"^dlild --install-completion", "writes into the user's shell: tests/client/test_cli.py"),
     (r"^dlild-export (train|plant|onnx|evaluate|repeatability|parity|release|serve)",
      "trains or evaluates for hours: tests/export, test_release.py, on small networks"),
+    (r"^dlild-export (reading|phantom-check)", "tests/export/readers and tests/export/test_measured.py"),
     (r"^dlild-export tensorrt", "needs TensorRT and a GPU: tests/export/test_tensorrt.py"),
     (r"^(torchrun|tensorboard)", "trains for hours: tests/export/test_train_processes.py"),
     (r"^dlild-export check DATASET", "a dataset of the user: tests/export/data"),
@@ -85,7 +86,7 @@ NOT_TYPED = (
 NOT_COMMANDS = (
     # First words of indented blocks that are a formula, a drawing or a list.
     "DL-ILD = 100 x", "DICOM / NIfTI ->", "DATASET/dataset.json", "study_toml, cohort",
-    "window (HU) ──>", "server-template server",
+    "window (HU) ──>", "server-template server", "z_mm,outline,class,x,y",
 )  # fmt: skip
 
 
