@@ -42,6 +42,18 @@ def test_a_nifti_and_its_dicom_give_the_same_grid(tmp_path, chest, series_writer
     assert np.abs(a.array.astype(int) - b.array).max() <= 1
 
 
+@pytest.mark.parametrize(("step", "told"), [(2.0, None), (4.0, False), (10.0, True)])
+def test_wide_steps_of_an_image_may_be_gaps(tmp_path, chest, step, told):
+    count = max(10, round(240 / step))
+    array = np.repeat(chest.array, -(-count // len(chest.array)), axis=0)[:count]
+    write_image(replace(chest, array=array, spacing_mm=(step, 2.0, 2.0)), tmp_path / "scan.nii")
+    flags = {str(flag): flag for flag in read_volume(tmp_path / "scan.nii").flags}
+    assert ("thick_slices" in flags) is (told is not None)
+    if told is not None:
+        assert "thickness_mm" not in flags["thick_slices"].values
+        assert ("gaps may lie between the slices" in flags["thick_slices"].text) is told
+
+
 def _image(volume):
     image = sitk.GetImageFromArray(volume.array)
     image.SetSpacing(volume.spacing_mm[::-1])
