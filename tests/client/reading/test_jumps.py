@@ -79,3 +79,17 @@ def test_an_image_file_whose_hu_jump_is_refused(tmp_path, chest, name, axis):
         read_volume(tmp_path / name)
     write_image(turned.with_array(np.ascontiguousarray(chest.array.transpose(order))), tmp_path / name)
     assert read_volume(tmp_path / name).shape == turned.shape
+
+
+@pytest.mark.parametrize("degrees", [10, 30])
+def test_the_edges_of_a_resampled_gapped_scan_do_not_jump(real, degrees):
+    """Planes of a scan that was turned leave it through its first and last slices."""
+    gapped = real[::10]
+    z, y, x = np.meshgrid(np.arange(-60, 340), *(np.arange(n) for n in real.shape[1:]), indexing="ij")
+    slope = np.tan(np.radians(degrees)) * 3.125
+    at = (z + slope * (y - real.shape[1] / 2)) / 10
+    low = np.clip(np.floor(at).astype(int), 0, len(gapped) - 2)
+    part = np.clip(at - low, 0, 1)
+    turned = gapped[low, y, x] * (1 - part) + gapped[low + 1, y, x] * part
+    turned[(at < 0) | (at > len(gapped) - 1)] = -1024
+    check_jumps(turned.astype(np.int16))
