@@ -77,7 +77,9 @@ def test_an_image_file_whose_hu_jump_is_refused(tmp_path, chest, name, axis):
     write_image(turned, tmp_path / name)
     with pytest.raises(NotHU, match=rf"{name}: HU jump by .* 4 slices \(slice 21, .*slice 24\)"):
         read_volume(tmp_path / name)
-    write_image(turned.with_array(np.ascontiguousarray(chest.array.transpose(order))), tmp_path / name)
+    write_image(
+        turned.with_array(np.ascontiguousarray(chest.array.transpose(order))), tmp_path / name
+    )
     assert read_volume(tmp_path / name).shape == turned.shape
 
 
