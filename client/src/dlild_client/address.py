@@ -79,8 +79,8 @@ def _port(url: str, parts: SplitResult) -> int:
         port = 0
     if port == 0:
         raise BadAddress(
-            f"{url}: the port is no number from 1 to 65535; give the server's gRPC port, "
-            f"mostly {DEFAULT_PORT}"
+            f"{url}: the port is no number from 1 to 65535; use grpc://host:{DEFAULT_PORT}, with "
+            "the server's gRPC port"
         )
     return DEFAULT_PORT if port is None else port
 

@@ -45,7 +45,7 @@ MEANINGS: Mapping[str, str] = {
     "figures may be exchanged",
     "prone_likely": "the table lies in front of the patient: front and back of the lungs differ "
     "from a supine scan's",
-    "not_supine": "lungs of a patient who does not lie on the back look different where they lie low",
+    "not_supine": "the patient does not lie on the back: lung that lies low is denser there",
     "metal_likely": "metal: its streaks look like lesions",
     "heavy_noise": "noise may hide or imitate fine patterns",
     # the lungs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,7 @@ def check_jumps(
     rescales : sequence of (slope, intercept), optional
         Of the slices, for messages.
     """
-    jumps = np.array([jump_hu(a, b) for a, b in zip(array[:-1], array[1:], strict=True)])
+    jumps = np.array([jump_hu(a, b) for a, b in pairwise(array)])
     found = np.abs(jumps) > _bounds(len(jumps), rescales)
     if not np.any(found):
         return
@@ -54,9 +55,9 @@ def check_jumps(
     runs = np.concatenate([[0], np.cumsum(steps != 0)])
     # What a wrong slope does depends on the tissue, so levels do not come back to the last HU.
     near = max(JUMP_HU / 2, 0.3 * float(np.abs(jumps).max()))
-    odd = np.flatnonzero(np.abs(levels - np.median(levels)) > near)
-    if not len(odd):
-        odd = np.flatnonzero(runs == runs.max())
+    odd = np.flatnonzero(np.abs(levels - np.median(levels)) > near).tolist()
+    if not odd:
+        odd = np.flatnonzero(runs == runs.max()).tolist()
     shown = [names[i] if names else f"slice {i + 1}" for i in odd]
     count = f"{len(odd)} slice{'s' if len(odd) > 1 else ''}"
     listed = ", ".join(shown if len(shown) <= 4 else [*shown[:3], "...", shown[-1]])
@@ -115,11 +116,11 @@ def _bounds(count: int, rescales: Sequence[tuple[float, float]] | None) -> npt.N
     return bounds
 
 
-def _why(odd: npt.NDArray[np.intp], rescales: Sequence[tuple[float, float]] | None) -> str:
+def _why(odd: Sequence[int], rescales: Sequence[tuple[float, float]] | None) -> str:
     if rescales is None:
         return ""
     inside = {rescales[i] for i in odd}
-    outside = {rescales[i] for i in range(len(rescales)) if i not in set(odd.tolist())}
+    outside = {rescales[i] for i in range(len(rescales)) if i not in set(odd)}
     if len(inside) != 1 or len(outside) != 1 or inside == outside:
         return ""
     (slope, intercept), (usual_slope, usual_intercept) = inside.pop(), outside.pop()

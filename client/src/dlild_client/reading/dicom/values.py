@@ -69,7 +69,7 @@ def text(ds: Any, name: str) -> str:
 
 
 def written(ds: Any, name: str) -> str:
-    """What stands in an element, as text, whatever its type; empty where it is blank or missing."""
+    """Return what stands in an element as text, whatever its type; empty where it is blank."""
     try:
         element = ds.get_item(name)
         value = None if element is None else element.value
@@ -185,7 +185,7 @@ def _listed(stands: str, count: int) -> list[str]:
     if count > 1 and len(parts) == 1:
         # A comma between numbers that have points themselves is no decimal comma.
         commas = bare.count(".") >= count or "," not in bare
-        parts = re.split(r"\s*[,;x×]\s*|\s+" if commas else r"\s*[;x×]\s*|,?\s+", bare)
+        parts = re.split(r"\s*[,;x\u00d7]\s*|\s+" if commas else r"\s*[;x\u00d7]\s*|,?\s+", bare)
     return [part.strip(BLANKS + "'\"") for part in parts]
 
 
@@ -212,7 +212,7 @@ def _one(part: str, unit: str, largest: float | None, ds: Any) -> float | None:
 
 
 def _readings(digits: str) -> set[float]:
-    """What a number with points and commas may mean."""
+    """Return what a number with points and commas may mean."""
     texts = set()
     if "," not in digits:
         texts.add(digits)

@@ -83,15 +83,18 @@ def _kind(s: SliceHeader) -> str:
         return s.modality or NO_MODALITY
     if s.sop_class.startswith(tuple(NO_IMAGES)):
         return next(kind for root, kind in NO_IMAGES.items() if s.sop_class.startswith(root))
-    if CAPTURES & words:
-        return CAPTURE
-    if LOCALIZERS & words:
-        return LOCALIZER
+    for marks, kind in ((CAPTURES, CAPTURE), (LOCALIZERS, LOCALIZER)):
+        if marks & words:
+            return kind
     if found := (PROJECTIONS | MAPS) & words:
         return sorted(found)[0]
-    if s.sop_class.startswith(CAPTURE_CLASS):
-        return CAPTURED_SLICE if _has_ct_geometry(s) else CAPTURE
-    return SLICE
+    return _kind_of_slice(s)
+
+
+def _kind_of_slice(s: SliceHeader) -> str:
+    if not s.sop_class.startswith(CAPTURE_CLASS):
+        return SLICE
+    return CAPTURED_SLICE if _has_ct_geometry(s) else CAPTURE
 
 
 def _has_ct_geometry(s: SliceHeader) -> bool:

@@ -2,14 +2,15 @@
 
 Scanners, archives and converters put scouts, other reconstructions, phases and postures of the
 patient, and copies under the UID of a CT series. A series that is one stack is left as it is. Else
-its slices are parted by one attribute after the other, until a part is a stack by itself and what is
-left out is no part of the same chest.
+its slices are parted by one attribute after the other, until a part is a stack by itself and what
+is left out is no part of the same chest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -154,10 +155,14 @@ def _stands_alone(
     """Tell whether a stack is a chest without the other slices of its series.
 
     Others may look in another direction; lie within the stack; be a few, far from it; or be another
-    pass over a chest that the stack holds whole. Never may they be the other half of it.
+    pass over a chest that the stack holds whole. Never may they be the other half of it, nor what
+    a stack in uneven steps lacks, turned.
     """
     stack = candidate.stack
     normal = np.cross(stack.row, stack.column)
+    turned = sum(len(other) - len(_places(other, normal)) for other in others)
+    if stack.positions_mm is not None and turned > FEW:
+        return False
     own = _places(candidate.slices, normal)
     return all(
         _is_apart(own, places, candidate, rules)
@@ -199,7 +204,7 @@ def _is_apart(
     return bool(whole and shared >= min(high - low, length) / 3)
 
 
-def _has_no_place(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[bool]:
+def _has_no_place(slices: Sequence[SliceHeader], _rules: SeriesRules) -> list[bool]:
     """Tell pages without any geometry from slices; what is there but unreadable is no page."""
     tags = {"ImagePositionPatient", "ImageOrientationPatient"}
     return [
@@ -209,7 +214,7 @@ def _has_no_place(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[boo
 
 
 def _direction(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[int]:
-    """Number the directions in which slices look."""
+    """Assign a number to each of the directions in which slices look."""
     limit = np.radians(rules.tolerances.angle_deg)
     kinds: list[npt.NDArray[np.float64]] = []
     numbers = []
@@ -223,7 +228,7 @@ def _direction(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[int]:
     return numbers
 
 
-def _shape(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[Hashable]:
+def _shape(slices: Sequence[SliceHeader], _rules: SeriesRules) -> list[Hashable]:
     return [
         (s.pixels.rows, s.pixels.columns, *(f"{v:.3g}" for v in s.pixel_spacing or ()))
         for s in slices
@@ -231,7 +236,7 @@ def _shape(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[Hashable]:
 
 
 def _passes(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[int]:
-    """Number the runs of positions, up or down, in the order of the instance numbers."""
+    """Assign numbers to the runs of positions, up or down, in the order of the instance numbers."""
     none = [0] * len(slices)
     numbers = [s.instance_number for s in slices]
     first = slices[0].orientation
@@ -243,7 +248,7 @@ def _passes(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[int]:
         return none
     order = np.argsort(np.array(numbers, dtype=np.float64))
     found, run, sign = [0] * len(slices), 0, 0
-    for before, here in zip(order[:-1], order[1:], strict=True):
+    for before, here in pairwise(order):
         step = places[here] - places[before]
         moved = 0 if abs(step) <= rules.tolerances.same_position_mm else int(np.sign(step))
         if sign and moved != sign:
@@ -255,7 +260,7 @@ def _passes(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[int]:
 
 
 def _by(key: Callable[[SliceHeader], Hashable]) -> Values:
-    return lambda slices, rules: [key(s) for s in slices]
+    return lambda slices, _rules: [key(s) for s in slices]
 
 
 ALL = (
