@@ -42,6 +42,13 @@ def test_a_nifti_and_its_dicom_give_the_same_grid(tmp_path, chest, series_writer
     assert np.abs(a.array.astype(int) - b.array).max() <= 1
 
 
+@pytest.mark.parametrize("name", ["pair.hdr", "PAIR.IMG"])
+def test_a_pair_of_files_is_told_from_what_is_no_image(tmp_path, name):
+    (tmp_path / name).write_bytes(bytes(348))
+    with pytest.raises(UnreadableFile, match=rf"{name}: a pair of .hdr and .img .* one .nii file"):
+        read_volume(tmp_path / name)
+
+
 @pytest.mark.parametrize(("step", "told"), [(2.0, None), (4.0, False), (10.0, True)])
 def test_wide_steps_of_an_image_may_be_gaps(tmp_path, chest, step, told):
     count = max(10, round(240 / step))
