@@ -122,6 +122,11 @@ def choose(
             f"{where}{len(scan.unreadable)} DICOM file(s), none of which can be read "
             f"({scan.unreadable[0]}); copy or export the series again"
         )
+    if not scan.headers and place.lower().endswith(".zip"):
+        raise NoSeries(
+            f"{where}no DICOM image in this archive; unpack it where it holds image files or other "
+            "archives, and give those"
+        )
     if not scan.headers:
         raise NoSeries(
             f"{where}no DICOM image; give the folder of a chest CT series, or a NIfTI file"
