@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 # A slice belongs to the height of the lungs when it holds this much lung; less is a tip or a
 # stray voxel.
 SLICE_LUNG_MM2 = 100.0
+# Runs of slices apart from the others are lungs when they hold this share of all lung.
+LEAST_SHARE = 0.01
 ZONES = (
     "right_upper",
     "right_middle",
@@ -160,9 +162,21 @@ def _zone_counts(
     return np.array([side[thirds == third].sum() for side in (right, left) for third in range(3)])
 
 
+def _lungs_alone(inside: NDArray[np.intp], lung_by_z: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Slices of those runs that hold at least `LEAST_SHARE` of the lung."""
+    runs = np.split(inside, np.flatnonzero(np.diff(inside) > 1) + 1)
+    least = LEAST_SHARE * lung_by_z.sum()
+    large = [run for run in runs if lung_by_z[run].sum() >= least]
+    return np.concatenate(large) if large else inside
+
+
 def _thirds(lung_by_z: NDArray[np.int64], least_voxels: float) -> NDArray[np.int64]:
-    """Third of each slice: 0 upper, 1 middle, 2 lower. Slices beyond the ends join the nearest."""
-    inside = np.flatnonzero(lung_by_z >= least_voxels)
+    """Third of each slice: 0 upper, 1 middle, 2 lower. Slices beyond the ends join the nearest.
+
+    What lies apart from the lungs, above or below, and is hardly any of them (a windpipe or gas in
+    the bowel that passed for lung) does not move the ends.
+    """
+    inside = _lungs_alone(np.flatnonzero(lung_by_z >= least_voxels), lung_by_z)
     if not inside.size:
         inside = np.flatnonzero(lung_by_z)
     if not inside.size:

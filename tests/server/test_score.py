@@ -82,6 +82,27 @@ def test_a_stray_voxel_does_not_stretch_the_height():
     np.testing.assert_allclose(zones, np.array([301, 300, 300]) * 2e-3)
 
 
+@pytest.mark.parametrize("upwards", [True, False])
+def test_a_piece_apart_from_the_lungs_does_not_move_the_zones(upwards):
+    labels = np.zeros((60, 20, 20), np.uint8)
+    labels[10:40, 2:18, 2:8] = labels[10:40, 2:18, 12:18] = 1
+    clean = score_of(labels).zone_volumes_ml
+    stray = labels.copy()
+    stray[50:54, 8:11, 4:7] = 1
+    moved = score_of(stray if upwards else stray[::-1]).zone_volumes_ml
+    was = clean if upwards else score_of(labels[::-1]).zone_volumes_ml
+    end = "right_upper" if upwards else "right_lower"
+    for name, before, now in zip(ZONES, was[:, 0], moved[:, 0], strict=True):
+        assert now == pytest.approx(before + (36 * 2e-3 if name == end else 0)), name
+
+
+def test_lungs_in_pieces_keep_their_height():
+    labels = np.zeros((60, 20, 20), np.uint8)
+    labels[np.r_[0:10, 20:30, 50:60], 2:18, 2:8] = 1
+    zones = score_of(labels).zone_volumes_ml[:, 0].reshape(2, 3).sum(axis=0)
+    np.testing.assert_allclose(zones, np.full(3, 10 * 16 * 6 * 2e-3))
+
+
 def test_no_lung_has_no_score_and_empty_zones():
     score = score_of(np.zeros((4, 5, 6), np.uint8))
     assert math.isnan(score.dl_ild_percent)

@@ -172,6 +172,17 @@ def test_a_real_scan_whose_lower_lungs_are_white_or_cut_off_is_no_doubt(real):
         assert "orientation_doubtful" not in codes(grid)
 
 
+def test_blood_is_measured_where_the_body_shows_the_heart(real):
+    """The spine in its place would pass for contrast medium."""
+    assert "contrast_likely" not in codes(real)
+    for way in ("y", "zy", "yx"):
+        assert "contrast_likely" not in codes(turned(real, way))
+    bright = np.where((real.array > 20) & (real.array < 90), real.array + 150, real.array)
+    contrast = real.with_array(bright.astype(real.array.dtype))
+    assert "contrast_likely" in codes(contrast)
+    assert "contrast_likely" in codes(turned(contrast, "y"))
+
+
 def codes(grid: Volume):
     box = find_lungs(grid)
     return merge(inspect_chest(grid, box.seen, box.aerated_ml))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from client.writers import write_image
 
 from dlild_client.errors import (
     GeometryError,
+    NoSeries,
     NotCT,
     NotHU,
     TooFewSlices,
@@ -17,6 +19,7 @@ from dlild_client.errors import (
 )
 from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.read import read_volume
+from dlild_client.reading.survey import survey_series
 
 
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.nrrd", "scan.mha"])
@@ -40,6 +43,41 @@ def test_a_nifti_and_its_dicom_give_the_same_grid(tmp_path, chest, series_writer
     a, b = to_grid(from_dicom, contract), to_grid(from_nifti, contract)
     np.testing.assert_allclose(a.origin_mm, b.origin_mm, atol=1e-3)
     assert np.abs(a.array.astype(int) - b.array).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["pair.hdr", "PAIR.IMG"])
+def test_a_pair_of_files_is_told_from_what_is_no_image(tmp_path, name):
+    (tmp_path / name).write_bytes(bytes(348))
+    with pytest.raises(UnreadableFile, match=rf"{name}: a pair of .hdr and .img .* one .nii file"):
+        read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["scan.tar.gz", "scan.7z", "scan.RAR"])
+def test_archives_that_are_not_read_are_told(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x1f\x8b" + bytes(400))
+    with pytest.raises(UnreadableFile, match=rf"{name}: of archives only .zip is read; unpack it"):
+        read_volume(tmp_path / name)
+
+
+def test_an_archive_of_image_files_is_to_be_unpacked(tmp_path, chest):
+    write_image(chest, tmp_path / "scan.nii")
+    with zipfile.ZipFile(tmp_path / "scan.zip", "w") as archive:
+        archive.write(tmp_path / "scan.nii", "scan.nii")
+    with pytest.raises(NoSeries, match=r"scan\.zip: no DICOM image in this archive; unpack it"):
+        read_volume(tmp_path / "scan.zip")
+    assert "unpack it" in str(survey_series(tmp_path / "scan.zip").error)
+
+
+@pytest.mark.parametrize(("step", "told"), [(2.0, None), (4.0, False), (10.0, True)])
+def test_wide_steps_of_an_image_may_be_gaps(tmp_path, chest, step, told):
+    count = max(10, round(240 / step))
+    array = np.repeat(chest.array, -(-count // len(chest.array)), axis=0)[:count]
+    write_image(replace(chest, array=array, spacing_mm=(step, 2.0, 2.0)), tmp_path / "scan.nii")
+    flags = {str(flag): flag for flag in read_volume(tmp_path / "scan.nii").flags}
+    assert ("thick_slices" in flags) is (told is not None)
+    if told is not None:
+        assert "thickness_mm" not in flags["thick_slices"].values
+        assert ("gaps may lie between the slices" in flags["thick_slices"].text) is told
 
 
 def _image(volume):

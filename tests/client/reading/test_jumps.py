@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from client.writers import write_image
 
 from dlild_client.errors import NotHU
 from dlild_client.reading.jumps import check_jumps
@@ -57,3 +60,36 @@ def test_a_lost_intercept_is_told_by_score_and_by_series_alike(series_writer, ch
     survey = survey_series(path)
     assert str(survey.error) == str(error.value)
     assert [(s.verdict, s.error) for s in survey.series] == [("aside", "NotHU")]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nrrd"])
+def test_an_image_file_whose_hu_jump_is_refused(tmp_path, chest, name, axis):
+    array = chest.array.copy()
+    array[20:24] += 1024
+    order = np.roll([0, 1, 2], axis)
+    turned = replace(
+        chest,
+        array=np.ascontiguousarray(array.transpose(order)),
+        spacing_mm=tuple(chest.spacing_mm[i] for i in order),
+        direction=tuple(tuple(row[i] for i in order) for row in chest.direction),
+    )
+    write_image(turned, tmp_path / name)
+    with pytest.raises(NotHU, match=rf"{name}: HU jump by .* 4 slices \(slice 21, .*slice 24\)"):
+        read_volume(tmp_path / name)
+    write_image(
+        turned.with_array(np.ascontiguousarray(chest.array.transpose(order))), tmp_path / name
+    )
+    assert read_volume(tmp_path / name).shape == turned.shape
+
+
+def test_tissue_that_leaves_a_resampled_image_at_its_edge_does_not_jump():
+    """Of an image that was turned, the last slices show a wedge of the body, and less and less."""
+    array = np.full((30, 100, 100), -1024, np.int16)
+    array[:, :10] = 1000
+    array[:20, 10:12] = 40
+    array[20:, 10] = np.r_[np.full(60, 40), np.full(40, -1024)]
+    check_jumps(array)
+    array[20:, 10:12] = 1064
+    with pytest.raises(NotHU, match=r"10 slices \(slice 21, "):
+        check_jumps(array)

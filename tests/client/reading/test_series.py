@@ -284,6 +284,27 @@ def test_several_studies_can_be_surveyed_one_by_one(series_writer, scan):
         assert read_volume(series_writer.folder / "both", series=s.uid).shape == scan.shape
 
 
+def test_slices_of_two_patient_ids_under_one_uid_are_told(series_writer, scan):
+    def half_anonymised(ds, i):
+        if i >= len(scan.array) // 2:
+            ds.PatientID = "ANON"
+
+    path = series_writer.write(scan, edit=half_anonymised)
+    rules = SeriesRules(minimum_slices=2, minimum_coverage_mm=1)
+    with pytest.raises(SeveralStudies, match="2 patient IDs or studies under one series UID"):
+        read_volume(path, rules)
+
+
+def test_images_that_are_studies_of_their_own_are_told(series_writer, scan):
+    def loose(ds, _):
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
+
+    path = series_writer.write(scan, edit=loose)
+    count = len(scan.array)
+    with pytest.raises(TooFewSlices, match=f"{count} CT images, .* of {count} patients or studies"):
+        read_volume(path)
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

@@ -128,6 +128,24 @@ def flag_orientation(seen: SeenChest) -> list[Flag]:
     return []
 
 
+def front_first(seen: SeenChest) -> SeenChest | None:
+    """Turn a chest so that its front lies in front, whatever its header says.
+
+    Parameters
+    ----------
+    seen : SeenChest
+
+    Returns
+    -------
+    SeenChest or None
+        None where the spine lies at the side, so that nobody knows what lies in front of it.
+    """
+    found = judge_orientation(seen)
+    if found.spine is not None and found.spine.aside:
+        return None
+    return _turned(seen, 1) if found.front_back <= FRONT_BACK else seen
+
+
 def judge_orientation(seen: SeenChest) -> Orientation:
     """Judge all three axes.
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.errors import NotHU
+from dlild_client.volume import AIR_HU
 
 JUMP_HU = 100.0
 """Neighbouring slices of real scans differ by less, seen over all soft tissue and all air."""
@@ -92,10 +93,15 @@ def jump_hu(a: npt.NDArray[np.int16], b: npt.NDArray[np.int16]) -> float:
 
 
 def _moves(x: Plane, y: Plane) -> list[float | None]:
-    """Median change of what is air, or soft tissue, in the first; None where it has too little."""
+    """Median change of what is air, or soft tissue, in the first; None where it has too little.
+
+    Where either is at the bottom of the scale nothing may have been measured: the edge of what a
+    resampled image shows runs through the body, and is no change of the grey values.
+    """
     moves: list[float | None] = []
+    measured = (x > AIR_HU) & (y > AIR_HU)
     for low, high in BANDS:
-        inside = (x >= low) & (x <= high)
+        inside = measured & (x >= low) & (x <= high)
         enough = np.count_nonzero(inside) >= max(LEAST_PIXELS, 0.01 * x.size)
         moves.append(float(np.median(y[inside] - x[inside])) if enough else None)
     return moves

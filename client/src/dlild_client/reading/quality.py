@@ -31,6 +31,10 @@ FINEST_PIXEL_MM, COARSEST_PIXEL_MM = 0.3, 1.2
 """Pixels of the field's chest scans; coarser ones are near the model grid itself."""
 
 WIDEST_STEP_MM = 5.0
+GAPS_UNKNOWN = (
+    "may lie between the slices, whose thickness is not known: the index is then up to 2 points "
+    "too high; give the original DICOM series"
+)
 SHIFT_HU = 30.0
 HIGHEST_HU, MOST_ABOVE = 4000, 0.02
 """Beyond the 12 bits of most scanners, and the share of it that metal may have."""
@@ -53,10 +57,19 @@ def geometry_flags(step_mm: float, pixel_mm: tuple[float, float]) -> list[Flag]:
 
 
 def thickness_flags(step_mm: float, thickness_mm: float | None) -> list[Flag]:
-    """Flag thick slices, and gaps between slices."""
+    """Flag thick slices, and gaps between slices.
+
+    Where no header says the thickness, wide steps may be thick slices or thin ones with gaps. Of
+    these the index is too high, so the flag says that nobody knows.
+    """
     flags = []
+    known = thickness_mm is not None and thickness_mm > 0
     if max(step_mm, thickness_mm or 0.0) > THICK_SLICE_MM:
-        flags.append(Flag("thick_slices", thickness_mm=thickness_mm or step_mm, step_mm=step_mm))
+        values: dict[str, Any] = {"thickness_mm": thickness_mm} if known else {}
+        values["step_mm"] = step_mm
+        if not known and step_mm > WIDEST_STEP_MM:
+            values["gaps"] = GAPS_UNKNOWN
+        flags.append(Flag("thick_slices", **values))
     if thickness_mm and thickness_mm > 0 and step_mm > 2 * thickness_mm:
         flags.append(Flag("gaps_between_slices", thickness_mm=thickness_mm, step_mm=step_mm))
     return flags

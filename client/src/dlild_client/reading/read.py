@@ -12,6 +12,12 @@ from dlild_client.reading.places import check_place, is_zip
 from dlild_client.reading.series.candidates import SeriesRules
 from dlild_client.volume import Volume
 
+ARCHIVE_SUFFIXES = (".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar")
+"""Of archives and packed files that are not read."""
+
+PAIR_SUFFIXES = (".hdr", ".img")
+"""Of NIfTI and Analyze images in two files, whose geometry programs read differently."""
+
 
 def read_volume(
     path: str | os.PathLike[str], rules: SeriesRules | None = None, series: str | None = None
@@ -57,6 +63,12 @@ def read_volume(
 
 def _of_one_file(place: Path, error: InputError) -> InputError:
     """Say of a single file what it is, and what to give in its place."""
+    if isinstance(error, NoSeries) and place.suffix.lower() in PAIR_SUFFIXES:
+        return UnreadableFile(
+            f"{place.name}: a pair of .hdr and .img files is not read; convert it to one .nii file"
+        )
+    if isinstance(error, NoSeries) and place.suffix.lower() in ARCHIVE_SUFFIXES:
+        return UnreadableFile(f"{place.name}: of archives only .zip is read; unpack it first")
     if isinstance(error, NoSeries) and not is_zip(place) and place.name.upper() != "DICOMDIR":
         return UnreadableFile(
             f"{place.name}: neither DICOM nor NIfTI, NRRD, MetaImage or zip; give a chest CT series"

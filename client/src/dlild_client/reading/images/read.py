@@ -17,6 +17,7 @@ from dlild_client.reading.dicom.decode import check_voxels
 from dlild_client.reading.images import metaimage, nifti, nrrd
 from dlild_client.reading.images.header import ImageHeader, shear_flags
 from dlild_client.reading.images.voxeldata import VoxelBytes, check_files
+from dlild_client.reading.jumps import check_jumps
 from dlild_client.reading.quality import check_hu, geometry_flags, pixel_flags, thickness_flags
 from dlild_client.slabs import HELD_VOXELS, Fill, Hu, Slabs, as_volume_array, thinned
 from dlild_client.volume import AIR_HU, SeriesInfo, Volume, as_matrix
@@ -74,7 +75,7 @@ def read_image(path: Path) -> Volume:
     in_plane = [s for axis, s in enumerate(spacing) if axis != body_axis]
     flags = pixel_flags(hu)
     flags += [*header.flags, *shear_flags(header.affine)]
-    flags += _blanks(hu, body_axis, path.name)
+    flags += _slice_flags(hu, body_axis, path.name)
     flags += thickness_flags(step, None)
     flags += geometry_flags(step, (in_plane[0], in_plane[1]))
     info = SeriesInfo(
@@ -154,11 +155,14 @@ def _to_hu(stored: npt.NDArray[Any], slope: float, intercept: float, out: Hu) ->
         out[...] = np.clip(values, low, high)
 
 
-def _blanks(hu: Hu | Slabs, body_axis: int, name: str) -> list[Flag]:
+def _slice_flags(hu: Hu | Slabs, body_axis: int, name: str) -> list[Flag]:
+    """Look for slices without a picture, and for HU that jump from one slice to the next."""
     try:
-        return check_blanks(hu, axis=body_axis)
-    except MissingSlices as error:
-        raise MissingSlices(f"{name}: {error}") from None
+        flags = check_blanks(hu, axis=body_axis)
+        check_jumps(thinned(hu, body_axis))
+    except (MissingSlices, NotHU) as error:
+        raise type(error)(f"{name}: {error}") from None
+    return flags
 
 
 def _check_geometry(header: ImageHeader, name: str) -> None:

@@ -220,9 +220,15 @@ def _geometry(slices: Sequence[SliceHeader]) -> tuple[np.ndarray, np.ndarray]:
                 where = "in the header" if stands is None else f"in numbers, but '{stands}'"
                 raise MissingGeometry(f"{s.name}: no {name} {where}; export the series again")
         if spacing is not None and not all(0.05 <= v <= 10 for v in spacing):
-            raise MissingGeometry(f"{s.name}: a pixel spacing of {spacing} mm cannot be right")
+            raise MissingGeometry(
+                f"{s.name}: a pixel spacing of {spacing} mm cannot be right; export the "
+                "series again"
+            )
         if s.position is not None and max(map(abs, s.position)) > 100_000:
-            raise MissingGeometry(f"{s.name}: an image position of {s.position} mm cannot be right")
+            raise MissingGeometry(
+                f"{s.name}: an image position of {s.position} mm cannot be right; export the "
+                "series again"
+            )
     positions = np.array([s.position for s in slices], dtype=np.float64)
     return positions, np.array([s.orientation for s in slices], dtype=np.float64)
 

@@ -122,6 +122,11 @@ def choose(
             f"{where}{len(scan.unreadable)} DICOM file(s), none of which can be read "
             f"({scan.unreadable[0]}); copy or export the series again"
         )
+    if not scan.headers and place.lower().endswith(".zip"):
+        raise NoSeries(
+            f"{where}no DICOM image in this archive; unpack it where it holds image files or other "
+            "archives, and give those"
+        )
     if not scan.headers:
         raise NoSeries(
             f"{where}no DICOM image; give the folder of a chest CT series, or a NIfTI file"
@@ -132,6 +137,11 @@ def choose(
         raise _why_none(assessment.others, scan.unreadable)
     studies = {c.slices[0].study for c in assessment.candidates}
     if len(studies) > 1:
+        if len({c.slices[0].series_uid for c in assessment.candidates} - {""}) == 1:
+            raise SeveralStudies(
+                f"{where}slices of {len(studies)} patient IDs or studies under one series UID; "
+                "give those of one, or export the series again"
+            )
         raise SeveralStudies(
             f"{where}chest CT series of {len(studies)} different studies; give one study, or the "
             "UID of one series"
@@ -174,6 +184,13 @@ def _why_none(others: Sequence[SetAside], unreadable: Sequence[str]) -> InputErr
         trivial = isinstance(item.reason, NotCT | UnreadableFile)
         return (1 if trivial else 0, -len(item.slices))
 
+    alone = [o for o in others if len(o.slices) == 1 and isinstance(o.reason, TooFewSlices)]
+    if len(alone) >= SeriesRules.minimum_slices and len(alone) > len(others) / 2:
+        studies = len({o.slices[0].study for o in alone})
+        return TooFewSlices(
+            f"{len(alone)} CT images, each a series of its own, of {studies} patients or studies, "
+            "that do not make one scan; export the scan as one series"
+        )
     nearest = min(others, key=nearness)
     lost = ""
     if unreadable and isinstance(nearest.reason, GeometryError):
