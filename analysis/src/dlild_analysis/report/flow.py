@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from dlild_analysis.pipeline import Analysis
 from dlild_analysis.report import style
@@ -102,20 +103,24 @@ def figure(analysis: Analysis) -> Figure | None:
     axes: Axes = grid[0][0]
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(-1.0, len(stages)))
+    before: Text | None = None
     for index, (kept, left) in enumerate(stages):
         y = len(stages) - 1 - index + 0.5
-        _box(axes, 0.3, y, kept)
-        last = index == len(stages) - 1
-        if not last:
-            axes.annotate("", (0.3, y - 0.72), (0.3, y - 0.28), arrowprops=ARROW)
+        box = _box(axes, 0.3, y, kept)
+        if before is not None:
+            _arrow(axes, before, box)
+        before = box
         if left:
-            _box(axes, 0.78, y - 0.5, left, width=44)
-            axes.annotate("", (0.55, y - 0.5), (0.3, y - 0.5), arrowprops=ARROW)
+            _arrow(axes, (0.3, y - 0.5), _box(axes, 0.78, y - 0.5, left, width=44))
     for place, item in enumerate(models):
-        x = (place + 0.5) / len(models)
-        state = "not done" if item["because"] else f"n = {item['n']}, {item['events']} events"
-        axes.annotate("", (x, -0.28), (0.3, 0.22), arrowprops=ARROW)
-        _box(axes, x, -0.6, f"{item['label']}\n{state}", width=18)
+        state = f"n = {item['n']} of {item['eligible']}\n{item['events']} events"
+        if item["because"]:
+            state = "not done"
+        elif item["missing"]:
+            state += f"\nmissing: {missing(item)}"
+        model = _box(axes, (place + 0.5) / len(models), -0.6, f"{item['label']}\n{state}", width=20)
+        if before is not None:
+            _arrow(axes, before, model)
     return made
 
 
@@ -138,6 +143,16 @@ def _stages(values: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _box(axes: Axes, x: float, y: float, text: str, width: int = 52) -> None:
+def _box(axes: Axes, x: float, y: float, text: str, width: int = 52) -> Text:
     lines = [part for line in text.split("\n") for part in textwrap.wrap(line, width)]
-    axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=7, bbox=BOX)
+    return axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=7, bbox=BOX)
+
+
+def _arrow(axes: Axes, start: Text | tuple[float, float], end: Text) -> None:
+    """Draw an arrow from the edge of a box, or from a point, to the edge of another box."""
+    ends = {"patchB": end.get_bbox_patch()}
+    if isinstance(start, Text):
+        ends["patchA"] = start.get_bbox_patch()
+        start = start.get_position()
+    arrow = axes.annotate("", end.get_position(), start, arrowprops={**ARROW, **ends})
+    arrow.set_zorder(1)  # below the boxes
