@@ -78,7 +78,7 @@ FAULTS: list[tuple[str, Callable[[Any], None], Kind, str, str]] = [
     ("image cut short", lambda f: cut_short(f.image()), Kind.UNREADABLE, IMAGE, "cut short"),
     ("image corrupt", lambda f: flip_a_bit(f.image()), Kind.UNREADABLE, IMAGE, "corrupt"),
     ("image empty", lambda f: f.image().write_bytes(b""), Kind.UNREADABLE, IMAGE, "NIfTI"),
-    ("image is text", lambda f: f.image().write_text("x" * 999), Kind.UNREADABLE, IMAGE, "corrupt"),
+    ("image is text", lambda f: f.image().write_text("x" * 999), Kind.UNREADABLE, IMAGE, "NIfTI"),
     ("labels cut short", lambda f: cut_short(f.label()), Kind.UNREADABLE, LABEL, "cut short"),
     ("NaN", image(with_nan), Kind.NOT_FINITE, IMAGE, "voxels are NaN or infinite"),
     ("NaN labels", label(with_nan), Kind.NOT_FINITE, LABEL, "NaN"),
