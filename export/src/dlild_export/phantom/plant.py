@@ -15,6 +15,14 @@ from dlild_export.phantom.spec import Pattern
 _DEFAULT_THICKNESS_MM = 1.5
 
 
+def check_lungs(volume: Volume, lungs: np.ndarray) -> None:
+    """Raise ValueError where a lung mask is empty or of another shape than its scan."""
+    if lungs.shape != volume.shape:
+        raise ValueError(f"the lung mask is {lungs.shape}, the scan {volume.shape}: give one grid")
+    if not lungs.any():
+        raise ValueError("the lung mask is empty: there is nowhere to plant a lesion")
+
+
 def plant_lesions(
     volume: Volume, lungs: Mask, *, pattern: Pattern, severity: float, seed: int
 ) -> tuple[np.ndarray, Labels]:
@@ -45,10 +53,7 @@ def plant_lesions(
     ValueError
         The mask is empty or of another shape than the scan.
     """
-    if lungs.shape != volume.shape:
-        raise ValueError(f"the lung mask is {lungs.shape}, the scan {volume.shape}: give one grid")
-    if not lungs.any():
-        raise ValueError("the lung mask is empty: there is nowhere to plant a lesion")
+    check_lungs(volume, lungs)
     rng = np.random.default_rng([seed, 3])
     spacing_mm = volume.spacing_mm[0]
     box = box_of(lungs, margin=4)

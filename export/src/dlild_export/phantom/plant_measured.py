@@ -18,6 +18,7 @@ from dlild_export.phantom.patterns import (
     frame_lungs,
     paint_consolidation,
 )
+from dlild_export.phantom.plant import check_lungs
 from dlild_export.phantom.spec import Pattern
 
 _THICKNESS_MM = 1.5
@@ -51,10 +52,7 @@ def plant_measured(
     ValueError
         The mask is empty or of another shape than the scan.
     """
-    if lungs.shape != volume.shape:
-        raise ValueError(f"the lung mask is {lungs.shape}, the scan {volume.shape}: give one grid")
-    if not lungs.any():
-        raise ValueError("the lung mask is empty: there is nowhere to plant a lesion")
+    check_lungs(volume, lungs)
     rng = np.random.default_rng([seed, 8])
     spacing = volume.spacing_mm[0]
     box = box_of(lungs, margin=4)
