@@ -1,4 +1,4 @@
-"""Where arrays live: numpy on the CPU, or cupy beside the network on the GPU; one code for both."""
+"""Arrays of numpy on the CPU, or of cupy beside the network on the GPU; one code for both."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ def device() -> Arrays:
 
 
 def arrays_of(array: Array) -> Arrays:
-    """Tell by which library an array is worked on: its own.
+    """Return the library that an array is worked on with: its own.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from room import Room
+from memory import MemoryUse
 from scans import OUTCOMES, OpenScans, ScanReport
 
 STAGES = ("blend", "score", "whole")
@@ -32,7 +32,7 @@ class Health:
     ) -> None:
         self._families: list[Any] = []
         self._lock = threading.Lock()
-        self._told: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
         self._open = self._only(gauge("dlild_open_scans", "Scans that are open"))
         self._bytes = self._only(gauge("dlild_bytes_held", "Bytes that open scans may take"))
         self._windows = self._only(counter("dlild_windows_total", "Windows that were taken"))
@@ -47,20 +47,20 @@ class Health:
             "dlild_scan_duration_seconds_bucket", "Scans that were scored within le seconds"
         )
         self._buckets = self._labelled(buckets, "le", (*map(str, EDGES), "+Inf"))
-        room = gauge("dlild_room_bytes", "Bytes of the container, by what and whether used")
-        self._room = {
-            (what, state): room.Metric(labels={"what": what, "state": state})
+        memory = gauge("dlild_room_bytes", "Bytes of the container, by what and whether used")
+        self._memory = {
+            (what, state): memory.Metric(labels={"what": what, "state": state})
             for what in ("shared_memory", "memory")
             for state in ("used", "total")
         }
-        self._families.append(room)
+        self._families.append(memory)
 
     def taken(self) -> None:
-        """Tell of a window that was taken."""
+        """Count a window that was taken."""
         self._windows.increment(1)
 
     def ended(self, report: ScanReport) -> None:
-        """Tell of a scan that ended.
+        """Count a scan that ended.
 
         Parameters
         ----------
@@ -78,21 +78,21 @@ class Health:
                 if report.seconds <= float(edge):
                     bucket.increment(1)
 
-    def room(self, room: Room) -> None:
-        """Tell how much of the container is in use.
+    def memory(self, memory: MemoryUse) -> None:
+        """Set how much memory of the container is in use.
 
         Parameters
         ----------
-        room : Room
+        memory : MemoryUse
             What there is now.
         """
-        self._room["shared_memory", "used"].set(room.shared_used)
-        self._room["shared_memory", "total"].set(room.shared_total)
-        self._room["memory", "used"].set(room.memory_used)
-        self._room["memory", "total"].set(room.memory_total)
+        self._memory["shared_memory", "used"].set(memory.shared_used)
+        self._memory["shared_memory", "total"].set(memory.shared_total)
+        self._memory["memory", "used"].set(memory.memory_used)
+        self._memory["memory", "total"].set(memory.memory_total)
 
     def held(self, scans: OpenScans) -> None:
-        """Tell how much is held, where that changed.
+        """Set how much is held, where that changed.
 
         Parameters
         ----------
@@ -104,9 +104,9 @@ class Health:
                 ("open", self._open, len(scans)),
                 ("bytes", self._bytes, scans.bytes_held),
             ):
-                if self._told.get(name) != value:
+                if self._reported.get(name) != value:
                     metric.set(value)
-                    self._told[name] = value
+                    self._reported[name] = value
 
     def _only(self, family: Any) -> Any:
         self._families.append(family)

@@ -1,10 +1,10 @@
 """What the network's probabilities must be, and which class they name."""
 
 import numpy as np
+from contract.refusals import RefusedError
 from numpy.typing import NDArray
 
 from arrays import FP16_VALUES, Array, Arrays
-from refusals import RefusedError
 
 # Probabilities of a voxel add up to 1; FP16 and bf16 miss by far less than this.
 SUM_TOLERANCE = 0.05

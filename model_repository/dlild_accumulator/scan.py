@@ -3,15 +3,13 @@
 import math
 
 import numpy as np
+from contract.refusals import IncompleteError, RefusedError
+from contract.schema import Contract, Shape
 
 from arrays import HOST, Array, Arrays
-from contract import Contract
-from lone import LoneWindow
-from refusals import IncompleteError, RefusedError
 from score import Counts, Score, measure
+from single_window import SingleWindow
 from slabs import Slabs
-
-Shape = tuple[int, int, int]
 
 MISSING_NAMED = 10
 
@@ -51,13 +49,13 @@ class OpenScan:
         self.voxel_volume_mm3 = voxel_volume_mm3
         self._contract = contract
         self._seen: set[int] = set()
-        self._sums: Slabs | LoneWindow = (
-            LoneWindow(box_shape, arrays)
-            if _is_lone(box_shape, window_shape, window_count)
-            else Slabs(contract.classes, window_shape, box_shape, arrays)
+        self._sums: Slabs | SingleWindow = (
+            SingleWindow(box_shape, arrays)
+            if _is_single(box_shape, window_shape, window_count)
+            else Slabs(len(contract.classes), window_shape, box_shape, arrays)
         )
         self._labels = np.empty(box_shape, dtype=np.uint8)
-        self._counts = Counts(box_shape, lung=contract.lung, lesion=contract.lesion)
+        self._counts = Counts(box_shape, contract.classes)
         self._fixed = 0
         self._uncovered = 0
 
@@ -86,11 +84,11 @@ class OpenScan:
         -------
         int
             One byte a voxel for the labels, counts of each (z, x), and sums that depend on the
-            box's slices alone, not on how many there are; none of these for a lone window.
+            box's slices alone, not on how many there are; none of these for a single window.
         """
         sums = (
-            LoneWindow.bytes_needed(box_shape, arrays)
-            if _is_lone(box_shape, window_shape, window_count)
+            SingleWindow.bytes_needed(box_shape, arrays)
+            if _is_single(box_shape, window_shape, window_count)
             else Slabs.bytes_needed(classes, window_shape, box_shape, arrays)
         )
         return math.prod(box_shape) + Counts.bytes_needed(box_shape, classes) + sums
@@ -165,11 +163,11 @@ class OpenScan:
             self._counts,
             self._labels,
             voxel_volume_mm3=self.voxel_volume_mm3,
-            axial_area_mm2=self._contract.axial_area_mm2(self.voxel_volume_mm3),
+            axial_area_mm2=self._contract.grid.axial_area_mm2(self.voxel_volume_mm3),
         )
 
     def _fix_below(self, z: int) -> None:
-        """Label the slices below z for good. Where no window came, only their room is looked at."""
+        """Label the slices below z for good. Where no window came, only their memory is freed."""
         for final in range(self._fixed, z):
             labels, uncovered = self._sums.fix(final)
             self._labels[final] = labels
@@ -178,6 +176,6 @@ class OpenScan:
         self._fixed = max(self._fixed, z)
 
 
-def _is_lone(box_shape: Shape, window_shape: Shape, window_count: int) -> bool:
+def _is_single(box_shape: Shape, window_shape: Shape, window_count: int) -> bool:
     """Tell whether the scan is one window that fills the box."""
     return window_count == 1 and window_shape == box_shape

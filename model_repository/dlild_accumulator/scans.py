@@ -6,25 +6,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from arrays import arrays_of
-from contract import Contract
-from refusals import BusyError, GoneError, IncompleteError, RefusedError, ScanError
+from contract.refusals import (
+    BusyError,
+    CancelledError,
+    GoneError,
+    IncompleteError,
+    RefusedError,
+    ScanError,
+)
+from contract.schema import Contract, ServerLimits
 from scan import OpenScan
 from score import Score
-from wire import WindowMessage
+from window_request import WindowMessage
 
 # How a scan can end: with a score, with a refusal, because its client went away or began it anew,
-# by silence, because it was silent while others needed its place, or by a fault of ours.
+# by silence, because it was silent while others needed its slot, or by a fault of ours.
 OUTCOMES = (
     "done",
-    *(kind.prefix for kind in (BusyError, GoneError, RefusedError, IncompleteError)),
-    "CANCELLED",
+    *(kind.code for kind in (BusyError, GoneError, RefusedError, IncompleteError, CancelledError)),
     "RESTARTED",
     "IDLE",
     "YIELDED",
     "FAILED",
 )
 
-# When does a silent scan give way to a new one that finds no place? After a quarter of the time
+# When does a silent scan give way to a new one that finds no slot? After a quarter of the time
 # that it may be silent otherwise, and four times the longest pause that any open scan has made and
 # gone on from: on a slow or crowded server all pauses are long, and nobody is to blame.
 YIELD_SHARE = 0.25
@@ -94,7 +100,9 @@ class OpenScans:
     Parameters
     ----------
     contract : Contract
-        Limits and classes.
+        Classes and limits of a scan.
+    limits : ServerLimits
+        Of the server.
     report : callable
         Called once for each scan that ends, with a ``ScanReport``.
     clock : callable, optional
@@ -104,10 +112,12 @@ class OpenScans:
     def __init__(
         self,
         contract: Contract,
+        limits: ServerLimits,
         report: Callable[[ScanReport], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._contract = contract
+        self._limits = limits
         self._report = report
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
@@ -151,13 +161,14 @@ class OpenScans:
             self._sweep()
             # A second start under one id is another scan: its windows must never mix. One that is
             # the end as well is how a client gives a scan up, and no scan of its own.
-            given_up = start and self._close(scan_id, "CANCELLED" if end else "RESTARTED") and end
+            outcome = CancelledError.code if end else "RESTARTED"
+            given_up = start and self._close(scan_id, outcome) and end
             try:
                 if not start and scan_id not in self._entries:
                     raise GoneError("no such scan is open here; send it again from its start")
                 return self._add(scan_id, read(), start=start, end=end)
             except ScanError as error:
-                self._close(scan_id, error.prefix, refused_first=start and not given_up)
+                self._close(scan_id, error.code, refused_first=start and not given_up)
                 raise
             except BaseException:
                 self._close(scan_id, "FAILED", refused_first=start)
@@ -202,29 +213,34 @@ class OpenScans:
         return Answer(received, score)
 
     def _open(self, scan_id: str, message: WindowMessage) -> None:
-        limits = self._contract
+        contract, limits = self._contract, self._limits
         window_shape = message.window_shape
         arrays = arrays_of(message.probabilities)
         needed = OpenScan.bytes_needed(
-            message.box_shape, window_shape, message.count, limits.classes, arrays
+            message.box_shape, window_shape, message.count, len(contract.classes), arrays
         )
         if needed > limits.open_bytes:
             raise RefusedError(
                 f"box_shape {message.box_shape} takes {needed} bytes, "
                 f"the limit for all scans is {limits.open_bytes}"
             )
-        while busy := self._lacks_room(needed):
-            if not self._make_room():
+        while busy := self._excess(needed):
+            if not self._drop_longest_silent():
                 raise BusyError(f"{busy}; send it again later")
         scan = OpenScan(
-            message.box_shape, window_shape, message.count, message.voxel_volume_mm3, limits, arrays
+            message.box_shape,
+            window_shape,
+            message.count,
+            message.voxel_volume_mm3,
+            contract,
+            arrays,
         )
         now = self._clock()
         self._entries[scan_id] = _Entry(scan, needed, started_s=now, touched_s=now)
 
-    def _lacks_room(self, needed: int) -> str:
-        """Say why a scan of so many bytes cannot be taken; nothing where it can."""
-        limits, held = self._contract, self._bytes_held()
+    def _excess(self, needed: int) -> str:
+        """Say which limit a scan of so many bytes exceeds; nothing where it can be taken."""
+        limits, held = self._limits, self._bytes_held()
         if len(self._entries) >= limits.open_scans:
             return f"{len(self._entries)} scans are open, the limit"
         if held + needed > limits.open_bytes:
@@ -234,14 +250,14 @@ class OpenScans:
             )
         return ""
 
-    def _make_room(self) -> bool:
+    def _drop_longest_silent(self) -> bool:
         """Drop the scan that has been silent the longest, if that is long enough.
 
-        Triton does not tell that a client has vanished: only its silence does.
+        Triton does not report that a client has vanished: only its silence shows it.
         """
         silent, entry = min(self._entries.items(), key=lambda item: item[1].touched_s)
         pause = max(entry.longest_pause_s for entry in self._entries.values())
-        patience = max(YIELD_SHARE * self._contract.scan_idle_s, YIELD_PAUSES * pause)
+        patience = max(YIELD_SHARE * self._limits.scan_idle_s, YIELD_PAUSES * pause)
         if self._clock() - entry.touched_s <= patience:
             return False
         self._close(silent, "YIELDED")
@@ -251,13 +267,13 @@ class OpenScans:
         return sum(entry.bytes_held for entry in self._entries.values())
 
     def _sweep(self) -> None:
-        oldest = self._clock() - self._contract.scan_idle_s
+        oldest = self._clock() - self._limits.scan_idle_s
         silent = [name for name, entry in self._entries.items() if entry.touched_s < oldest]
         for scan_id in silent:
             self._close(scan_id, "IDLE")
 
     def _close(self, scan_id: str, outcome: str, *, refused_first: bool = False) -> bool:
-        """Let a scan go and report it; tell whether it was held."""
+        """Let a scan go and report it; return whether it was held."""
         entry = self._entries.pop(scan_id, None)
         if entry is not None:
             scan = entry.scan

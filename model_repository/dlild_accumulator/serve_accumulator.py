@@ -4,45 +4,43 @@ import dataclasses
 import json
 import threading
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from arrays import device
-from contract import Contract
+from contract import parse_contract, parse_limits, tensors
+from contract.refusals import BusyError, CancelledError, FailedError, GoneError, ScanError
 from health import Health
-from refusals import BusyError, GoneError, ScanError
-from room import look
+from memory import read_memory
 from scans import Answer, OpenScans, ScanReport
-from wire import read_scan_id, read_window
+from window_request import read_scan_id, read_window
 
-INPUTS = (
-    "window",
-    "probabilities",
-    "origin",
-    "box_shape",
-    "window_index",
-    "window_count",
-    "voxel_volume_mm3",
-)
+# Status of gRPC, by name, that a client sees beside the code in the message. By name, because the
+# backend fills its module only before `initialize`.
+STATUS = {BusyError: "UNAVAILABLE", GoneError: "NOT_FOUND", CancelledError: "CANCELLED"}
 
 
 class TritonPythonModel:
     """Keeps the open scans of this server; one instance, so that their bounds hold for all."""
 
     def initialize(self, args):
-        """Read the contract from this model's own configuration.
+        """Read contract and limits from this model's own configuration.
 
-        Not from ``contract.json``: Triton copies a model's folder alone where the repository is in
-        an object store, and the configuration is the one of the profile that is served.
+        Not from the repository's files: where it is in an object store, Triton copies a model's
+        folder alone, and the configuration is the one of the profile that is served.
         """
         parameters = json.loads(args["model_config"])["parameters"]
         if parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS", {}).get("string_value") == "no":
             _check_gpu()
-        self._contract = Contract.from_json(parameters["contract"]["string_value"])
+        self._contract = parse_contract(parameters["contract"]["string_value"])
+        self._limits = parse_limits(parameters["limits"]["string_value"])
+        self._inputs = [
+            *(spec.name for spec in tensors.REQUEST),
+            tensors.probabilities(len(self._contract.classes)).name,
+        ]
         self._health = _open_health()
         if self._health:
-            self._health.room(look())
-        self._scans = OpenScans(self._contract, self._tell)
+            self._health.memory(read_memory())
+        self._scans = OpenScans(self._contract, self._limits, self._report)
         self._stopping = threading.Event()
         # Without traffic no request would sweep: what a vanished client left must go all the same.
         self._sweeper = threading.Thread(target=self._sweep, daemon=True)
@@ -64,38 +62,34 @@ class TritonPythonModel:
         try:
             scan_id = read_scan_id(request.correlation_id())
             if request.is_cancelled():
-                self._scans.drop(scan_id, "CANCELLED")
-                return _failure("CANCELLED: the client went away", pb_utils.TritonError.CANCELLED)
+                self._scans.drop(scan_id, CancelledError.code)
+                raise CancelledError("the client went away")
             flags = request.flags()
             answer = self._scans.receive(
                 scan_id,
-                lambda: read_window(_tensors(request), self._contract),
+                lambda: read_window(_tensors(request, self._inputs), self._contract),
                 start=bool(flags & pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START),
                 end=bool(flags & pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END),
             )
-        except BusyError as error:
-            return _failure(str(error), pb_utils.TritonError.UNAVAILABLE)
-        except GoneError as error:
-            return _failure(str(error), pb_utils.TritonError.NOT_FOUND)
         except ScanError as error:
-            return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
+            return _failure(error, STATUS.get(type(error), "INVALID_ARG"))
         except Exception as error:
             # A fault in one scan is nothing to the others.
             pb_utils.Logger.log_error(f"accumulator: {type(error).__name__}: {error}")
-            message = f"FAILED: {type(error).__name__} in the accumulator, see the server's log"
-            return _failure(message, pb_utils.TritonError.INTERNAL)
+            failed = FailedError(f"{type(error).__name__} in the accumulator, see the server's log")
+            return _failure(failed, "INTERNAL")
         if self._health:
             self._health.taken()
         return pb_utils.InferenceResponse(output_tensors=_outputs(answer))
 
     def _sweep(self):
-        while not self._stopping.wait(self._contract.scan_idle_s / 4):
+        while not self._stopping.wait(self._limits.scan_idle_s / 4):
             self._scans.sweep()
             if self._health:
                 self._health.held(self._scans)
-                self._health.room(look())
+                self._health.memory(read_memory())
 
-    def _tell(self, report: ScanReport):
+    def _report(self, report: ScanReport):
         """Log how a scan ended, and count it."""
         _log(report)
         if self._health:
@@ -115,15 +109,13 @@ def _open_health():
         return None
 
 
-def _tensors(request):
-    tensors = {}
-    for name in INPUTS:
+def _tensors(request, names):
+    found = {}
+    for name in names:
         tensor = pb_utils.get_input_tensor_by_name(request, name)
         if tensor is not None:
-            tensors[name] = (
-                tensor.as_numpy() if tensor.is_cpu() else device().xp.from_dlpack(tensor)
-            )
-    return tensors
+            found[name] = tensor.as_numpy() if tensor.is_cpu() else device().xp.from_dlpack(tensor)
+    return found
 
 
 def _check_gpu():
@@ -141,25 +133,25 @@ def _check_gpu():
 def _outputs(answer: Answer):
     score = answer.score
     if score is None:
-        arrays = {
-            "dl_ild_percent": np.empty((1, 0), np.float64),
-            "class_volumes_ml": np.empty((1, 0), np.float64),
-            "zone_volumes_ml": np.empty((1, 0, 2), np.float64),
-            "labels": np.empty((1, 0, 0, 0), np.uint8),
-        }
+        arrays = {spec.name: spec.empty() for spec in tensors.SCORE}
     else:
         arrays = {
-            "dl_ild_percent": np.array([[score.dl_ild_percent]], np.float64),
-            "class_volumes_ml": score.class_volumes_ml[None].astype(np.float64),
-            "zone_volumes_ml": score.zone_volumes_ml[None].astype(np.float64),
-            "labels": score.labels[None],
+            spec.name: spec.array(value)
+            for spec, value in (
+                (tensors.DL_ILD_PERCENT, [score.dl_ild_percent]),
+                (tensors.CLASS_VOLUMES_ML, score.class_volumes_ml),
+                (tensors.ZONE_VOLUMES_ML, score.zone_volumes_ml),
+                (tensors.LABELS, score.labels),
+            )
         }
-    arrays["windows_received"] = np.array([[answer.windows_received]], np.int32)
+    received = tensors.WINDOWS_RECEIVED
+    arrays[received.name] = received.array([answer.windows_received])
     return [pb_utils.Tensor(name, array) for name, array in arrays.items()]
 
 
-def _failure(message, code):
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+def _failure(error, status):
+    code = getattr(pb_utils.TritonError, status)
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
 
 
 def _log(report: ScanReport):

@@ -4,13 +4,12 @@ import math
 from functools import lru_cache
 
 import numpy as np
+from contract.blending import window_weights
+from contract.schema import Shape
 from numpy.typing import NDArray
 
 from arrays import HOST, Array, Arrays
-from blending import window_weights
 from probabilities import check_mean_sum, label_largest, read_bits
-
-Shape = tuple[int, int, int]
 
 
 @lru_cache(maxsize=8)
@@ -101,14 +100,14 @@ class Slabs:
         rows, columns = slice(y, y + height), slice(x, x + width)
         total = 0.0
         for first, last, slot in self._chunks(z, depth):
-            place = (slice(slot, slot + last - first), rows, columns)
-            over = self._make_ready(place)
-            total += self._blend(bits[:, first:last], weights[first:last], place, over=over)
-            self._covered[place] = True
+            region = (slice(slot, slot + last - first), rows, columns)
+            over = self._make_ready(region)
+            total += self._blend(bits[:, first:last], weights[first:last], region, over=over)
+            self._covered[region] = True
         check_mean_sum(total / float(weights.sum()), index)
 
     def fix(self, z: int) -> tuple[NDArray[np.uint8], int]:
-        """Label a slice that no window can touch any more, and make its room free.
+        """Label a slice that no window can touch any more, and free its slot.
 
         Parameters
         ----------
@@ -155,13 +154,12 @@ class Slabs:
             first = last
         return chunks
 
-    def _make_ready(self, place: tuple[slice, slice, slice]) -> bool:
-        """Make slots ready for a window; tell whether it may write over what they hold.
+    def _make_ready(self, region: tuple[slice, slice, slice]) -> bool:
+        """Make slots ready for a window; return whether it may write over what they hold.
 
-        A window as wide as the box writes over blank slots: so a lone window costs neither zeros
-        nor a sum.
+        A window as wide as the box writes over blank slots, which costs neither zeros nor a sum.
         """
-        slots, rows, columns = place
+        slots, rows, columns = region
         blank = self._blank[slots]
         shape = (rows.stop - rows.start, columns.stop - columns.start)
         over = bool(blank.all()) and shape == self._sums.shape[2:]
@@ -172,14 +170,14 @@ class Slabs:
         return over
 
     def _blend(
-        self, bits: Array, weights: Array, place: tuple[slice, slice, slice], *, over: bool
+        self, bits: Array, weights: Array, region: tuple[slice, slice, slice], *, over: bool
     ) -> float:
         """Add weighted slices of all classes, or write them over; return their sum."""
         xp = self._arrays.xp
         buffer = xp.empty(weights.shape, dtype=np.float32)
         total = 0.0
         for sums, values in zip(self._sums, bits, strict=True):
-            held = sums[place]
+            held = sums[region]
             self._arrays.widen(values, buffer)
             weighted = xp.multiply(buffer, weights, out=held if over else buffer)
             total += float(weighted.sum())

@@ -1,4 +1,4 @@
-"""Triton's side of the whole-scan door: one volume in, its windows through the ensemble."""
+"""Triton's side of `dlild_volume`: one volume in, its windows through the ensemble."""
 
 import contextlib
 import json
@@ -7,23 +7,31 @@ from concurrent.futures import ThreadPoolExecutor
 
 import triton_python_backend_utils as pb_utils
 
-from plan import Rules, VolumeError, plan_windows
-from whole import read_volume, shape_of, window_tensors
+from contract import parse_contract, tensors
+from contract.refusals import (
+    BusyError,
+    CancelledError,
+    FailedError,
+    GoneError,
+    IncompleteError,
+    RefusedError,
+)
+from whole import plan_volume, read_volume, turns, window_tensors
 
 START = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START
 END = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
-# Triton calls every failure behind another model internal: the word in the message tells more.
-CODES = {
-    "REFUSED: ": "INVALID_ARG",
-    "INCOMPLETE: ": "INVALID_ARG",
-    "GONE: ": "NOT_FOUND",
-    "BUSY: ": "UNAVAILABLE",
-    "CANCELLED: ": "CANCELLED",
+# Triton calls every failure behind another model internal: the code in the message says more.
+STATUS = {
+    RefusedError.code: "INVALID_ARG",
+    IncompleteError.code: "INVALID_ARG",
+    GoneError.code: "NOT_FOUND",
+    BusyError.code: "UNAVAILABLE",
+    CancelledError.code: "CANCELLED",
 }
 
 
-class _StopError(Exception):
-    """A window failed, or the client went away; the message is the answer."""
+class _WindowError(Exception):
+    """The ensemble refused a window; the message, with its code, is the answer."""
 
 
 class TritonPythonModel:
@@ -36,62 +44,59 @@ class TritonPythonModel:
     def initialize(self, args):
         """Read the contract from this model's own configuration."""
         config = json.loads(args["model_config"])
-        contract = config["parameters"]["contract"]["string_value"]
-        self._rules = Rules.from_json(contract)
-        self._ensemble = json.loads(contract)["model"]["name"]
-        # A version of this door asks the ensemble of the same version: its answers bear its number.
+        self._contract = parse_contract(config["parameters"]["contract"]["string_value"])
+        # A version asks the ensemble of the same version, whose number is in its answers.
         self._version = int(args["model_version"])
         self._outputs = [tensor["name"] for tensor in config["output"]]
-        self._pool = ThreadPoolExecutor(self._rules.in_flight)
+        self._pool = ThreadPoolExecutor(self._contract.windows.in_flight)
 
     def execute(self, requests):
         """Score each volume on its own."""
         return [self._respond(request) for request in requests]
 
     def finalize(self):
-        """Let the threads go."""
+        """Stop the threads."""
         self._pool.shutdown(cancel_futures=True)
 
     def _respond(self, request):
         try:
             return self._score(request)
-        except (VolumeError, _StopError) as error:
+        except (RefusedError, CancelledError, _WindowError) as error:
             return _failure(str(error))
         except Exception as error:
             # A fault in one scan is nothing to the others.
             pb_utils.Logger.log_error(f"dlild_volume: {type(error).__name__}: {error}")
-            return _failure(
-                f"FAILED: {type(error).__name__} in the whole-scan door, see the server's log"
-            )
+            failed = FailedError(f"{type(error).__name__} in dlild_volume, see the server's log")
+            return _failure(str(failed))
 
     def _score(self, request):
-        tensor = pb_utils.get_input_tensor_by_name(request, "volume")
-        volume = read_volume({} if tensor is None else {"volume": tensor.as_numpy()}, self._rules)
-        voxel_volume = pb_utils.get_input_tensor_by_name(request, "voxel_volume_mm3")
-        plan = plan_windows(shape_of(volume), self._rules)
+        tensor = pb_utils.get_input_tensor_by_name(request, tensors.VOLUME.name)
+        volume = read_volume(None if tensor is None else tensor.as_numpy(), self._contract.hu)
+        voxel_volume = pb_utils.get_input_tensor_by_name(request, tensors.VOXEL_VOLUME_MM3.name)
+        plan = plan_volume(volume.shape, self._contract)
         scan_id = str(uuid.uuid4())
         last = len(plan.origins) - 1
 
         def send(index, flags=None):
             if flags is None:
                 if request.is_cancelled():
-                    raise _StopError("CANCELLED: the client went away")
+                    raise CancelledError("the client went away")
                 flags = (START if index == 0 else 0) | (END if index == last else 0)
-            tensors = window_tensors(volume, plan, index).items()
+            inputs = window_tensors(volume, plan, index).items()
             response = pb_utils.InferenceRequest(
-                model_name=self._ensemble,
+                model_name=self._contract.model.name,
                 model_version=self._version,
                 correlation_id=scan_id,
                 flags=flags,
-                inputs=[*(pb_utils.Tensor(*pair) for pair in tensors), voxel_volume],
+                inputs=[*(pb_utils.Tensor(*pair) for pair in inputs), voxel_volume],
                 requested_output_names=self._outputs,
             ).exec()
             if response.has_error():
-                raise _StopError(response.error().message())
+                raise _WindowError(response.error().message())
             return response
 
         try:
-            for turn in plan.turns():
+            for turn in turns(plan):
                 # All of a turn is waited for, so that nothing is under way behind an error.
                 sent = [self._pool.submit(send, index) for index in turn]
                 answers = [future.exception() or future.result() for future in sent]
@@ -100,14 +105,14 @@ class TritonPythonModel:
                         raise answer
         except BaseException:
             # The ensemble must not hold what will never be finished: a repeated window that ends
-            # the scan is refused and frees its place.
-            with contextlib.suppress(_StopError):
+            # the scan is refused and frees its slot.
+            with contextlib.suppress(_WindowError):
                 send(0, END)
             raise
         return pb_utils.InferenceResponse(output_tensors=answers[-1].output_tensors())
 
 
 def _failure(message):
-    names = [name for word, name in CODES.items() if word in message]
-    code = getattr(pb_utils.TritonError, names[0] if names else "INTERNAL")
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+    found = [status for code, status in STATUS.items() if f"{code}: " in message]
+    status = getattr(pb_utils.TritonError, found[0] if found else "INTERNAL")
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, status))

@@ -1,23 +1,27 @@
-"""Reading the one request of a whole scan, and cutting windows out of it."""
+"""The one request of a whole scan: what it must be, and the windows that it is cut into."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import numpy as np
+from contract import tensors
+from contract.errors import TooLarge
+from contract.refusals import RefusedError
+from contract.schema import Contract, HuRange, Shape
+from contract.windows import Box, WindowPlan, extract_window, plan_windows
 from numpy.typing import NDArray
 
-from plan import Plan, Rules, Shape, VolumeError
 
-
-def read_volume(tensors: Mapping[str, NDArray[Any]], rules: Rules) -> NDArray[np.int16]:
+def read_volume(volume: NDArray[Any] | None, hu: HuRange) -> NDArray[np.int16]:
     """Check the volume of a request.
 
     Parameters
     ----------
-    tensors : mapping of str to ndarray
-        ``volume``, with a leading batch axis of 1.
-    rules : Rules
-        The HU to hold it to.
+    volume : ndarray or None
+        The tensor `volume`, with a leading batch axis of 1; None where the request has none.
+    hu : HuRange
+        What its values are held to.
 
     Returns
     -------
@@ -26,34 +30,83 @@ def read_volume(tensors: Mapping[str, NDArray[Any]], rules: Rules) -> NDArray[np
 
     Raises
     ------
-    VolumeError
+    RefusedError
         Naming the value that breaks the rules.
     """
-    volume = tensors.get("volume")
     if volume is None:
-        raise VolumeError("volume is missing")
-    if volume.dtype != np.int16:
-        raise VolumeError(f"volume is {volume.dtype}, must be int16")
+        raise RefusedError("volume is missing")
+    if volume.dtype != tensors.VOLUME.dtype:
+        raise RefusedError(f"volume is {volume.dtype}, must be {tensors.VOLUME.dtype}")
     if volume.ndim != 4 or volume.shape[0] != 1 or not volume.size:
-        raise VolumeError(f"volume has shape {volume.shape}, must be (1, z, y, x)")
-    least, largest = rules.hu
+        raise RefusedError(f"volume has shape {volume.shape}, must be (1, z, y, x)")
     for value in (int(volume.min()), int(volume.max())):
-        if not least <= value <= largest:
-            raise VolumeError(f"volume holds {value} HU, must hold {least} to {largest}")
+        if not hu.minimum <= value <= hu.maximum:
+            raise RefusedError(f"volume holds {value} HU, must hold {hu.minimum} to {hu.maximum}")
     whole: NDArray[np.int16] = volume[0]
     return whole
 
 
+def plan_volume(shape: Shape, contract: Contract) -> WindowPlan:
+    """Cover a volume with windows, as the client covers its box.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Voxels (z, y, x) of the volume, which the server cannot widen.
+    contract : Contract
+        Window shapes, overlap and limits.
+
+    Returns
+    -------
+    WindowPlan
+
+    Raises
+    ------
+    RefusedError
+        The volume is smaller than every window, or larger than the limits.
+    """
+    try:
+        return plan_windows(shape, contract)
+    except TooLarge as error:
+        raise RefusedError(f"volume {shape} {error.excess}") from None
+    except ValueError as error:
+        raise RefusedError(f"volume {error}; crop more generously") from None
+
+
+def turns(plan: WindowPlan) -> Iterator[list[int]]:
+    """Yield indices of windows that may be on their way together.
+
+    The first and the last window go alone, because their flags begin and end the scan; between them
+    windows of one z may overtake each other, and no others.
+
+    Parameters
+    ----------
+    plan : WindowPlan
+        The windows.
+
+    Yields
+    ------
+    list of int
+        Indices into ``origins``, rising.
+    """
+    last = len(plan.origins) - 1
+    yield [0]
+    for _, row in groupby(range(1, last), key=lambda index: plan.origins[index][0]):
+        yield list(row)
+    if last:
+        yield [last]
+
+
 def window_tensors(
-    volume: NDArray[np.int16], plan: Plan, index: int
-) -> dict[str, NDArray[np.float16] | NDArray[np.int32]]:
+    volume: NDArray[np.int16], plan: WindowPlan, index: int
+) -> dict[str, NDArray[np.generic]]:
     """Cut out one window, and make the inputs of docs/wire.md.
 
     Parameters
     ----------
     volume : ndarray of int16, shape (z, y, x)
         HU that FP16 carries exactly.
-    plan : Plan
+    plan : WindowPlan
         The windows.
     index : int
         Which of them.
@@ -63,28 +116,16 @@ def window_tensors(
     dict of str to ndarray
         All but ``voxel_volume_mm3``.
     """
-    origin, box_shape = plan.origins[index], volume.shape
-    z, y, x = (slice(o, o + w) for o, w in zip(origin, plan.shape, strict=True))
-    return {
-        "window": np.ascontiguousarray(volume[z, y, x], dtype=np.float16)[None, None],
-        "origin": np.array([origin], dtype=np.int32),
-        "box_shape": np.array([box_shape], dtype=np.int32),
-        "window_index": np.array([[index]], dtype=np.int32),
-        "window_count": np.array([[len(plan.origins)]], dtype=np.int32),
-    }
-
-
-def shape_of(volume: NDArray[np.int16]) -> Shape:
-    """Shape of a volume (z, y, x), in voxels.
-
-    Parameters
-    ----------
-    volume : ndarray of int16, shape (z, y, x)
-        HU.
-
-    Returns
-    -------
-    tuple of int
-    """
     z, y, x = volume.shape
-    return z, y, x
+    box, origin = Box((0, 0, 0), (z, y, x)), plan.origins[index]
+    window = extract_window(volume, box, origin, plan.shape, padding=0)  # none is needed inside
+    return {
+        spec.name: spec.array(value)
+        for spec, value in (
+            (tensors.WINDOW, window[None]),
+            (tensors.ORIGIN, origin),
+            (tensors.BOX_SHAPE, volume.shape),
+            (tensors.WINDOW_INDEX, [index]),
+            (tensors.WINDOW_COUNT, [len(plan.origins)]),
+        )
+    }

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from contract import parse_contract
+from contract.refusals import CancelledError, FailedError, RefusedError
+from contract.windows import check_window
 from engine import Engine
-from windows import WindowBounds, WindowError, check_window
 
 UNRELEASED = "0" * 64
 
@@ -23,15 +25,14 @@ class TritonPythonModel:
     """
 
     def initialize(self, args):
-        """Load the network that the contract in this model's configuration names.
+        """Load the network whose digest is in this model's configuration.
 
-        The configuration warms it up with a window of every shape.
-        The contract comes from the configuration, not from ``contract.json``: Triton copies a
-        model's folder alone where the repository is in an object store.
+        Contract and digests come from the configuration, not from the repository's files: where it
+        is in an object store, Triton copies a model's folder alone. The configuration warms the
+        network up with the largest window.
         """
         parameters = json.loads(args["model_config"])["parameters"]
-        contract = json.loads(parameters["contract"]["string_value"])
-        self._bounds = WindowBounds.from_fields(contract["windows"])
+        self._windows = parse_contract(parameters["contract"]["string_value"]).windows
         version = args["model_version"]
         path = Path(args["model_repository"], version, "model.onnx")
         threads = os.environ.get("DLILD_THREADS")
@@ -40,7 +41,7 @@ class TritonPythonModel:
             precision=os.environ.get("DLILD_PRECISION") or None,
             threads=int(threads) if threads else None,
         )
-        _check_digest(path, version, contract["model"]["releases"])
+        _check_digest(path, version, json.loads(parameters["weights_sha256"]["string_value"]))
         self._name = np.array([[self._engine.name.encode()]], dtype=np.object_)
         # The family must live as long as its metric.
         self._family, self._seconds = _counter(
@@ -66,21 +67,21 @@ class TritonPythonModel:
 
     def _respond(self, request, *, copy):
         if request.is_cancelled():
-            return _failure("CANCELLED: the client went away", pb_utils.TritonError.CANCELLED)
+            return _failure(CancelledError("the client went away"), pb_utils.TritonError.CANCELLED)
         try:
             window = pb_utils.get_input_tensor_by_name(request, "window").as_numpy()
-            check_window(window, self._bounds)
+            check_window(window, self._windows)
             started = time.perf_counter()
             probabilities = self._engine.infer(window, copy=copy)
             if self._seconds:
                 self._seconds.increment(time.perf_counter() - started)
-        except WindowError as error:
-            return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
+        except RefusedError as error:
+            return _failure(error, pb_utils.TritonError.INVALID_ARG)
         except Exception as error:
             # A fault in one window is nothing to the others.
             pb_utils.Logger.log_error(f"ild_unet: {type(error).__name__}: {error}")
             return _failure(
-                f"FAILED: {type(error).__name__} in the network, see the server's log",
+                FailedError(f"{type(error).__name__} in the network, see the server's log"),
                 pb_utils.TritonError.INTERNAL,
             )
         return pb_utils.InferenceResponse(
@@ -103,20 +104,20 @@ def _counter(name: str, description: str):
         return None, None
 
 
-def _check_digest(path: Path, version: str, releases):
-    """Refuse to serve weights under a contract that names others."""
+def _check_digest(path: Path, version: str, digests):
+    """Refuse to serve weights that are not those released under this version."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if version not in releases:
-        raise ValueError(f"{path}: the contract knows no version {version}: run dlild-export serve")
-    expected = releases[version]["weights_sha256"]
+    if version not in digests:
+        raise ValueError(f"{path}: version {version} is not configured: run dlild-export serve")
+    expected = digests[version]
     if expected == UNRELEASED:
-        pb_utils.Logger.log_warn(f"the contract names no weights; {path.name} has sha256 {digest}")
+        pb_utils.Logger.log_warn(f"no weights are released yet; {path.name} has sha256 {digest}")
     elif digest != expected:
         raise ValueError(
-            f"{path} has sha256 {digest}, the contract names {expected}: restore the file that was "
-            "released, or release these weights as a new version"
+            f"{path} has sha256 {digest}, version {version} was released with {expected}: restore "
+            "the file that was released, or release these weights as a new version"
         )
 
 
-def _failure(message, code):
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+def _failure(error, status):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), status))

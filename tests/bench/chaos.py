@@ -19,12 +19,14 @@ from typing import Any
 
 from bench.memory import server_memory, shared_memory
 from bench.rude import FAULTS, answers_to, requests_of, spoilt_messages, vanish
+from bench.scan import REPOSITORY
 from bench.small import SmallScan
 from bench.watch import read_metric
 
 from dlild_client import Client, Retries
 from dlild_client.contract import Contract
 from dlild_client.errors import DlildError
+from dlild_export.contracts import read_limits
 from launcher import EmbeddedServer
 
 AT_ONCE = 4
@@ -211,7 +213,7 @@ class Chaos:
 
     def _settle(self) -> None:
         """Wait until the server holds no scan any more: those of vanished clients go in time."""
-        deadline = time.monotonic() + 2 * self._contract.limits.scan_idle_s
+        deadline = time.monotonic() + 2 * read_limits(REPOSITORY).scan_idle_s
         while (
             held := read_metric(self._server, "dlild_open_scans")
         ) and time.monotonic() < deadline:

@@ -14,6 +14,7 @@ from monai.inferers import SlidingWindowInferer
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 
 from dlild_client import Client
+from dlild_client.contract.score import dl_ild_percent, lesion_and_lung
 from engine import Engine
 
 NETWORK = network_path()
@@ -53,9 +54,7 @@ def sliding(
         with torch.inference_mode():
             labels = inferer(inputs, predict)[0].argmax(dim=0)
             voxels = torch.bincount(labels.ravel(), minlength=len(scan.contract.classes)).numpy()
-        lung = sum(int(voxels[c.label]) for c in scan.contract.classes if c.lung)
-        lesion = sum(int(voxels[c.label]) for c in scan.contract.classes if c.lesion)
-        return 100 * lesion / lung
+        return dl_ild_percent(*lesion_and_lung(voxels, scan.contract.classes))
 
     return run
 

@@ -13,7 +13,7 @@ import numpy as np
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client.contract import Contract
-from dlild_client.preparation.windows import plan_windows
+from dlild_client.contract.windows import plan_windows
 from dlild_client.transport.wire import FinalAnswer, WindowRequest, parse_answer
 
 NO_LIMIT = 2**31 - 1

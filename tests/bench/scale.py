@@ -18,12 +18,13 @@ import numpy as np
 from bench.memory import MIB
 from bench.raw import requests_of_box, score_windows
 from bench.report import publish, store, table, verdict
-from bench.scan import MeasuredScan, measured_scan
+from bench.scan import REPOSITORY, MeasuredScan, measured_scan
 from bench.watch import Watch
 
 from dlild_client import Client
 from dlild_client.preparation.prepare import prepare
 from dlild_client.volume import Volume
+from dlild_export.contracts import read_limits
 from launcher import EmbeddedServer
 
 AT_ONCE = (1, 2, 4, 8)
@@ -46,12 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
         Client(server.grpc_url) as client,
     ):
         client.score(scan.volume)
+        limits = read_limits(REPOSITORY)
         figures = {
             "at_once": _at_once(scan, server, client, options.rounds),
             "slices": _taller(scan, server, options.rounds),
             "bound": {
-                "open_scans": scan.contract.limits.open_scans,
-                "open_bytes": scan.contract.limits.open_bytes,
+                "open_scans": limits.open_scans,
+                "open_bytes": limits.open_bytes,
             },
         }
     path = store(options.out, "scale", figures)

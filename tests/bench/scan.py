@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from dlild_client.contract import Contract, parse_contract
+from dlild_client.contract.windows import extract_window
 from dlild_client.preparation.prepare import PreparedScan, prepare
-from dlild_client.preparation.windows import extract_window
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from bench.scan import REPOSITORY, measured_scan, network_path
 
-from contract import Contract as ServerContract
 from dlild_client.contract import Contract
 from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.result import Result
@@ -111,13 +110,12 @@ def score_in_process(
     prepared: PreparedScan, engine: Engine, contract: Contract
 ) -> tuple[float, np.ndarray]:
     """Score the windows without a server: same engine, same blending, one process."""
-    text = (REPOSITORY / "contract.json").read_text("utf-8")
     scan = OpenScan(
         prepared.box.shape,
         prepared.plan.shape,
         len(prepared.plan.origins),
         contract.grid.voxel_volume_mm3,
-        ServerContract.from_json(text),
+        contract,
     )
     for index, (origin, window) in enumerate(prepared.windows(contract.hu.padding)):
         scan.add(engine.infer(window[None, None])[0], origin, index)

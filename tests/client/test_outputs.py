@@ -3,8 +3,10 @@ from __future__ import annotations
 import gzip
 import json
 import resource
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import get_args, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from dlild_client.client import Client
+from dlild_client.contract.result import ResultDocument
 from dlild_client.errors import DlildError
 from dlild_client.outputs import try_folder, write_result
 from dlild_client.overlay import draw_overlay
@@ -26,6 +29,17 @@ def result(server, chest, series_writer) -> Result:
         return client.score(read_volume(folder))
 
 
+def follows(document, kind) -> None:
+    """Hold the keys of a JSON object to its TypedDict, and so what lies within."""
+    fields = get_type_hints(kind)
+    assert set(document) == set(fields)
+    for name, field in fields.items():
+        inner = get_args(field)[-1] if get_origin(field) is Mapping else field
+        if is_typeddict(inner):
+            for value in [document[name]] if inner is field else document[name].values():
+                follows(value, inner)
+
+
 def test_result_json_has_the_promised_names(result, contract):
     plain = json.loads(result.to_json())
     assert set(plain) == {
@@ -33,6 +47,7 @@ def test_result_json_has_the_promised_names(result, contract):
         "zones", "windows", "grid", "model", "series", "timings_s", "flags",
         "flag_details", "research_use_only",
     }  # fmt: skip
+    follows(plain, ResultDocument)
     assert plain["schema_version"] == 1
     assert plain["research_use_only"] is True
     assert set(plain["classes"]) == {c.name for c in contract.classes if c.lung}

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dlild_export import changes
 from dlild_export.cli import app
-from dlild_export.configs import drift, read_contract
+from dlild_export.configs import drift, read_documents
 from dlild_export.evaluation_file import EvaluationFile, Target, read_evaluation
 from dlild_export.model_card import CardError, RunRecord, fill
 from dlild_export.onnx_export import export_run, sha256
@@ -71,7 +71,7 @@ def test_a_release_adds_a_version_and_touches_no_other(tiny, card, other_run) ->
 
     version = release(candidate(other_run, MET), parity(other_run, 0.0, 0.05), tiny, card)
 
-    after, model = snapshot(tiny), read_contract(tiny)["model"]
+    after, documents = snapshot(tiny), read_documents(tiny)
     digest = sha256(other_run / "model.onnx")
     assert version == 2
     assert set(after) - set(before) == {
@@ -82,9 +82,13 @@ def test_a_release_adds_a_version_and_touches_no_other(tiny, card, other_run) ->
         "dlild/2/.gitkeep",
     }
     changed = {name for name in before if before[name] != after[name]}
-    assert all(name == "contract.json" or name.endswith(".pbtxt") for name in changed)
-    assert (model["version"], model["serving"], model["weights_sha256"]) == (2, [2], digest)
-    assert set(model["releases"]) == {"1", "2"}
+    assert all(
+        name in {"contract.json", "releases.json"} or name.endswith(".pbtxt") for name in changed
+    )
+    model, releases = documents.contract.model, documents.releases
+    assert (model.version, releases.serving, model.weights_sha256) == (2, (2,), digest)
+    assert set(releases.releases) == {1, 2}
+    assert releases.releases[2].released is not None
     assert drift(tiny) == []
     assert [p.name for p in tiny.parent.iterdir() if p.name.startswith(".dlild")] == []
 
@@ -163,17 +167,18 @@ def test_a_release_below_the_floor_carries_its_reason(tiny, card, other_run) -> 
 
     release(weak, parity(other_run, 0.0), tiny, card)
 
-    assert read_contract(tiny)["model"]["releases"]["2"]["below_floor"] == "for a demo only"
+    assert read_documents(tiny).releases.releases[2].below_floor == "for a demo only"
     text = card.read_text("utf-8")
     assert "| **released below the floor** | for a demo only |" in text
     assert "| Dice, all lesions | 0.713 | at least 0.80 | **no** |" in text
-    # It goes along in what clients are told.
-    assert "for a demo only" in (tiny / "dlild" / "config.pbtxt").read_text("utf-8")
+    # It is of the repository, not of what clients are sent.
+    assert "for a demo only" in (tiny / "releases.json").read_text("utf-8")
+    assert "for a demo only" not in (tiny / "dlild" / "config.pbtxt").read_text("utf-8")
 
 
 def test_a_reason_is_recorded_only_where_a_target_is_missed(tiny, card, other_run) -> None:
     release(candidate(other_run, MET, below_floor="in case"), parity(other_run, 0.0), tiny, card)
-    assert "below_floor" not in read_contract(tiny)["model"]["releases"]["2"]
+    assert read_documents(tiny).releases.releases[2].below_floor is None
 
 
 def test_other_weights_and_released_ones_are_refused(tiny, card, other_run) -> None:
@@ -250,17 +255,18 @@ def test_a_folder_that_is_there_is_never_overwritten(tiny, card, other_run, tmp_
 
 
 def test_the_step_back_and_forth(tiny, card, other_run) -> None:
-    first = read_contract(tiny)["model"]["weights_sha256"]
+    first = read_documents(tiny).contract.model.weights_sha256
     release(candidate(other_run, MET), parity(other_run, 0.0), tiny, card, keep_previous=True)
-    assert read_contract(tiny)["model"]["serving"] == [1, 2]
+    assert read_documents(tiny).releases.serving == (1, 2)
 
     serve(tiny, 1, also=(2,))
-    back = read_contract(tiny)["model"]
+    back = read_documents(tiny)
     serve(tiny, 2)
-    forth = read_contract(tiny)["model"]
+    forth = read_documents(tiny)
 
-    assert (back["version"], back["serving"], back["weights_sha256"]) == (1, [1, 2], first)
-    assert (forth["version"], forth["serving"]) == (2, [2])
+    assert (back.contract.model.version, back.releases.serving) == (1, (1, 2))
+    assert back.contract.model.weights_sha256 == first
+    assert (forth.contract.model.version, forth.releases.serving) == (2, (2,))
     assert drift(tiny) == []
     with pytest.raises(ReleaseError, match="version 7 was never released, only 1, 2"):
         serve(tiny, 7)
@@ -342,9 +348,9 @@ def test_the_command_releases(tiny, card, other_run, tmp_path, monkeypatch) -> N
     assert "| coarse | torch fp32 |" in result.stdout
     assert "released: version 2, sha256 " in result.stdout
     assert "error" not in result.stderr
-    model = read_contract(tiny)["model"]
-    assert (model["version"], model["serving"]) == (2, [1, 2])
-    assert model["releases"]["2"]["below_floor"] == "to try the server"
+    documents = read_documents(tiny)
+    assert (documents.contract.model.version, documents.releases.serving) == (2, (1, 2))
+    assert documents.releases.releases[2].below_floor == "to try the server"
     text = card.read_text("utf-8")
     assert "Three volunteers." in text
     assert "| coarse | openvino fp32 |" in text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import blending
-import contract as accumulator_contract
 from dlild_client.contract import Contract, parse_contract
-from dlild_client.preparation.windows import Box, fit_box, plan_windows
+from dlild_client.contract.score import score_labels
+from dlild_client.contract.windows import Box, fit_box, plan_windows
 from dlild_client.volume import Volume
-from dlild_export.sliding import Windows, blend, dl_ild_percent, sliding_labels, window_weights
+from dlild_export.sliding import Windows, blend, plan_scan
 from scan import OpenScan
 
 TEXT = (Path(__file__).parents[2] / "model_repository" / "contract.json").read_text("utf-8")
@@ -45,14 +43,12 @@ def noisy_network(seed: int):
 
 def served(run, windows: Windows) -> tuple[np.ndarray, float]:
     """Labels and DL-ILD by the accumulator's own modules."""
-    raw = json.loads(TEXT)
-    raw["windows"] |= {"multiple": 2, "minimum": [6] * 3, "maximum": [12] * 3}
     scan = OpenScan(
         windows.box.shape,
         windows.plan.shape,
         len(windows.plan.origins),
         3.375,
-        accumulator_contract.Contract.from_json(json.dumps(raw)),
+        parse_contract(TEXT),
     )
     for index, origin in enumerate(windows.plan.origins):
         hu = np.zeros((1, 1, *windows.plan.shape), np.float16)
@@ -72,12 +68,7 @@ def test_labels_are_the_accumulators_own(contract, box, seed) -> None:
 
     expected, percent = served(noisy_network(seed), windows)
     np.testing.assert_array_equal(labels, expected)
-    assert dl_ild_percent(labels, contract) == pytest.approx(percent, abs=1e-12, nan_ok=True)
-
-
-def test_weights_are_the_accumulators_own() -> None:
-    for shape in ((64, 96, 128), (6, 7, 8)):
-        np.testing.assert_array_equal(window_weights(shape), blending.window_weights(shape))
+    assert score_labels(labels, contract.classes) == pytest.approx(percent, abs=1e-12, nan_ok=True)
 
 
 def test_an_honest_network_gives_the_box_back(contract) -> None:
@@ -108,7 +99,8 @@ def test_a_scan_is_planned_as_the_client_plans_it() -> None:
 
     volume = Volume(phantom.hu, (3.0, 3.0, 3.0))
     expected = prepare(volume, served_contract)
-    labels, box = sliding_labels(run, expected.grid, served_contract)
+    windows = plan_scan(expected.grid, served_contract)
+    labels, box = blend(run, windows), windows.box
 
     assert box == expected.box
     assert labels.shape == box.shape

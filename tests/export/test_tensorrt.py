@@ -13,7 +13,7 @@ from export.tiny import coarse_scan, tiny_run, write_repository
 from typer.testing import CliRunner
 
 from dlild_export.cli import app
-from dlild_export.configs import read_contract
+from dlild_export.contracts import read_contract
 from dlild_export.half import to_half
 from dlild_export.tensorrt_build import ParityError, build_version
 from dlild_export.tensorrt_plan import Profile, TensorRtError, build_plan, load_tensorrt
@@ -32,7 +32,7 @@ def tiny(repository: Path, tmp_path: Path) -> Path:
 
 
 def test_the_profile_is_that_of_the_contract(repository: Path) -> None:
-    profile = Profile.of(read_contract(repository))
+    profile = Profile.of(read_contract(repository).windows)
 
     assert profile == Profile((1, 1, 64, 64, 64), (1, 1, 160, 160, 160), (1, 1, 192, 192, 224))
 
@@ -42,7 +42,7 @@ def test_the_network_is_strongly_typed_and_nothing_that_is_gone_is_asked(
     version, flags, half, repository, tmp_path
 ) -> None:
     trt = fake_tensorrt(version, FakeDevice())
-    profile, cache = Profile.of(read_contract(repository)), tmp_path / "timings"
+    profile, cache = Profile.of(read_contract(repository).windows), tmp_path / "timings"
 
     plan = build_plan(trt, half, profile, cache)
 
@@ -52,7 +52,7 @@ def test_the_network_is_strongly_typed_and_nothing_that_is_gone_is_asked(
 
 
 def test_timings_of_one_build_serve_the_next(half, repository, tmp_path) -> None:
-    profile, cache = Profile.of(read_contract(repository)), tmp_path / "timings"
+    profile, cache = Profile.of(read_contract(repository).windows), tmp_path / "timings"
     first, second = (fake_tensorrt(VERSIONS[1], FakeDevice()) for _ in range(2))
 
     build_plan(first, half, profile, cache)
@@ -64,7 +64,7 @@ def test_timings_of_one_build_serve_the_next(half, repository, tmp_path) -> None
 
 
 def test_what_tensorrt_says_is_in_the_error(half, repository, tmp_path) -> None:
-    profile = Profile.of(read_contract(repository))
+    profile = Profile.of(read_contract(repository).windows)
     refusing = fake_tensorrt(VERSIONS[0], FakeDevice(), parses=False)
     failing = fake_tensorrt(VERSIONS[0], FakeDevice(), builds=False)
 
@@ -89,7 +89,7 @@ def test_a_plan_that_passes_the_gate_is_put_in_place(version, tiny) -> None:
     record = json.loads((folder / "model.plan.json").read_text())
     assert (folder / "model.plan").stat().st_size == built.plan_bytes == record["plan_bytes"]
     assert (record["tensorrt"], record["version"]) == (version, 1)
-    assert record["weights_sha256"] == read_contract(tiny)["model"]["weights_sha256"]
+    assert record["weights_sha256"] == read_contract(tiny).model.weights_sha256
     assert record["parity"]["passes"] is True
 
 

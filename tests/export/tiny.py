@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from dlild_client.contract import Release, Releases
 from dlild_client.volume import Volume
 from dlild_export.configs import write_configs
 from dlild_export.onnx_export import export_run, sha256
@@ -66,13 +67,10 @@ def write_repository(folder: Path, repository: Path) -> Path:
     shutil.copy(tiny_run() / "model.onnx", weights)
     contract = json.loads((folder / "contract.json").read_text("utf-8"))
     digest = sha256(weights)
-    contract["model"] |= {
-        "version": 1,
-        "weights_sha256": digest,
-        "serving": [1],
-        "releases": {"1": {"weights_sha256": digest}},
-    }
+    contract["model"] |= {"version": 1, "weights_sha256": digest}
     (folder / "contract.json").write_text(json.dumps(contract, indent=2), "utf-8")
+    releases = Releases((1,), {1: Release(digest)})
+    (folder / "releases.json").write_text(releases.to_json(), "utf-8")
     write_configs(folder)
     return folder
 

@@ -74,9 +74,10 @@ def small_tiny_repository(folder: Path, repository: Path) -> Path:
     copied = write_repository(folder, repository)
     contract = json.loads((copied / "contract.json").read_text("utf-8"))
     contract["windows"] |= {"maximum": [64, 80, 80], "maximum_voxels": 64 * 80 * 80}
-    # Room for all scans on two servers: a scan that finds none waits, which is tried elsewhere.
-    contract["limits"]["open_scans"] = 24
     (copied / "contract.json").write_text(json.dumps(contract), "utf-8")
+    # Slots for all scans on two servers: a scan that finds none waits, which is tried elsewhere.
+    limits = json.loads((copied / "limits.json").read_text("utf-8")) | {"open_scans": 24}
+    (copied / "limits.json").write_text(json.dumps(limits), "utf-8")
     write_configs(copied)
     return copied
 

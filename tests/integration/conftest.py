@@ -107,8 +107,10 @@ def hasty_server(
     copied = tmp_path_factory.mktemp("hasty") / "model_repository"
     shutil.copytree(repository, copied)
     contract = json.loads(several_windows((copied / "contract.json").read_text()))
-    contract["limits"] |= {"scan_idle_s": IDLE_S, "open_scans": 1}
     (copied / "contract.json").write_text(json.dumps(contract))
+    limits = json.loads((copied / "limits.json").read_text())
+    limits |= {"scan_idle_s": IDLE_S, "open_scans": 1}
+    (copied / "limits.json").write_text(json.dumps(limits))
     write_configs(copied)
     log = tmp_path_factory.mktemp("hasty-log") / "tritonserver.log"
     with EmbeddedServer(copied, grpc_port=0, http_port=0, metrics_port=0, log_path=log) as server:

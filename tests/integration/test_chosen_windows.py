@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from contract import Contract as ServerContract
-from dlild_client.contract import Contract
+from dlild_client.contract import Contract, parse_contract
+from dlild_client.contract.windows import WindowPlan, axis_origins, fit_box
 from dlild_client.preparation.prepare import PreparedScan, prepare
-from dlild_client.preparation.windows import WindowPlan, axis_origins, fit_box
 from dlild_client.reading.read import read_volume
 from engine import Engine
 from scan import OpenScan
@@ -42,7 +41,7 @@ def cubes(prepared: PreparedScan, contract: Contract, overlap: float) -> Prepare
 
 def score(prepared: PreparedScan, engine: Engine, contract_text: str) -> float:
     """DL-ILD of the planned windows: same engine and blending as the server, one process."""
-    contract = ServerContract.from_json(contract_text)
+    contract = parse_contract(contract_text)
     scan = OpenScan(
         prepared.box.shape, prepared.plan.shape, len(prepared.plan.origins), 3.375, contract
     )

@@ -11,9 +11,8 @@ import pytest
 import SimpleITK as sitk
 from integration.conftest import changed, count_scores, send, talk
 
-from contract import Contract as ServerContract
 from dlild_client import Client, write_result
-from dlild_client.contract import Contract as ClientContract
+from dlild_client.contract import Contract, parse_contract
 from dlild_client.preparation.prepare import PreparedScan
 from dlild_client.result import Result
 from dlild_client.transport.wire import WindowRequest
@@ -30,7 +29,7 @@ def in_process(
     prepared: PreparedScan, weights: Path, contract_text: str
 ) -> tuple[float, np.ndarray]:
     """Score the same windows without a server: same engine, same blending, one process."""
-    contract = ServerContract.from_json(contract_text)
+    contract = parse_contract(contract_text)
     engine = Engine(weights)
     count = len(prepared.plan.origins)
     scan = OpenScan(prepared.box.shape, prepared.plan.shape, count, 3.375, contract)
@@ -115,7 +114,7 @@ def test_the_whole_scan_sent_again_scores_after_a_failure(
 
 
 def test_a_farewell_ends_a_scan_at_once(
-    embedded_server: EmbeddedServer, requests: list[WindowRequest], contract: ClientContract
+    embedded_server: EmbeddedServer, requests: list[WindowRequest], contract: Contract
 ) -> None:
     talk(embedded_server.grpc_url, requests[:2], ends=False)
 

@@ -14,8 +14,8 @@ from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client import Client
 from dlild_client.contract import Contract
+from dlild_client.contract.windows import extract_window
 from dlild_client.preparation.prepare import PreparedScan, prepare
-from dlild_client.preparation.windows import extract_window
 from dlild_client.settings import find_settings
 from dlild_client.transport.blocking import open_channel
 from dlild_client.transport.exchange import window_requests
@@ -26,7 +26,7 @@ from dlild_export.onnx_export import export_run, sha256
 from dlild_export.parity import measure_parity
 from dlild_export.release import Candidate, release
 from dlild_export.run_record import read_run
-from dlild_export.sliding import sliding_labels
+from dlild_export.sliding import blend, plan_scan
 from engine import Engine
 from launcher import EmbeddedServer
 
@@ -81,9 +81,10 @@ def test_the_released_network_answers_under_its_number(
     assert {answer.infer_response.model_version for answer in answers} == {"2"}
     final = parse_answer(answers[-1].infer_response).final
     labels = {
-        version: sliding_labels(
-            Engine(released / "ild_unet" / str(version) / "model.onnx").infer, scan.grid, contract
-        )[0]
+        version: blend(
+            Engine(released / "ild_unet" / str(version) / "model.onnx").infer,
+            plan_scan(scan.grid, contract),
+        )
         for version in (1, 2)
     }
     assert final is not None

@@ -34,7 +34,7 @@ from dlild_export.onnx_export import export_run, sha256
 from dlild_export.parity import measure_parity
 from dlild_export.release import Candidate, release, serve
 from dlild_export.run_record import read_run
-from dlild_export.sliding import sliding_labels
+from dlild_export.sliding import blend, plan_scan
 from engine import Engine
 from launcher import EmbeddedServer
 
@@ -172,7 +172,7 @@ def check_each_is_of_the_version_that_it_names(
     inside = tuple(slice(a, b) for a, b in zip(box.start, ends, strict=True))
     weights = {v: live / "ild_unet" / str(v) / "model.onnx" for v in versions(results)}
     labels = {
-        v: sliding_labels(Engine(path).infer, prepared.grid, contract)[0]
+        v: blend(Engine(path).infer, plan_scan(prepared.grid, contract))
         for v, path in weights.items()
     }
     digests = {v: f"sha256:{sha256(path)}" for v, path in weights.items()}

@@ -10,14 +10,13 @@ import pytest
 from integration.conftest import changed, read_metrics, several_windows, talk, wait_for
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from dlild_client.contract import parse_contract
+from dlild_client.contract.windows import extract_window, plan_windows
 from dlild_client.preparation.prepare import PreparedScan
-from dlild_client.preparation.windows import extract_window
 from dlild_client.settings import find_settings
 from dlild_client.transport.blocking import open_channel
 from dlild_client.transport.wire import WindowRequest, parse_answer
 from launcher import EmbeddedServer
-from plan import Rules, plan_windows
-from whole import shape_of
 
 pytestmark = pytest.mark.server
 VOXEL_MM3 = 3.375
@@ -59,7 +58,7 @@ def door(quiet_server: EmbeddedServer) -> Any:
 
 def same_windows(volume: np.ndarray, contract_text: str) -> list[WindowRequest]:
     """The windows that the server cuts, as a client would send them."""
-    plan = plan_windows(shape_of(volume), Rules.from_json(several_windows(contract_text)))
+    plan = plan_windows(volume.shape, parse_contract(several_windows(contract_text)))
     return [
         WindowRequest(
             sequence_id="8f1b8f0e-7a3d-4b8e-9d57-1f6b0c2a9e48",
@@ -67,7 +66,7 @@ def same_windows(volume: np.ndarray, contract_text: str) -> list[WindowRequest]:
                 tuple(slice(o, o + w) for o, w in zip(origin, plan.shape, strict=True))
             ].astype(np.float16),
             origin=origin,
-            box_shape=shape_of(volume),
+            box_shape=volume.shape,
             index=index,
             count=len(plan.origins),
             voxel_volume_mm3=VOXEL_MM3,

@@ -1,32 +1,39 @@
 """A small contract, and a network that knows the answer."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from contract import Contract, WindowBounds
-from wire import WindowMessage
+from contract import Contract, ServerLimits, parse_contract
+from window_request import WindowMessage
 
 WINDOW = (6, 8, 10)
 CLASSES = 6
+REPOSITORY = Path(__file__).parents[2] / "model_repository"
 
 
 def make_contract(**changes: Any) -> Contract:
-    """A contract with small windows, changed as named."""
-    values: dict[str, Any] = {
-        "spacing_mm": (1.5, 1.5, 1.5),
-        "windows_taken": WindowBounds(2, WINDOW, (12, 12, 14), 1000),
-        "lung": (False, True, True, True, True, True),
-        "lesion": (False, False, True, True, True, True),
-        "box_voxels": 100_000,
-        "windows": 64,
-        "open_scans": 3,
-        "open_bytes": 10_000_000,
-        "scan_idle_s": 40.0,
-    }
-    return Contract(**(values | changes))
+    """The repository's contract with small windows, changed as named."""
+    whole = parse_contract((REPOSITORY / "contract.json").read_text("utf-8"))
+    small = replace(
+        whole,
+        windows=replace(
+            whole.windows, multiple=2, minimum=WINDOW, maximum=(12, 12, 14), maximum_voxels=1000
+        ),
+        limits=replace(whole.limits, box_voxels=100_000, windows=64),
+    )
+    return replace(small, **changes)
+
+
+def make_limits(**changes: Any) -> ServerLimits:
+    """Limits of a small server, changed as named."""
+    return ServerLimits(
+        **({"open_scans": 3, "open_bytes": 10_000_000, "scan_idle_s": 40.0} | changes)
+    )
 
 
 def one_hot(labels: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 import pytest
-from server.cases import make_contract, messages
+from server.cases import make_contract, make_limits, messages
 from server.test_scans import VOLUME, House
 
 from health import EDGES, Health
-from room import Room
+from memory import MemoryUse
 from scans import OUTCOMES, OpenScans, ScanReport
 
 
@@ -72,7 +72,7 @@ def test_scans_are_counted_by_outcome_and_seconds_by_stage(health, board):
 
 
 def test_what_is_held_is_told_when_it_changes_only(health, board):
-    scans = OpenScans(make_contract(), lambda report: None)
+    scans = OpenScans(make_contract(), make_limits(), lambda report: None)
     windows = messages(VOLUME)
     for place, window in enumerate(windows):
         scans.receive("a", lambda w=window: w, start=place == 0, end=False)
@@ -89,7 +89,7 @@ def test_what_is_held_is_told_when_it_changes_only(health, board):
 
 def test_stages_take_their_share_of_the_whole():
     house = House()
-    scans = OpenScans(make_contract(), house.reports.append)
+    scans = OpenScans(make_contract(), make_limits(), house.reports.append)
     windows = messages(VOLUME)
     for place, window in enumerate(windows):
         scans.receive("a", lambda w=window: w, start=place == 0, end=window is windows[-1])
@@ -115,7 +115,7 @@ def test_scored_scans_make_a_histogram(health, board):
 
 
 def test_the_containers_room_is_told(health, board):
-    health.room(Room(1, 2, 3, 4))
+    health.memory(MemoryUse(1, 2, 3, 4))
     told = {key[1:]: value for key, value in board.values.items() if key[0] == "dlild_room_bytes"}
     assert told == {
         ("shared_memory", "used"): 1,

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from server.cases import CLASSES, WINDOW, make_contract, messages, tile
 
-from blending import window_weights
-from refusals import IncompleteError, RefusedError
+from contract.blending import window_weights
+from contract.refusals import IncompleteError, RefusedError
 from scan import OpenScan
 
 box_shapes = st.tuples(*[st.integers(w, 3 * w + 3) for w in WINDOW])

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from server.cases import CLASSES, WINDOW, Clock, always, make_contract, messages
+from server.cases import CLASSES, WINDOW, Clock, always, make_contract, make_limits, messages
 
-from refusals import BusyError, GoneError, IncompleteError, RefusedError
+from contract.refusals import BusyError, GoneError, IncompleteError, RefusedError
 from scan import OpenScan
 from scans import OUTCOMES, OpenScans
 
@@ -16,7 +16,9 @@ class House:
     def __init__(self, **limits):
         self.reports = []
         self.clock = Clock()
-        self.scans = OpenScans(make_contract(**limits), self.reports.append, self.clock)
+        self.scans = OpenScans(
+            make_contract(), make_limits(**limits), self.reports.append, self.clock
+        )
 
     def send(self, scan_id, window, *, start=False, end=False):
         return self.scans.receive(scan_id, always(window), start=start, end=end)

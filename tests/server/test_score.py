@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from server.cases import make_contract
 
-from score import ZONES, Counts, measure
+from contract.score import ZONES
+from score import Counts, measure
 
-LUNG = (False, True, True, True, True, True)
-LESION = (False, False, True, True, True, True)
+CLASSES = make_contract().classes
 RIGHT, LEFT = slice(0, 3), slice(3, 6)
 
 volumes = arrays.arrays(
@@ -20,7 +21,7 @@ volumes = arrays.arrays(
 
 
 def score_of(labels, axial_area_mm2=100.0):
-    counts = Counts(labels.shape, lung=LUNG, lesion=LESION)
+    counts = Counts(labels.shape, CLASSES)
     for z, axial in enumerate(labels):
         counts.add(z, axial)
     return measure(

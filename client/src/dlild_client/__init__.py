@@ -20,6 +20,11 @@ if TYPE_CHECKING:
         LabelClass,
         parse_contract,
     )
+    from dlild_client.contract.windows import (
+        Box,
+        WindowPlan,
+        plan_windows,
+    )
     from dlild_client.errors import (
         BadAddress,
         BadSettings,
@@ -75,11 +80,6 @@ if TYPE_CHECKING:
     from dlild_client.preparation.prepare import (
         PreparedScan,
         prepare,
-    )
-    from dlild_client.preparation.windows import (
-        Box,
-        WindowPlan,
-        plan_windows,
     )
     from dlild_client.reading.read import (
         read_volume,
@@ -255,7 +255,7 @@ _HOMES = {
         "SeriesInfo",
         "Volume",
     ),
-    "preparation.windows": (
+    "contract.windows": (
         "Box",
         "WindowPlan",
         "plan_windows",

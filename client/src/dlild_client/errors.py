@@ -38,44 +38,15 @@ A message is one line that says what is wrong, where, with which value, and what
 the base name of a file, never a folder, a patient or an identifier of one.
 """
 
-# ruff: noqa: N818  (the names read as what happened; the tree says that they are errors)
+# ruff: noqa: N818, PLC0414  (the names read as what happened; the tree says that they are errors)
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-
-def printable(text: str) -> str:
-    r"""Return a text that every encoding of Unicode can carry.
-
-    Bytes of a file's name that are not UTF-8 come from the system as lone surrogates, which no
-    file, JSON or terminal takes.
-
-    Examples
-    --------
-    >>> print(printable(b"Pr\xe9s.nii".decode("utf-8", "surrogateescape")))
-    Pr\xe9s.nii
-    """
-    shown = (f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
-    return "".join(shown).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-class DlildError(Exception):
-    """Root of the tree.
-
-    Attributes
-    ----------
-    exit_code : int
-        What the command `dlild` exits with.
-    retryable : bool
-        True where sending the same scan again, under a new id, may help.
-    """
-
-    exit_code: ClassVar[int] = 1
-    retryable: ClassVar[bool] = False
-
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(printable(message).split()))
+from dlild_client.contract.errors import ContractError as ContractError
+from dlild_client.contract.errors import DlildError as DlildError
+from dlild_client.contract.errors import InputError as InputError
+from dlild_client.contract.errors import TooLarge as TooLarge
+from dlild_client.contract.errors import printable as printable
 
 
 class BadSettings(DlildError, ValueError):
@@ -120,10 +91,6 @@ class KeyRefused(Refused):
     """The API key is missing or wrong."""
 
 
-class ContractError(DlildError):
-    """The server's contract is not one that this client understands."""
-
-
 class ServerError(DlildError):
     """The server failed, or its answers do not add up."""
 
@@ -148,12 +115,6 @@ class Cancelled(DlildError):
     """The caller stopped the scan through a `CancelToken`; the server was told."""
 
     exit_code = 130
-
-
-class InputError(DlildError):
-    """The scan cannot be scored."""
-
-    exit_code = 3
 
 
 class UnreadableFile(InputError):
@@ -182,10 +143,6 @@ class NotChest(InputError):
 
 class TooFewSlices(InputError):
     """Not enough slices or coverage for a pair of lungs."""
-
-
-class TooLarge(InputError):
-    """More voxels or windows than the server accepts."""
 
 
 class GeometryError(InputError):

@@ -12,18 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import Contract
+from dlild_client.contract.result import RESULT_SCHEMA_VERSION
+from dlild_client.contract.score import ZONES, count_labels, dl_ild_percent, lesion_and_lung
+from dlild_client.contract.windows import Box, Shape
 from dlild_client.errors import NotChest, ServerError
 from dlild_client.flags import Flag, details, merge
 from dlild_client.preparation.inspection import MUCH_LUNG_ML, ONE_SIDE
 from dlild_client.preparation.orientation import find_spine
 from dlild_client.preparation.prepare import PreparedScan
-from dlild_client.preparation.windows import Box, Shape
 from dlild_client.transport.connection import ServerInfo
-from dlild_client.transport.wire import ZONES, FinalAnswer
+from dlild_client.transport.wire import FinalAnswer
 from dlild_client.volume import SeriesInfo, Volume
-
-RESULT_SCHEMA_VERSION = 1
-
 
 EDGE_MM2 = 300.0
 """More lung than this on a face of the box, and the box may have cut lung off; a speck is none."""
@@ -180,15 +179,14 @@ def build_result(
     contract = info.contract
     check_answer(final, prepared.box, contract)
     volumes = final.class_volumes_ml
-    lung = float(sum(volumes[label] for label in contract.lung_labels))
-    lesion = float(sum(volumes[label] for label in contract.lesion_labels))
+    lesion, lung = map(float, lesion_and_lung(volumes, contract.classes))
     if lung <= 0:
         raise NotChest("the network found no lung in this scan; give a chest CT")
     labels, spilled = _labels_on_grid(final.labels, prepared.box, prepared.grid.shape)
     spec = info.engine
     words = (engine or "").split(maxsplit=1)
     return Result(
-        dl_ild_percent=100 * lesion / lung,
+        dl_ild_percent=dl_ild_percent(lesion, lung),
         lung_volume_ml=lung,
         lesion_volume_ml=lesion,
         classes={
@@ -314,14 +312,12 @@ def check_answer(final: FinalAnswer, box: Box, contract: Contract) -> None:
         raise ServerError(
             f"the server's label map holds the label {largest}, unknown to its contract"
         )
-    # Class by class: `bincount` would first make eight bytes of each voxel.
-    counts = np.array([np.count_nonzero(final.labels == label) for label in range(classes)])
+    counts = count_labels(final.labels, contract.classes)
     counted = counts * contract.grid.voxel_volume_mm3 / 1000
     _agree(final.class_volumes_ml, counted, "class volumes and label map")
-    lung = float(counted[list(contract.lung_labels)].sum())
-    lesion = float(counted[list(contract.lesion_labels)].sum())
+    lesion, lung = lesion_and_lung(counted, contract.classes)
     _agree(final.zone_volumes_ml.sum(axis=0), np.array([lung, lesion]), "zones and classes")
-    expected = 100 * lesion / lung if lung > 0 else math.nan
+    expected = dl_ild_percent(lesion, lung)
     if not np.isclose(final.dl_ild_percent, expected, rtol=1e-6, atol=1e-6, equal_nan=True):
         raise ServerError(
             f"the server's score {final.dl_ild_percent:.4f} is not that of its volumes "

@@ -11,7 +11,8 @@ from monai.transforms.intensity.array import RandGaussianNoise
 from monai.transforms.spatial.dictionary import RandAffined
 from torch import Tensor, nn
 
-from dlild_export.breath import HEALTHY_LUNG_HU, move_lung
+from dlild_client.contract.classes import HEALTHY_LUNG_HU
+from dlild_export.breath import move_lung
 from dlild_export.train_config import Augmentation
 
 _SHARPEST_BLUR = 0.3  # standard deviation that changes next to nothing, voxels

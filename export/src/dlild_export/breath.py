@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 AIR_HU = -1000.0
-HEALTHY_LUNG_HU = -850.0
 WATER_HU = 0.0
 
 

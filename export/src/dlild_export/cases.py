@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from dlild_client.contract.classes import Label
 from dlild_export.labels import IGNORE
 
-CLASSES = 6
+CLASSES = len(Label)
 _AIR_HU = -300  # every CT of a chest has voxels below; a volume that has none is not in HU
 
 

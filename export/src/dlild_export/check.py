@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dlild_client.contract import Contract
+from dlild_client.contract.score import dl_ild_percent, lesion_and_lung
 from dlild_client.errors import InputError
 from dlild_client.reading.images.nifti import SUFFIXES
 from dlild_client.reading.read import read_volume
@@ -181,8 +182,7 @@ def check_case(
     counts = np.sum(planes, axis=0)
     ml = scan.volume.voxel_volume_mm3 / 1000
     names = {c.label: c.name for c in rule.contract.classes} | {IGNORE: "ignore"}
-    lung = int(counts[list(rule.contract.lung_labels)].sum())
-    lesion = int(counts[list(rule.contract.lesion_labels)].sum())
+    lesion, lung = lesion_and_lung(counts, rule.contract.classes)
     report = CaseReport(
         name=case.name,
         group=case.group,
@@ -190,7 +190,7 @@ def check_case(
         shape=scan.volume.shape,
         spacing_mm=scan.volume.spacing_mm,
         class_ml={name: round(float(counts[k]) * ml, 1) for k, name in names.items() if k},
-        dl_ild_percent=round(100 * lesion / lung, 2) if lung else None,
+        dl_ild_percent=round(dl_ild_percent(lesion, lung), 2) if lung else None,
         digest=scan.volume.series.digest,
     )
     return report, scan

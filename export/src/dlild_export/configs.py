@@ -1,41 +1,62 @@
-"""Render every Triton configuration from ``model_repository/contract.json``.
+"""Render what is made from the documents of a model repository, and from the client's contract.
 
-The contract is written by hand; the configurations never are. For each model there is one
-``configs/<profile>.pbtxt`` a profile, and ``config.pbtxt``, which Triton takes when no profile is
-named (or, in silence, when the named one is missing): it holds the embedded profile.
+``contract.json``, ``limits.json`` and ``releases.json`` are written by hand or by a release; the
+configurations never are. For each model there is one ``configs/<profile>.pbtxt`` a profile, and
+``config.pbtxt``, which Triton takes when no profile is named (or, in silence, when the named one is
+missing): it holds the embedded profile. The Python models find the modules of
+`dlild_client.contract` that they use in ``contract/``, byte for byte as they are in the client.
 
-Run ``python -m dlild_export.configs`` after a change of the contract, and with ``--check`` to learn
-whether anything drifted.
+Run ``python -m dlild_export.configs`` after a change, and with ``--check`` to learn whether
+anything drifted.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
+import dlild_client.contract
+from dlild_client.errors import DlildError
 from dlild_export.config_text import (
     HEADER,
-    Contract,
+    Documents,
     accumulator_text,
-    check_versions,
+    check_documents,
     ensemble_text,
     unet_text,
     volume_text,
 )
+from dlild_export.contracts import CONTRACT, read_contract, read_limits, read_releases
 
-SCHEMA_VERSION = 1
 DEFAULT_PROFILE = "embedded"
 MODELS = ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet")
 
+_EVERYWHERE = ("__init__", "errors", "refusals", "schema", "tensors", "windows")
+SHARED_MODULES = {
+    "dlild_accumulator": (*_EVERYWHERE, "blending", "score"),
+    "dlild_volume": _EVERYWHERE,
+    "ild_unet": tuple(name for name in _EVERYWHERE if name != "tensors"),
+}
+"""Modules of `dlild_client.contract` that each Python model uses."""
 
-def render_all(contract: Contract) -> dict[str, str]:
+
+def read_documents(repository: Path) -> Documents:
+    """Read the three documents of a model repository.
+
+    Raises
+    ------
+    OSError, ContractError
+        One is missing, or not what it should be.
+    """
+    return Documents(read_contract(repository), read_limits(repository), read_releases(repository))
+
+
+def render_all(documents: Documents) -> dict[str, str]:
     """Render the configurations of all models for all profiles.
 
     Parameters
     ----------
-    contract : Mapping
-        The content of ``contract.json``.
+    documents : Documents
+        Of the model repository.
 
     Returns
     -------
@@ -45,17 +66,13 @@ def render_all(contract: Contract) -> dict[str, str]:
     Raises
     ------
     ValueError
-        When the contract has another schema version, lacks the embedded profile, names an engine
-        that no model can run on, or names versions that do not add up.
+        When the contract lacks the embedded profile, names an engine that no model can run on, or
+        when versions or classes do not add up.
     """
-    if contract["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(
-            f"contract.json has schema version {contract['schema_version']}, "
-            f"this renderer understands {SCHEMA_VERSION}"
-        )
-    if DEFAULT_PROFILE not in contract["profiles"]:
+    profiles = documents.contract.profiles
+    if DEFAULT_PROFILE not in profiles:
         raise ValueError(f"contract.json names no profile {DEFAULT_PROFILE!r}")
-    check_versions(contract["model"])
+    check_documents(documents)
     renderers = {
         "dlild": ensemble_text,
         "dlild_accumulator": accumulator_text,
@@ -64,16 +81,32 @@ def render_all(contract: Contract) -> dict[str, str]:
     }
     texts: dict[str, str] = {}
     for model in MODELS:
-        for profile in contract["profiles"]:
-            text = HEADER.format(profile=profile) + renderers[model](contract, profile)
+        for profile in profiles:
+            text = HEADER.format(profile=profile) + renderers[model](documents, profile)
             texts[f"{model}/configs/{profile}.pbtxt"] = text
             if profile == DEFAULT_PROFILE:
                 texts[f"{model}/config.pbtxt"] = text
     return texts
 
 
+def shared_modules() -> dict[str, str]:
+    """Return the text of the modules that the Python models share with the client.
+
+    Returns
+    -------
+    dict of str to str
+        Text by path relative to the model repository.
+    """
+    folder = Path(dlild_client.contract.__file__).parent
+    return {
+        f"{model}/contract/{name}.py": (folder / f"{name}.py").read_text("utf-8")
+        for model, names in SHARED_MODULES.items()
+        for name in names
+    }
+
+
 def write_configs(repository: Path) -> list[str]:
-    """Write what differs, remove what no profile has, and name both.
+    """Write what differs, remove what is left over, and name both.
 
     Parameters
     ----------
@@ -85,7 +118,7 @@ def write_configs(repository: Path) -> list[str]:
     list of str
         The paths written or removed, relative to the repository.
     """
-    texts = render_all(read_contract(repository))
+    texts = _all_texts(repository)
     changed = drift(repository)
     for name in changed:
         path = repository / name
@@ -98,7 +131,7 @@ def write_configs(repository: Path) -> list[str]:
 
 
 def drift(repository: Path) -> list[str]:
-    """Name the configurations that are missing, stale, or of a profile that is no more.
+    """Name what is missing, stale or left over: configurations, and modules of the contract.
 
     Parameters
     ----------
@@ -108,33 +141,21 @@ def drift(repository: Path) -> list[str]:
     Returns
     -------
     list of str
-        Sorted paths relative to the repository; empty when all is as the contract says.
+        Sorted paths relative to the repository; empty when all is as it should be.
     """
-    texts = render_all(read_contract(repository))
+    texts = _all_texts(repository)
     stale = {name for name, text in texts.items() if _read(repository / name) != text}
     present = {
         path.relative_to(repository).as_posix()
         for model in MODELS  # others, such as a progression model, are not the contract's
-        for path in (repository / model / "configs").glob("*.pbtxt")
+        for pattern in ("configs/*.pbtxt", "contract/*.py")
+        for path in (repository / model).glob(pattern)
     }
     return sorted(stale | (present - texts.keys()))
 
 
-def read_contract(repository: Path) -> dict[str, Any]:
-    """Read ``contract.json``.
-
-    Parameters
-    ----------
-    repository : Path
-        The model repository.
-
-    Returns
-    -------
-    dict
-        The contract.
-    """
-    contract: dict[str, Any] = json.loads((repository / "contract.json").read_text("utf-8"))
-    return contract
+def _all_texts(repository: Path) -> dict[str, str]:
+    return render_all(read_documents(repository)) | shared_modules()
 
 
 def _read(path: Path) -> str | None:
@@ -142,7 +163,7 @@ def _read(path: Path) -> str | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the configurations, or check them.
+    """Write configurations and shared modules, or check them.
 
     Parameters
     ----------
@@ -152,16 +173,16 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 when done, 1 when ``--check`` found drift or the contract cannot be rendered.
+        0 when done, 1 when ``--check`` found drift or nothing can be rendered.
     """
-    parser = argparse.ArgumentParser(description="Render config.pbtxt files from the contract.")
+    parser = argparse.ArgumentParser(description="Render configurations and shared modules.")
     parser.add_argument("--check", action="store_true", help="change nothing, exit 1 on drift")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     options = parser.parse_args(arguments)
     try:
         names = drift(options.repository) if options.check else write_configs(options.repository)
-    except (OSError, ValueError, KeyError) as error:
-        print(f"{options.repository / 'contract.json'}: {error}", file=sys.stderr)
+    except (OSError, ValueError, DlildError) as error:
+        print(f"{options.repository / CONTRACT}: {error}", file=sys.stderr)
         return 1
     for name in names:
         print(f"{'differs' if options.check else 'changed'}: {options.repository / name}")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from dlild_client.contract import Contract
+from dlild_client.contract.score import score_labels
 from dlild_client.preparation.grid import to_grid
 from dlild_export.crop import box_of
 from dlild_export.labels import IGNORE
@@ -104,12 +105,11 @@ def _tile(
     spacing: Any,
     contract: Contract,
 ) -> Tile:
-    lung = int(np.isin(labels, contract.lung_labels).sum())
-    lesion = int(np.isin(labels, contract.lesion_labels).sum())
+    percent = score_labels(labels, contract.classes)
     words = [str(info["name"])]
     if "pattern" in info:
         words.append(str(info["pattern"]).upper())
-    words.append(f"DL-ILD {100 * lesion / lung:.1f} %" if lung else "no lung")
+    words.append("no lung" if np.isnan(percent) else f"DL-ILD {percent:.1f} %")
     remarks = [
         text.format(info[key]) for key, text in _REMARKS.items() if _is_number(info.get(key))
     ]
@@ -211,8 +211,7 @@ def _panels(
         here = large == label
         pixels[here] = (1 - OPACITY) * pixels[here] + OPACITY * np.array(colour)
     lung = np.isin(large, contract.lung_labels)
-    healthy = next(c.colour for c in contract.classes if c.lung and not c.lesion)
-    pixels[_outline(lung)] = healthy
+    pixels[_outline(lung)] = contract.classes[contract.healthy_label].colour
     return plain, Image.fromarray(pixels.astype(np.uint8))
 
 

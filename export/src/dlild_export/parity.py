@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from dlild_client.contract import Contract
+from dlild_client.contract.score import score_labels
 from dlild_client.volume import Volume
 from dlild_export.engines import Engine
-from dlild_export.sliding import Labels, Windows, blend, dl_ild_percent, plan_scan
+from dlild_export.sliding import Labels, Windows, blend, plan_scan
 
 LIMIT_POINTS = 0.1
 """Largest difference in DL-ILD that passes, in percentage points."""
@@ -196,7 +197,7 @@ def _row(
     seconds: float,
     contract: Contract,
 ) -> Row:
-    percent = dl_ild_percent(labels, contract)
+    percent = score_labels(labels, contract.classes)
     lungs = contract.lung_labels
     lung = np.isin(labels, lungs) | np.isin(reference, lungs)
     differ = (labels != reference) & lung
@@ -206,7 +207,7 @@ def _row(
         precision=engine.precision,
         note=engine.note,
         dl_ild_percent=percent,
-        difference=percent - dl_ild_percent(reference, contract),
+        difference=percent - score_labels(reference, contract.classes),
         labels_differ_percent=100.0 * int(differ.sum()) / max(int(lung.sum()), 1),
         seconds=seconds,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dlild_client.contract.classes import Label
 from dlild_export.augment import Augment
 from dlild_export.cases import CLASSES, ArrayCache, Case
 from dlild_export.labels import IGNORE
@@ -51,7 +52,7 @@ class PatchSource(Dataset[tuple[Tensor, Tensor]]):
             [i for i, places in enumerate(self._places) if len(places[kind])]
             for kind in range(CLASSES + 1)
         ]
-        self._lesions = [label for label in range(2, CLASSES) if self._having[label]]
+        self._lesions = [n for n in range(Label.GROUND_GLASS, CLASSES) if self._having[n]]
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         """Draw one patch.

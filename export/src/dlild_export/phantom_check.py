@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from dlild_client.contract.classes import Label
 from dlild_export.phantom.fields import Array, Mask
 from dlild_export.phantom.layers import Places, show_layer
 from dlild_export.phantom.measured import (
@@ -152,14 +153,14 @@ def measure_patient(patient: MeasuredPatient) -> dict[str, float]:
     dict of str to float
         By `Measure.key`; NaN where there is nothing to measure.
     """
-    rows = np.flatnonzero((patient.labels >= 1).any(axis=(1, 2)))
+    rows = np.flatnonzero((patient.labels >= Label.LUNG).any(axis=(1, 2)))
     z = np.rint(rows[0] + np.array(_HEIGHTS) * len(rows))
     ratio = PIXEL_MM / patient.spacing_mm
     y, x = (np.arange(0, n - 1, ratio) for n in patient.hu.shape[1:])
     places = Places(z, y, x, patient.spacing_mm)
     hu = show_slices(patient, patient.hu, places, _SHARP)
     labels = places.of(patient.labels, order=0)  # type: ignore[arg-type]
-    edge_mm = np.stack([ndimage.distance_transform_edt(p >= 1) * PIXEL_MM for p in labels])
+    edge_mm = np.stack([ndimage.distance_transform_edt(p >= Label.LUNG) * PIXEL_MM for p in labels])
     result = _rises(hu, labels, edge_mm)
     result |= _distances(labels, edge_mm)
     result |= _cysts(patient, places, labels)
@@ -174,7 +175,7 @@ def _rises(hu: Array, labels: Array, edge_mm: Array) -> dict[str, float]:
     """Local means (6 mm) of the classes above that of the patient's own lung."""
     local = np.stack([ndimage.gaussian_filter(p, 6 / 2.355 / PIXEL_MM) for p in hu])
     inner = edge_mm > 3
-    own = _median(local[(labels == 1) & inner])
+    own = _median(local[(labels == Label.LUNG) & inner])
     return {
         f"rise_{name}": _median(local[(labels == label) & inner]) - own
         for name, label in (("honeycombing", HONEYCOMBING), ("reticulation", RETICULATION))
@@ -230,7 +231,7 @@ def _lines(hu: Array, labels: Array, edge_mm: Array) -> dict[str, float]:
     """Walls in honeycombing, lines in reticulation, vessels in normal lung."""
     inner = edge_mm > 2.5
     result: dict[str, float] = {}
-    for key, label in (("wall", HONEYCOMBING), ("line", RETICULATION), ("normal", 1)):
+    for key, label in (("wall", HONEYCOMBING), ("line", RETICULATION), ("normal", Label.LUNG)):
         where = (labels == label) & inner
         area = float(where.sum()) * PIXEL_MM**2
         if area < 300:
@@ -249,7 +250,7 @@ def _lines(hu: Array, labels: Array, edge_mm: Array) -> dict[str, float]:
         np.percentile(hu[(labels == label) & inner], 35)
         if ((labels == label) & inner).any()
         else np.nan
-        for label in (RETICULATION, 1)
+        for label in (RETICULATION, Label.LUNG)
     ]
     result["between_lines"] = float(low[0] - low[1])
     return result

@@ -6,12 +6,15 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dlild_client.contract import Release, Releases
 from dlild_export.changes import Changes, changes_beside
-from dlild_export.configs import MODELS, read_contract, render_all
+from dlild_export.configs import MODELS, Documents, read_documents, render_all
+from dlild_export.contracts import CONTRACT, RELEASES
 from dlild_export.evaluation_file import EvaluationFile
 from dlild_export.model_card import (
     EMPTY_CARD,
@@ -88,8 +91,8 @@ def check_candidate(candidate: Candidate, repository: Path) -> str:
             f"the evaluation is of weights {evaluation.weights_sha256}, these are {digest}: "
             "evaluate these"
         )
-    for version, released in read_contract(repository)["model"]["releases"].items():
-        if released["weights_sha256"] == digest:
+    for version, released in read_documents(repository).releases.releases.items():
+        if released.weights_sha256 == digest:
             raise ReleaseError(f"these weights are version {version} already")
     size = candidate.weights.stat().st_size
     if size > LARGEST_BYTES:
@@ -144,15 +147,17 @@ def release(
         raise ReleaseError(f"the parity figures are of weights {parity.weights_sha256}")
     if not parity.passes:
         raise ReleaseError("; ".join(parity.failures()) or "no scan went through the parity gate")
-    contract = read_contract(repository)
-    former = contract["model"]["version"]
-    version = _next_version(repository, contract)
+    documents = read_documents(repository)
+    former = documents.contract.model.version
+    version = _next_version(repository, documents.releases)
     below = None
     if candidate.evaluation.missed and candidate.below_floor:
         below = " ".join(candidate.below_floor.split())
-    entry = {"weights_sha256": digest} | ({"below_floor": below} if below else {})
-    contract["model"]["releases"][str(version)] = entry
-    serving = [former, version] if keep_previous else [version]
+    entry = Release(digest, datetime.now(UTC).date().isoformat(), below)
+    releases = Releases(
+        (former, version) if keep_previous else (version,),
+        {**documents.releases.releases, version: entry},
+    )
     parts = {
         "version": version_part(version, digest, below),
         "training": training_part(candidate.run, candidate.notes),
@@ -163,7 +168,7 @@ def release(
     page = fill(card.read_text("utf-8") if card.is_file() else EMPTY_CARD, parts)
     with changes_beside(repository) as changes:
         _add_folders(changes, repository, former, version, candidate.weights)
-        _point_to(changes, repository, contract, version, serving)
+        _point_to(changes, repository, replace(documents, releases=releases), version)
         changes.write(card, page)
         changes.apply()
     return version
@@ -188,25 +193,28 @@ def serve(repository: Path, version: int, also: tuple[int, ...] = ()) -> None:
     OSError
         What the file system says. Nothing is changed.
     """
-    contract = read_contract(repository)
-    releases = contract["model"]["releases"]
-    for number in {version, *also}:
-        if str(number) not in releases:
-            have = ", ".join(sorted(releases, key=int))
+    documents = read_documents(repository)
+    releases = documents.releases.releases
+    serving = tuple(sorted({version, *also}))
+    for number in serving:
+        if number not in releases:
+            have = ", ".join(map(str, sorted(releases)))
             raise ReleaseError(f"version {number} was never released, only {have}")
         weights = repository / NETWORK / str(number) / WEIGHTS
-        if not weights.is_file() or sha256(weights) != releases[str(number)]["weights_sha256"]:
+        if not weights.is_file() or sha256(weights) != releases[number].weights_sha256:
             raise ReleaseError(f"{weights} is not the file that was released: restore it")
     with changes_beside(repository) as changes:
-        _point_to(changes, repository, contract, version, sorted({version, *also}))
+        _point_to(
+            changes, repository, replace(documents, releases=Releases(serving, releases)), version
+        )
         changes.apply()
 
 
-def _next_version(repository: Path, contract: Mapping[str, Any]) -> int:
+def _next_version(repository: Path, releases: Releases) -> int:
     """One more than every version that was ever released or has a folder."""
     folders = {path.name for model in MODELS for path in (repository / model).glob("[0-9]*")}
-    known = folders | contract["model"]["releases"].keys()
-    return 1 + max(int(name) for name in known if name.isdecimal())
+    known = {int(name) for name in folders if name.isdecimal()} | releases.releases.keys()
+    return 1 + max(known)
 
 
 def _add_folders(
@@ -223,25 +231,19 @@ def _add_folders(
             shutil.copyfile(weights, folder / WEIGHTS)
 
 
-def _point_to(
-    changes: Changes,
-    repository: Path,
-    contract: dict[str, Any],
-    version: int,
-    serving: list[int],
-) -> None:
-    """Write configurations and contract that answer with a version.
+def _point_to(changes: Changes, repository: Path, documents: Documents, version: int) -> None:
+    """Write configurations and documents that answer with a version.
 
     The contract comes last: where the machine dies in between, `make configs` leads back.
     """
-    model = contract["model"]
-    model["version"] = version
-    model["serving"] = serving
-    model["weights_sha256"] = model["releases"][str(version)]["weights_sha256"]
-    for name, config in render_all(contract).items():
+    digest = documents.releases.releases[version].weights_sha256
+    model = replace(documents.contract.model, version=version, weights_sha256=digest)
+    documents = replace(documents, contract=replace(documents.contract, model=model))
+    for name, config in render_all(documents).items():
         changes.write(repository / name, config)
-    text = (repository / "contract.json").read_text("utf-8")
-    changes.write(repository / "contract.json", replace_model(text, model))
+    changes.write(repository / RELEASES, documents.releases.to_json())
+    text = (repository / CONTRACT).read_text("utf-8")
+    changes.write(repository / CONTRACT, replace_model(text, asdict(model)))
 
 
 def replace_model(text: str, model: Mapping[str, Any]) -> str:

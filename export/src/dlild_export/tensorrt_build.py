@@ -11,9 +11,8 @@ from typing import Any
 
 import onnx
 
-from dlild_client.contract import Contract, parse_contract
 from dlild_client.volume import Volume
-from dlild_export.configs import read_contract
+from dlild_export.contracts import read_contract, read_releases
 from dlild_export.cuda import Device
 from dlild_export.engines import Engine, onnxruntime_engine
 from dlild_export.half import to_half
@@ -65,11 +64,11 @@ def released_weights(repository: Path, version: int | None) -> tuple[int, Path]:
     ValueError
         The file is not what was released.
     """
-    model = read_contract(repository)["model"]
-    number = model["version"] if version is None else version
-    released = model["releases"].get(str(number))
+    releases = read_releases(repository).releases
+    number = read_contract(repository).model.version if version is None else version
+    released = releases.get(number)
     if released is None:
-        have = ", ".join(sorted(model["releases"], key=int))
+        have = ", ".join(map(str, sorted(releases)))
         raise FileNotFoundError(f"{repository}: version {number} was never released, only {have}")
     weights = repository / "ild_unet" / str(number) / WEIGHTS
     if not weights.is_file():
@@ -77,7 +76,7 @@ def released_weights(repository: Path, version: int | None) -> tuple[int, Path]:
     digest = sha256(weights)
     if digest != released["weights_sha256"]:
         raise ValueError(
-            f"{weights} has sha256 {digest}, the contract names {released['weights_sha256']}: "
+            f"{weights} has sha256 {digest}, releases.json names {released.weights_sha256}: "
             "restore the file that was released"
         )
     return number, weights
@@ -120,13 +119,13 @@ def build_version(
         It is not the same network; nothing is written then.
     """
     _, weights = released_weights(repository, version)
-    terms = read_contract(repository)
+    contract = read_contract(repository)
     progress(f"TensorRT {trt.__version__} builds on {device.name}")
     began = time.perf_counter()
     plan = build_plan(
         trt,
         to_half(onnx.load(str(weights))).SerializeToString(),
-        Profile.of(terms),
+        Profile.of(contract.windows),
         repository / "ild_unet" / TIMINGS,
     )
     built = Built(
@@ -137,7 +136,6 @@ def build_version(
         build_seconds=time.perf_counter() - began,
         plan_bytes=len(plan),
     )
-    contract: Contract = parse_contract(json.dumps(terms))
     engines = [
         onnxruntime_engine(weights),
         Engine("tensorrt", "fp16", lambda: plan_network(trt, plan, device), built.gpu),

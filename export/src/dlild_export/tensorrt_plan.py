@@ -7,14 +7,14 @@ a network is asked for as strongly typed, in 11 all are, and no builder flag spe
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dlild_export.config_text import MAX_BATCH, largest_cube
+from dlild_client.contract import WindowSpec
+from dlild_export.config_text import MAX_BATCH
 from dlild_export.cuda import Device
 from dlild_export.engines import Window
 from dlild_export.onnx_export import INPUT, OUTPUT
@@ -37,17 +37,14 @@ class Profile:
     most: Shape5
 
     @classmethod
-    def of(cls, contract: Mapping[str, Any]) -> Profile:
+    def of(cls, windows: WindowSpec) -> Profile:
         """Read the profile from the contract's window bounds.
 
         The bounds hold for each axis by itself; that a window has at most `maximum_voxels` is
         nothing a profile can say, so a plan takes memory for its longest edges together.
         """
-        windows = contract["windows"]
-        best = largest_cube(contract)
-        z, y, x = windows["minimum"]
-        deep, high, wide = windows["maximum"]
-        return cls((1, 1, z, y, x), (MAX_BATCH, 1, *best), (MAX_BATCH, 1, deep, high, wide))
+        least, best, most = windows.minimum, windows.largest_cube(), windows.maximum
+        return cls((1, 1, *least), (MAX_BATCH, 1, *best), (MAX_BATCH, 1, *most))
 
 
 def load_tensorrt() -> Any:

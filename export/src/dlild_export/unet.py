@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, interpolate, pad
 
+from dlild_client.contract.classes import Label
 from dlild_export.breath import AIR_HU, WATER_HU, move_lung
 
 # The network sees how far a voxel lies above healthy lung. An engine of bf16 has 8 bits for a
@@ -32,7 +33,7 @@ class UNetConfig:
 
     # Channels from full resolution down. Multiples of 16 fill a vector register in bf16.
     channels: tuple[int, ...] = (16, 32, 64, 128)
-    classes: int = 6
+    classes: int = len(Label)
     # HU below and above carry nothing about the lungs and are cut off.
     window_hu: tuple[float, float] = (-1024.0, 276.0)
     # HU that the first convolution sees as 0, and how many are 1.

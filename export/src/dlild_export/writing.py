@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from dlild_client.contract import Contract
+from dlild_client.contract.score import score_labels
 from dlild_client.outputs import write_nifti
 from dlild_export.dataset_json import image_path, label_path, write_dataset_json, write_text
 from dlild_export.faults import Kind, refuse
@@ -199,14 +201,13 @@ def _write_dicom(scan: LabelledScan, job: CaseJob, place: Path, plan: _Plan) -> 
 def _write_cache(scan: LabelledScan, job: CaseJob, place: Path, plan: _Plan) -> None:
     range_hu = plan.contract.hu
     hu = np.clip(scan.volume.array, range_hu.minimum, range_hu.maximum)
-    lung = int(np.isin(scan.labels, plan.contract.lung_labels).sum())
-    lesion = int(np.isin(scan.labels, plan.contract.lesion_labels).sum())
+    percent = score_labels(scan.labels, plan.contract.classes)
     info = dict(job.about) | {
         "name": job.name,
         "group": job.group,
         "spacing_mm": list(scan.volume.spacing_mm),
         "source": "phantom",
-        "dl_ild_percent": round(100 * lesion / lung, 2) if lung else None,
+        "dl_ild_percent": None if math.isnan(percent) else round(percent, 2),
     }
     write_case(place / f"{job.name}.npz", hu, scan.labels, info)
 

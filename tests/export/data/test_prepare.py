@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import dlild_client.preparation.prepare
 from dlild_client.contract import Contract
-from dlild_client.preparation.windows import extract_window
+from dlild_client.contract.windows import extract_window
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.contracts import find_contract

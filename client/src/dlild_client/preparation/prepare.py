@@ -10,11 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import Contract
-from dlild_client.flags import merge
-from dlild_client.preparation.grid import to_grid
-from dlild_client.preparation.inspection import inspect_chest
-from dlild_client.preparation.lungs import SeenChest, find_lungs
-from dlild_client.preparation.windows import (
+from dlild_client.contract.windows import (
     Box,
     Shape,
     WindowPlan,
@@ -22,6 +18,10 @@ from dlild_client.preparation.windows import (
     fit_box,
     plan_windows,
 )
+from dlild_client.flags import merge
+from dlild_client.preparation.grid import to_grid
+from dlild_client.preparation.inspection import inspect_chest
+from dlild_client.preparation.lungs import SeenChest, find_lungs
 from dlild_client.volume import Volume
 
 Progress = Callable[[str, int, int], None]

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from dlild_client.contract import refusals
 from dlild_client.errors import (
     Busy,
     ConnectionFailed,
@@ -21,12 +22,12 @@ from dlild_client.errors import (
 )
 
 _KINDS: dict[str, tuple[type[DlildError], str]] = {
-    "BUSY": (Busy, "try again later"),
-    "GONE": (ScanLost, "send the scan again"),
-    "REFUSED": (Refused, "sending the same again will not help"),
-    "INCOMPLETE": (ScanLost, "send the scan again"),
-    "FAILED": (ServerError, "look at its log"),
-    "CANCELLED": (ScanLost, "send the scan again"),
+    refusals.BusyError.code: (Busy, "try again later"),
+    refusals.GoneError.code: (ScanLost, "send the scan again"),
+    refusals.RefusedError.code: (Refused, "sending the same again will not help"),
+    refusals.IncompleteError.code: (ScanLost, "send the scan again"),
+    refusals.FailedError.code: (ServerError, "look at its log"),
+    refusals.CancelledError.code: (ScanLost, "send the scan again"),
 }
 _PREFIX = re.compile(rf"\b({'|'.join(_KINDS)}): .*", flags=re.DOTALL)
 

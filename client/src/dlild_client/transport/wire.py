@@ -10,23 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import service_pb2
 
+from dlild_client.contract import tensors
+from dlild_client.contract.schema import Shape
+from dlild_client.contract.score import ZONES
+from dlild_client.contract.tensors import ENGINE, TensorSpec
 from dlild_client.errors import ServerError
-from dlild_client.preparation.windows import Shape
 
 MODEL = "dlild"
 """Name of the ensemble that clients call."""
-
-ZONES = ("right_upper", "right_middle", "right_lower", "left_upper", "left_middle", "left_lower")
-"""Zones in the order of the output `zone_volumes_ml`."""
-
-_DTYPES = {"INT32": "<i4", "FP64": "<f8", "UINT8": "u1"}
-_OUTPUTS = {
-    "windows_received": ("INT32", 2),
-    "dl_ild_percent": ("FP64", 2),
-    "class_volumes_ml": ("FP64", 2),
-    "zone_volumes_ml": ("FP64", 3),
-    "labels": ("UINT8", 4),
-}
 
 
 @dataclass(frozen=True)
@@ -80,12 +71,12 @@ class WindowRequest:
         request.parameters["sequence_id"].string_param = self.sequence_id
         request.parameters["sequence_start"].bool_param = start
         request.parameters["sequence_end"].bool_param = end
-        _add(request, "window", "FP16", self.window[None, None], "<f2")
-        _add(request, "origin", "INT32", [self.origin], "<i4")
-        _add(request, "box_shape", "INT32", [self.box_shape], "<i4")
-        _add(request, "window_index", "INT32", [[self.index]], "<i4")
-        _add(request, "window_count", "INT32", [[self.count]], "<i4")
-        _add(request, "voxel_volume_mm3", "FP32", [[self.voxel_volume_mm3]], "<f4")
+        _add(request, tensors.WINDOW, self.window[None])
+        _add(request, tensors.ORIGIN, self.origin)
+        _add(request, tensors.BOX_SHAPE, self.box_shape)
+        _add(request, tensors.WINDOW_INDEX, [self.index])
+        _add(request, tensors.WINDOW_COUNT, [self.count])
+        _add(request, tensors.VOXEL_VOLUME_MM3, [self.voxel_volume_mm3])
         return request
 
 
@@ -130,7 +121,7 @@ def parse_answer(response: Any) -> Answer:
         An output is missing, or has another type or shape than `docs/wire.md` says.
     """
     outputs = {o.name: (o, i) for i, o in enumerate(response.outputs)}
-    values = {name: _tensor(response, outputs, name) for name in _OUTPUTS}
+    values = {spec.name: _tensor(response, outputs, spec) for spec in tensors.ANSWER}
     engine = _engine(response, outputs)
     score, labels = values["dl_ild_percent"], values["labels"]
     if values["windows_received"].shape != (1, 1):
@@ -154,40 +145,41 @@ def parse_answer(response: Any) -> Answer:
     return Answer(response.id, response.model_version, received, engine, final)
 
 
-def _add(request: Any, name: str, datatype: str, values: npt.ArrayLike, dtype: str) -> None:
-    array = np.ascontiguousarray(values, dtype=dtype)
-    request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+def _add(request: Any, spec: TensorSpec, values: npt.ArrayLike) -> None:
+    array = spec.array(values)
+    request.inputs.add(name=spec.name, datatype=spec.datatype, shape=array.shape)
     request.raw_input_contents.append(array.tobytes())
 
 
-def _tensor(response: Any, outputs: dict[str, tuple[Any, int]], name: str) -> npt.NDArray[Any]:
+def _tensor(
+    response: Any, outputs: dict[str, tuple[Any, int]], spec: TensorSpec
+) -> npt.NDArray[Any]:
+    name, axes = spec.name, len(spec.shape) + 1
     if name not in outputs:
         raise ServerError(
             f"the server's answer lacks {name}; server and client do not belong together"
         )
     output, index = outputs[name]
-    datatype, axes = _OUTPUTS[name]
     shape = tuple(output.shape)
-    if output.datatype != datatype or len(shape) != axes or shape[0] != 1 or min(shape) < 0:
+    if output.datatype != spec.datatype or len(shape) != axes or shape[0] != 1 or min(shape) < 0:
         raise ServerError(
             f"the server's {name} is {output.datatype} {shape}; server and client do not belong "
             "together"
         )
     contents = response.raw_output_contents
     raw = contents[index] if index < len(contents) else b""
-    dtype = np.dtype(_DTYPES[datatype])
-    if len(raw) != math.prod(shape) * dtype.itemsize:
+    if len(raw) != math.prod(shape) * spec.dtype.itemsize:
         raise ServerError(
             f"the server's {name} of shape {shape} carries {len(raw)} bytes; try again"
         )
-    return np.frombuffer(raw, dtype=dtype).reshape(shape)
+    return np.frombuffer(raw, dtype=spec.dtype).reshape(shape)
 
 
 def _engine(response: Any, outputs: dict[str, tuple[Any, int]]) -> str | None:
     """Read the text of the output `engine` (length, then text); not every profile has it."""
-    if "engine" not in outputs:
+    if ENGINE.name not in outputs:
         return None
-    index = outputs["engine"][1]
+    index = outputs[ENGINE.name][1]
     raw = response.raw_output_contents[index] if index < len(response.raw_output_contents) else b""
     length = int.from_bytes(raw[:4], "little")
     return raw[4 : 4 + length].decode("utf-8", "replace") or None

@@ -45,7 +45,7 @@ def release(
     from torch by more than 0.1 point of DL-ILD on a whole scan, or where these weights are a
     version already. Written at once or not at all.
     """
-    from dlild_client.contract import parse_contract  # noqa: PLC0415
+    from dlild_export.contracts import read_contract  # noqa: PLC0415
     from dlild_export.engines import engines_of  # noqa: PLC0415
     from dlild_export.evaluation_file import read_evaluation  # noqa: PLC0415
     from dlild_export.parity import measure_parity  # noqa: PLC0415
@@ -55,7 +55,7 @@ def release(
     from dlild_export.run_record import read_run  # noqa: PLC0415
 
     with input_errors():
-        contract = parse_contract((repository / "contract.json").read_text("utf-8"))
+        contract = read_contract(repository)
         evidence = read_evaluation(evaluation)
         said = notes.read_text("utf-8") if notes else ""
         weights, engines = engines_of(run)

@@ -25,7 +25,7 @@ def tensorrt(
     and one kind of GPU. FP16, strongly typed; held against ONNX Runtime before it is put in place.
     Without TensorRT or a GPU: one line, and exit code 2.
     """
-    from dlild_client.contract import parse_contract  # noqa: PLC0415
+    from dlild_export.contracts import read_contract  # noqa: PLC0415
     from dlild_export.cuda import CudaError, Device  # noqa: PLC0415
     from dlild_export.half import HalfError  # noqa: PLC0415
     from dlild_export.parity_scans import DEFAULT_SEEDS, gather_scans  # noqa: PLC0415
@@ -40,7 +40,7 @@ def tensorrt(
         trt = load_tensorrt()
         with Device() as device, input_errors():
             number, weights = released_weights(repository, version)
-            contract = parse_contract((repository / "contract.json").read_text("utf-8"))
+            contract = read_contract(repository)
             scans = gather_scans(DEFAULT_SEEDS[:1], scan or [], contract)
             built, parity = build_version(
                 trt, device, repository, number, scans, progress=stderr.print

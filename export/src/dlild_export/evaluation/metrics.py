@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from dlild_client.contract import Contract
+from dlild_client.contract.score import dl_ild_percent, lesion_and_lung
 from dlild_export.crop import box_of
 from dlild_export.labels import IGNORE
 
@@ -218,9 +219,7 @@ def _surface_dice(
 
 
 def _percent(voxels: Counts, contract: Contract) -> float:
-    lung = int(voxels[list(contract.lung_labels)].sum())
-    lesion = int(voxels[list(contract.lesion_labels)].sum())
-    return 100.0 * lesion / lung if lung else float("nan")
+    return dl_ild_percent(*lesion_and_lung(voxels, contract.classes))
 
 
 def _boundary(mask: Mask) -> Mask:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dlild_client.contract import Contract
+from dlild_client.contract.score import dl_ild_percent
 from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.volume import Volume
 from dlild_export.evaluation.metrics import Labels
@@ -44,8 +45,8 @@ class Scored:
 
     def dl_ild_percent(self, contract: Contract) -> float:
         """Return 100 x lesion volume / lung volume; NaN where no lung was found."""
-        lung = self.volume_ml(contract.lung_labels)
-        return 100 * self.volume_ml(contract.lesion_labels) / lung if lung else float("nan")
+        lesion, lung = contract.lesion_labels, contract.lung_labels
+        return dl_ild_percent(self.volume_ml(lesion), self.volume_ml(lung))
 
 
 def score_volume(volume: Volume, run: Network, contract: Contract) -> Scored:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from dlild_client.contract.classes import Label
+from dlild_client.contract.score import dl_ild_percent
 from dlild_export.crop import box_of
 from dlild_export.phantom.acquisition import acquire
 from dlild_export.phantom.body import build_body, find_landmarks
@@ -64,13 +66,13 @@ class Phantom:
     @property
     def dl_ild_percent(self) -> float:
         """True DL-ILD: 100 times lesion voxels over lung voxels."""
-        lung = int((self.labels >= 1).sum())
-        return 100.0 * int((self.labels >= 2).sum()) / lung
+        lesion, lung = self.labels > Label.LUNG, self.labels >= Label.LUNG
+        return dl_ild_percent(np.count_nonzero(lesion), np.count_nonzero(lung))
 
     @property
     def lung_volume_ml(self) -> float:
         """True volume of the lungs, lesions included."""
-        return float((self.labels >= 1).sum()) * self.spacing_mm**3 / 1000.0
+        return float((self.labels >= Label.LUNG).sum()) * self.spacing_mm**3 / 1000.0
 
     def volume_ml(self, label: int) -> float:
         """Return the true volume of one class."""
@@ -153,7 +155,7 @@ def scan_patient(patient: Patient, acquisition: Acquisition | None = None) -> Ph
     chosen = acquisition or patient.spec.acquisition
     hu, labels = _breathe(patient, chosen.inspiration)
     hu, labels = _move(hu, labels, np.array(chosen.shift_mm) / patient.spacing_mm)
-    scanned = acquire(hu, labels >= 1, chosen, patient.spacing_mm)
+    scanned = acquire(hu, labels >= Label.LUNG, chosen, patient.spacing_mm)
     whole = np.clip(np.rint(scanned), -1024, 2047).astype(np.int16)
     return Phantom(whole, labels, patient.spacing_mm, patient.spec)
 
@@ -166,7 +168,7 @@ def _breathe(patient: Patient, inspiration: float) -> tuple[Array, Labels]:
     z = (np.arange(count) + 0.5) / inspiration - 0.5
     hu = _sample_z(patient.hu, z)
     labels = patient.labels[np.clip(np.rint(z), 0, patient.hu.shape[0] - 1).astype(np.intp)]
-    lung: Mask = labels == 1
+    lung: Mask = labels == Label.LUNG
     hu[lung] = np.maximum((hu[lung] + 1000) / inspiration - 1000, -1024)
     return hu, labels
 

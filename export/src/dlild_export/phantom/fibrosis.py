@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from dlild_client.contract.classes import Label
 from dlild_export.phantom.fields import Array, Mask, band_noise
 from dlild_export.phantom.layers import Layer, draw_layer
 from dlild_export.phantom.patterns import (
@@ -258,7 +259,7 @@ def traction_bronchi(
             tubes.append(Segment(point, stop, radius))
             thick.append(Segment(point, stop, radius + wall))
             point, radius = stop, np.clip(radius * rng.uniform(0.85, 1.1), 1.6, 4.2)
-    inside = ndimage.gaussian_filter((labels >= 2).astype(np.float32), 0.7)
+    inside = ndimage.gaussian_filter((labels > Label.LUNG).astype(np.float32), 0.7)
     lumens = draw_segments(shape, frame.spacing_mm, tubes) * inside
     walls = draw_segments(shape, frame.spacing_mm, thick) * inside
     return walls, lumens

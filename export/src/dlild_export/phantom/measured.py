@@ -15,6 +15,7 @@ from scipy import ndimage
 from scipy.special import ndtr
 
 from dlild_client.contract import HuRange
+from dlild_client.contract.classes import Label
 from dlild_client.preparation.separable import resample, triangle_band
 from dlild_client.preparation.slices import GAP_MM, GAP_THICKNESSES, slice_band, slice_faces_mm
 from dlild_client.volume import Volume
@@ -191,7 +192,7 @@ def make_measured(
     add_bullae(grown, frame, spec.bullae, rng)
     layers = _spared(disease.layers, walls)
     layers += _emphysema(spec, labels, frame, rng)
-    labels[large & (labels == 1)] = 0
+    labels[large & (labels == Label.LUNG)] = 0
 
     weight: Array = ndimage.gaussian_filter(frame.lungs.astype(np.float32), 0.5)
     hu[box] += weight * (grown - hu[box])
@@ -210,7 +211,7 @@ def _emphysema(
 ) -> list[Layer]:
     """Holes without walls in the upper lung, and rows of bullae with thin walls at its edge."""
     layers = []
-    free = ndimage.gaussian_filter((labels == 1).astype(np.float32), 0.6)
+    free = ndimage.gaussian_filter((labels == Label.LUNG).astype(np.float32), 0.6)
     if spec.centrilobular > 0:
         liking = 0.9 * frame.height + 0.7 * frame.noise(40, rng)
         bound = np.quantile(liking[frame.lungs][::17], 1 - spec.centrilobular)
@@ -263,7 +264,7 @@ def scan_measured(patient: MeasuredPatient, scan: Scan | None = None) -> Phantom
     rng = np.random.default_rng([chosen.seed, 6])
     hu = patient.hu
     if chosen.motion_mm > 0:
-        hu = blurred_by_motion(hu, patient.labels >= 1, chosen.motion_mm / spacing)
+        hu = blurred_by_motion(hu, patient.labels >= Label.LUNG, chosen.motion_mm / spacing)
     count, rows, columns = hu.shape
     z_mm = slice_positions(count * spacing, chosen, rng)
     direct = chosen.step_mm <= spacing and chosen.pairs_mm is None

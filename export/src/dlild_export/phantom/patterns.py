@@ -9,12 +9,13 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from dlild_client.contract.classes import Label
 from dlild_export.phantom.fields import Array, Mask, band_noise, signed_distance, smooth_noise
 from dlild_export.phantom.spec import Pattern
 
 Labels = npt.NDArray[np.uint8]
 
-GROUND_GLASS, RETICULATION, HONEYCOMBING, CONSOLIDATION = 2, 3, 4, 5
+_, _, GROUND_GLASS, RETICULATION, HONEYCOMBING, CONSOLIDATION = map(int, Label)
 
 
 @dataclass(frozen=True)

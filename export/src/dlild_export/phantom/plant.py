@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from dlild_client.contract.classes import Label
 from dlild_client.volume import Volume
 from dlild_export.crop import box_of
 from dlild_export.phantom.acquisition import filtered_noise
@@ -63,7 +64,7 @@ def plant_lesions(
     painted = paint_lesions(healthy, _airways(healthy, frame.lungs), inside, frame, rng)
     thickness_mm = volume.series.slice_thickness_mm or _DEFAULT_THICKNESS_MM
     change = _as_thick(painted - healthy, thickness_mm / spacing_mm)
-    change += _lost_noise(healthy, frame.lungs, inside >= 2, rng)
+    change += _lost_noise(healthy, frame.lungs, inside > Label.LUNG, rng)
     # Beyond the pleura nothing changes but what half a voxel of blur carries over.
     rim: Array = ndimage.gaussian_filter(frame.lungs.astype(np.float32), 0.55)
     hu = volume.array.astype(np.int16)

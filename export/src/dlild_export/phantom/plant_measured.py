@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from dlild_client.contract.classes import HEALTHY_LUNG_HU
 from dlild_client.volume import Volume
 from dlild_export.crop import box_of
 from dlild_export.phantom.body import find_landmarks
@@ -93,7 +94,7 @@ def lung_level(hu: Array, lungs: Mask, spacing_mm: float) -> Array:
     air = (lungs & (hu < _VESSEL_HU)).astype(np.float32)
     width = _LEVEL_MM / spacing_mm
     share = ndimage.gaussian_filter(air, width)
-    usual = float(np.median(hu[air > 0])) if air.any() else -850.0
+    usual = float(np.median(hu[air > 0])) if air.any() else HEALTHY_LUNG_HU
     total = ndimage.gaussian_filter(air * (hu - usual), width)
     level: Array = usual + total / np.maximum(share, 0.02)
     return level

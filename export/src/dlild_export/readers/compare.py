@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dlild_client.contract import Contract
+from dlild_client.contract.score import dl_ild_percent
 from dlild_client.errors import InputError, UnreadableFile
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
@@ -165,9 +166,8 @@ class _Place:
         read, contract = side.slices[k], self.contract
         if read.has_lung:
             return read.labels
-        healthy = min(set(contract.lung_labels) - set(contract.lesion_labels))
         lung = np.isin(self.label_map[k], contract.lung_labels) & (read.labels == 0)
-        plane: Plane = np.where(lung, np.uint8(healthy), read.labels)
+        plane: Plane = np.where(lung, np.uint8(contract.healthy_label), read.labels)
         return plane
 
 
@@ -281,7 +281,7 @@ def _zones(path: Path, contract: Contract) -> dict[str, float]:
         document = json.loads(path.read_text("utf-8"))
         labels = {name: entry["label"] for name, entry in document["classes"].items()}
         zones = {
-            str(name): 100 * zone["lesion_ml"] / zone["lung_ml"]
+            str(name): dl_ild_percent(zone["lesion_ml"], zone["lung_ml"])
             for name, zone in document["zones"].items()
             if zone["lung_ml"] > 0
         }

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from dlild_client.contract import Contract
+from dlild_client.contract.score import dl_ild_percent
 from dlild_export.labels import IGNORE
 from dlild_export.readers.outlines import UNNAMED
 from dlild_export.readers.slices import Plane
@@ -171,8 +172,8 @@ def figures(table: Table, slices: int, contract: Contract) -> Figures:
     first, second, both = _overlap(areas, lesion)
     return Figures(
         slices=slices,
-        first_percent=_percent(first, float(areas[lung].sum())),
-        second_percent=_percent(second, float(areas[:, lung].sum())),
+        first_percent=dl_ild_percent(first, float(areas[lung].sum())),
+        second_percent=dl_ild_percent(second, float(areas[:, lung].sum())),
         dice=_ratio(2 * both, first + second),
         sensitivity=_ratio(both, first),
         precision=_ratio(both, second),
@@ -227,7 +228,3 @@ def _is_lung(codes: npt.NDArray[np.intp], contract: Contract) -> npt.NDArray[np.
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0 else _NAN
-
-
-def _percent(part: float, whole: float) -> float:
-    return 100 * _ratio(part, whole)

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from server.cases import CLASSES, WINDOW, make_contract, messages
 
 from arrays import HOST, Arrays, plain_widen
-from lone import LoneWindow
 from scan import OpenScan
+from single_window import SingleWindow
 from slabs import Slabs
 
 PLAIN = Arrays(np, 1 << 16, plain_widen, HOST.to_host, HOST.to_here)
@@ -42,7 +42,9 @@ def test_labels_are_those_of_blending_to_the_last_voxel(shape, make, seed):
     probabilities = make(np.random.default_rng(seed), shape)
     blended = labels_of(Slabs(CLASSES, shape, shape), probabilities)
     for arrays in (HOST, PLAIN):
-        np.testing.assert_array_equal(labels_of(LoneWindow(shape, arrays), probabilities), blended)
+        np.testing.assert_array_equal(
+            labels_of(SingleWindow(shape, arrays), probabilities), blended
+        )
     np.testing.assert_array_equal(blended, probabilities.argmax(axis=0))
 
 
@@ -51,7 +53,7 @@ def test_a_sum_is_refused_where_blending_refuses_it(factor):
     (window,) = messages(np.ones(WINDOW, np.uint8))
     window.probabilities[...] *= np.float16(factor)
     told = []
-    for way in (LoneWindow(WINDOW), Slabs(CLASSES, WINDOW, WINDOW)):
+    for way in (SingleWindow(WINDOW), Slabs(CLASSES, WINDOW, WINDOW)):
         try:
             way.add(window.probabilities, (0, 0, 0), 0)
             told.append("")
@@ -61,7 +63,7 @@ def test_a_sum_is_refused_where_blending_refuses_it(factor):
 
 
 def test_without_its_window_no_voxel_is_covered():
-    _, uncovered = LoneWindow(WINDOW).fix(0)
+    _, uncovered = SingleWindow(WINDOW).fix(0)
     assert uncovered == WINDOW[1] * WINDOW[2]
 
 

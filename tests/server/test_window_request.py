@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from server.cases import WINDOW, make_contract, tensors
 
-from refusals import RefusedError
-from wire import holds_non_finite, read_scan_id, read_window
+from contract.refusals import RefusedError
+from contract.windows import holds_non_finite
+from window_request import read_scan_id, read_window
 
 CONTRACT = make_contract()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlild_client.contract import parse_contract
+from dlild_client.contract import parse_contract, parse_limits, parse_releases
 from dlild_client.errors import ContractError, DlildError
 
 
@@ -22,6 +22,9 @@ def test_the_contract_of_the_repository_is_understood(contract, contract_text):
     assert [c.name for c in contract.classes] == [c["name"] for c in raw["classes"]]
     assert contract.lung_labels == (1, 2, 3, 4, 5)
     assert contract.lesion_labels == (2, 3, 4, 5)
+    assert contract.healthy_label == 1
+    assert contract.grid.axial_area_mm2(3.375) == pytest.approx(2.25)
+    assert contract.grid.axial_area_mm2(27.0) == pytest.approx(9.0)
     assert contract.classes[0].code is None
     assert contract.classes[1].code.scheme == "SCT"
     assert set(contract.profiles) == set(raw["profiles"])
@@ -63,6 +66,9 @@ def test_a_window_is_taken_within_all_bounds(contract):
     assert not spec.takes((56, 96, 96))
     assert not spec.takes((200, 96, 96))
     assert not spec.takes((168, 168, 168))  # too many voxels together
+    assert not spec.takes(spec.maximum)  # likewise
+    assert spec.takes(spec.largest())
+    assert spec.largest_cube() == (160, 160, 160)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +87,52 @@ def test_a_window_is_taken_within_all_bounds(contract):
 def test_a_broken_field_is_refused(contract_text, field, value):
     with pytest.raises(ContractError):
         parse_contract(changed(contract_text, **{field: value}))
+
+
+def test_labels_must_be_in_order(contract_text):
+    raw = json.loads(contract_text)
+    raw["classes"].reverse()
+    with pytest.raises(ContractError, match="classes"):
+        parse_contract(json.dumps(raw))
+
+
+def test_a_server_carries_all_that_clients_of_any_version_read(contract, contract_text, repository):
+    limits = parse_limits((repository / "limits.json").read_text("utf-8"))
+    carried = contract.to_json(limits)
+    assert parse_contract(carried) == contract
+    raw = json.loads(carried)
+    # Version 0.1 refuses a contract that lacks one of these.
+    assert set(raw["limits"]) == {
+        "box_voxels", "windows", "open_scans", "open_bytes", "scan_idle_s"
+    }  # fmt: skip
+    # No more than they need: nothing of former releases.
+    assert set(raw["model"]) == {"name", "version", "weights_sha256"}
+    assert set(raw) == set(json.loads(contract_text))
+
+
+def test_a_contract_of_version_0_1_is_understood(contract, contract_text):
+    raw = json.loads(contract_text)
+    raw["model"] |= {"serving": [4], "releases": {"4": {"weights_sha256": "0" * 64}}}
+    raw["limits"] |= {"open_scans": 12, "open_bytes": 10**9, "scan_idle_s": 40}
+    assert parse_contract(json.dumps(raw)) == contract
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"open_scans": "many"}'])
+def test_limits_and_releases_that_are_none_are_refused(text):
+    with pytest.raises(ContractError, match=r"limits\.json"):
+        parse_limits(text)
+    with pytest.raises(ContractError, match=r"releases\.json"):
+        parse_releases(text)
+
+
+def test_limits_that_admit_no_scan_are_refused():
+    with pytest.raises(ContractError, match="open_scans=0"):
+        parse_limits('{"open_scans": 0, "open_bytes": 1, "scan_idle_s": 1}')
+
+
+def test_releases_are_written_as_they_are_read(repository):
+    text = (repository / "releases.json").read_text("utf-8")
+    assert parse_releases(text).to_json() == text
 
 
 def test_a_lesion_that_is_no_lung_is_refused(contract_text):

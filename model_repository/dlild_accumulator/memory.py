@@ -1,4 +1,4 @@
-"""What is left of the container's memory: what only a process inside it can see."""
+"""Memory of the container, in use and in all: what only a process inside it can see."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ MEMINFO = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True)
-class Room:
+class MemoryUse:
     """Bytes of the container that are in use, and that there are.
 
     Attributes
@@ -28,8 +28,8 @@ class Room:
     memory_total: int
 
 
-def look(shared: Path = SHARED, cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> Room:
-    """Look at the room that is left.
+def read_memory(shared: Path = SHARED, cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> MemoryUse:
+    """Read how much memory is in use.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def look(shared: Path = SHARED, cgroup: Path = CGROUP, meminfo: Path = MEMINFO) 
 
     Returns
     -------
-    Room
+    MemoryUse
     """
     try:
         disk = os.statvfs(shared)
@@ -50,7 +50,7 @@ def look(shared: Path = SHARED, cgroup: Path = CGROUP, meminfo: Path = MEMINFO) 
         shared_used = shared_total - disk.f_bfree * disk.f_frsize
     except OSError:
         shared_total = shared_used = 0
-    return Room(shared_used, shared_total, *_memory(cgroup, meminfo))
+    return MemoryUse(shared_used, shared_total, *_memory(cgroup, meminfo))
 
 
 def _memory(cgroup: Path, meminfo: Path) -> tuple[int, int]:

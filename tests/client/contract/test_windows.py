@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blending import window_weights
 from dlild_client.contract import WindowSpec
-from dlild_client.errors import TooLarge
-from dlild_client.preparation.windows import (
+from dlild_client.contract.blending import window_weights
+from dlild_client.contract.windows import (
     Box,
     WindowPlan,
     axis_origins,
@@ -20,6 +19,7 @@ from dlild_client.preparation.windows import (
     fit_box,
     plan_windows,
 )
+from dlild_client.errors import TooLarge
 
 overlaps = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75])
 
@@ -90,7 +90,7 @@ def test_windows_keep_the_bounds_and_the_overlap_of_the_contract(contract, box):
     fitted = fit_box((0, 0, 0), box, box, contract)
     plan = plan_windows(fitted.shape, contract)
     assert contract.windows.takes(plan.shape)
-    assert choose_shape(box, contract) == plan.shape  # widening the box changes nothing
+    assert choose_shape(box, contract.windows) == plan.shape  # widening the box changes nothing
     for axis, edge in enumerate(plan.shape):
         places = sorted({origin[axis] for origin in plan.origins})
         steps = np.diff(places)
@@ -105,7 +105,7 @@ def test_windows_are_sent_from_the_feet_to_the_head(contract, box):
 
 def test_the_shape_with_the_fewest_voxels_is_chosen(small_contract):
     assert plan_windows((48, 48, 24), small_contract).shape == (48, 48, 24)
-    assert choose_shape((24, 56, 42), small_contract) == (24, 56, 48)
+    assert choose_shape((24, 56, 42), small_contract.windows) == (24, 56, 48)
     assert len(plan_windows((24, 56, 48), small_contract).origins) == 1
     # One window of 100 would do, were it not for the bounds: two of 56 overlap by a quarter.
     assert plan_windows((98, 24, 24), small_contract) == WindowPlan(

@@ -1,4 +1,4 @@
-"""Reading one request: every value is checked against docs/wire.md before anything is done."""
+"""One request: every value is checked against docs/wire.md before anything is done."""
 
 import math
 import uuid
@@ -9,14 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import Contract
-from refusals import RefusedError
-
-Shape = tuple[int, int, int]
-
-# The magnitude bits of an FP16 value; those of infinity and NaN are the largest.
-FP16_MAGNITUDE = np.uint16(0x7FFF)
-FP16_INFINITY = 0x7C00
+from contract import tensors as wire
+from contract.refusals import RefusedError
+from contract.schema import Contract, Shape
+from contract.windows import check_window
 
 
 @dataclass(frozen=True)
@@ -99,20 +95,21 @@ def read_window(tensors: Mapping[str, NDArray[Any]], contract: Contract) -> Wind
     RefusedError
         Naming the first tensor that breaks the rules, and its value.
     """
-    shape = _check_window(_tensor(tensors, "window", np.float16, None), contract)
-    probabilities = _tensor(tensors, "probabilities", np.float16, (1, contract.classes, *shape))
-    count = int(_tensor(tensors, "window_count", np.int32, (1, 1))[0, 0])
-    if not 1 <= count <= contract.windows:
-        raise RefusedError(f"window_count is {count}, must be 1 to {contract.windows}")
-    index = int(_tensor(tensors, "window_index", np.int32, (1, 1))[0, 0])
+    shape = check_window(_tensor(tensors, wire.WINDOW), contract.windows)
+    classes = len(contract.classes)
+    probabilities = _tensor(tensors, wire.probabilities(classes), (classes, *shape))
+    count = int(_tensor(tensors, wire.WINDOW_COUNT, (1,))[0, 0])
+    if not 1 <= count <= contract.limits.windows:
+        raise RefusedError(f"window_count is {count}, must be 1 to {contract.limits.windows}")
+    index = int(_tensor(tensors, wire.WINDOW_INDEX, (1,))[0, 0])
     if not 0 <= index < count:
         raise RefusedError(f"window_index is {index}, must be 0 to {count - 1}")
-    volume = float(_tensor(tensors, "voxel_volume_mm3", np.float32, (1, 1))[0, 0])
+    volume = float(_tensor(tensors, wire.VOXEL_VOLUME_MM3, (1,))[0, 0])
     if not (math.isfinite(volume) and volume > 0):
         raise RefusedError(f"voxel_volume_mm3 is {volume}, must be a positive number")
-    box_shape = _triple(tensors, "box_shape")
+    box_shape = _triple(tensors, wire.BOX_SHAPE)
     _check_box(box_shape, shape, contract)
-    origin = _triple(tensors, "origin")
+    origin = _triple(tensors, wire.ORIGIN)
     if any(o < 0 or o + w > b for o, w, b in zip(origin, shape, box_shape, strict=True)):
         raise RefusedError(
             f"origin {origin} puts a window of {shape} outside the box of {box_shape}"
@@ -122,63 +119,27 @@ def read_window(tensors: Mapping[str, NDArray[Any]], contract: Contract) -> Wind
 
 def _tensor(
     tensors: Mapping[str, NDArray[Any]],
-    name: str,
-    dtype: type[np.generic],
-    shape: tuple[int, ...] | None,
+    spec: wire.TensorSpec,
+    shape: tuple[int, ...] | None = None,
 ) -> NDArray[Any]:
-    tensor = tensors.get(name)
+    tensor = tensors.get(spec.name)
     if tensor is None:
-        raise RefusedError(f"{name} is missing")
-    if tensor.dtype != dtype:
-        raise RefusedError(f"{name} is {tensor.dtype}, must be {np.dtype(dtype)}")
-    if shape is not None and tensor.shape != shape:
-        raise RefusedError(f"{name} has shape {tensor.shape}, must be {shape}")
+        raise RefusedError(f"{spec.name} is missing")
+    if tensor.dtype != spec.dtype:
+        raise RefusedError(f"{spec.name} is {tensor.dtype}, must be {spec.dtype}")
+    if shape is not None and tensor.shape != (1, *shape):
+        raise RefusedError(f"{spec.name} has shape {tensor.shape}, must be {(1, *shape)}")
     return tensor
 
 
-def _triple(tensors: Mapping[str, NDArray[Any]], name: str) -> Shape:
-    z, y, x = (int(value) for value in _tensor(tensors, name, np.int32, (1, 3))[0])
+def _triple(tensors: Mapping[str, NDArray[Any]], spec: wire.TensorSpec) -> Shape:
+    z, y, x = (int(value) for value in _tensor(tensors, spec, (3,))[0])
     return z, y, x
-
-
-def _check_window(window: NDArray[np.float16], contract: Contract) -> Shape:
-    """Shape of the window; engines that are not ours let NaN through, so it is looked for here."""
-    if window.ndim != 5 or window.shape[:2] != (1, 1):
-        raise RefusedError(f"window has shape {window.shape}, must be (1, 1, z, y, x)")
-    depth, height, width = window.shape[2:]
-    if not contract.windows_taken.take((depth, height, width)):
-        raise RefusedError(
-            f"window has shape {window.shape[2:]}, must have {contract.windows_taken}"
-        )
-    if holds_non_finite(window):
-        value = window[~np.isfinite(window)][0]
-        raise RefusedError(f"window holds {value}, must hold finite HU only")
-    return depth, height, width
 
 
 def _check_box(box_shape: Shape, window_shape: Shape, contract: Contract) -> None:
     if any(b < w for b, w in zip(box_shape, window_shape, strict=True)):
         raise RefusedError(f"box_shape {box_shape} is smaller than the window {window_shape}")
-    voxels = math.prod(box_shape)
-    if voxels > contract.box_voxels:
-        raise RefusedError(
-            f"box_shape {box_shape} holds {voxels} voxels, the limit is {contract.box_voxels}"
-        )
-
-
-def holds_non_finite(values: NDArray[np.float16]) -> bool:
-    """Tell whether FP16 values hold NaN or infinity.
-
-    Looks at the bits: numpy's own test of FP16 is many times slower.
-
-    Parameters
-    ----------
-    values : ndarray of float16
-        Any shape.
-
-    Returns
-    -------
-    bool
-    """
-    bits = np.ascontiguousarray(values).view(np.uint16)
-    return bool((bits & FP16_MAGNITUDE).max(initial=0) >= FP16_INFINITY)
+    voxels, most = math.prod(box_shape), contract.limits.box_voxels
+    if voxels > most:
+        raise RefusedError(f"box_shape {box_shape} holds {voxels} voxels, the limit is {most}")

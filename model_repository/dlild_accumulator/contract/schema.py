@@ -1,22 +1,27 @@
-"""The contract: what client and server share, read from the server.
+"""The three documents of a model repository: `contract.json`, `limits.json`, `releases.json`.
 
-The hand-written original is a JSON text; the server carries it as a parameter of the ensemble. A
+The contract is what a client needs. The server carries it as a parameter of the ensemble, so a
 client asks for it and needs no settings of its own. A contract of another schema is refused, not
-guessed at.
+guessed at. The limits are the server's own, and the releases are the history of the network.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any, TypeVar
 
-from dlild_client.errors import ContractError
+from .errors import ContractError
 
 SCHEMA_VERSION = 1
 """The only `schema_version` that this client understands."""
+
+Shape = tuple[int, int, int]
+"""Voxels along (z, y, x)."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,16 @@ class GridSpec:
         """Volume of one voxel in mm³."""
         z, y, x = self.spacing_mm
         return z * y * x
+
+    def axial_area_mm2(self, voxel_volume_mm3: float) -> float:
+        """Area of one voxel in an axial slice, in mm².
+
+        The wire carries the volume of a voxel, not its spacing, so a grid of another size is taken
+        as this one, scaled alike on all axes.
+        """
+        _, y, x = self.spacing_mm
+        scale = voxel_volume_mm3 / math.prod(self.spacing_mm)
+        return float(y * x * scale ** (2 / 3))
 
 
 @dataclass(frozen=True)
@@ -70,27 +85,59 @@ class WindowSpec:
     """
 
     multiple: int
-    minimum: tuple[int, int, int]
-    maximum: tuple[int, int, int]
+    minimum: Shape
+    maximum: Shape
     maximum_voxels: int
     minimum_overlap: float
     in_flight: int
 
-    def takes(self, shape: tuple[int, int, int]) -> bool:
-        """Tell whether the server takes windows of this shape (z, y, x)."""
+    def takes(self, shape: Shape) -> bool:
+        """Return whether the server takes windows of this shape (z, y, x)."""
         edges = zip(self.minimum, shape, self.maximum, strict=True)
         return (
             all(low <= n <= high and n % self.multiple == 0 for low, n, high in edges)
             and math.prod(shape) <= self.maximum_voxels
         )
 
+    def largest(self) -> Shape:
+        """Shape (z, y, x) of the window of most voxels that the server takes."""
+        edges = [
+            range(low, high + 1, self.multiple)
+            for low, high in zip(self.minimum, self.maximum, strict=True)
+        ]
+        shapes = [s for s in product(*edges) if math.prod(s) <= self.maximum_voxels]
+        z, y, x = max(shapes, key=math.prod)
+        return z, y, x
+
+    def largest_cube(self) -> Shape:
+        """Shape of the largest window of equal edges that the server takes."""
+        cube = max(
+            edge
+            for edge in range(self.multiple, min(self.maximum) + 1, self.multiple)
+            if edge**3 <= self.maximum_voxels
+        )
+        return cube, cube, cube
+
+    def __str__(self) -> str:
+        """Return the bounds in words, for refusals."""
+        return (
+            f"multiples of {self.multiple} from {self.minimum} to {self.maximum}, "
+            f"at most {self.maximum_voxels} voxels"
+        )
+
 
 @dataclass(frozen=True)
-class ServerLimits:
-    """Bounds of a scan (voxels of its box, windows) and of the server (scans, bytes, silence)."""
+class ScanLimits:
+    """Bounds of a scan: most voxels of its box, most windows."""
 
     box_voxels: int
     windows: int
+
+
+@dataclass(frozen=True)
+class ServerLimits:
+    """Bounds of a server, `limits.json`: scans held at once, their bytes, seconds of silence."""
+
     open_scans: int
     open_bytes: int
     scan_idle_s: float
@@ -129,10 +176,46 @@ class ScoreSpec:
 
 @dataclass(frozen=True)
 class ProfileSpec:
-    """Engine and precision that a profile of the server runs the network with."""
+    """Engine and precision of the network; `blending` is on the `cpu`, or the `gpu`."""
 
     engine: str
     precision: str
+    blending: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Release:
+    """One version of the network.
+
+    Attributes
+    ----------
+    weights_sha256 : str
+        64 hexadecimal digits; all 0 where no weights were released yet.
+    released : str or None
+        Date, as in 2026-11-23.
+    below_floor : str or None
+        Why it was released although its evaluation missed targets.
+    """
+
+    weights_sha256: str
+    released: str | None = None
+    below_floor: str | None = None
+
+
+@dataclass(frozen=True)
+class Releases:
+    """History of the network, `releases.json`: networks that are loaded, all versions ever made."""
+
+    serving: tuple[int, ...]
+    releases: Mapping[int, Release]
+
+    def to_json(self) -> str:
+        """Text of `releases.json`."""
+        releases = {
+            str(number): {k: v for k, v in asdict(release).items() if v is not None}
+            for number, release in sorted(self.releases.items())
+        }
+        return json.dumps({"serving": list(self.serving), "releases": releases}, indent=2) + "\n"
 
 
 @dataclass(frozen=True)
@@ -149,7 +232,7 @@ class Contract:
     grid: GridSpec
     hu: HuRange
     windows: WindowSpec
-    limits: ServerLimits
+    limits: ScanLimits
     classes: tuple[LabelClass, ...]
     score: ScoreSpec
     profiles: Mapping[str, ProfileSpec]
@@ -183,6 +266,24 @@ class Contract:
         """Labels that count as lesion."""
         return tuple(c.label for c in self.classes if c.lesion)
 
+    @property
+    def healthy_label(self) -> int:
+        """The first label that counts as lung and not as lesion."""
+        return next(c.label for c in self.classes if c.lung and not c.lesion)
+
+    def to_json(self, server: ServerLimits | None = None) -> str:
+        """Text that a server carries: one line of JSON.
+
+        Parameters
+        ----------
+        server : ServerLimits, optional
+            Added to `limits`: clients of version 0.1 refuse a contract without them.
+        """
+        fields = asdict(self)
+        if server is not None:
+            fields["limits"] |= asdict(server)
+        return json.dumps(fields, separators=(",", ":"))
+
 
 def parse_contract(text: str) -> Contract:
     """Read a contract from its JSON text.
@@ -201,30 +302,63 @@ def parse_contract(text: str) -> Contract:
     ContractError
         The text is not JSON, has another `schema_version`, lacks a field or breaks an invariant.
     """
-    try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise ContractError(
-            f"the server's contract is not JSON: {error}; update the server"
-        ) from None
-    if not isinstance(raw, dict):
-        raise ContractError("the server's contract is not a JSON object; update the server")
+    raw = _object(text, "the server's contract")
     found = raw.get("schema_version")
     if found != SCHEMA_VERSION or isinstance(found, bool):
         raise ContractError(
             f"the server's contract has schema_version {found!r}, this client understands "
             f"{SCHEMA_VERSION}; install the dlild-client that belongs to the server"
         )
+    return _built(_from_fields, raw, "the server's contract")
+
+
+def parse_limits(text: str) -> ServerLimits:
+    """Read `limits.json`; raises `ContractError` as `parse_contract` does."""
+    limits = _built(
+        lambda raw: ServerLimits(
+            int(raw["open_scans"]), int(raw["open_bytes"]), float(raw["scan_idle_s"])
+        ),
+        _object(text, "limits.json"),
+        "limits.json",
+    )
+    if min(limits.open_scans, limits.open_bytes, limits.scan_idle_s) <= 0:
+        raise ContractError(f"limits.json is not valid: {limits}")
+    return limits
+
+
+def parse_releases(text: str) -> Releases:
+    """Read `releases.json`; raises `ContractError` as `parse_contract` does."""
+    return _built(
+        lambda raw: Releases(
+            tuple(int(number) for number in raw["serving"]),
+            {int(number): Release(**release) for number, release in raw["releases"].items()},
+        ),
+        _object(text, "releases.json"),
+        "releases.json",
+    )
+
+
+def _object(text: str, name: str) -> dict[str, Any]:
     try:
-        return _from_fields(raw)
+        raw = json.loads(text)
+    except ValueError as error:
+        raise ContractError(f"{name} is not JSON: {error}; update the server") from None
+    if not isinstance(raw, dict):
+        raise ContractError(f"{name} is not a JSON object; update the server")
+    return raw
+
+
+def _built(build: Callable[[Mapping[str, Any]], T], raw: Mapping[str, Any], name: str) -> T:
+    """Build dataclasses; KeyError, TypeError and ValueError mean a malformed document."""
+    try:
+        return build(raw)
     except KeyError as error:
-        raise ContractError(f"the server's contract lacks the field {error}") from None
+        raise ContractError(f"{name} lacks the field {error}") from None
     except (TypeError, ValueError, AttributeError) as error:
-        raise ContractError(f"the server's contract has a field of a wrong type: {error}") from None
+        raise ContractError(f"{name} has a field of a wrong type: {error}") from None
 
 
 def _from_fields(raw: Mapping[str, Any]) -> Contract:
-    """Build the dataclasses; KeyError, TypeError and ValueError mean a malformed contract."""
     model, grid, hu, windows, limits = (
         raw[k] for k in ("model", "grid", "hu", "windows", "limits")
     )
@@ -241,17 +375,13 @@ def _from_fields(raw: Mapping[str, Any]) -> Contract:
             minimum_overlap=float(windows["minimum_overlap"]),
             in_flight=int(windows["in_flight"]),
         ),
-        limits=ServerLimits(
-            box_voxels=int(limits["box_voxels"]),
-            windows=int(limits["windows"]),
-            open_scans=int(limits["open_scans"]),
-            open_bytes=int(limits["open_bytes"]),
-            scan_idle_s=float(limits["scan_idle_s"]),
-        ),
+        limits=ScanLimits(int(limits["box_voxels"]), int(limits["windows"])),
         classes=tuple(_label_class(c) for c in raw["classes"]),
         score=ScoreSpec(**{k: str(raw["score"][k]) for k in ("name", "unit", "definition")}),
         profiles={
-            str(name): ProfileSpec(str(p["engine"]), str(p["precision"]))
+            str(name): ProfileSpec(
+                str(p["engine"]), str(p["precision"]), str(p.get("blending", "cpu"))
+            )
             for name, p in raw["profiles"].items()
         },
     )
@@ -270,7 +400,7 @@ def _label_class(raw: Mapping[str, Any]) -> LabelClass:
     )
 
 
-def _ints3(values: Any) -> tuple[int, int, int]:
+def _ints3(values: Any) -> Shape:
     first, second, third = (int(v) for v in values)
     return first, second, third
 

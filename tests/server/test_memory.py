@@ -1,6 +1,6 @@
 import pytest
 
-from room import look
+from memory import read_memory
 
 
 @pytest.fixture
@@ -14,12 +14,12 @@ def machine(tmp_path):
 
 
 def look_at(folder):
-    return look(folder, folder, folder / "meminfo")
+    return read_memory(folder, folder, folder / "meminfo")
 
 
 def test_the_containers_limit_counts_and_its_file_cache_does_not(machine):
-    room = look_at(machine)
-    assert (room.memory_used, room.memory_total) == (550, 1000)
+    memory = look_at(machine)
+    assert (memory.memory_used, memory.memory_total) == (550, 1000)
 
 
 @pytest.mark.parametrize("limit", ["max\n", None])
@@ -27,8 +27,8 @@ def test_without_a_limit_the_machine_counts(machine, limit):
     (machine / "memory.max").unlink()
     if limit:
         (machine / "memory.max").write_text(limit)
-    room = look_at(machine)
-    assert (room.memory_used, room.memory_total) == (2 * 1024, 8 * 1024)
+    memory = look_at(machine)
+    assert (memory.memory_used, memory.memory_total) == (2 * 1024, 8 * 1024)
 
 
 def test_a_limit_above_the_machine_is_none(machine):
@@ -37,11 +37,11 @@ def test_a_limit_above_the_machine_is_none(machine):
 
 
 def test_what_cannot_be_seen_is_nothing(tmp_path):
-    room = look_at(tmp_path / "nowhere")
-    assert (room.shared_total, room.memory_total) == (0, 0)
+    memory = look_at(tmp_path / "nowhere")
+    assert (memory.shared_total, memory.memory_total) == (0, 0)
 
 
-def test_this_machine_has_room():
-    room = look()
-    assert 0 <= room.shared_used <= room.shared_total
-    assert 0 < room.memory_used <= room.memory_total
+def test_this_machine_has_memory():
+    memory = read_memory()
+    assert 0 <= memory.shared_used <= memory.shared_total
+    assert 0 < memory.memory_used <= memory.memory_total

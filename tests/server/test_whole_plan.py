@@ -1,4 +1,3 @@
-import json
 import math
 from dataclasses import replace
 from itertools import product
@@ -7,26 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from server.cases import make_contract
 
-from dlild_client.preparation.windows import axis_origins as clients_axis_origins
-from plan import Rules, VolumeError, axis_origins, plan_windows
+from contract import ScanLimits, WindowSpec
+from contract.refusals import RefusedError
+from contract.windows import axis_origins
+from whole import plan_volume, turns
 
-RULES = Rules(
-    multiple=2,
-    minimum=(6, 8, 8),
-    maximum=(10, 10, 12),
-    maximum_voxels=800,
-    minimum_overlap=0.25,
-    in_flight=4,
-    box_voxels=60_000,
-    windows=60,
-    hu=(-1024, 2047),
+CONTRACT = make_contract(
+    windows=WindowSpec(2, (6, 8, 8), (10, 10, 12), 800, 0.25, 4), limits=ScanLimits(60_000, 60)
 )
 volume_shapes = st.tuples(st.integers(8, 40), st.integers(8, 40), st.integers(10, 40))
 
 
 def planned(shape):
-    return plan_windows(shape, replace(RULES, box_voxels=10**6, windows=10**4))
+    return plan_volume(shape, replace(CONTRACT, limits=ScanLimits(10**6, 10**4)))
 
 
 @given(volume_shapes)
@@ -41,7 +35,7 @@ def test_windows_cover_every_voxel_and_stay_inside(shape):
 
 
 @given(st.integers(1, 300), st.integers(1, 100), st.floats(0, 0.9))
-def test_neighbours_overlap_as_much_as_asked_and_as_the_clients_do(extra, window, overlap):
+def test_neighbours_overlap_as_much_as_asked(extra, window, overlap):
     length = window + extra
     origins = axis_origins(length, window, overlap)
     assert origins[0] == 0
@@ -49,17 +43,16 @@ def test_neighbours_overlap_as_much_as_asked_and_as_the_clients_do(extra, window
     steps = np.diff(origins)
     assert (steps > 0).all()
     assert steps.max() <= max(1, math.floor(window * (1 - overlap) + 1e-9))
-    assert tuple(origins) == clients_axis_origins(length, window, overlap)
 
 
 @given(volume_shapes)
 def test_turns_keep_the_order_that_the_accumulator_asks_for(shape):
     plan = planned(shape)
-    turns = list(plan.turns())
-    assert [index for turn in turns for index in turn] == list(range(len(plan.origins)))
-    assert turns[0] == [0]
-    assert turns[-1] == [len(plan.origins) - 1]
-    heights = [{plan.origins[index][0] for index in turn} for turn in turns]
+    rows = list(turns(plan))
+    assert [index for row in rows for index in row] == list(range(len(plan.origins)))
+    assert rows[0] == [0]
+    assert rows[-1] == [len(plan.origins) - 1]
+    heights = [{plan.origins[index][0] for index in row} for row in rows]
     assert all(len(height) == 1 for height in heights)
     assert [height for (height,) in heights] == sorted(height for (height,) in heights)
 
@@ -71,7 +64,7 @@ def test_no_shape_takes_fewer_voxels(shape):
         if math.prod(window) > 800 or any(n < w for n, w in zip(shape, window, strict=True)):
             continue
         count = math.prod(
-            len(axis_origins(n, w, RULES.minimum_overlap))
+            len(axis_origins(n, w, CONTRACT.windows.minimum_overlap))
             for n, w in zip(shape, window, strict=True)
         )
         assert len(best.origins) * math.prod(best.shape) <= count * math.prod(window)
@@ -86,14 +79,5 @@ def test_no_shape_takes_fewer_voxels(shape):
     ],
 )
 def test_what_cannot_be_tiled_is_refused_by_value(shape, says):
-    with pytest.raises(VolumeError, match=f"^REFUSED: {says}"):
-        plan_windows(shape, RULES)
-
-
-def test_the_contract_of_this_repository_is_understood(repository):
-    text = (repository / "contract.json").read_text()
-    rules = Rules.from_json(text)
-    assert rules.hu == (-1024, 2047)
-    assert rules.maximum_voxels >= 96**3
-    with pytest.raises(ValueError, match="schema version 9, this server understands 1"):
-        Rules.from_json(json.dumps(json.loads(text) | {"schema_version": 9}))
+    with pytest.raises(RefusedError, match=f"^REFUSED: {says}"):
+        plan_volume(shape, CONTRACT)

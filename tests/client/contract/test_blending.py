@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blending import window_weights
+from dlild_client.contract.blending import window_weights
 
 shapes = st.tuples(*[st.integers(1, 24)] * 3)
 

@@ -1,18 +1,17 @@
-"""A window that is the whole scan: with nothing to blend, its probabilities name the labels."""
+"""A scan of one window: with nothing to blend, its probabilities name the labels."""
 
 import math
 
 import numpy as np
+from contract.schema import Shape
 from numpy.typing import NDArray
 
 from arrays import HOST, Array, Arrays
 from probabilities import check_mean_sum, label_largest, read_bits
 
-Shape = tuple[int, int, int]
 
-
-class LoneWindow:
-    """Takes the place of ``Slabs`` where one window fills the box.
+class SingleWindow:
+    """Stands in for ``Slabs`` where one window fills the box.
 
     A weight would multiply all classes of a voxel alike, and the product keeps their order: the
     labels are those that ``Slabs`` would give, to the last voxel, without sums and their memory.
@@ -73,7 +72,7 @@ class LoneWindow:
         self._covered = True
 
     def fix(self, z: int) -> tuple[NDArray[np.uint8], int]:
-        """Tell the labels of a slice, and how many of its voxels lie in no window.
+        """Return the labels of a slice, and how many of its voxels lie in no window.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Windows: which pieces of the lung box go to the server. Pure functions on shapes and arrays."""
+"""Windows: which pieces of the lung box go to the server, and what each must be."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.contract import Contract, WindowSpec
-from dlild_client.errors import TooLarge
-
-Shape = tuple[int, int, int]
+from .errors import TooLarge
+from .refusals import RefusedError
+from .schema import Contract, Shape, WindowSpec
 
 _FP16_OF_INT16 = np.arange(1 << 16, dtype=np.uint16).view(np.int16).astype(np.float16)
 """Every int16 as FP16, by its bits: a look-up is twice as fast as numpy's own conversion."""
+
+# The magnitude bits of an FP16 value; those of infinity and NaN are the largest.
+_FP16_MAGNITUDE = np.uint16(0x7FFF)
+_FP16_INFINITY = 0x7C00
 
 
 @dataclass(frozen=True)
@@ -82,41 +85,48 @@ def axis_origins(length: int, window: int, minimum_overlap: float) -> tuple[int,
     return tuple((length - window) * i // steps for i in range(steps + 1)) if steps else (0,)
 
 
-def choose_shape(box_shape: Shape, contract: Contract) -> Shape:
+def choose_shape(box_shape: Shape, windows: WindowSpec, *, widen: bool = True) -> Shape:
     """Choose the window shape that covers a box with the fewest voxels.
 
     All shapes that the server takes are weighed, since any of them runs equally fast for its size.
-    An edge may be longer than the box: one window, and `fit_box` widens the box to it.
 
     Parameters
     ----------
     box_shape : tuple of int
         Voxels (z, y, x).
-    contract : Contract
+    windows : WindowSpec
         Bounds of the windows, least overlap.
+    widen : bool, optional
+        Whether an edge may be longer than the box: one window, and `fit_box` widens the box to it.
 
     Returns
     -------
     tuple of int
         Of equals, the shape with the fewest windows, and of these the one with the shortest z edge.
+
+    Raises
+    ------
+    ValueError
+        The box must not be widened and is shorter than the shortest window.
     """
-    spec = contract.windows
-    edges = [_edges(axis, length, spec) for axis, length in enumerate(box_shape)]
+    edges = [_edges(axis, n, windows, widen=widen) for axis, n in enumerate(box_shape)]
     best: tuple[int, int, Shape] | None = None
     for (z, nz), (y, ny), (x, nx) in product(*edges):
-        if z * y * x <= spec.maximum_voxels:
+        if z * y * x <= windows.maximum_voxels:
             count = nz * ny * nx
             rank = (count * z * y * x, count, (z, y, x))
             best = rank if best is None else min(best, rank)
-    assert best is not None, "the contract takes its own smallest window"
+    if best is None:
+        raise ValueError(f"{box_shape} is smaller than the smallest window {windows.minimum}")
     return best[2]
 
 
-def _edges(axis: int, length: int, spec: WindowSpec) -> list[tuple[int, int]]:
+def _edges(axis: int, length: int, windows: WindowSpec, *, widen: bool) -> list[tuple[int, int]]:
     """Edges worth trying along one axis: the shortest for each count of windows, and that count."""
     shortest: dict[int, int] = {}
-    for edge in range(spec.minimum[axis], spec.maximum[axis] + 1, spec.multiple):
-        count = len(axis_origins(max(length, edge), edge, spec.minimum_overlap))
+    longest = windows.maximum[axis] if widen else min(windows.maximum[axis], length)
+    for edge in range(windows.minimum[axis], longest + 1, windows.multiple):
+        count = len(axis_origins(max(length, edge), edge, windows.minimum_overlap))
         shortest.setdefault(count, edge)
     return [(edge, count) for count, edge in shortest.items()]
 
@@ -146,26 +156,29 @@ def plan_windows(box_shape: Shape, contract: Contract) -> WindowPlan:
     TooLarge
         More voxels or windows than the contract allows.
     ValueError
-        The box is shorter than its windows; see `fit_box`.
+        The box is shorter than the shortest window; see `fit_box`.
     """
-    limits = contract.limits
-    if math.prod(box_shape) > limits.box_voxels:
+    limits, windows = contract.limits, contract.windows
+    voxels = math.prod(box_shape)
+    if voxels > limits.box_voxels:
         raise TooLarge(
-            f"the lung box has {box_shape} = {math.prod(box_shape)} voxels, more than the "
-            f"{limits.box_voxels} that the server takes; check the spacing of the scan"
+            f"the lung box has {box_shape} = {voxels} voxels, more than the "
+            f"{limits.box_voxels} that the server takes; check the spacing of the scan",
+            f"holds {voxels} voxels, the limit is {limits.box_voxels}",
         )
-    shape = choose_shape(box_shape, contract)
+    shape = choose_shape(box_shape, windows, widen=False)
     axes = [
-        axis_origins(n, p, contract.windows.minimum_overlap)
-        for n, p in zip(box_shape, shape, strict=True)
+        axis_origins(n, p, windows.minimum_overlap) for n, p in zip(box_shape, shape, strict=True)
     ]
-    plan = WindowPlan(shape, tuple((z, y, x) for z, y, x in product(*axes)))
-    if len(plan.origins) > limits.windows:
+    # Counted before they are listed: the limit holds before memory is taken.
+    count = math.prod(map(len, axes))
+    if count > limits.windows:
         raise TooLarge(
-            f"the lung box of {box_shape} voxels takes {len(plan.origins)} windows, more than the "
-            f"{limits.windows} that the server takes; check the spacing of the scan"
+            f"the lung box of {box_shape} voxels takes {count} windows, more than the "
+            f"{limits.windows} that the server takes; check the spacing of the scan",
+            f"takes {count} windows, the limit is {limits.windows}",
         )
-    return plan
+    return WindowPlan(shape, tuple((z, y, x) for z, y, x in product(*axes)))
 
 
 def fit_box(start: Shape, stop: Shape, grid_shape: Shape, contract: Contract) -> Box:
@@ -187,7 +200,7 @@ def fit_box(start: Shape, stop: Shape, grid_shape: Shape, contract: Contract) ->
     Box
     """
     z, y, x = (b - a for a, b in zip(start, stop, strict=True))
-    return _fit(start, stop, grid_shape, choose_shape((z, y, x), contract))
+    return _fit(start, stop, grid_shape, choose_shape((z, y, x), contract.windows))
 
 
 def _fit(start: Shape, stop: Shape, grid_shape: Shape, window: Shape) -> Box:
@@ -236,3 +249,45 @@ def extract_window(
     for values, out in zip(piece.view(np.uint16), window, strict=True):
         np.take(_FP16_OF_INT16, values, out=out, mode="clip")
     return window
+
+
+def check_window(window: npt.NDArray[Any], windows: WindowSpec) -> Shape:
+    """Refuse what is not one window of finite HU.
+
+    Parameters
+    ----------
+    window : ndarray
+        Must be float16 of shape (1, 1, z, y, x).
+    windows : WindowSpec
+        Accepted shapes.
+
+    Returns
+    -------
+    tuple of int
+        Shape of the window (z, y, x).
+
+    Raises
+    ------
+    RefusedError
+        Names the value.
+    """
+    if window.dtype != np.float16:
+        raise RefusedError(f"window is {window.dtype}, must be float16")
+    if window.ndim != 5 or window.shape[:2] != (1, 1):
+        raise RefusedError(f"window has shape {window.shape}, must be (1, 1, z, y, x)")
+    depth, height, width = window.shape[2:]
+    if not windows.takes((depth, height, width)):
+        raise RefusedError(f"window has shape {window.shape[2:]}, must have {windows}")
+    if holds_non_finite(window):
+        value = window[~np.isfinite(window)][0]
+        raise RefusedError(f"window holds {value}, must hold finite HU only")
+    return depth, height, width
+
+
+def holds_non_finite(values: npt.NDArray[np.float16]) -> bool:
+    """Return whether FP16 values hold NaN or infinity.
+
+    Looks at the bits: numpy's own test of FP16 is many times slower.
+    """
+    bits = np.ascontiguousarray(values).view(np.uint16)
+    return bool((bits & _FP16_MAGNITUDE).max(initial=0) >= _FP16_INFINITY)

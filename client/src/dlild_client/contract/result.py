@@ -1,0 +1,73 @@
+"""Fields of `result.json`, which `dlild score` writes, and analyses and readers read.
+
+All volumes are in mL, shares in percent, lengths in mm, shapes and boxes in voxels (z, y, x), times
+in s. A field is added without a change of `RESULT_SCHEMA_VERSION`, and never removed or given
+another meaning with the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+RESULT_SCHEMA_VERSION = 1
+
+
+class ClassDocument(TypedDict):
+    """One class that counts as lung."""
+
+    label: int
+    volume_ml: float
+    percent_of_lung: float
+
+
+class ZoneDocument(TypedDict):
+    """One of `score.ZONES`; lesions are lung too."""
+
+    lung_ml: float
+    lesion_ml: float
+
+
+class BoxDocument(TypedDict):
+    """The lung box in the grid; `stop` is one past its end."""
+
+    start: list[int]
+    stop: list[int]
+
+
+class GridDocument(TypedDict):
+    """The model grid."""
+
+    spacing_mm: list[float]
+    shape: list[int]
+    box: BoxDocument
+
+
+class ModelDocument(TypedDict):
+    """The network that gave the score, and what ran it."""
+
+    name: str
+    version: int
+    weights_digest: str
+    profile: str
+    engine: str
+    precision: str
+
+
+class ResultDocument(TypedDict):
+    """`result.json`. `series` and `flag_details` hold what is known of them, scan by scan."""
+
+    schema_version: int
+    dl_ild_percent: float
+    lung_volume_ml: float
+    lesion_volume_ml: float
+    classes: Mapping[str, ClassDocument]
+    zones: Mapping[str, ZoneDocument]
+    windows: int
+    grid: GridDocument
+    model: ModelDocument
+    series: Mapping[str, Any]
+    timings_s: Mapping[str, float]
+    flags: list[str]
+    flag_details: Mapping[str, Any]
+    research_use_only: bool
