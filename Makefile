@@ -55,7 +55,7 @@ checkers:
 	@$(MAKE) --no-print-directory $(TOOLS)/.done || echo "the programs that check deploy/ cannot be fetched: their tests are skipped" >&2
 
 SERVERS := tests/deploy tests/integration tests/server
-TRAININGS := $(wildcard tests/export/test_train*.py) tests/export/test_validation.py
+TRAININGS := $(patsubst %,tests/export/training/test_%.py,loop config processes validation)
 .PHONY: test-servers test-others
 test-servers:
 	$(BIN)/python -m pytest $(SERVERS)
@@ -107,7 +107,7 @@ lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift o
 	$(BIN)/mypy
 	$(BIN)/mypy $(GLUE)
 	$(BIN)/lint-imports
-	$(BIN)/python -m dlild_export.configs --check
+	$(BIN)/python -m dlild_export.serving.configs --check
 	$(BIN)/python deploy/monitoring/dashboard.py --check
 
 format: $(VENV)/.dev  ## Format the code and mend what can be mended
@@ -165,7 +165,7 @@ load-scans: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load a server with whole sca
 # ---- what is made from something else --------------------------------------------------------------
 
 configs: $(VENV)/.demo  ## Render every config.pbtxt from model_repository/contract.json
-	$(BIN)/python -m dlild_export.configs
+	$(BIN)/python -m dlild_export.serving.configs
 
 dashboard: $(VENV)/.demo  ## Make the Grafana dashboard from its script, and the Helm chart's copies
 	$(BIN)/python deploy/monitoring/dashboard.py

@@ -15,11 +15,11 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from dlild_client.volume import Volume
-from dlild_export.configs import write_configs
-from dlild_export.onnx_export import export_run, sha256
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
-from dlild_export.train import TrainConfig
-from dlild_export.unet import UNet, UNetConfig
+from dlild_export.serving.configs import write_configs
+from dlild_export.serving.onnx import export_run, sha256
+from dlild_export.training.loop import TrainConfig
+from dlild_export.training.unet import UNet, UNetConfig
 
 TINY = UNetConfig(
     channels=(4, 8, 8, 8),

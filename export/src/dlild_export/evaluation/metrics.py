@@ -18,8 +18,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from dlild_client.contract import Contract
-from dlild_export.crop import box_of
-from dlild_export.labels import IGNORE
+from dlild_export.data.crop import box_of
+from dlild_export.data.labels import IGNORE
 
 ALL_LUNG, ALL_LESIONS = "all_lung", "all_lesions"
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from dlild_client.contract import Contract
-from dlild_export.labels import IGNORE
+from dlild_export.data.labels import IGNORE
 from dlild_export.readers.outlines import UNNAMED
 from dlild_export.readers.slices import Plane
 
