@@ -18,8 +18,9 @@ from dlild_export.release.model_card import CardError, RunRecord, fill
 from dlild_export.release.run_record import read_run
 from dlild_export.release.versions import Candidate, ReleaseError, release, replace_model, serve
 from dlild_export.serving.configs import drift, read_contract
-from dlild_export.serving.onnx import export_run, sha256
+from dlild_export.serving.onnx import export_run
 from dlild_export.serving.parity import Parity, Row
+from dlild_export.training.provenance import sha256
 
 MET = Target("Dice, all lung", "at least 0.97", 0.98, met=True)
 MISSED = Target("Dice, all lesions", "at least 0.80", 0.713, met=False)

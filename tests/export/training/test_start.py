@@ -159,7 +159,7 @@ def test_statistics_can_be_kept_as_they_are_served(tmp_path: Path) -> None:
 
 
 def test_a_network_that_is_told_the_lung_level_computes_what_it_did_before(network: UNet) -> None:
-    plain = UNet(replace(WIDTHS, lung_level=False)).eval()
+    plain = UNet(replace(WIDTHS, lung_density=False)).eval()
     told = adopt(plain, WIDTHS)
 
     assert told.config == WIDTHS

@@ -19,7 +19,7 @@ from dlild_export.data.contracts import find_contract
 from dlild_export.serving.onnx import INPUT, OUTPUT, export_onnx, round_to_bf16
 from dlild_export.training.start import load_network
 from dlild_export.training.unet import HEALTHY_HU, LEVEL_HU, relative_rise
-from dlild_export.training.unet import lung_level as level_of_rise
+from dlild_export.training.unet import lung_density as level_of_rise
 
 CELL = 4
 REAL_CT = Path(__file__).parents[4] / "shared" / "data" / "lidc-idri-0314" / "dicom"

@@ -30,9 +30,9 @@ def parity(
     """
     from dlild_client.contract import parse_contract  # noqa: PLC0415
     from dlild_export.serving.engines import engines_of  # noqa: PLC0415
-    from dlild_export.serving.onnx import sha256  # noqa: PLC0415
     from dlild_export.serving.parity import measure_parity  # noqa: PLC0415
     from dlild_export.serving.parity_scans import DEFAULT_SEEDS, gather_scans  # noqa: PLC0415
+    from dlild_export.training.provenance import sha256  # noqa: PLC0415
 
     with input_errors():
         terms = parse_contract(contract.read_text("utf-8"))

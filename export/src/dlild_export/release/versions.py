@@ -23,8 +23,9 @@ from dlild_export.release.model_card import (
     version_part,
 )
 from dlild_export.serving.configs import MODELS, read_contract, render_all
-from dlild_export.serving.onnx import WEIGHTS, sha256
+from dlild_export.serving.onnx import WEIGHTS
 from dlild_export.serving.parity import Parity
+from dlild_export.training.provenance import sha256
 
 LARGEST_BYTES = 10_000_000
 """Most bytes of a version's weights: every version stays in the history for good."""

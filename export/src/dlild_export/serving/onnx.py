@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -17,11 +17,18 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dlild_export.serving.calibration import add_class_biases
-from dlild_export.training.loop import load_network
+from dlild_export.training.provenance import (
+    metadata_of,
+    network_config,
+    sha256,
+    write_metadata,
+)
+from dlild_export.training.start import load_network
 from dlild_export.training.unet import ServedUNet, UNet
 
 INPUT, OUTPUT = "window", "probabilities"
-CHECKPOINT, WEIGHTS, CALIBRATION = "checkpoint.pt", "model.onnx", "calibration.json"
+CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.onnx"
+CALIBRATION, RECIPE = "calibration.json", "recipe.toml"
 # Triton's containers of 2023 and later read these.
 _OPSET, _IR_VERSION = 18, 8
 
@@ -33,13 +40,15 @@ def export_run(run: Path) -> Path:
     ----------
     run : pathlib.Path
         Folder of the run, or its checkpoint. Where `calibration.json` lies beside the checkpoint,
-        its `class_biases` are added to the logits.
+        its `class_biases` are added to the logits; where `recipe.toml` lies there, its text goes
+        into the metadata.
 
     Returns
     -------
     pathlib.Path
-        `model.onnx` beside the checkpoint. The same checkpoint and calibration give the same bytes,
-        so its digest names the weights wherever they are evaluated or released.
+        `model.onnx` beside the checkpoint, with its provenance in the metadata. The same
+        checkpoint, calibration and recipe give the same bytes, so its digest names the weights
+        wherever they are evaluated or released.
 
     Raises
     ------
@@ -49,14 +58,17 @@ def export_run(run: Path) -> Path:
     checkpoint = checkpoint_of(run)
     weights = checkpoint.with_name(WEIGHTS)
     record = weights.with_suffix(".json")
-    biases = list(class_biases(checkpoint))
-    made_from = {"checkpoint_sha256": sha256(checkpoint), "class_biases": biases}
+    made_from: dict[str, Any] = {
+        "checkpoint_sha256": sha256(checkpoint),
+        "class_biases": list(class_biases(checkpoint)),
+        "metadata": _metadata(checkpoint),
+    }
     if weights.is_file() and record.is_file():
         stored = json.loads(record.read_text("utf-8"))
         if stored == {**made_from, "weights_sha256": sha256(weights)}:
             return weights
     unfinished = weights.with_suffix(".unfinished")
-    export_onnx(run_network(checkpoint), unfinished)
+    export_onnx(run_network(checkpoint), unfinished, made_from["metadata"])
     unfinished.rename(weights)
     stored = {**made_from, "weights_sha256": sha256(weights)}
     record.write_text(json.dumps(stored, indent=2) + "\n", "utf-8")
@@ -126,13 +138,18 @@ def class_biases(checkpoint: Path) -> tuple[float, ...]:
     return tuple(json.loads(calibration.read_text("utf-8"))["class_biases"])
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _metadata(checkpoint: Path) -> dict[str, str]:
+    stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    calibration, recipe = (checkpoint.with_name(name) for name in (CALIBRATION, RECIPE))
+    return metadata_of(
+        network_config(stored["config"]["network"]),
+        stored=stored,
+        calibration=json.loads(calibration.read_text("utf-8")) if calibration.is_file() else None,
+        recipe=recipe.read_text("utf-8") if recipe.is_file() else None,
+    )
 
 
-def export_onnx(network: UNet, path: Path) -> None:
+def export_onnx(network: UNet, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write the network as it is served: FP16 HU in, FP16 probabilities out, any window shape.
 
     The same weights give the same bytes, on every machine: their digest names them.
@@ -143,6 +160,9 @@ def export_onnx(network: UNet, path: Path) -> None:
         Trained network, in evaluation mode.
     path : pathlib.Path
         ONNX file to write.
+    metadata : mapping, optional
+        Provenance of the weights (`provenance.metadata_of`); the network's configuration alone when
+        left out.
     """
     edge = 4 * network.config.stride
     example = torch.zeros(2, 1, edge, edge + network.config.stride, edge, dtype=torch.float16)
@@ -162,6 +182,7 @@ def export_onnx(network: UNet, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     _keep_the_network_only(model)
+    write_metadata(model, metadata or metadata_of(network.config))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
 

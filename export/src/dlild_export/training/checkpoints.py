@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,14 @@ class State:
         Running mean of the network's weights and statistics.
     optimiser : torch.optim.Optimizer
         With its moments.
+    origin : dict
+        Start weights, trainings before and versions (`provenance.origin_of`).
     """
 
     model: SupervisedUNet
     average: AveragedModel
     optimiser: torch.optim.Optimizer
+    origin: dict[str, Any] = field(default_factory=dict)
 
 
 def save(path: Path, step: int, state: State, config: TrainConfig, cases: list[str]) -> None:
@@ -69,6 +72,7 @@ def save(path: Path, step: int, state: State, config: TrainConfig, cases: list[s
         "random": _random_states(),
         "config": asdict(config),
         "cases": cases,
+        "origin": state.origin,
     }
     unfinished = path.with_suffix(".unfinished")
     with unfinished.open("wb") as file:
@@ -117,6 +121,8 @@ def resume(path: Path, state: State, config: TrainConfig, cases: list[str]) -> i
     torch.set_rng_state(stored["random"]["cpu"])
     if torch.cuda.is_available() and "cuda" in stored["random"]:
         torch.cuda.set_rng_state(stored["random"]["cuda"])
+    state.origin.clear()
+    state.origin.update(stored.get("origin", {}))
     step: int = stored["step"]
     return step
 

@@ -11,6 +11,7 @@ import tomli_w
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dlild_export.training.cases import CLASSES
+from dlild_export.training.provenance import renamed
 from dlild_export.training.unet import UNetConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -209,6 +210,8 @@ def config_from(settings: dict[str, Any], source: str = "configuration") -> Trai
     ConfigError
         A setting is unknown, of the wrong type or out of range; one line names all of them.
     """
+    if isinstance(settings.get("network"), dict):
+        settings = settings | {"network": renamed(settings["network"])}
     try:
         return _ADAPTER.validate_python(settings, extra="forbid")
     except ValidationError as error:

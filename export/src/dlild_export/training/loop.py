@@ -24,6 +24,7 @@ from dlild_export.training.distributed import World, open_world
 from dlild_export.training.interrupts import Stopped, listening
 from dlild_export.training.losses import Loss, dice_ce_loss, over_levels
 from dlild_export.training.patches import Key, PatchSource
+from dlild_export.training.provenance import origin_of
 from dlild_export.training.run_writer import Keeper
 from dlild_export.training.start import (
     WeightsError,
@@ -182,7 +183,7 @@ def _new_state(config: TrainConfig, source: PatchSource, start: Path | None, wor
         use_buffers=True,
     )
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay)
-    return State(model, average, optimiser)
+    return State(model, average, optimiser, origin_of(start))
 
 
 def _steps(

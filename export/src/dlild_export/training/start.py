@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,13 +14,26 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from dlild_export.training.provenance import NETWORK, network_config, read_metadata, sha256
 from dlild_export.training.unet import HEALTHY_HU, LEVEL_HU, UNet, UNetConfig
 
-_FIRST = {"lung_level": False, "relative_hu": False, "centre_hu": -374.0, "unit_hu": 650.0}
-"""What checkpoints do not tell that are older than the choice: what the network sees."""
+_FIRST_SCALE = (-374.0, 650.0)
+"""`centre_hu` and `unit_hu` of the networks that saw the lung's density on its first scale."""
 
-_FIRST_LEVEL = (-850.0, 100.0)
-"""HU at which the level of the lung was 0, and HU to 1, when the network saw HU as `_FIRST`."""
+_FIRST_DENSITY = (-850.0, 100.0)
+"""HU at which the lung's own density was 0 on that scale, and HU to 1."""
+
+_WITHOUT_METADATA = {
+    "e02de9f14aed44f5dd312f342bb51e3fc42d0910a6d2141610d8e91ebb66dbfa": UNetConfig(
+        centre_hu=-374.0, unit_hu=650.0, lung_density=False, relative_hu=False
+    ),
+    "9d252c5c2a027919ca29cf0879882829e88c62a9d338590da88555c0d62d8260": UNetConfig(
+        centre_hu=-374.0, unit_hu=650.0, relative_hu=False
+    ),
+    "f2213084d5ad1b547f650b87d0654c3155f902c19a7617e2a01d6e187f9ec22a": UNetConfig(),
+    "1954b7419a89119908106a1d4bfdc40ca1fd54b17af4d333f77e3f2ee5f0725b": UNetConfig(),
+}
+"""Configurations of versions 1 to 4, released before the ONNX file carried them, by SHA-256."""
 
 _FIRST_WEIGHT, _FIRST_MEAN = "down.0.0.weight", "down.0.1.running_mean"
 
@@ -55,12 +69,12 @@ def load_network(path: Path) -> UNet:
 def _from_checkpoint(path: Path) -> UNet:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        network = UNet(UNetConfig(**_FIRST | stored["config"]["network"]))
+        network = UNet(network_config(stored["config"]["network"]))
         prefix = "module."
         network.load_state_dict(
             {k.removeprefix(prefix): v for k, v in stored["average"].items() if k != "n_averaged"}
         )
-        _renew_level(network)
+        _rescale_density(network)
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: no checkpoint of `dlild-export train`: {reason}") from None
@@ -70,20 +84,20 @@ def _from_checkpoint(path: Path) -> UNet:
 def _from_onnx(path: Path) -> UNet:
     """Read the network back from its graph, in which batch normalisation has become a bias."""
     try:
-        graph = onnx.load(str(path)).graph
-        weights = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+        model = onnx.load(str(path))
+        weights = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
         convolutions, rises = (
             [
                 [weights[name].astype(np.float32) for name in node.input[1:3]]
-                for node in graph.node
+                for node in model.graph.node
                 if node.op_type == kind
             ]
             for kind in ("Conv", "ConvTranspose")
         )
-        network = UNet(_config_of(graph, weights, convolutions, len(rises)))
+        network = UNet(_config_of(path, model))
         _fill(network, convolutions, rises)
-        _renew_level(network)
-    except (OSError, ValueError, KeyError, IndexError, RuntimeError) as error:
+        _rescale_density(network)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
         raise WeightsError(f"{path}: not an ONNX file of this U-Net: {error}") from None
     except Exception as error:
         # protobuf's own error has no base that could be named without importing its internals.
@@ -93,44 +107,18 @@ def _from_onnx(path: Path) -> UNet:
     return network
 
 
-def _config_of(
-    graph: onnx.GraphProto,
-    weights: dict[str, np.ndarray],
-    convolutions: list[list[np.ndarray]],
-    depth: int,
-) -> UNetConfig:
-    if depth < 1 or len(convolutions) != 4 * depth + 3:
-        raise ValueError(f"{len(convolutions)} convolutions and {depth} transposed ones")
-    # One exporter writes the window's bounds as nodes, another one beside the weights.
-    constants = weights | {
-        node.output[0]: numpy_helper.to_array(node.attribute[0].t)
-        for node in graph.node
-        if node.op_type == "Constant"
-    }
-    # Since version 3 a graph takes healthy lung off first, in whole numbers.
-    origin = HEALTHY_HU if any(_casts_to_int32(node) for node in graph.node) else 0.0
-    # The window is the last thing that HU go through; what moves them before has bounds of its own.
-    window = [node for node in graph.node if node.op_type == "Clip"][-1]
-    bounds = [float(constants[name]) + origin for name in window.input[1:]]
-    after = {node.input[0]: node for node in graph.node if node.input}
-    step, centre = after[window.output[0]], 0.0
-    if step.op_type == "Sub":
-        centre, step = float(constants[step.input[1]]), after[step.output[0]]
-    if len(bounds) != 2 or step.op_type != "Div":
-        raise ValueError("no window of HU")
-    return UNetConfig(
-        centre_hu=centre + origin,
-        unit_hu=float(constants[step.input[1]]),
-        lung_level=convolutions[0][0].shape[1] == 2,
-        relative_hu=any(node.op_type == "Min" for node in graph.node),
-        channels=tuple(convolutions[2 * level][0].shape[0] for level in range(depth + 1)),
-        classes=convolutions[-1][0].shape[0],
-        window_hu=(bounds[0], bounds[1]),
-    )
-
-
-def _casts_to_int32(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Cast" and node.attribute[0].i == onnx.TensorProto.INT32
+def _config_of(path: Path, model: onnx.ModelProto) -> UNetConfig:
+    """Return the configuration that the file carries, or that of a version without metadata."""
+    texts = read_metadata(model)
+    if NETWORK in texts:
+        return network_config(json.loads(texts[NETWORK]))
+    digest = sha256(path)
+    if digest not in _WITHOUT_METADATA:
+        raise ValueError(
+            f"its metadata have no {NETWORK}; if it is of this U-Net, export its checkpoint again "
+            "(`dlild-export onnx`)"
+        )
+    return _WITHOUT_METADATA[digest]
 
 
 def _fill(
@@ -172,28 +160,28 @@ def adopt(network: UNet, config: UNetConfig) -> UNet:
     Parameters
     ----------
     network : UNet
-        Trained; told the level of the lung, or not.
+        Trained; sees the lung's own density, or not.
     config : UNetConfig
         What it is to become.
 
     Returns
     -------
     UNet
-        Where only the level of the lung is new to it, or another scale, it computes the same until
+        Where only the lung's own density is new to it, or another scale, it computes the same until
         it is trained further, but for the rim of a window, beyond which a convolution sees the
         scale's 0. Relative HU it has to get used to.
     """
     before = network.config
     became = replace(
         before,
-        lung_level=before.lung_level or config.lung_level,
+        lung_density=before.lung_density or config.lung_density,
         relative_hu=before.relative_hu or config.relative_hu,
         centre_hu=config.centre_hu,
         unit_hu=config.unit_hu,
     )
     weights = network.state_dict()
     _rescale(weights, 0, (before.centre_hu, before.unit_hu), (became.centre_hu, became.unit_hu))
-    if became.lung_level and not before.lung_level:
+    if became.lung_density and not before.lung_density:
         weights[_FIRST_WEIGHT] = torch.cat(
             (weights[_FIRST_WEIGHT], torch.zeros_like(weights[_FIRST_WEIGHT])), dim=1
         )
@@ -202,12 +190,12 @@ def adopt(network: UNet, config: UNetConfig) -> UNet:
     return adopted.train(network.training)
 
 
-def _renew_level(network: UNet) -> None:
-    """Let a network that was trained on the level's first scale see it on today's."""
-    seen = {"centre_hu": network.config.centre_hu, "unit_hu": network.config.unit_hu}
-    if network.config.lung_level and seen.items() <= _FIRST.items():
+def _rescale_density(network: UNet) -> None:
+    """Convert weights that were trained on the density's first scale to today's."""
+    config = network.config
+    if config.lung_density and (config.centre_hu, config.unit_hu) == _FIRST_SCALE:
         weights = network.state_dict()
-        _rescale(weights, 1, _FIRST_LEVEL, (HEALTHY_HU, LEVEL_HU))
+        _rescale(weights, 1, _FIRST_DENSITY, (HEALTHY_HU, LEVEL_HU))
         network.load_state_dict(weights)
 
 

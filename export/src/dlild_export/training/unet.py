@@ -38,8 +38,8 @@ class UNetConfig:
     # HU that the first convolution sees as 0, and how many are 1.
     centre_hu: float = HEALTHY_HU
     unit_hu: float = SEEN_HU
-    # Whether the network is told how dense the air-filled lung round a voxel is.
-    lung_level: bool = True
+    # Whether the network sees how dense the air-filled lung round a voxel is.
+    lung_density: bool = True
     # Whether HU are moved so that the air-filled lung round a voxel is as dense in every patient.
     relative_hu: bool = True
 
@@ -82,7 +82,8 @@ class UNet(nn.Module):
         self.config = config
         widths = config.channels
         self.down = nn.ModuleList(
-            _Block(a, b) for a, b in zip((1 + config.lung_level, *widths[:-1]), widths, strict=True)
+            _Block(a, b)
+            for a, b in zip((1 + config.lung_density, *widths[:-1]), widths, strict=True)
         )
         self.pool = nn.MaxPool3d(2)
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
@@ -140,18 +141,18 @@ class UNet(nn.Module):
         config = self.config
         low, high = (bound - HEALTHY_HU for bound in config.window_hu)
         centre, unit = config.centre_hu - HEALTHY_HU, config.unit_hu
-        if not (config.lung_level or config.relative_hu):
+        if not (config.lung_density or config.relative_hu):
             return (rise.clamp(low, high) - centre) / unit
         # Without an axis of one channel: with it, OpenVINO takes the voxels one by one.
         seen = rise[:, 0]
-        level = lung_level(seen, config.stride)
+        level = lung_density(seen, config.stride)
         if config.relative_hu:
             seen = relative_rise(seen, level)
         seen = (seen.clamp(low, high) - centre) / unit
-        return torch.stack((seen, level), dim=1) if config.lung_level else seen[:, None]
+        return torch.stack((seen, level), dim=1) if config.lung_density else seen[:, None]
 
 
-def lung_level(rise: Tensor, cell: int) -> Tensor:
+def lung_density(rise: Tensor, cell: int) -> Tensor:
     """Return how dense the air-filled lung round each voxel is: where most of it lies.
 
     Healthy lung of one patient, at one depth of breath, is as dense as ground-glass of another. A
@@ -215,7 +216,7 @@ def relative_rise(rise: Tensor, level: Tensor) -> Tensor:
     rise : Tensor, shape (n, z, y, x)
         HU above healthy lung (-848 HU).
     level : Tensor, shape (n, z, y, x)
-        As `lung_level` returns it.
+        As `lung_density` returns it.
 
     Returns
     -------
