@@ -15,11 +15,11 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from dlild_client.volume import Volume
+from dlild_export.data.digest import sha256
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
 from dlild_export.serving.configs import write_configs
 from dlild_export.serving.onnx import export_run
 from dlild_export.training.loop import TrainConfig
-from dlild_export.training.provenance import sha256
 from dlild_export.training.unet import UNet, UNetConfig
 
 TINY = UNetConfig(

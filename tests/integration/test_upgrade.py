@@ -35,7 +35,7 @@ from dlild_export.serving.engines import engines_of
 from dlild_export.serving.onnx import export_run
 from dlild_export.serving.parity import measure_parity
 from dlild_export.serving.sliding import sliding_labels
-from dlild_export.training.provenance import sha256
+from dlild_export.data.digest import sha256
 from engine import Engine
 from launcher import EmbeddedServer
 

@@ -12,6 +12,7 @@ from export.tiny import coarse_scan, tiny_run, write_repository, write_run
 from typer.testing import CliRunner
 
 from dlild_export.cli import app
+from dlild_export.data.digest import sha256
 from dlild_export.release import changes
 from dlild_export.release.evaluation_file import EvaluationFile, Target, read_evaluation
 from dlild_export.release.model_card import CardError, RunRecord, fill
@@ -20,7 +21,6 @@ from dlild_export.release.versions import Candidate, ReleaseError, release, repl
 from dlild_export.serving.configs import drift, read_contract
 from dlild_export.serving.onnx import export_run
 from dlild_export.serving.parity import Parity, Row
-from dlild_export.training.provenance import sha256
 
 MET = Target("Dice, all lung", "at least 0.97", 0.98, met=True)
 MISSED = Target("Dice, all lesions", "at least 0.80", 0.713, met=False)

@@ -15,8 +15,8 @@ from export.tiny import tiny_run, write_run
 from typer.testing import CliRunner
 
 from dlild_export.cli import app
+from dlild_export.data.digest import sha256
 from dlild_export.serving.onnx import export_run
-from dlild_export.training.provenance import sha256
 
 
 @pytest.fixture

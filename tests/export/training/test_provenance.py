@@ -14,6 +14,7 @@ from export.tiny import TINY, write_run
 from typer.testing import CliRunner
 
 from dlild_export.cli import app
+from dlild_export.data.digest import sha256
 from dlild_export.serving.onnx import export_run
 from dlild_export.training.config import config_from
 from dlild_export.training.loop import train
@@ -25,7 +26,6 @@ from dlild_export.training.provenance import (
     network_config,
     origin_of,
     read_metadata,
-    sha256,
     trainings,
     write_metadata,
 )

@@ -13,6 +13,7 @@ from dlild_export.cli.phantom import phantom
 from dlild_export.cli.phantom_check import phantom_check
 from dlild_export.cli.plant import plant
 from dlild_export.cli.reading import reading
+from dlild_export.cli.recipe import recipe
 from dlild_export.cli.release import release, serve
 from dlild_export.cli.repeatability import repeatability
 from dlild_export.cli.tensorrt import tensorrt
@@ -34,6 +35,7 @@ COMMANDS = (
     release,
     serve,
     tensorrt,
+    recipe,
 )
 for command in COMMANDS:
     app.command()(command)

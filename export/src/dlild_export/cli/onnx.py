@@ -29,13 +29,13 @@ def onnx(
     weights, versions), the calibration and the recipe. The same checkpoint, calibration and recipe
     give the same bytes, so `evaluate` and `release` speak of the same weights.
     """
+    from dlild_export.data.digest import sha256  # noqa: PLC0415
     from dlild_export.serving.onnx import (  # noqa: PLC0415
         CALIBRATION,
         RECIPE,
         checkpoint_of,
         export_run,
     )
-    from dlild_export.training.provenance import sha256  # noqa: PLC0415
 
     with input_errors():
         checkpoint = checkpoint_of(run)

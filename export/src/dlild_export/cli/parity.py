@@ -29,10 +29,10 @@ def parity(
     --scan and --phantom, three phantoms are taken.
     """
     from dlild_client.contract import parse_contract  # noqa: PLC0415
+    from dlild_export.data.digest import sha256  # noqa: PLC0415
     from dlild_export.serving.engines import engines_of  # noqa: PLC0415
     from dlild_export.serving.parity import measure_parity  # noqa: PLC0415
     from dlild_export.serving.parity_scans import DEFAULT_SEEDS, gather_scans  # noqa: PLC0415
-    from dlild_export.training.provenance import sha256  # noqa: PLC0415
 
     with input_errors():
         terms = parse_contract(contract.read_text("utf-8"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlild_export.data.digest import sha256
 from dlild_export.release.changes import Changes, changes_beside
 from dlild_export.release.evaluation_file import EvaluationFile
 from dlild_export.release.model_card import (
@@ -25,7 +26,6 @@ from dlild_export.release.model_card import (
 from dlild_export.serving.configs import MODELS, read_contract, render_all
 from dlild_export.serving.onnx import WEIGHTS
 from dlild_export.serving.parity import Parity
-from dlild_export.training.provenance import sha256
 
 LARGEST_BYTES = 10_000_000
 """Most bytes of a version's weights: every version stays in the history for good."""

@@ -16,11 +16,11 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from dlild_export.data.digest import sha256
 from dlild_export.serving.calibration import add_class_biases
 from dlild_export.training.provenance import (
     metadata_of,
     network_config,
-    sha256,
     write_metadata,
 )
 from dlild_export.training.start import load_network

@@ -13,6 +13,7 @@ import onnx
 
 from dlild_client.contract import Contract, parse_contract
 from dlild_client.volume import Volume
+from dlild_export.data.digest import sha256
 from dlild_export.serving.configs import read_contract
 from dlild_export.serving.cuda import Device
 from dlild_export.serving.engines import Engine, onnxruntime_engine
@@ -20,7 +21,6 @@ from dlild_export.serving.fp16 import to_half
 from dlild_export.serving.onnx import WEIGHTS
 from dlild_export.serving.parity import Parity, Progress, measure_parity
 from dlild_export.serving.tensorrt_plan import Profile, build_plan, plan_network
-from dlild_export.training.provenance import sha256
 
 PLAN, RECORD = "model.plan", "model.plan.json"
 TIMINGS = "tensorrt.timings"

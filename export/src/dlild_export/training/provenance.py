@@ -7,7 +7,6 @@ that nothing has to be guessed from the operators of the graph.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import onnx
 import torch
 
+from dlild_export.data.digest import sha256
 from dlild_export.training.unet import UNetConfig
 
 NETWORK = "dlild.network"
@@ -37,12 +37,6 @@ _DEFAULTS = {"lung_density": False, "relative_hu": False, "centre_hu": -374.0, "
 """What checkpoints do not record that are older than the choice."""
 
 _SUMMARY = ("stages", "learning_rate", "seed", "fixed_statistics", "average_steps")
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def renamed(network: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from dlild_export.training.provenance import NETWORK, network_config, read_metadata, sha256
+from dlild_export.data.digest import sha256
+from dlild_export.training.provenance import NETWORK, network_config, read_metadata
 from dlild_export.training.unet import HEALTHY_HU, LEVEL_HU, UNet, UNetConfig
 
 _FIRST_SCALE = (-374.0, 650.0)
