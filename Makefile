@@ -55,7 +55,7 @@ checkers:
 	@$(MAKE) --no-print-directory $(TOOLS)/.done || echo "the programs that check deploy/ cannot be fetched: their tests are skipped" >&2
 
 SERVERS := tests/deploy tests/integration tests/server
-TRAININGS := $(wildcard tests/export/test_train*.py) tests/export/test_validation.py
+TRAININGS := $(patsubst %,tests/export/training/test_%.py,loop config processes validation)
 .PHONY: test-servers test-others
 test-servers:
 	$(BIN)/python -m pytest $(SERVERS)
@@ -107,7 +107,7 @@ lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift o
 	$(BIN)/mypy
 	$(BIN)/mypy $(GLUE)
 	$(BIN)/lint-imports
-	$(BIN)/python -m dlild_export.configs --check
+	$(BIN)/python -m dlild_export.serving.configs --check
 	$(BIN)/python deploy/monitoring/dashboard.py --check
 
 format: $(VENV)/.dev  ## Format the code and mend what can be mended
@@ -165,7 +165,7 @@ load-scans: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load a server with whole sca
 # ---- what is made from something else --------------------------------------------------------------
 
 configs: $(VENV)/.demo  ## Render every config.pbtxt from model_repository/contract.json
-	$(BIN)/python -m dlild_export.configs
+	$(BIN)/python -m dlild_export.serving.configs
 
 dashboard: $(VENV)/.demo  ## Make the Grafana dashboard from its script, and the Helm chart's copies
 	$(BIN)/python deploy/monitoring/dashboard.py
@@ -173,30 +173,10 @@ dashboard: $(VENV)/.demo  ## Make the Grafana dashboard from its script, and the
 LUNG_MASKS ?=
 SCANS ?=
 RUN ?= runs/next
-CASES := $(RUN)/cases
-masks = $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)")
-PHANTOM = $(BIN)/dlild-export phantom $(CASES) --format cache $(masks)
-# A part of the phantoms of versions 1 to 4, so that what was learnt of them is kept; faint ground-glass in dark lung was the hardest.
-DARK = $(PHANTOM) --lung-hu -950 -890
-MEASURED = $(PHANTOM) --texture measured --scans 2
-PLANT = $(BIN)/dlild-export plant "$$scan" $(CASES) --format cache --texture measured
-TRAIN = $(BIN)/dlild-export train $(CASES) --fixed-statistics --warm-up-steps 40 --average-steps 150 --held-out 0 --validate-every 0
+RECIPE ?= export/recipes/weights-v5.toml
 
-weights: $(VENV)/.dev  ## Train the next weights from version 4 and evaluate them (hours); LUNG_MASKS=<folder> of real lung shapes, SCANS=<folder> of real scans without ILD
-	$(PHANTOM) --count 44
-	$(DARK) --first-seed 5000 --count 10 --pattern nsip
-	$(DARK) --first-seed 6000 --count 5 --pattern organising
-	$(DARK) --first-seed 7000 --count 5 --pattern uip
-	$(MEASURED) --first-seed 1000 --count 50
-	$(MEASURED) --first-seed 1300 --count 50
-	for scan in $(if $(SCANS),"$(SCANS)"/*/); do \
-		$(PLANT) --percent 0,5,9,14,20,28,36 --pattern uip --seed 21 && $(PLANT) --percent 12,25 --pattern nsip,mixed --seed 22 || exit 1; done
-	$(TRAIN) $(RUN)/first --start model_repository/ild_unet/4/model.onnx --stage 1000:64:1 --learning-rate 3e-4 --seed 21
-	$(TRAIN) $(RUN)/second --start $(RUN)/first/checkpoint.pt --stage 500:64:1 --learning-rate 3e-4 --seed 22
-	$(TRAIN) $(RUN)/net --start $(RUN)/second/checkpoint.pt --stage 700:96:1 --learning-rate 3e-4 --seed 23
-	$(BIN)/dlild-export phantom $(RUN)/unseen --format cache --texture measured --first-seed 1700000 --count 40 $(masks)
-	$(BIN)/dlild-export onnx $(RUN)/net --calibrate $(RUN)/unseen --count 40
-	$(BIN)/dlild-export evaluate $(RUN)/net --out $(RUN)/evaluation $(masks)
+weights: $(VENV)/.dev  ## Make the weights of RECIPE in RUN=runs/next (hours; goes on after a stop); LUNG_MASKS=<folder> of real lung shapes, SCANS=<folder> of real scans without ILD
+	$(BIN)/dlild-export recipe $(RECIPE) --out "$(RUN)" $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)") $(if $(SCANS),--scans "$(SCANS)")
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew and write requirements/*.lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" requirements/lock.sh

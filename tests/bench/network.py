@@ -9,9 +9,9 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from dlild_export.onnx_export import round_to_bf16
-from dlild_export.start import load_network
-from dlild_export.unet import UNet
+from dlild_export.serving.onnx import round_to_bf16
+from dlild_export.training.start import load_network
+from dlild_export.training.unet import UNet
 
 
 def torch_network(path: Path) -> nn.Module:
@@ -31,7 +31,7 @@ def torch_network(path: Path) -> nn.Module:
     Raises
     ------
     WeightsError
-        The file holds another network than that of `dlild_export.unet`.
+        The file holds another network than that of `dlild_export.training.unet`.
     """
     network = load_network(path)
     round_to_bf16(network)  # folds the normalisation; what is served is rounded already

@@ -14,7 +14,7 @@ from dlild_client.contract import Contract
 from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.result import Result
 from dlild_client.volume import Volume
-from dlild_export.configs import write_configs
+from dlild_export.serving.configs import write_configs
 from engine import Engine
 from scan import OpenScan
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dlild_export.train_config import TrainConfig, config_from
+from dlild_export.training.config import TrainConfig, config_from
 
 HU = (80, -850, -600, -500, -700, 0)
 """Of every class; air round the body apart."""

@@ -16,17 +16,18 @@ from torch.optim.swa_utils import AveragedModel
 
 from dlild_client.contract import Release, Releases
 from dlild_client.volume import Volume
-from dlild_export.configs import write_configs
-from dlild_export.onnx_export import export_run, sha256
+from dlild_export.data.digest import sha256
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
-from dlild_export.train import TrainConfig
-from dlild_export.unet import UNet, UNetConfig
+from dlild_export.serving.configs import write_configs
+from dlild_export.serving.onnx import export_run
+from dlild_export.training.loop import TrainConfig
+from dlild_export.training.unet import UNet, UNetConfig
 
 TINY = UNetConfig(
     channels=(4, 8, 8, 8),
     centre_hu=-374.0,
     unit_hu=650.0,
-    lung_level=False,
+    lung_density=False,
     relative_hu=False,
 )
 """Edges of a multiple of 8, as the contract has them. Of what these random weights make of other

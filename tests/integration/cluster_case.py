@@ -17,8 +17,8 @@ import keys
 from cluster import Cluster, make_servers
 from dlild_client import TLS, Client, Limits, Retries
 from dlild_client.volume import Volume
-from dlild_export.configs import write_configs
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
+from dlild_export.serving.configs import write_configs
 from door import Door, find_haproxy
 from preflight import LauncherError, check_platform
 

@@ -20,13 +20,14 @@ from dlild_client.settings import find_settings
 from dlild_client.transport.blocking import open_channel
 from dlild_client.transport.exchange import window_requests
 from dlild_client.transport.wire import parse_answer
-from dlild_export.engines import engines_of
-from dlild_export.evaluation_file import EvaluationFile, Target
-from dlild_export.onnx_export import export_run, sha256
-from dlild_export.parity import measure_parity
-from dlild_export.release import Candidate, release
-from dlild_export.run_record import read_run
-from dlild_export.sliding import blend, plan_scan
+from dlild_export.data.digest import sha256
+from dlild_export.release.evaluation_file import EvaluationFile, Target
+from dlild_export.release.run_record import read_run
+from dlild_export.release.versions import Candidate, release
+from dlild_export.serving.engines import engines_of
+from dlild_export.serving.onnx import export_run
+from dlild_export.serving.parity import measure_parity
+from dlild_export.serving.sliding import blend, plan_scan
 from engine import Engine
 from launcher import EmbeddedServer
 

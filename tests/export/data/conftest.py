@@ -14,11 +14,11 @@ import pytest
 import SimpleITK as sitk
 
 from dlild_client.contract import Contract
-from dlild_export.contracts import find_contract
+from dlild_export.data.contracts import find_contract
+from dlild_export.data.scans import LabelledScan
 from dlild_export.phantom import Pattern, PhantomSpec
-from dlild_export.phantoms import labelled_phantom
-from dlild_export.scans import LabelledScan
-from dlild_export.writing import CaseJob, Writing, write_cases
+from dlild_export.phantom.cases import labelled_phantom
+from dlild_export.phantom.writing import CaseJob, Writing, write_cases
 
 ROOT = Path(__file__).parents[3]
 SPACING_MM = 5.0

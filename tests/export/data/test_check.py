@@ -13,9 +13,9 @@ import pytest
 import SimpleITK as sitk
 
 from dlild_client.contract import Contract
-from dlild_export.check import check_dataset
-from dlild_export.faults import DatasetError, Kind
-from dlild_export.prepare import prepare
+from dlild_export.data.check import check_dataset
+from dlild_export.data.faults import DatasetError, Kind
+from dlild_export.data.prepare import prepare
 
 IMAGE, LABEL = "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client.contract import Contract
-from dlild_export.faults import DatasetError
-from dlild_export.labels import IGNORE, known_names, map_labels, parse_overrides, plain
+from dlild_export.data.faults import DatasetError
+from dlild_export.data.labels import IGNORE, known_names, map_labels, parse_overrides, plain
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from dlild_client.contract import Contract
-from dlild_export.check import check_dataset
-from dlild_export.dataset_json import DECATHLON, write_dataset_json
-from dlild_export.faults import DatasetError, Kind
-from dlild_export.groups import straddling
-from dlild_export.layout import read_dataset
+from dlild_export.data.check import check_dataset
+from dlild_export.data.dataset_json import DECATHLON, write_dataset_json
+from dlild_export.data.faults import DatasetError, Kind
+from dlild_export.data.groups import straddling
+from dlild_export.data.layout import read_dataset
 
 NAMES = {"background": 0, "lung": 1, "ground_glass": 2}
 

@@ -19,11 +19,11 @@ from dlild_client.contract import Contract
 from dlild_client.contract.windows import extract_window
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
-from dlild_export.contracts import find_contract
-from dlild_export.faults import DatasetError
-from dlild_export.labels import IGNORE
-from dlild_export.prepare import labels_to_grid, prepare, prepared_files, read_info
-from dlild_export.scans import LabelledScan
+from dlild_export.data.contracts import find_contract
+from dlild_export.data.faults import DatasetError
+from dlild_export.data.labels import IGNORE
+from dlild_export.data.prepare import labels_to_grid, prepare, prepared_files, read_info
+from dlild_export.data.scans import LabelledScan
 
 ROOT = Path(__file__).parents[3]
 

@@ -13,11 +13,11 @@ import pytest
 from dlild_client.contract import Contract
 from dlild_client.outputs import write_nifti
 from dlild_client.reading.read import read_volume
+from dlild_export.data.scans import LabelledScan
+from dlild_export.data.segments import find_segmentations, read_segmentations
 from dlild_export.readers import compare_study, read_study
 from dlild_export.readers.compare import LABEL_MAP
 from dlild_export.readers.slices import slice_uids
-from dlild_export.scans import LabelledScan
-from dlild_export.segments import find_segmentations, read_segmentations
 
 Writer = Callable[..., Path]
 

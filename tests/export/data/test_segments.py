@@ -15,13 +15,13 @@ from pydicom.sr.codedict import codes
 from dlild_client.contract import Contract
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
-from dlild_export.check import check_dataset
-from dlild_export.faults import DatasetError, Kind
+from dlild_export.data.check import check_dataset
+from dlild_export.data.faults import DatasetError, Kind
+from dlild_export.data.plausible import look_at
+from dlild_export.data.prepare import prepare
+from dlild_export.data.scans import LabelledScan
+from dlild_export.data.segments import find_segmentations, read_segmentations
 from dlild_export.phantom.dicom import Scanner, slice_labels
-from dlild_export.plausible import look_at
-from dlild_export.prepare import prepare
-from dlild_export.scans import LabelledScan
-from dlild_export.segments import find_segmentations, read_segmentations
 
 Writer = Callable[..., Path]
 

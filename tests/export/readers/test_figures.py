@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from export.coded import coarse_contract
 
+from dlild_export.data.labels import IGNORE
 from dlild_export.evaluation.reliability import intraclass_correlation
-from dlild_export.labels import IGNORE
 from dlild_export.readers.figures import figures, local_mean, tabulate
 from dlild_export.readers.outlines import UNNAMED
 

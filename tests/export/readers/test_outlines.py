@@ -11,7 +11,7 @@ import pytest
 from export.coded import ROOT, coarse_contract
 
 from dlild_client.errors import InputError
-from dlild_export.labels import IGNORE
+from dlild_export.data.labels import IGNORE
 from dlild_export.readers.outlines import UNNAMED, SliceName, read_outlines
 
 SQUARE = [[1, 1], [4, 1], [4, 3], [1, 3]]

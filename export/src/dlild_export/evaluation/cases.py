@@ -13,11 +13,11 @@ import numpy as np
 from dlild_client.contract import Contract
 from dlild_client.errors import InputError, UnreadableFile
 from dlild_client.volume import Volume
-from dlild_export.cases import CaseError, check_values, load_arrays
+from dlild_export.data.prepare import prepare, prepared_files, read_info
 from dlild_export.evaluation.metrics import Labels
 from dlild_export.phantom import PhantomSpec, make_phantom
-from dlild_export.phantoms import mask_for, phantom_name
-from dlild_export.prepare import prepare, prepared_files, read_info
+from dlild_export.phantom.cases import mask_for, phantom_name
+from dlild_export.training.cases import CaseError, check_values, load_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ def dataset_files(
     Parameters
     ----------
     dataset : pathlib.Path
-        A folder of prepared NPZ files, or a dataset in one of the layouts of `dlild_export.layout`.
+        A folder of prepared NPZ files, or a dataset in a layout of `dlild_export.data.layout`.
     work : pathlib.Path
         Folder for what has to be prepared.
     contract : Contract

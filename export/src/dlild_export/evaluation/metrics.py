@@ -19,8 +19,8 @@ from scipy import ndimage
 
 from dlild_client.contract import Contract
 from dlild_client.contract.score import dl_ild_percent, lesion_and_lung
-from dlild_export.crop import box_of
-from dlild_export.labels import IGNORE
+from dlild_export.data.crop import box_of
+from dlild_export.data.labels import IGNORE
 
 ALL_LUNG, ALL_LESIONS = "all_lung", "all_lesions"
 

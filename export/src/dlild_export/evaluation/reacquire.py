@@ -36,7 +36,7 @@ from dlild_export.phantom import (
     random_spec,
     scan_patient,
 )
-from dlild_export.phantoms import phantom_name
+from dlild_export.phantom.cases import phantom_name
 
 THICKNESSES_MM = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 SHARPNESS = (-0.7, 1.0)

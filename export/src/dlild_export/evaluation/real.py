@@ -1,8 +1,8 @@
 """Real scans of healthy lungs: held against a threshold, and against lesions planted in them.
 
 Nobody knows the lesions of a real scan. But where there are none, a threshold with filled vessels
-(`dlild_export.threshold`: windpipe and main bronchi are taken out) knows the lungs, DL-ILD should
-be near 0, and lesions planted in these lungs are known to the voxel.
+(`dlild_export.data.threshold`: windpipe and main bronchi are taken out) knows the lungs, DL-ILD
+should be near 0, and lesions planted in these lungs are known to the voxel.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dlild_client.errors import InputError
 from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
+from dlild_export.data.threshold import NoLungsError, threshold_lungs
 from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG, Mask, compare
 from dlild_export.evaluation.plan import PATTERNS
 from dlild_export.evaluation.run import Refusal
@@ -23,7 +24,6 @@ from dlild_export.evaluation.score import score_volume
 from dlild_export.evaluation.served import Served
 from dlild_export.evaluation.views import View, worst_views
 from dlild_export.phantom import Pattern, plant_lesions
-from dlild_export.threshold import NoLungsError, threshold_lungs
 
 
 @dataclass(frozen=True)

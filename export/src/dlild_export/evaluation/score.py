@@ -12,7 +12,7 @@ from dlild_client.contract.score import dl_ild_percent
 from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.volume import Volume
 from dlild_export.evaluation.metrics import Labels
-from dlild_export.sliding import Network, Windows, blend
+from dlild_export.serving.sliding import Network, Windows, blend
 
 
 @dataclass(frozen=True, eq=False)

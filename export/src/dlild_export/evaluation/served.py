@@ -8,10 +8,11 @@ from typing import Literal
 
 from dlild_client.contract import Contract
 from dlild_client.errors import UnreadableFile
-from dlild_export.contracts import find_contract
-from dlild_export.engines import Engine, onnxruntime_engine, openvino_engines
-from dlild_export.onnx_export import WEIGHTS, export_run, sha256
-from dlild_export.sliding import Network
+from dlild_export.data.contracts import find_contract
+from dlild_export.data.digest import sha256
+from dlild_export.serving.engines import Engine, onnxruntime_engine, openvino_engines
+from dlild_export.serving.onnx import WEIGHTS, export_run
+from dlild_export.serving.sliding import Network
 
 EngineName = Literal["openvino", "onnxruntime"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dlild_client.errors import InputError
 from dlild_export.evaluation.cases import StoredCase
-from dlild_export.onnx_export import CHECKPOINT
+from dlild_export.serving.onnx import CHECKPOINT
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import Contract
-from dlild_export.crop import box_of
+from dlild_export.data.crop import box_of
+from dlild_export.data.labels import IGNORE
 from dlild_export.evaluation.metrics import Labels, Mask
-from dlild_export.labels import IGNORE
 
 _MARGIN = 8  # voxels round the lungs
 

@@ -10,13 +10,13 @@ from scipy import ndimage
 
 from dlild_client.contract.classes import Label
 from dlild_client.contract.score import dl_ild_percent
-from dlild_export.crop import box_of
+from dlild_export.data.crop import box_of
 from dlild_export.phantom.acquisition import acquire
-from dlild_export.phantom.body import build_body, find_landmarks
+from dlild_export.phantom.anatomy.body import build_body, find_landmarks
+from dlild_export.phantom.anatomy.lungs import built_lungs, lungs_from_mask
+from dlild_export.phantom.anatomy.parenchyma import healthy_lung
 from dlild_export.phantom.fields import Array, Mask
-from dlild_export.phantom.lungs import built_lungs, lungs_from_mask
-from dlild_export.phantom.parenchyma import healthy_lung
-from dlild_export.phantom.patterns import Labels, frame_lungs, paint_lesions, place_lesions
+from dlild_export.phantom.lesions.patterns import Labels, frame_lungs, paint_lesions, place_lesions
 from dlild_export.phantom.spec import Acquisition, PhantomSpec
 
 

@@ -19,24 +19,24 @@ from dlild_client.contract.classes import Label
 from dlild_client.preparation.separable import resample, triangle_band
 from dlild_client.preparation.slices import GAP_MM, GAP_THICKNESSES, slice_band, slice_faces_mm
 from dlild_client.volume import Volume
-from dlild_export.crop import box_of
+from dlild_export.data.crop import box_of
 from dlild_export.phantom.acquisition import blurred_by_motion
-from dlild_export.phantom.body import build_body, find_landmarks
+from dlild_export.phantom.anatomy.body import build_body, find_landmarks
+from dlild_export.phantom.anatomy.lungs import built_lungs, lungs_from_mask
+from dlild_export.phantom.anatomy.mimics import add_bowel, add_bullae, add_hila, fissure_distance
+from dlild_export.phantom.anatomy.parenchyma import aerated_lung, with_trees
 from dlild_export.phantom.compose import Phantom
-from dlild_export.phantom.fibrosis import hilar_nearness, measured_disease, traction_bronchi
 from dlild_export.phantom.fields import Array, Mask
-from dlild_export.phantom.layers import Layer, Places, draw_layer, show_layer
-from dlild_export.phantom.lungs import built_lungs, lungs_from_mask
-from dlild_export.phantom.mimics import add_bowel, add_bullae, add_hila, fissure_distance
-from dlild_export.phantom.optics import Optics, scan_noise
-from dlild_export.phantom.parenchyma import aerated_lung, with_trees
-from dlild_export.phantom.patterns import (
+from dlild_export.phantom.lesions.fibrosis import hilar_nearness, measured_disease, traction_bronchi
+from dlild_export.phantom.lesions.layers import Layer, Places, draw_layer, show_layer
+from dlild_export.phantom.lesions.patterns import (
     CONSOLIDATION,
     Labels,
     LungFrame,
     frame_lungs,
     paint_consolidation,
 )
+from dlild_export.phantom.optics import Optics, scan_noise
 from dlild_export.phantom.spec import Pattern, PhantomSpec
 
 AIR_HU = -1024.0

@@ -7,10 +7,10 @@ from scipy import ndimage
 
 from dlild_client.contract.classes import Label
 from dlild_client.volume import Volume
-from dlild_export.crop import box_of
+from dlild_export.data.crop import box_of
 from dlild_export.phantom.acquisition import filtered_noise
 from dlild_export.phantom.fields import Array, Mask
-from dlild_export.phantom.patterns import Labels, frame_lungs, paint_lesions, place_lesions
+from dlild_export.phantom.lesions.patterns import Labels, frame_lungs, paint_lesions, place_lesions
 from dlild_export.phantom.spec import Pattern
 
 _DEFAULT_THICKNESS_MM = 1.5

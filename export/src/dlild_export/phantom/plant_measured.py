@@ -7,18 +7,18 @@ from scipy import ndimage
 
 from dlild_client.contract.classes import HEALTHY_LUNG_HU
 from dlild_client.volume import Volume
-from dlild_export.crop import box_of
-from dlild_export.phantom.body import find_landmarks
-from dlild_export.phantom.fibrosis import hilar_nearness, measured_disease, traction_bronchi
+from dlild_export.data.crop import box_of
+from dlild_export.phantom.anatomy.body import find_landmarks
 from dlild_export.phantom.fields import Array, Mask
-from dlild_export.phantom.layers import Places, show_layer
-from dlild_export.phantom.optics import Optics
-from dlild_export.phantom.patterns import (
+from dlild_export.phantom.lesions.fibrosis import hilar_nearness, measured_disease, traction_bronchi
+from dlild_export.phantom.lesions.layers import Places, show_layer
+from dlild_export.phantom.lesions.patterns import (
     CONSOLIDATION,
     Labels,
     frame_lungs,
     paint_consolidation,
 )
+from dlild_export.phantom.optics import Optics
 from dlild_export.phantom.plant import check_lungs
 from dlild_export.phantom.spec import Pattern
 

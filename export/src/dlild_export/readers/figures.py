@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from dlild_client.contract import Contract
 from dlild_client.contract.score import dl_ild_percent
-from dlild_export.labels import IGNORE
+from dlild_export.data.labels import IGNORE
 from dlild_export.readers.outlines import UNNAMED
 from dlild_export.readers.slices import Plane
 

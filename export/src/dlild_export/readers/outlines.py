@@ -39,7 +39,7 @@ import numpy.typing as npt
 
 from dlild_client.contract import Contract
 from dlild_client.errors import InputError, UnreadableFile
-from dlild_export.labels import known_names, plain
+from dlild_export.data.labels import known_names, plain
 
 UNNAMED = 254
 """Label of a lesion whose class the reader did not name."""

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from dlild_client.contract import Contract
-from dlild_export.crop import box_of
+from dlild_export.data.crop import box_of
+from dlild_export.data.labels import IGNORE
 from dlild_export.evaluation.pictures import LEVEL_HU, WIDTH_HU
-from dlild_export.labels import IGNORE
 from dlild_export.readers.compare import SlicePlanes
 from dlild_export.readers.outlines import UNNAMED
 from dlild_export.readers.slices import Plane

@@ -20,8 +20,9 @@ from dlild_client.errors import InputError, UnreadableFile
 from dlild_client.itk import load_sitk
 from dlild_client.reading.images.read import is_image_name
 from dlild_client.volume import Volume
-from dlild_export.faults import DatasetError
-from dlild_export.labels import IGNORE
+from dlild_export.data.faults import DatasetError
+from dlild_export.data.labels import IGNORE
+from dlild_export.data.segments import find_segmentations, read_segmentations
 from dlild_export.readers.outlines import (
     UNNAMED,
     Outline,
@@ -30,7 +31,6 @@ from dlild_export.readers.outlines import (
     SliceName,
     read_outlines,
 )
-from dlild_export.segments import find_segmentations, read_segmentations
 
 Plane = npt.NDArray[np.uint8]
 

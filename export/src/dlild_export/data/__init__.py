@@ -1,0 +1,1 @@
+"""Datasets: read, check and prepare labelled scans."""

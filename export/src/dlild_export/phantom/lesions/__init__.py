@@ -1,0 +1,1 @@
+"""Lesions of a phantom: where each class lies, and its texture."""

@@ -1,0 +1,1 @@
+"""From a checkpoint to what Triton serves, and the parity of its engines."""

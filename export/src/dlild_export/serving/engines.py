@@ -1,0 +1,165 @@
+"""The engines that a network may be served by, each as a function of one window."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dlild_export.serving.onnx import INPUT, OUTPUT, export_run, run_network
+from dlild_export.serving.sliding import Network
+from dlild_export.training.unet import ServedUNet, UNet
+
+Window = npt.NDArray[np.float16]
+
+# Instructions that compute in bf16; without them a CPU imitates it, or has none.
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine at one precision.
+
+    Attributes
+    ----------
+    name, precision : str
+        As the tables have them, such as ``openvino`` and ``bf16``.
+    load : callable
+        Returns the network, ready to run. Called when its turn comes: one at a time is in memory.
+    note : str
+        What a reader of the figures must know.
+    """
+
+    name: str
+    precision: str
+    load: Callable[[], Network]
+    note: str = ""
+
+
+def engines_of(weights: Path) -> tuple[Path, list[Engine]]:
+    """Return the ONNX file of some weights and the engines to hold against each other.
+
+    Parameters
+    ----------
+    weights : pathlib.Path
+        A run or checkpoint, which is exported if need be; or an ONNX file.
+
+    Returns
+    -------
+    pathlib.Path
+        The ONNX file.
+    list of Engine
+        The reference first: torch, or ONNX Runtime where there is no checkpoint.
+
+    Raises
+    ------
+    FileNotFoundError
+        Neither is here.
+    """
+    if weights.suffix == ".onnx":
+        if not weights.is_file():
+            raise FileNotFoundError(f"{weights}: no such file")
+        return weights, [onnxruntime_engine(weights), *openvino_engines(weights)]
+    file = export_run(weights)
+    network = run_network(weights)
+    return file, [torch_engine(network), onnxruntime_engine(file), *openvino_engines(file)]
+
+
+def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Return what the CPU can do, as Linux names it; nothing where Linux is not."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(word for line in lines if line.startswith("flags") for word in line.split())
+
+
+def torch_engine(network: UNet) -> Engine:
+    """Return torch in fp32: what the training knows."""
+
+    def load() -> Network:
+        import torch  # noqa: PLC0415
+
+        served = ServedUNet(network).eval()
+
+        def run(window: Window) -> Window:
+            with torch.inference_mode():
+                probabilities: Window = served(torch.from_numpy(window)).numpy()
+            return probabilities
+
+        return run
+
+    return Engine("torch", "fp32", load)
+
+
+def onnxruntime_engine(weights: Path, *, precision: str = "fp32", note: str = "") -> Engine:
+    """Return ONNX Runtime on the CPU, at the precision that the file itself states."""
+
+    def load() -> Network:
+        import onnxruntime  # noqa: PLC0415
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = _threads()
+        session = onnxruntime.InferenceSession(
+            str(weights), options, providers=["CPUExecutionProvider"]
+        )
+
+        def run(window: Window) -> Window:
+            probabilities: Window = session.run([OUTPUT], {INPUT: window})[0]
+            return probabilities
+
+        return run
+
+    return Engine("onnxruntime", precision, load, note)
+
+
+def openvino_engines(weights: Path) -> list[Engine]:
+    """Return OpenVINO in fp32, and in bf16 where this CPU offers it.
+
+    The settings are those of the embedded profile.
+    """
+    import openvino  # noqa: PLC0415
+
+    capable = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    engines = [_openvino(weights, "fp32", "f32", "")]
+    if "BF16" in capable:
+        native = sorted(BF16_FLAGS & cpu_flags())
+        note = f"native ({', '.join(native)})" if native else "imitated by this CPU"
+        engines.append(_openvino(weights, "bf16", "bf16", note))
+    return engines
+
+
+def _openvino(weights: Path, precision: str, hint: str, note: str) -> Engine:
+    def load() -> Network:
+        import openvino  # noqa: PLC0415
+
+        request = (
+            openvino.Core()
+            .compile_model(
+                str(weights),
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": hint,
+                    "INFERENCE_NUM_THREADS": _threads(),
+                    "PERFORMANCE_HINT": "LATENCY",
+                    "NUM_STREAMS": 1,
+                },
+            )
+            .create_infer_request()
+        )
+
+        def run(window: Window) -> Window:
+            outputs = request.infer({INPUT: window}, share_inputs=True, share_outputs=True)
+            return np.array(outputs[OUTPUT], dtype=np.float16)
+
+        return run
+
+    return Engine("openvino", precision, load, note)
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,220 @@
+"""The parity gate: every engine gives the same DL-ILD on whole scans, or nothing is released.
+
+Windows, blending and labels are those of `dlild_export.serving.sliding`, so of the server. All
+engines get the same windows; the first one listed is the reference.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from dlild_client.contract import Contract
+from dlild_client.contract.score import score_labels
+from dlild_client.volume import Volume
+from dlild_export.serving.engines import Engine
+from dlild_export.serving.sliding import Labels, Windows, blend, plan_scan
+
+LIMIT_POINTS = 0.1
+"""Largest difference in DL-ILD that passes, in percentage points."""
+
+SCHEMA = 1
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One engine on one scan.
+
+    Attributes
+    ----------
+    scan, engine, precision, note : str
+        Which scan, and which engine.
+    dl_ild_percent : float
+        DL-ILD that it gives; NaN where it finds no lung.
+    difference : float
+        From the reference, in points.
+    labels_differ_percent : float
+        Share of the lung voxels (of either) that have another label than the reference gives.
+    seconds : float
+        For the whole scan, blending included, the loading of the engine not.
+    """
+
+    scan: str
+    engine: str
+    precision: str
+    note: str
+    dl_ild_percent: float
+    difference: float
+    labels_differ_percent: float
+    seconds: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether the difference is within the limit; where there is no lung, it is not."""
+        return abs(self.difference) <= LIMIT_POINTS
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The figures of all engines on all scans.
+
+    Attributes
+    ----------
+    weights_sha256 : str
+        Of the ONNX file.
+    machine : str
+        What the seconds were taken on.
+    rows : tuple of Row
+        By scan, then by engine; the first of a scan is the reference.
+    """
+
+    weights_sha256: str
+    machine: str
+    rows: tuple[Row, ...]
+
+    @property
+    def passes(self) -> bool:
+        """Whether something was compared, and all of it is within the limit."""
+        return bool(self.rows) and not self.failures()
+
+    def failures(self) -> list[str]:
+        """Name what is beyond the limit, one text a row."""
+        return [
+            f"{row.engine} {row.precision} on {row.scan}: DL-ILD {row.dl_ild_percent:.2f} differs "
+            f"by {row.difference:+.2f} points, at most {LIMIT_POINTS} pass"
+            for row in self.rows
+            if not row.passes
+        ]
+
+    def to_json(self) -> str:
+        """Return all figures, with the verdict, as JSON text; NaN becomes null."""
+        rows = [_without_nan(asdict(row)) | {"passes": row.passes} for row in self.rows]
+        fields = {
+            "schema": SCHEMA,
+            "weights_sha256": self.weights_sha256,
+            "machine": self.machine,
+            "limit_points": LIMIT_POINTS,
+            "passes": self.passes,
+            "rows": rows,
+        }
+        return json.dumps(fields, indent=2, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """Return the table for the model card."""
+        lines = [
+            "| scan | engine | DL-ILD, % | difference, points | other labels, % of lung | s |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in self.rows:
+            engine = f"{row.engine} {row.precision}" + (f", {row.note}" if row.note else "")
+            lines.append(
+                f"| {row.scan} | {engine} | {row.dl_ild_percent:.2f} | {row.difference:+.3f} "
+                f"| {row.labels_differ_percent:.3f} | {row.seconds:.1f} |"
+            )
+        return "\n".join(lines) + "\n"
+
+
+def measure_parity(
+    engines: Sequence[Engine],
+    scans: Mapping[str, Volume],
+    contract: Contract,
+    weights_sha256: str,
+    progress: Progress | None = None,
+) -> Parity:
+    """Run every engine over every scan.
+
+    Parameters
+    ----------
+    engines : sequence of Engine
+        The first is the reference.
+    scans : mapping of str to Volume
+        HU on the model grid, by a name that tells nobody's name.
+    contract : Contract
+        Windows and classes.
+    weights_sha256 : str
+        Of the ONNX file, for the record.
+    progress : callable, optional
+        Called with what is about to run.
+
+    Returns
+    -------
+    Parity
+
+    Raises
+    ------
+    InputError
+        A scan without lungs.
+    """
+    planned = {name: plan_scan(grid, contract) for name, grid in scans.items()}
+    references: dict[str, Labels] = {}
+    rows: dict[str, list[Row]] = {name: [] for name in planned}
+    for engine in engines:
+        run = engine.load()
+        for name, windows in planned.items():
+            if progress:
+                progress(f"{engine.name} {engine.precision}, {name}")
+            labels, seconds = _timed(run, windows)
+            reference = references.setdefault(name, labels)
+            rows[name].append(_row(name, engine, labels, reference, seconds, contract))
+    in_order = tuple(row for name in planned for row in rows[name])
+    return Parity(weights_sha256, describe_machine(), in_order)
+
+
+def describe_machine() -> str:
+    """Name the processor and how many cores of it this process may use."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - no file of ours
+            names = [line.split(":", 1)[1].strip() for line in file if "model name" in line]
+    except OSError:
+        names = []
+    return f"{names[0] if names else name}, {len(os.sched_getaffinity(0))} cores"
+
+
+def _timed(run: Any, windows: Windows) -> tuple[Labels, float]:
+    # The first window of a shape compiles kernels: that is the warm-up's time, not the scan's.
+    run(np.zeros((1, 1, *windows.plan.shape), dtype=np.float16))
+    began = time.perf_counter()
+    labels = blend(run, windows)
+    return labels, time.perf_counter() - began
+
+
+def _row(
+    scan: str,
+    engine: Engine,
+    labels: Labels,
+    reference: Labels,
+    seconds: float,
+    contract: Contract,
+) -> Row:
+    percent = score_labels(labels, contract.classes)
+    lungs = contract.lung_labels
+    lung = np.isin(labels, lungs) | np.isin(reference, lungs)
+    differ = (labels != reference) & lung
+    return Row(
+        scan=scan,
+        engine=engine.name,
+        precision=engine.precision,
+        note=engine.note,
+        dl_ild_percent=percent,
+        difference=percent - score_labels(reference, contract.classes),
+        labels_differ_percent=100.0 * int(differ.sum()) / max(int(lung.sum()), 1),
+        seconds=seconds,
+    )
+
+
+def _without_nan(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in fields.items()
+    }

@@ -1,0 +1,282 @@
+"""The 3D U-Net: raw HU in, class probabilities out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool3d, interpolate, pad
+
+from dlild_client.contract.classes import Label
+from dlild_export.training.breath import AIR_HU, WATER_HU, move_lung
+
+# The network sees how far a voxel lies above healthy lung. An engine of bf16 has 8 bits for a
+# number: HU near -850 it rounds to multiples of 4, whole numbers near 0 it holds, and so all of
+# lung. (From HU, ties were rounded to one side: the level was wrong by 0.5 HU, and DL-ILD of a
+# phantom by 0.13 point; now by 0.03.) Units are powers of 2, in which healthy lung is 0.
+HEALTHY_HU, LEVEL_HU, SEEN_HU = -848.0, 128.0, 512.0
+_GRAIN = 2  # voxels along the edge of the cubes that are averaged first: noise and vessels even out
+# Air-filled lung, darker than most disease and brighter than air outside the body.
+_AERATED = tuple((bound - HEALTHY_HU) / LEVEL_HU for bound in (-987.0, -668.0))
+_NEAR = 9  # cells of the coarsest level that the lung's level is taken over: 108 mm at 1.5 mm
+_DOUBT = 0.02  # share of air-filled lung at which its level counts half
+# How often the level is taken anew, and of what: from 80 HU below the last one to 60 above it.
+_ROUNDS, _KEPT = 3, (-80.0 / LEVEL_HU, 60.0 / LEVEL_HU)
+# Beyond these levels the little between air and lung would be stretched without measure.
+_MOVED_FROM = ((-950.0 - HEALTHY_HU) / LEVEL_HU, (-760.0 - HEALTHY_HU) / LEVEL_HU)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Size of the network, and the window that it looks at HU through."""
+
+    # Channels from full resolution down. Multiples of 16 fill a vector register in bf16.
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    classes: int = len(Label)
+    # HU below and above carry nothing about the lungs and are cut off.
+    window_hu: tuple[float, float] = (-1024.0, 276.0)
+    # HU that the first convolution sees as 0, and how many are 1.
+    centre_hu: float = HEALTHY_HU
+    unit_hu: float = SEEN_HU
+    # Whether the network sees how dense the air-filled lung round a voxel is.
+    lung_density: bool = True
+    # Whether HU are moved so that the air-filled lung round a voxel is as dense in every patient.
+    relative_hu: bool = True
+
+    @property
+    def stride(self) -> int:
+        """Voxels that a patch's edges must be a multiple of."""
+        return int(2 ** (len(self.channels) - 1))
+
+
+class _Block(nn.Sequential):
+    """Two convolutions, each with batch normalisation and ReLU.
+
+    Batch normalisation, not instance or group normalisation: its statistics are fixed once
+    trained, so a voxel's class does not depend on where the window was cut, and it costs nothing
+    when served.
+    """
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__(
+            nn.Conv3d(inside, outside, 3, padding=1, bias=False),
+            nn.BatchNorm3d(outside),
+            nn.ReLU(inplace=True),
+            nn.Conv3d(outside, outside, 3, padding=1, bias=False),
+            nn.BatchNorm3d(outside),
+            nn.ReLU(inplace=True),
+        )
+
+
+class UNet(nn.Module):
+    """3D U-Net (Çiçek et al. 2016) with the preprocessing inside.
+
+    Parameters
+    ----------
+    config : UNetConfig
+        Size of the network.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.channels
+        self.down = nn.ModuleList(
+            _Block(a, b)
+            for a, b in zip((1 + config.lung_density, *widths[:-1]), widths, strict=True)
+        )
+        self.pool = nn.MaxPool3d(2)
+        pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.rise = nn.ModuleList(nn.ConvTranspose3d(a, b, 2, stride=2) for a, b in pairs)
+        self.up = nn.ModuleList(_Block(2 * b, b) for _, b in pairs)
+        self.head = nn.Conv3d(widths[0], config.classes, 1)
+
+    def forward(self, hu: Tensor) -> Tensor:
+        """Return logits of the classes.
+
+        Parameters
+        ----------
+        hu : Tensor, shape (n, 1, z, y, x)
+            HU; edges must be multiples of `config.stride`.
+
+        Returns
+        -------
+        Tensor, shape (n, classes, z, y, x)
+            Logits; softmax over axis 1 gives probabilities.
+        """
+        return self.classify(hu - HEALTHY_HU)
+
+    def classify(self, rise: Tensor) -> Tensor:
+        """Return logits of the classes from HU above healthy lung (-848 HU)."""
+        logits: Tensor = self.head(self.features(rise)[0])
+        return logits
+
+    def features(self, rise: Tensor) -> list[Tensor]:
+        """Return what the decoder makes of a chest on every level, from full resolution down.
+
+        Parameters
+        ----------
+        rise : Tensor, shape (n, 1, z, y, x)
+            HU above healthy lung (-848 HU); edges must be multiples of `config.stride`.
+
+        Returns
+        -------
+        list of Tensor, shape (n, channels, z, y, x)
+            One a level but the deepest, each half as large as the one before.
+        """
+        x = self._look(rise)
+        skipped = []
+        for depth, block in enumerate(self.down):
+            x = block(self.pool(x) if depth else x)
+            skipped.append(x)
+        x = skipped.pop()
+        levels: list[Tensor] = []
+        for transposed, block in zip(self.rise, self.up, strict=True):
+            x = block(torch.cat((transposed(x), skipped.pop()), dim=1))
+            levels.insert(0, x)
+        return levels
+
+    def _look(self, rise: Tensor) -> Tensor:
+        """Return what the first convolution sees: HU through the window, and the lung's level."""
+        config = self.config
+        low, high = (bound - HEALTHY_HU for bound in config.window_hu)
+        centre, unit = config.centre_hu - HEALTHY_HU, config.unit_hu
+        if not (config.lung_density or config.relative_hu):
+            return (rise.clamp(low, high) - centre) / unit
+        # Without an axis of one channel: with it, OpenVINO takes the voxels one by one.
+        seen = rise[:, 0]
+        level = lung_density(seen, config.stride)
+        if config.relative_hu:
+            seen = relative_rise(seen, level)
+        seen = (seen.clamp(low, high) - centre) / unit
+        return torch.stack((seen, level), dim=1) if config.lung_density else seen[:, None]
+
+
+def lung_density(rise: Tensor, cell: int) -> Tensor:
+    """Return how dense the air-filled lung round each voxel is: where most of it lies.
+
+    Healthy lung of one patient, at one depth of breath, is as dense as ground-glass of another. A
+    reader compares a place with the lung round it; a network of few steps does not learn to.
+
+    The mean of all that is air-filled would be drawn up by faint ground-glass and down by
+    emphysema. So the mean is taken again, of what lies near it, until it rests on the larger
+    share: a mean shift (Fukunaga and Hostetler 1975) with a flat window.
+
+    Parameters
+    ----------
+    rise : Tensor, shape (n, z, y, x)
+        HU above healthy lung (-848 HU); edges must be multiples of `cell`.
+    cell : int
+        Voxels along the edge of the cubes that share a level; even.
+
+    Returns
+    -------
+    Tensor, shape (n, z, y, x)
+        0 at -848 HU and where there is no air-filled lung, 1 at -720 HU.
+    """
+    grains = _pool(rise, _GRAIN) / LEVEL_HU
+    cell_grains = cell // _GRAIN
+    aerated = (grains > _AERATED[0]) & (grains < _AERATED[1])
+    level = _mean_near(grains, aerated, cell_grains)
+    for _ in range(_ROUNDS):
+        away = grains - _enlarge(level, cell_grains)
+        kept = aerated & (away > _KEPT[0]) & (away < _KEPT[1])
+        level = _mean_near(grains, kept, cell_grains)
+    return _enlarge(level, cell)
+
+
+def _mean_near(grains: Tensor, kept: Tensor, cell: int) -> Tensor:
+    """Return the mean of the grains that are kept, round each cube of `cell` grains."""
+    weight = kept.to(grains.dtype)
+    # Each by itself: two channels side by side cost OpenVINO changes of layout.
+    sums = torch.stack([_pool(x, cell) for x in (weight * grains, weight)], dim=1)
+    near = avg_pool3d(pad(sums, (_NEAR // 2,) * 6), _NEAR, stride=1)
+    return near[:, 0] / (near[:, 1] + _DOUBT)
+
+
+def _pool(values: Tensor, edge: int) -> Tensor:
+    """Return the means of cubes; shape (n, z, y, x) in and out."""
+    return avg_pool3d(values[:, None], edge)[:, 0]
+
+
+def _enlarge(values: Tensor, times: int) -> Tensor:
+    """Repeat every value along all three axes; shape (n, z, y, x) in and out."""
+    return interpolate(values[:, None], scale_factor=float(times), mode="nearest")[:, 0]
+
+
+def relative_rise(rise: Tensor, level: Tensor) -> Tensor:
+    """Return HU above the air-filled lung round each voxel, as far as a breath moves them.
+
+    Faint ground-glass in dark lung is as dense as healthy lung elsewhere. A network that was told
+    the level still went by HU, after 7,000 steps; with HU that start from the level it need not
+    learn to.
+
+    Parameters
+    ----------
+    rise : Tensor, shape (n, z, y, x)
+        HU above healthy lung (-848 HU).
+    level : Tensor, shape (n, z, y, x)
+        As `lung_density` returns it.
+
+    Returns
+    -------
+    Tensor, shape (n, z, y, x)
+        HU above healthy lung as they would be if the lung round each voxel were at -848 HU. Their
+        order stays, and so do air (-1000 HU), water (0 HU) and all above it.
+    """
+    level = level.clamp(*_MOVED_FROM)
+    air, water = ((fixed - HEALTHY_HU) / LEVEL_HU for fixed in (AIR_HU, WATER_HU))
+    return move_lung(rise / LEVEL_HU, level, -level, air=air, water=water) * LEVEL_HU
+
+
+class SupervisedUNet(nn.Module):
+    """The network as it is trained: with a head on coarser levels of the decoder too.
+
+    Deep supervision (Lee et al. 2015). The further heads are for the training alone and are never
+    exported.
+
+    Parameters
+    ----------
+    network : UNet
+        To train.
+    depth : int
+        Coarser levels with a head.
+    """
+
+    def __init__(self, network: UNet, depth: int) -> None:
+        super().__init__()
+        self.network = network
+        config = network.config
+        self.heads = nn.ModuleList(
+            nn.Conv3d(width, config.classes, 1) for width in config.channels[1 : depth + 1]
+        )
+
+    def forward(self, hu: Tensor) -> list[Tensor]:
+        """Return logits of the classes on every level that is taught, full resolution first."""
+        levels = self.network.features(hu - HEALTHY_HU)
+        logits = [self.network.head(levels[0])]
+        taught = levels[1 : len(self.heads) + 1]
+        logits += [head(level) for head, level in zip(self.heads, taught, strict=True)]
+        return logits
+
+
+class ServedUNet(nn.Module):
+    """The network as it is served: FP16 HU in, FP16 probabilities out.
+
+    Parameters
+    ----------
+    network : UNet
+        Trained network.
+    """
+
+    def __init__(self, network: UNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, window: Tensor) -> Tensor:
+        """Return probabilities, FP16, shape (n, classes, z, y, x), of an FP16 window of HU."""
+        # Whole numbers until healthy lung is near 0; a float would be rounded before.
+        rise = (window.to(torch.int32) - int(HEALTHY_HU)).float()
+        probabilities: Tensor = torch.softmax(self.network.classify(rise), dim=1).half()
+        return probabilities

@@ -1,0 +1,168 @@
+"""The level of the lung, and HU relative to it: what the network sees of a chest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from export.tiny import coarse_scan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dlild_client.preparation.grid import to_grid
+from dlild_client.reading.read import read_volume
+from dlild_export.data.contracts import find_contract
+from dlild_export.serving.onnx import INPUT, OUTPUT, export_onnx, round_to_bf16
+from dlild_export.training.start import load_network
+from dlild_export.training.unet import HEALTHY_HU, LEVEL_HU, relative_rise
+from dlild_export.training.unet import lung_density as level_of_rise
+
+CELL = 4
+REAL_CT = Path(__file__).parents[4] / "shared" / "data" / "lidc-idri-0314" / "dicom"
+
+
+def lung_level(hu: torch.Tensor, cell: int) -> torch.Tensor:
+    return level_of_rise((hu - HEALTHY_HU)[:, 0], cell)[:, None]
+
+
+def relative_hu(hu: torch.Tensor) -> torch.Tensor:
+    rise = (hu - HEALTHY_HU)[:, 0]
+    return relative_rise(rise, level_of_rise(rise, CELL))[:, None] + HEALTHY_HU
+
+
+def _chest(lung_hu: float) -> torch.Tensor:
+    """Muscle with lung inside."""
+    hu = torch.full((1, 1, 96, 48, 48), 40.0)
+    hu[..., 24:56, 8:40, 8:40] = lung_hu
+    return hu
+
+
+@pytest.mark.parametrize("lung_hu", [-950.0, -900.0, -800.0])
+def test_the_level_is_that_of_the_lung_whatever_lies_in_it(lung_hu: float) -> None:
+    hu = _chest(lung_hu)
+    hu[..., 36:44, 8:24, 8:24] = lung_hu + 250  # ground-glass
+    hu[..., 46:50, :, 16:24] = 30.0  # a vessel
+
+    level = lung_level(hu, CELL)
+
+    assert level.shape == hu.shape
+    inside = level[..., 28:52, 12:36, 12:36] * LEVEL_HU + HEALTHY_HU
+    torch.testing.assert_close(inside, torch.full_like(inside, lung_hu), atol=15, rtol=0)
+
+
+def test_where_no_lung_is_air_filled_the_level_says_nothing() -> None:
+    assert lung_level(_chest(-400.0), CELL).abs().max() == 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(lung_hu=st.floats(-975, -760), places=st.integers(1, 3))
+def test_the_level_moves_with_the_windows_place_by_whole_cells(lung_hu: float, places: int) -> None:
+    hu = _chest(lung_hu)
+    moved = torch.roll(hu, places * CELL, dims=2)  # muscle comes in where muscle goes out
+
+    expected = torch.roll(lung_level(hu, CELL), places * CELL, dims=2)
+    torch.testing.assert_close(lung_level(moved, CELL), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_every_scan_of_a_batch_has_a_level_of_its_own() -> None:
+    one, other = _chest(-950), _chest(-800)
+    both = lung_level(torch.cat((one, other)), CELL)
+    torch.testing.assert_close(both[:1], lung_level(one, CELL))
+    torch.testing.assert_close(both[1:], lung_level(other, CELL))
+
+
+@pytest.mark.parametrize("hu", [-1000, -988, -987, -986, -985, -669, -668, -667, -666])
+def test_what_is_air_filled_is_exact_in_bf16(hu: int) -> None:
+    rise = torch.full((1, 40, 40, 40), hu - HEALTHY_HU)
+    torch.testing.assert_close(rise.to(torch.bfloat16).float(), rise, atol=0, rtol=0)
+    assert (level_of_rise(rise, CELL).abs().max() > 0) == (-986 <= hu <= -669)
+
+
+@pytest.mark.parametrize(
+    ("lung_hu", "other_hu", "share"),
+    [(-930.0, -790.0, 0.4), (-770.0, -950.0, 0.3), (-850.0, -720.0, 0.4)],
+    ids=["faint ground-glass in dark lung", "emphysema", "ground-glass"],
+)
+def test_the_level_rests_on_the_larger_share(lung_hu: float, other_hu: float, share: float) -> None:
+    hu = _chest(lung_hu)
+    hu[..., 24:56, 8:40, 8 : 8 + int(32 * share)] = other_hu
+
+    inside = lung_level(hu, CELL)[..., 28:52, 12:36, 12:36] * LEVEL_HU + HEALTHY_HU
+
+    torch.testing.assert_close(inside, torch.full_like(inside, lung_hu), atol=20, rtol=0)
+
+
+@pytest.mark.parametrize("lung_hu", [-940.0, -900.0, -800.0])
+def test_the_same_chest_looks_the_same_at_every_breath(lung_hu: float) -> None:
+    hu = _chest(lung_hu)
+    hu[..., 46:50, :, 16:24] = 30.0  # a vessel
+
+    seen = relative_hu(hu)
+
+    lung = (hu == lung_hu) & (torch.arange(96)[:, None, None] < 44)
+    torch.testing.assert_close(seen[lung], torch.full_like(seen[lung], HEALTHY_HU), atol=25, rtol=0)
+    torch.testing.assert_close(seen[hu >= 0], hu[hu >= 0])
+
+
+def test_where_no_lung_is_air_filled_hu_stay() -> None:
+    hu = _chest(-400.0)
+    torch.testing.assert_close(relative_hu(hu), hu)
+
+
+def _middle(hu: np.ndarray) -> np.ndarray:
+    """Cut a window of one edge's length from the middle of a scan."""
+    start = [(n - 64) // 2 for n in hu.shape]
+    cut = hu[tuple(slice(s, s + 64) for s in start)]
+    return np.ascontiguousarray(cut[None, None], np.float16)
+
+
+def _windows(repository: Path) -> list[np.ndarray]:
+    windows = [_middle(coarse_scan().array)]
+    if REAL_CT.is_dir():
+        contract = find_contract(repository)
+        windows.append(_middle(to_grid(read_volume(REAL_CT), contract).array))
+    return windows
+
+
+def test_an_export_of_today_computes_the_bits_of_the_released_version_4(
+    repository: Path, tmp_path: Path
+) -> None:
+    released, exported = repository / "ild_unet" / "4" / "model.onnx", tmp_path / "model.onnx"
+    network = load_network(released)
+    round_to_bf16(network)
+    export_onnx(network, exported)
+
+    sessions = [
+        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        for path in (released, exported)
+    ]
+
+    for window in _windows(repository):
+        before, after = (session.run([OUTPUT], {INPUT: window})[0] for session in sessions)
+        assert len(np.unique(before.argmax(axis=1))) > 1
+        np.testing.assert_array_equal(after.view(np.uint16), before.view(np.uint16))
+
+
+def test_the_level_of_the_lung_is_computed_without_a_channel_axis(
+    repository: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(load_network(repository / "ild_unet" / "4" / "model.onnx"), path)
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+
+    ranks = {
+        v.name: len(v.type.tensor_type.shape.dim)
+        for v in (*model.graph.value_info, *model.graph.input)
+    }
+    kinds = [n.op_type for n in model.graph.node]
+    # The first one takes healthy lung off; the last one joins HU and level.
+    level = model.graph.node[kinds.index("Sub") + 1 : kinds.index("Conv")]
+    element_wise = {"Mul", "Sub", "Div", "Min", "Clip", "Greater", "Less", "And"}
+    nodes = [node for node in level if node.op_type in element_wise]
+    assert {node.op_type for node in nodes} == element_wise
+    assert {ranks[node.output[0]] for node in nodes} == {4}
