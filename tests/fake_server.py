@@ -180,6 +180,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             "dl_ild_percent": np.zeros((1, 0)),
             "class_volumes_ml": np.zeros((1, 0)),
             "zone_volumes_ml": np.zeros((1, 0, 2)),
+            "class_certainty": np.zeros((1, 0)),
             "labels": np.zeros((1, 0, 0, 0), dtype=np.uint8),
         }
         if index == count - 1:
@@ -200,6 +201,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             "dl_ild_percent": np.array([[100 * lesion / lung if lung else np.nan]]),
             "class_volumes_ml": volumes[None],
             "zone_volumes_ml": zones[None],
+            "class_certainty": np.where(volumes > 0, [np.nan, np.nan, 0.75, 1, 1, 1], np.nan)[None],
             "labels": labels[None],
         }
 

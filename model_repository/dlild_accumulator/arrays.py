@@ -61,6 +61,13 @@ def _same(array: Array) -> Array:
     return array
 
 
+def read_floats(bits: Array, arrays: Arrays) -> Array:
+    """Return FP16 values, given by their bits, as float32."""
+    out = arrays.xp.empty(bits.shape, dtype=np.float32)
+    arrays.widen(bits, out)
+    return out
+
+
 HOST = Arrays(np, 4, _look_up, _same, _bring_to_host)
 
 

@@ -3,10 +3,10 @@
 import math
 
 import numpy as np
-from contract.refusals import IncompleteError, RefusedError
-from contract.schema import Contract, Shape
 
 from arrays import HOST, Array, Arrays
+from contract.refusals import IncompleteError, RefusedError
+from contract.schema import Contract, Shape
 from score import Counts, Score, measure
 from single_window import SingleWindow
 from slabs import Slabs
@@ -50,9 +50,9 @@ class OpenScan:
         self._contract = contract
         self._seen: set[int] = set()
         self._sums: Slabs | SingleWindow = (
-            SingleWindow(box_shape, arrays)
+            SingleWindow(contract, box_shape, arrays)
             if _is_single(box_shape, window_shape, window_count)
-            else Slabs(len(contract.classes), window_shape, box_shape, arrays)
+            else Slabs(contract, window_shape, box_shape, arrays)
         )
         self._labels = np.empty(box_shape, dtype=np.uint8)
         self._counts = Counts(box_shape, contract.classes)
@@ -169,9 +169,9 @@ class OpenScan:
     def _fix_below(self, z: int) -> None:
         """Label the slices below z for good. Where no window came, only their memory is freed."""
         for final in range(self._fixed, z):
-            labels, uncovered = self._sums.fix(final)
+            labels, uncovered, certainty = self._sums.fix(final)
             self._labels[final] = labels
-            self._counts.add(final, labels)
+            self._counts.add(final, labels, certainty)
             self._uncovered += uncovered
         self._fixed = max(self._fixed, z)
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from contract.schema import LabelClass
 from contract.score import SLICE_LUNG_MM2, dl_ild_percent, lesion_and_lung, zone_counts
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class Score:
         Volume of each class, in mL.
     zone_volumes_ml : ndarray of float64, shape (6, 2)
         Lung and lesion mL of each zone, in the order of ``contract.score.ZONES``.
+    class_certainty : ndarray of float64, shape (classes,)
+        Of each lesion class, the mean over its voxels of its share of all lesion classes, from
+        1 / lesion classes to 1; NaN where it has no voxel, and for the other classes.
     labels : ndarray of uint8, shape (z, y, x)
         Label map of the box.
     """
@@ -28,6 +32,7 @@ class Score:
     dl_ild_percent: float
     class_volumes_ml: NDArray[np.float64]
     zone_volumes_ml: NDArray[np.float64]
+    class_certainty: NDArray[np.float64]
     labels: NDArray[np.uint8]
 
 
@@ -45,6 +50,8 @@ class Counts:
     ----------
     voxels : ndarray of int64, shape (classes,)
         Voxels of each class.
+    certainty : ndarray of float64, shape (classes,)
+        Sums over voxels, as of `label_voxels`.
     lung, lesion : ndarray of int32, shape (z, x)
         Voxels of lung and of lesion in each column along y.
     """
@@ -53,6 +60,7 @@ class Counts:
         depth, _, width = shape
         self.classes = tuple(classes)
         self.voxels = np.zeros(len(self.classes), dtype=np.int64)
+        self.certainty = np.zeros(len(self.classes))
         self.lung = np.zeros((depth, width), dtype=np.int32)
         self.lesion = np.zeros((depth, width), dtype=np.int32)
 
@@ -72,9 +80,9 @@ class Counts:
         int
         """
         depth, _, width = shape
-        return classes * 8 + 2 * depth * width * 4
+        return classes * 16 + 2 * depth * width * 4
 
-    def add(self, z: int, labels: NDArray[np.uint8]) -> None:
+    def add(self, z: int, labels: NDArray[np.uint8], certainty: NDArray[np.float64]) -> None:
         """Count a slice.
 
         Parameters
@@ -83,7 +91,10 @@ class Counts:
             Its index; each slice is counted once.
         labels : ndarray of uint8, shape (y, x)
             Class of each voxel.
+        certainty : ndarray of float64, shape (classes,)
+            Of the slice, as of `label_voxels`.
         """
+        self.certainty += certainty
         lung, lesion = np.zeros((2, *labels.shape), dtype=np.bool_)
         for kind in self.classes:
             here = labels == kind.label
@@ -122,9 +133,13 @@ def measure(
     """
     voxel_ml = voxel_volume_mm3 / 1000
     zones = zone_counts(counts.lung, counts.lesion, SLICE_LUNG_MM2 / axial_area_mm2)
+    lesions = np.array([kind.lesion for kind in counts.classes])
+    certainty = np.full(len(lesions), np.nan)
+    np.divide(counts.certainty, counts.voxels, out=certainty, where=lesions & (counts.voxels > 0))
     return Score(
         dl_ild_percent=dl_ild_percent(*lesion_and_lung(counts.voxels, counts.classes)),
         class_volumes_ml=counts.voxels * np.float64(voxel_ml),
         zone_volumes_ml=zones * voxel_ml,
+        class_certainty=certainty,
         labels=labels,
     )

@@ -141,6 +141,7 @@ def _outputs(answer: Answer):
                 (tensors.DL_ILD_PERCENT, [score.dl_ild_percent]),
                 (tensors.CLASS_VOLUMES_ML, score.class_volumes_ml),
                 (tensors.ZONE_VOLUMES_ML, score.zone_volumes_ml),
+                (tensors.CLASS_CERTAINTY, score.class_certainty),
                 (tensors.LABELS, score.labels),
             )
         }

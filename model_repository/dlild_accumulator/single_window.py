@@ -3,11 +3,12 @@
 import math
 
 import numpy as np
-from contract.schema import Shape
 from numpy.typing import NDArray
 
-from arrays import HOST, Array, Arrays
-from probabilities import check_mean_sum, label_largest, read_bits
+from arrays import HOST, Array, Arrays, read_floats
+from contract.labels import LABELLING_BYTES, label_voxels
+from contract.schema import Contract, Shape
+from probabilities import SURE_BITS, check_mean_sum, read_bits
 
 
 class SingleWindow:
@@ -18,13 +19,17 @@ class SingleWindow:
 
     Parameters
     ----------
+    contract : Contract
+        Classes, and the rule by which voxels are labelled.
     shape : tuple of int
         Shape of the box and of the window (z, y, x), in voxels.
     arrays : Arrays, optional
         Where the probabilities are worked on.
     """
 
-    def __init__(self, shape: Shape, arrays: Arrays = HOST) -> None:
+    def __init__(self, contract: Contract, shape: Shape, arrays: Arrays = HOST) -> None:
+        self._contract = contract
+        self._certainty = np.zeros((shape[0], len(contract.classes)))
         self._arrays = arrays
         self._labels = np.empty(shape, dtype=np.uint8)
         self._covered = False
@@ -44,7 +49,8 @@ class SingleWindow:
         -------
         int
         """
-        return math.prod(shape) + min(arrays.chunk, shape[0]) * math.prod(shape[1:]) * 6
+        summing = min(arrays.chunk, shape[0]) * 6
+        return math.prod(shape) + math.prod(shape[1:]) * max(summing, LABELLING_BYTES)
 
     def add(self, probabilities: Array, _origin: Shape, index: int) -> None:
         """Label the window.
@@ -67,12 +73,23 @@ class SingleWindow:
         for first in range(0, len(self._labels), self._arrays.chunk):
             chunk = bits[:, first : first + self._arrays.chunk]
             total += _total(chunk)
-            self._labels[first : first + self._arrays.chunk] = label_largest(chunk, self._arrays)
+            # Slice by slice, so that all stays in the cache, and each knows its own certainty.
+            for z in range(chunk.shape[1]):
+                labels, certainty = label_voxels(
+                    chunk[:, z],
+                    self._contract.classes,
+                    self._contract.score.labels,
+                    sure=SURE_BITS,
+                    floats=lambda bits: read_floats(bits, self._arrays),
+                    xp=self._arrays.xp,
+                )
+                self._labels[first + z] = self._arrays.to_host(labels)
+                self._certainty[first + z] = self._arrays.to_host(certainty)
         check_mean_sum(total / self._labels.size, index)
         self._covered = True
 
-    def fix(self, z: int) -> tuple[NDArray[np.uint8], int]:
-        """Return the labels of a slice, and how many of its voxels lie in no window.
+    def fix(self, z: int) -> tuple[NDArray[np.uint8], int, NDArray[np.float64]]:
+        """Return what is known of a slice.
 
         Parameters
         ----------
@@ -83,9 +100,12 @@ class SingleWindow:
         -------
         labels : ndarray of uint8, shape (y, x)
         uncovered : int
+            Voxels that lie in no window.
+        certainty : ndarray of float64, shape (classes,)
+            As of `label_voxels`.
         """
         labels = self._labels[z]
-        return labels, 0 if self._covered else labels.size
+        return labels, 0 if self._covered else labels.size, self._certainty[z]
 
 
 def _total(bits: Array) -> float:

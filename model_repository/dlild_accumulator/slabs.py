@@ -4,12 +4,13 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from contract.blending import window_weights
-from contract.schema import Shape
 from numpy.typing import NDArray
 
 from arrays import HOST, Array, Arrays
-from probabilities import check_mean_sum, label_largest, read_bits
+from contract.blending import window_weights
+from contract.labels import LABELLING_BYTES, SURE, label_voxels
+from contract.schema import Contract, Shape
+from probabilities import check_mean_sum, read_bits
 
 
 @lru_cache(maxsize=8)
@@ -24,8 +25,8 @@ class Slabs:
 
     Parameters
     ----------
-    classes : int
-        Number of classes.
+    contract : Contract
+        Classes, and the rule by which voxels are labelled.
     window_shape : tuple of int
         Shape of the windows (z, y, x), in voxels.
     box_shape : tuple of int
@@ -35,14 +36,15 @@ class Slabs:
 
     Notes
     -----
-    The largest sum of weighted probabilities names the class, so the weights themselves are not
-    kept: only which voxels have any.
+    The sums of weighted probabilities name the class by their order, so the weights themselves are
+    not kept: only which voxels have any.
     """
 
     def __init__(
-        self, classes: int, window_shape: Shape, box_shape: Shape, arrays: Arrays = HOST
+        self, contract: Contract, window_shape: Shape, box_shape: Shape, arrays: Arrays = HOST
     ) -> None:
-        depth = window_shape[0]
+        depth, classes = window_shape[0], len(contract.classes)
+        self._contract = contract
         self._depth = depth
         self._arrays = arrays
         # Not zeroed: a slot holds nothing worth reading until its first window comes.
@@ -72,7 +74,7 @@ class Slabs:
         slice_voxels = math.prod(box_shape[1:])
         kept = window_shape[0] * slice_voxels * (classes * 4 + 1)
         blending = min(arrays.chunk, window_shape[0]) * math.prod(window_shape[1:]) * (4 + 8)
-        labelling = slice_voxels * 10
+        labelling = slice_voxels * LABELLING_BYTES
         return kept + max(blending, labelling)
 
     def add(self, probabilities: Array, origin: Shape, index: int) -> None:
@@ -106,7 +108,7 @@ class Slabs:
             self._covered[region] = True
         check_mean_sum(total / float(weights.sum()), index)
 
-    def fix(self, z: int) -> tuple[NDArray[np.uint8], int]:
+    def fix(self, z: int) -> tuple[NDArray[np.uint8], int, NDArray[np.float64]]:
         """Label a slice that no window can touch any more, and free its slot.
 
         Parameters
@@ -117,18 +119,28 @@ class Slabs:
         Returns
         -------
         labels : ndarray of uint8, shape (y, x)
-            Class of the largest sum; the first of equals, as argmax has it. In the CPU's memory.
+            In the CPU's memory.
         uncovered : int
             Voxels that lie in no window.
+        certainty : ndarray of float64, shape (classes,)
+            As of `label_voxels`.
         """
         slot = z % self._depth
         if self._blank[slot]:
-            return np.zeros(self._sums.shape[2:], dtype=np.uint8), math.prod(self._sums.shape[2:])
-        labels = label_largest(self._sums[:, slot], self._arrays)
+            blank = np.zeros(self._sums.shape[2:], dtype=np.uint8)
+            return blank, blank.size, np.zeros(len(self._sums))
+        sums = self._sums[:, slot]
+        labels, certainty = label_voxels(
+            sums,
+            self._contract.classes,
+            self._contract.score.labels,
+            sure=np.float32(SURE) * sums.sum(axis=0),
+            xp=self._arrays.xp,
+        )
         uncovered = labels.size - int(self._arrays.xp.count_nonzero(self._covered[slot]))
         self._blank[slot] = True
         self._covered[slot] = False
-        return labels, uncovered
+        return self._arrays.to_host(labels), uncovered, self._arrays.to_host(certainty)
 
     def _chunks(self, z: int, depth: int) -> list[tuple[int, int, int]]:
         """First and last slice in the window, and slot, of runs that do not cross the ring's end.

@@ -5,12 +5,13 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from contract import tensors
 from contract.errors import TooLarge
 from contract.refusals import RefusedError
 from contract.schema import Contract, HuRange, Shape
 from contract.windows import Box, WindowPlan, extract_window, plan_windows
-from numpy.typing import NDArray
 
 
 def read_volume(volume: NDArray[Any] | None, hu: HuRange) -> NDArray[np.int16]:

@@ -29,6 +29,12 @@ def make_contract(**changes: Any) -> Contract:
     return replace(small, **changes)
 
 
+def make_ruled(rule: str) -> Contract:
+    """The small contract, with another rule by which voxels are labelled."""
+    contract = make_contract()
+    return replace(contract, score=replace(contract.score, labels=rule))
+
+
 def make_limits(**changes: Any) -> ServerLimits:
     """Limits of a small server, changed as named."""
     return ServerLimits(

@@ -23,7 +23,7 @@ volumes = arrays.arrays(
 def score_of(labels, axial_area_mm2=100.0):
     counts = Counts(labels.shape, CLASSES)
     for z, axial in enumerate(labels):
-        counts.add(z, axial)
+        counts.add(z, axial, np.zeros(len(CLASSES)))
     return measure(
         counts,
         labels,

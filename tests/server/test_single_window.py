@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server.cases import CLASSES, WINDOW, make_contract, messages
+from server.cases import CLASSES, WINDOW, make_contract, make_ruled, messages
 
 from arrays import HOST, Arrays, plain_widen
+from contract.schema import LARGEST_CLASS, LESIONS_TOGETHER
 from scan import OpenScan
 from single_window import SingleWindow
 from slabs import Slabs
@@ -32,20 +33,27 @@ def tied(random, shape):
 def labels_of(way, probabilities):
     way.add(probabilities, (0, 0, 0), 0)
     slices = [way.fix(z) for z in range(probabilities.shape[1])]
-    assert not any(uncovered for _, uncovered in slices)
-    return np.stack([labels for labels, _ in slices])
+    assert not any(uncovered for _, uncovered, _ in slices)
+    return np.stack([labels for labels, _, _ in slices]), sum(sure for _, _, sure in slices)
 
 
 @settings(max_examples=60)
-@given(shapes, st.sampled_from([softmax, tied]), st.integers(0, 2**32 - 1))
-def test_labels_are_those_of_blending_to_the_last_voxel(shape, make, seed):
+@given(
+    shapes,
+    st.sampled_from([softmax, tied]),
+    st.sampled_from([LARGEST_CLASS, LESIONS_TOGETHER]),
+    st.integers(0, 2**32 - 1),
+)
+def test_labels_are_those_of_blending_to_the_last_voxel(shape, make, rule, seed):
     probabilities = make(np.random.default_rng(seed), shape)
-    blended = labels_of(Slabs(CLASSES, shape, shape), probabilities)
+    contract = make_ruled(rule)
+    blended, blended_certainty = labels_of(Slabs(contract, shape, shape), probabilities)
     for arrays in (HOST, PLAIN):
-        np.testing.assert_array_equal(
-            labels_of(SingleWindow(shape, arrays), probabilities), blended
-        )
-    np.testing.assert_array_equal(blended, probabilities.argmax(axis=0))
+        labels, certainty = labels_of(SingleWindow(contract, shape, arrays), probabilities)
+        np.testing.assert_array_equal(labels, blended)
+        np.testing.assert_allclose(certainty, blended_certainty, rtol=1e-5)
+    if rule == LARGEST_CLASS:
+        np.testing.assert_array_equal(blended, probabilities.argmax(axis=0))
 
 
 @given(st.floats(0.9, 1.1))
@@ -53,7 +61,10 @@ def test_a_sum_is_refused_where_blending_refuses_it(factor):
     (window,) = messages(np.ones(WINDOW, np.uint8))
     window.probabilities[...] *= np.float16(factor)
     told = []
-    for way in (SingleWindow(WINDOW), Slabs(CLASSES, WINDOW, WINDOW)):
+    for way in (
+        SingleWindow(make_contract(), WINDOW),
+        Slabs(make_contract(), WINDOW, WINDOW),
+    ):
         try:
             way.add(window.probabilities, (0, 0, 0), 0)
             told.append("")
@@ -63,7 +74,7 @@ def test_a_sum_is_refused_where_blending_refuses_it(factor):
 
 
 def test_without_its_window_no_voxel_is_covered():
-    _, uncovered = SingleWindow(WINDOW).fix(0)
+    _, uncovered, _ = SingleWindow(make_contract(), WINDOW).fix(0)
     assert uncovered == WINDOW[1] * WINDOW[2]
 
 

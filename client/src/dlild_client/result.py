@@ -30,11 +30,25 @@ EDGE_MM2 = 300.0
 
 @dataclass(frozen=True)
 class ClassVolume:
-    """One class of lung: its label, its volume in mL, its share of all lung in percent."""
+    """One class of lung.
+
+    Attributes
+    ----------
+    label : int
+    volume_ml : float
+    percent_of_lung : float
+        Share of all lung.
+    certainty : float or None
+        Of a lesion class, the mean over its voxels of its share of the probabilities of all lesion
+        classes: 1 where the network sees no other lesion there, 0.25 where it cannot tell which of
+        four it is. DL-ILD does not depend on it. None where there is no voxel, for lung without
+        lesion, and from servers that do not report it.
+    """
 
     label: int
     volume_ml: float
     percent_of_lung: float
+    certainty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +205,10 @@ def build_result(
         lesion_volume_ml=lesion,
         classes={
             c.name: ClassVolume(
-                c.label, float(volumes[c.label]), 100 * float(volumes[c.label]) / lung
+                c.label,
+                float(volumes[c.label]),
+                100 * float(volumes[c.label]) / lung,
+                _certainty(final, c.label),
             )
             for c in contract.classes
             if c.lung
@@ -223,6 +240,12 @@ def build_result(
         image=prepared.grid,
         contract=contract,
     )
+
+
+def _certainty(final: FinalAnswer, label: int) -> float | None:
+    """Certainty of a class; None where no voxel or no server tells."""
+    value = float("nan") if final.class_certainty is None else float(final.class_certainty[label])
+    return None if math.isnan(value) else value
 
 
 def _doubts(
@@ -306,6 +329,11 @@ def check_answer(final: FinalAnswer, box: Box, contract: Contract) -> None:
             f"the server's label map has shape {final.labels.shape} and "
             f"{final.class_volumes_ml.shape[0]} "
             f"classes, not {box.shape} and {classes}; try again"
+        )
+    if final.class_certainty is not None and final.class_certainty.shape != (classes,):
+        raise ServerError(
+            f"the server's class_certainty has shape {final.class_certainty.shape}, not "
+            f"({classes},); try again"
         )
     largest = int(final.labels.max())
     if largest >= classes:

@@ -69,8 +69,9 @@ WINDOWS_RECEIVED = TensorSpec("windows_received", "INT32", (1,))
 DL_ILD_PERCENT = TensorSpec("dl_ild_percent", "FP64", (FREE,))
 CLASS_VOLUMES_ML = TensorSpec("class_volumes_ml", "FP64", (FREE,))
 ZONE_VOLUMES_ML = TensorSpec("zone_volumes_ml", "FP64", (FREE, 2))
+CLASS_CERTAINTY = TensorSpec("class_certainty", "FP64", (FREE,))
 LABELS = TensorSpec("labels", "UINT8", (FREE, FREE, FREE))
-SCORE = (DL_ILD_PERCENT, CLASS_VOLUMES_ML, ZONE_VOLUMES_ML, LABELS)
+SCORE = (DL_ILD_PERCENT, CLASS_VOLUMES_ML, ZONE_VOLUMES_ML, CLASS_CERTAINTY, LABELS)
 """Outputs that are empty in an acknowledgement."""
 ANSWER = (WINDOWS_RECEIVED, *SCORE)
 """Outputs of the accumulator."""

@@ -21,6 +21,10 @@ SCHEMA_VERSION = 1
 
 Shape = tuple[int, int, int]
 """Voxels along (z, y, x)."""
+LARGEST_CLASS = "largest class"
+"""`ScoreSpec.labels`: a voxel is what its largest class is."""
+LESIONS_TOGETHER = "lesions together"
+"""`ScoreSpec.labels`: a voxel is a lesion where the lesion classes together are the largest."""
 T = TypeVar("T")
 
 
@@ -167,11 +171,12 @@ class LabelClass:
 
 @dataclass(frozen=True)
 class ScoreSpec:
-    """Name, unit and definition of the score."""
+    """Name, unit and definition of the score, and the rule by which voxels are labelled."""
 
     name: str
     unit: str
     definition: str
+    labels: str = LARGEST_CLASS
 
 
 @dataclass(frozen=True)
@@ -377,7 +382,10 @@ def _from_fields(raw: Mapping[str, Any]) -> Contract:
         ),
         limits=ScanLimits(int(limits["box_voxels"]), int(limits["windows"])),
         classes=tuple(_label_class(c) for c in raw["classes"]),
-        score=ScoreSpec(**{k: str(raw["score"][k]) for k in ("name", "unit", "definition")}),
+        score=ScoreSpec(
+            *(str(raw["score"][k]) for k in ("name", "unit", "definition")),
+            labels=str(raw["score"].get("labels", LARGEST_CLASS)),
+        ),
         profiles={
             str(name): ProfileSpec(
                 str(p["engine"]), str(p["precision"]), str(p.get("blending", "cpu"))

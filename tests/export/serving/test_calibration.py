@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from dlild_client.contract.labels import SURE, label_voxels
+from dlild_client.contract.schema import LARGEST_CLASS, LESIONS_TOGETHER
+from dlild_export.data.contracts import find_contract
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
 from dlild_export.serving.calibration import add_class_biases, find_class_biases, match_volumes
 from dlild_export.training.unet import UNet, UNetConfig
 
-CLASSES = 6
+CONTRACT = find_contract()
+CLASSES = len(CONTRACT.classes)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,9 @@ def _by_hu(window: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
 
 def test_biases_come_from_the_cases_that_are_given(cases: Path) -> None:
     seen: list[int] = []
-    biases = find_class_biases(_by_hu, cases, stride=8, count=2, progress=seen.append)
+    biases = find_class_biases(
+        _by_hu, cases, contract=CONTRACT, stride=8, count=2, progress=seen.append
+    )
 
     assert seen == [1, 2]
     assert len(biases) == CLASSES
@@ -47,18 +54,22 @@ def test_biases_come_from_the_cases_that_are_given(cases: Path) -> None:
     assert biases[2] == 3.0  # no ground-glass at all: as far as a bias may go
 
 
-def test_a_class_that_is_called_too_seldom_gets_a_bias_that_mends_it() -> None:
+@pytest.mark.parametrize("rule", [LARGEST_CLASS, LESIONS_TOGETHER])
+def test_a_class_that_is_called_too_seldom_gets_a_bias_that_corrects_it(rule: str) -> None:
+    contract = replace(CONTRACT, score=replace(CONTRACT.score, labels=rule))
     rng = np.random.default_rng(0)
     truth = rng.choice(CLASSES, 20_000, p=[0.3, 0.4, 0.1, 0.1, 0.05, 0.05]).astype(np.uint8)
     logits = rng.normal(0, 1, (CLASSES, truth.size)).astype(np.float32)
     logits[truth, np.arange(truth.size)] += 2
     logits[2] -= 1.5
 
-    biases = match_volumes([(logits[:, ::2], truth[::2]), (logits[:, 1::2], truth[1::2])])
+    biases = match_volumes([(logits[:, ::2], truth[::2]), (logits[:, 1::2], truth[1::2])], contract)
 
-    called = np.bincount((logits + np.array(biases)[:, None]).argmax(axis=0), minlength=CLASSES)
+    values = np.exp(logits + np.array(biases)[:, None])
+    labels, _ = label_voxels(values, contract.classes, rule, sure=SURE * values.sum(axis=0))
+    called = np.bincount(labels, minlength=CLASSES)
     assert called == pytest.approx(np.bincount(truth, minlength=CLASSES), rel=0.02)
-    assert biases[2] > 1
+    assert biases[2] > biases[3] + 1
 
 
 def test_a_class_that_is_nowhere_true_is_left_alone() -> None:
@@ -66,7 +77,7 @@ def test_a_class_that_is_nowhere_true_is_left_alone() -> None:
     logits = np.zeros((CLASSES, truth.size), dtype=np.float32)
     logits[truth, np.arange(truth.size)] = 5
 
-    assert match_volumes([(logits, truth)]) == (0.0,) * CLASSES
+    assert match_volumes([(logits, truth)], CONTRACT) == (0.0,) * CLASSES
 
 
 def test_biases_are_added_in_the_last_layer() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlild_client.contract import Contract, parse_contract
+from dlild_client.contract.schema import LARGEST_CLASS, LESIONS_TOGETHER
 from dlild_client.contract.score import score_labels
 from dlild_client.contract.windows import Box, fit_box, plan_windows
 from dlild_client.volume import Volume
@@ -48,7 +49,7 @@ def served(run, windows: Windows) -> tuple[np.ndarray, float]:
         windows.plan.shape,
         len(windows.plan.origins),
         3.375,
-        parse_contract(TEXT),
+        windows.contract,
     )
     for index, origin in enumerate(windows.plan.origins):
         hu = np.zeros((1, 1, *windows.plan.shape), np.float16)
@@ -58,11 +59,16 @@ def served(run, windows: Windows) -> tuple[np.ndarray, float]:
 
 
 @settings(max_examples=15, deadline=None)
-@given(box=st.tuples(*[st.integers(6, 20)] * 3), seed=st.integers(0, 1000))
-def test_labels_are_the_accumulators_own(contract, box, seed) -> None:
+@given(
+    box=st.tuples(*[st.integers(6, 20)] * 3),
+    seed=st.integers(0, 1000),
+    rule=st.sampled_from([LARGEST_CLASS, LESIONS_TOGETHER]),
+)
+def test_labels_are_the_accumulators_own(contract, box, seed, rule) -> None:
+    contract = replace(contract, score=replace(contract.score, labels=rule))
     fitted = fit_box((0, 0, 0), box, box, contract)
     plan = plan_windows(fitted.shape, contract)
-    windows = Windows(Volume(np.zeros(box, np.int16), (1.5, 1.5, 1.5)), fitted, plan, -1024)
+    windows = Windows(Volume(np.zeros(box, np.int16), (1.5, 1.5, 1.5)), fitted, plan, contract)
 
     labels = blend(noisy_network(seed), windows)
 
@@ -80,7 +86,7 @@ def test_an_honest_network_gives_the_box_back(contract) -> None:
     def run(window: np.ndarray) -> np.ndarray:
         return (np.arange(6)[None, :, None, None, None] == window).astype(np.float16)
 
-    labels = blend(run, Windows(grid, box, plan_windows(box.shape, contract), -1024))
+    labels = blend(run, Windows(grid, box, plan_windows(box.shape, contract), contract))
 
     np.testing.assert_array_equal(labels, truth[1:9, 2:20])
 

@@ -19,6 +19,7 @@ class ClassDocument(TypedDict):
     label: int
     volume_ml: float
     percent_of_lung: float
+    certainty: float | None
 
 
 class ZoneDocument(TypedDict):

@@ -91,6 +91,9 @@ class FinalAnswer:
     class_volumes_ml : ndarray, shape (classes,)
     zone_volumes_ml : ndarray, shape (6, 2)
         Lung and lesion of the zones in the order of `ZONES`.
+    class_certainty : ndarray, shape (classes,), or None
+        Of each lesion class, the mean over its voxels of its share of all lesion classes; NaN where
+        there is none. None from servers that do not report it.
     labels : ndarray, shape (z, y, x)
         uint8 label map of the box.
     """
@@ -98,6 +101,7 @@ class FinalAnswer:
     dl_ild_percent: float
     class_volumes_ml: npt.NDArray[np.float64]
     zone_volumes_ml: npt.NDArray[np.float64]
+    class_certainty: npt.NDArray[np.float64] | None
     labels: npt.NDArray[np.uint8]
 
 
@@ -121,7 +125,12 @@ def parse_answer(response: Any) -> Answer:
         An output is missing, or has another type or shape than `docs/wire.md` says.
     """
     outputs = {o.name: (o, i) for i, o in enumerate(response.outputs)}
-    values = {spec.name: _tensor(response, outputs, spec) for spec in tensors.ANSWER}
+    values = {
+        spec.name: _tensor(response, outputs, spec)
+        for spec in tensors.ANSWER
+        if spec != tensors.CLASS_CERTAINTY or spec.name in outputs
+    }
+    certainty = values.get(tensors.CLASS_CERTAINTY.name)
     engine = _engine(response, outputs)
     score, labels = values["dl_ild_percent"], values["labels"]
     if values["windows_received"].shape != (1, 1):
@@ -134,6 +143,7 @@ def parse_answer(response: Any) -> Answer:
             dl_ild_percent=float(score.reshape(-1)[0]),
             class_volumes_ml=values["class_volumes_ml"][0],
             zone_volumes_ml=values["zone_volumes_ml"][0],
+            class_certainty=None if certainty is None else certainty[0],
             labels=labels[0],
         )
         if final.zone_volumes_ml.shape != (len(ZONES), 2) or score.shape != (1, 1):

@@ -53,6 +53,7 @@ def onnx(
 
 
 def _calibrate(checkpoint: Path, cases: Path, count: int) -> tuple[float, ...]:
+    from dlild_export.data.contracts import find_contract  # noqa: PLC0415
     from dlild_export.serving.calibration import find_class_biases  # noqa: PLC0415
     from dlild_export.serving.engines import openvino_engines  # noqa: PLC0415
     from dlild_export.serving.onnx import export_run  # noqa: PLC0415
@@ -63,6 +64,7 @@ def _calibrate(checkpoint: Path, cases: Path, count: int) -> tuple[float, ...]:
         return find_class_biases(
             openvino_engines(export_run(checkpoint))[-1].load(),
             cases,
+            contract=find_contract(),
             stride=load_network(checkpoint).config.stride,
             count=count,
             progress=lambda done: bar.update(task, completed=done),

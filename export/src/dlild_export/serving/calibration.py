@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dlild_client.contract import Contract
+from dlild_client.contract.labels import SURE, label_voxels
 from dlild_export.data.crop import box_of, pad_to_multiple
 from dlild_export.data.labels import IGNORE
 from dlild_export.data.prepare import prepared_files
@@ -33,6 +35,7 @@ def find_class_biases(
     run: Network,
     folder: Path,
     *,
+    contract: Contract,
     stride: int,
     count: int = 40,
     progress: Callable[[int], None] | None = None,
@@ -45,6 +48,8 @@ def find_class_biases(
         The network as it is served, on one window.
     folder : pathlib.Path
         Prepared cases: `*.npz` with `hu` and `labels`, shape (z, y, x).
+    contract : Contract
+        Classes, and the rule by which voxels are labelled.
     stride : int
         Voxels that a window's edges must be a multiple of.
     count : int
@@ -69,11 +74,11 @@ def find_class_biases(
         samples.append(_sample(run, *_around_lungs(file, stride)))
         if progress:
             progress(done)
-    return match_volumes(samples)
+    return match_volumes(samples, contract)
 
 
 def match_volumes(
-    samples: list[tuple[LogProbabilities, npt.NDArray[np.uint8]]],
+    samples: list[tuple[LogProbabilities, npt.NDArray[np.uint8]]], contract: Contract
 ) -> tuple[float, ...]:
     """Find the biases with which every class is predicted as often as it is true.
 
@@ -82,6 +87,8 @@ def match_volumes(
     samples : list of tuple
         Of every case: logarithms of the probabilities, shape (classes, voxels), and the truth,
         shape (voxels,).
+    contract : Contract
+        Classes, and the rule by which voxels are labelled.
 
     Returns
     -------
@@ -93,11 +100,21 @@ def match_volumes(
     met = true > 0
     biases = np.zeros(classes, dtype=np.float32)
     for _ in range(_ROUNDS):
-        called = [(logs + biases[:, None]).argmax(axis=0) for logs, _ in samples]
-        predicted = np.sum([np.bincount(c, minlength=classes) for c in called], axis=0)
+        predicted = np.sum(
+            [_count_called(logs + biases[:, None], contract) for logs, _ in samples], axis=0
+        )
         biases[met] += _STEP * np.log(true[met] / np.maximum(predicted[met], 1))
         biases = np.clip(biases - biases[0], -_WIDEST, _WIDEST) * met
     return tuple(round(float(bias), 3) for bias in biases)
+
+
+def _count_called(logs: LogProbabilities, contract: Contract) -> npt.NDArray[np.int64]:
+    """Voxels that the rule of the contract gives to each class."""
+    values = np.exp(logs)
+    labels, _ = label_voxels(
+        values, contract.classes, contract.score.labels, sure=SURE * values.sum(axis=0)
+    )
+    return np.bincount(labels, minlength=len(values))
 
 
 def add_class_biases(network: UNet, biases: tuple[float, ...]) -> None:

@@ -32,7 +32,7 @@ MODELS = ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet")
 
 _EVERYWHERE = ("__init__", "errors", "refusals", "schema", "tensors", "windows")
 SHARED_MODULES = {
-    "dlild_accumulator": (*_EVERYWHERE, "blending", "score"),
+    "dlild_accumulator": (*_EVERYWHERE, "blending", "labels", "score"),
     "dlild_volume": _EVERYWHERE,
     "ild_unet": tuple(name for name in _EVERYWHERE if name != "tensors"),
 }

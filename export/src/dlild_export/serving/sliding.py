@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from dlild_client.contract import Contract
 from dlild_client.contract.blending import window_weights
+from dlild_client.contract.labels import SURE, label_voxels
 from dlild_client.contract.windows import (
     Box,
     WindowPlan,
@@ -43,14 +44,14 @@ class Windows:
         The lung box in the grid.
     plan : WindowPlan
         Windows that cover the box.
-    padding : int
-        HU beyond the grid.
+    contract : Contract
+        HU beyond the grid, classes, and the rule by which voxels are labelled.
     """
 
     grid: Volume
     box: Box
     plan: WindowPlan
-    padding: int
+    contract: Contract
 
 
 def plan_scan(grid: Volume, contract: Contract) -> Windows:
@@ -74,13 +75,13 @@ def plan_scan(grid: Volume, contract: Contract) -> Windows:
     """
     lungs = find_lungs(grid)
     box = fit_box(lungs.start, lungs.stop, grid.shape, contract)
-    return Windows(grid, box, plan_windows(box.shape, contract), contract.hu.padding)
+    return Windows(grid, box, plan_windows(box.shape, contract), contract)
 
 
 def blend(
     run: Network, windows: Windows, progress: Callable[[int, int], None] | None = None
 ) -> Labels:
-    """Run the network on each window, blend the probabilities, take the most likely class.
+    """Run the network on each window, blend the probabilities, label the voxels.
 
     Parameters
     ----------
@@ -94,13 +95,12 @@ def blend(
     Returns
     -------
     ndarray of uint8, shape `windows.box.shape`
-        Of equal classes the first.
     """
-    plan, shape = windows.plan, windows.plan.shape
+    plan, shape, contract = windows.plan, windows.plan.shape, windows.contract
     weights = window_weights(shape)
     sums: npt.NDArray[np.float32] | None = None
     for done, origin in enumerate(plan.origins, start=1):
-        hu = extract_window(windows.grid.array, windows.box, origin, shape, windows.padding)
+        hu = extract_window(windows.grid.array, windows.box, origin, shape, contract.hu.padding)
         probabilities = run(hu[None, None])[0]
         if sums is None:
             sums = np.zeros((len(probabilities), *windows.box.shape), dtype=np.float32)
@@ -110,5 +110,10 @@ def blend(
         if progress:
             progress(done, len(plan.origins))
     assert sums is not None, "a plan has at least one window"
-    labels: Labels = np.argmax(sums, axis=0).astype(np.uint8)
+    labels: Labels = np.empty(sums.shape[1:], dtype=np.uint8)
+    for z in range(len(labels)):
+        values = sums[:, z]
+        labels[z], _ = label_voxels(
+            values, contract.classes, contract.score.labels, sure=SURE * values.sum(axis=0)
+        )
     return labels
