@@ -6,9 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrays import HOST, Array, Arrays, read_floats
-from contract.labels import LABELLING_BYTES, label_voxels
+from contract.labels import label_voxels
 from contract.schema import Contract, Shape
 from probabilities import SURE_BITS, check_mean_sum, read_bits
+
+# Most bytes a voxel that labelling holds at its peak: where every voxel is a lesion. Bits of FP16
+# are narrower than the sums of `Slabs`.
+_LABELLING_BYTES = 64
 
 
 class SingleWindow:
@@ -50,7 +54,7 @@ class SingleWindow:
         int
         """
         summing = min(arrays.chunk, shape[0]) * 6
-        return math.prod(shape) + math.prod(shape[1:]) * max(summing, LABELLING_BYTES)
+        return math.prod(shape) + math.prod(shape[1:]) * max(summing, _LABELLING_BYTES)
 
     def add(self, probabilities: Array, _origin: Shape, index: int) -> None:
         """Label the window.

@@ -8,9 +8,13 @@ from numpy.typing import NDArray
 
 from arrays import HOST, Array, Arrays
 from contract.blending import window_weights
-from contract.labels import LABELLING_BYTES, SURE, label_voxels
+from contract.labels import SURE, label_voxels
 from contract.schema import Contract, Shape
 from probabilities import check_mean_sum, read_bits
+
+
+# Most bytes a voxel that labelling holds at its peak: where every voxel is a lesion.
+_LABELLING_BYTES = 70
 
 
 @lru_cache(maxsize=8)
@@ -74,7 +78,7 @@ class Slabs:
         slice_voxels = math.prod(box_shape[1:])
         kept = window_shape[0] * slice_voxels * (classes * 4 + 1)
         blending = min(arrays.chunk, window_shape[0]) * math.prod(window_shape[1:]) * (4 + 8)
-        labelling = slice_voxels * LABELLING_BYTES
+        labelling = slice_voxels * _LABELLING_BYTES
         return kept + max(blending, labelling)
 
     def add(self, probabilities: Array, origin: Shape, index: int) -> None:

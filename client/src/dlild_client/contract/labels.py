@@ -15,9 +15,6 @@ SURE = 0.51
 # Equal but for the rounding of weights: then the single class names the voxel.
 _TIE = 1 + 1e-6
 
-LABELLING_BYTES = 70
-"""Most bytes a voxel that `label_voxels` holds at its peak: where every voxel is a lesion."""
-
 Array = Any
 """An array of numpy, or of a library with its functions."""
 
