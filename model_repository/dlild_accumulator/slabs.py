@@ -12,7 +12,6 @@ from contract.labels import SURE, label_voxels
 from contract.schema import Contract, Shape
 from probabilities import check_mean_sum, read_bits
 
-
 # Most bytes a voxel that labelling holds at its peak: where every voxel is a lesion.
 _LABELLING_BYTES = 70
 
