@@ -97,7 +97,7 @@ class TritonPythonModel:
 
 
 def _open_health():
-    """Make the metrics; none where the server was told to keep none."""
+    """Make the metrics; none where the server keeps none."""
 
     def family(kind):
         return lambda name, text: pb_utils.MetricFamily(name=name, description=text, kind=kind)

@@ -38,7 +38,7 @@ class TritonPythonModel:
     """Sends the windows of one volume at a time through the ensemble ``dlild``.
 
     The ensemble counts, blends, bounds and refuses as it does for a client's own stream, so that
-    there is one set of rules and one place where a score is made.
+    there is one set of rules, and scores are made in the accumulator alone.
     """
 
     def initialize(self, args):

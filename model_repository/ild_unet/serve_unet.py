@@ -93,7 +93,7 @@ class TritonPythonModel:
 
 
 def _counter(name: str, description: str):
-    """Make a family of one metric; none where the server was told to keep none."""
+    """Make a family of one metric; none where the server keeps none."""
     try:
         family = pb_utils.MetricFamily(
             name=name, description=description, kind=pb_utils.MetricFamily.COUNTER

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from dlild_client.contract import Contract
 from dlild_client.contract.result import RESULT_SCHEMA_VERSION
+from dlild_client.contract.schema import Shape
 from dlild_client.contract.score import ZONES, count_labels, dl_ild_percent, lesion_and_lung
-from dlild_client.contract.windows import Box, Shape
+from dlild_client.contract.windows import Box
 from dlild_client.errors import NotChest, ServerError
 from dlild_client.flags import Flag, details, merge
 from dlild_client.preparation.inspection import MUCH_LUNG_ML, ONE_SIDE

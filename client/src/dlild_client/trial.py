@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dlild_client.contract import Contract
-from dlild_client.contract.windows import Shape, WindowPlan, plan_windows
+from dlild_client.contract.schema import Shape
+from dlild_client.contract.windows import WindowPlan, plan_windows
 from dlild_client.core import talk
 from dlild_client.settings import Settings
 from dlild_client.transport.blocking import BlockingLine, Turns, run

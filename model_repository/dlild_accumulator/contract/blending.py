@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from .windows import Shape
+from .schema import Shape
 
 # A network sees least context at a window's edge: weights fall off as a Gaussian of an eighth of
 # the window's length, as in nnU-Net (Isensee et al., Nature Methods 18, 203-211, 2021).

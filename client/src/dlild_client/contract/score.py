@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from .schema import LabelClass
 
+Number = float | np.number[Any]
+
 ZONES = ("right_upper", "right_middle", "right_lower", "left_upper", "left_middle", "left_lower")
 """Zones in the order of `zone_volumes_ml`."""
 
@@ -19,12 +21,12 @@ LEAST_SHARE = 0.01
 """Slices apart from the others are lungs when they hold this share of all lung."""
 
 
-def dl_ild_percent(lesion: float, lung: float) -> float:
+def dl_ild_percent(lesion: Number, lung: Number) -> float:
     """DL-ILD: 100 x (volume of all lesion classes) / (volume of all lung, lesions included).
 
     Parameters
     ----------
-    lesion, lung : float
+    lesion, lung : number
         Volumes, or counts of voxels of one size.
 
     Returns

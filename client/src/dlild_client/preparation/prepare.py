@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import Contract
+from dlild_client.contract.schema import Shape
 from dlild_client.contract.windows import (
     Box,
-    Shape,
     WindowPlan,
     extract_window,
     fit_box,
