@@ -20,7 +20,7 @@ from pathlib import Path
 from docs.references import ROOT, definitions, tracked
 
 OUT = ROOT / "docs" / "pictures"
-DISTRIBUTIONS = ("client", "export", "analysis")
+DISTRIBUTIONS = ("client", "export", "analysis", "deploy")
 COLOURS = {
     "client": "#dbeafe",
     "server": "#dcfce7",
@@ -44,6 +44,11 @@ FILES = (
     "Between columns go files: contract.json and the modules that `make configs` renders into "
     "model folders; result.json from client to analysis; model.onnx from export to the repository."
 )
+ACROSS = {
+    ("dlild_export", "dlild_client"),
+    ("dlild_deploy", "dlild_client"),
+    ("dlild_deploy", "dlild_export"),
+}
 FONTS = "Helvetica, Arial, DejaVu Sans, sans-serif"
 PANEL = 330
 """Width of a column of the packages."""
@@ -209,7 +214,7 @@ def imports() -> Graph:
         for path in tracked(f"{name}/src/dlild_{name}/*.py"):
             stem = ".".join(path.relative_to(base).with_suffix("").parts)
             module = stem.removesuffix(".__init__")
-            if "." in module:  # not the public names of a distribution: they import all of it
+            if "." in module and path.stem != "__main__":  # these import all of a distribution
                 graph[package_of(module)] |= set(map(package_of, imported(path)))
     return {package: others & set(graph) - {package} for package, others in graph.items()}
 
@@ -255,7 +260,7 @@ def levels(graph: Graph, distribution: str) -> list[list[str]]:
         height[name] = 1 + max((height[other] for other in below[name]), default=-1)
     return [
         sorted(n.replace(start, "") for n in height if height[n] == level)
-        for level in range(max(height.values()), -1, -1)
+        for level in range(max(height.values(), default=-1), -1, -1)
     ]
 
 
@@ -302,18 +307,25 @@ def packages() -> str:
     canvas = Canvas(PANEL * 4, 0)
     top, ends = 46.0, []
     for column, name in enumerate(("analysis", "export", "client")):
-        base = ROOT / name / "src" / f"dlild_{name}"
-        groups = [
-            [f"{n}/" if (base / n).is_dir() else n for n in level] for level in levels(graph, name)
-        ]
+        groups = named(levels(graph, name), name)
         ends.append(panel(canvas, column * PANEL, top, f"dlild_{name}", name, groups))
-    models, operations = ([folders(name)] for name in ("model_repository", "deploy"))
-    end = panel(canvas, 3 * PANEL, top, "model_repository", "server", models)
-    ends.append(panel(canvas, 3 * PANEL, end + 16, "deploy", "operations", operations))
+    end = panel(canvas, 3 * PANEL, top, "model_repository", "server", [folders("model_repository")])
+    operations = levels(graph, "deploy")
+    if operations:
+        end = panel(
+            canvas, 3 * PANEL, end + 16, "dlild_deploy", "operations", named(operations, "deploy")
+        )
+    ends.append(panel(canvas, 3 * PANEL, end + 16, "deploy", "operations", [folders("deploy")]))
     canvas.text(12, 24, IMPORTS, anchor="start")
     canvas.text(12, max(ends) + 24, FILES, anchor="start")
     canvas.height = int(max(ends)) + 40
     return canvas.svg()
+
+
+def named(groups: list[list[str]], name: str) -> list[list[str]]:
+    """Mark the packages among the names in levels with a slash."""
+    base = ROOT / name / "src" / f"dlild_{name}"
+    return [[f"{n}/" if (base / n).is_dir() else n for n in group] for group in groups]
 
 
 def check_across(graph: Graph) -> None:
@@ -321,14 +333,14 @@ def check_across(graph: Graph) -> None:
     for package, others in graph.items():
         for other in others:
             pair = package.split(".")[0], other.split(".")[0]
-            if pair[0] != pair[1] and pair != ("dlild_export", "dlild_client"):
+            if pair[0] != pair[1] and pair not in ACROSS:
                 raise SystemExit(f"docs/pictures.py: {package} imports {other}")
 
 
 def folders(top: str) -> list[str]:
     """Return the folders in a folder."""
     paths = (path.relative_to(ROOT / top).parts for path in tracked(f"{top}/*"))
-    return sorted({f"{parts[0]}/" for parts in paths if len(parts) > 1})
+    return sorted({f"{parts[0]}/" for parts in paths if len(parts) > 1} - {"src/"})
 
 
 def main() -> int:

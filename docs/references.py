@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -78,20 +78,29 @@ def definitions() -> Mapping[str, list[str]]:
     return found
 
 
-def moved_to(name: str, path: str) -> str | None:
-    """Return the file that defines a symbol now: the one of most parts in common with the old."""
-    candidates = definitions().get(name, [])
+def likest(candidates: Iterable[str], path: str) -> str | None:
+    """Return the path of most parts in common with another; None where there is no candidate."""
     old = set(Path(path).parts)
 
-    def likeness(candidate: str) -> tuple[int, bool, str]:
-        # A hand-written module counts before the copies that are rendered into model folders.
-        return (
-            len(old & set(Path(candidate).parts)),
-            not candidate.startswith("model_repository/"),
-            candidate,
-        )
+    def likeness(candidate: str) -> tuple[bool, int, bool, str]:
+        # A hand-written module counts before its rendered copies, and a function before the
+        # command that calls it.
+        parts = Path(candidate).parts
+        common = len(old & set(parts))
+        return (not is_rendered(candidate), "cli" not in parts, common, candidate)
 
     return max(candidates, key=likeness, default=None)
+
+
+def is_rendered(path: str) -> bool:
+    """Tell whether a file of a model folder is a copy of the client's contract package."""
+    parts = Path(path).parts
+    return parts[0] == "model_repository" and "contract" in parts[1:-1]
+
+
+def moved_to(name: str, path: str) -> str | None:
+    """Return the file that defines a symbol now."""
+    return likest(definitions().get(name, []), path)
 
 
 def has_module(name: str) -> bool:
@@ -131,7 +140,7 @@ def faults_of_line(page: Path, line: str) -> Iterator[str]:
     """Yield what a line says that is not so."""
     for match in SYMBOL.finditer(line):
         name, path = match["name"], match["path"]
-        if path not in definitions().get(name, []):
+        if path not in definitions().get(name, []) or is_rendered(path):
             yield f"{path} does not define {name}; it is in {moved_to(name, path) or 'no file'}"
     for match in PATH.finditer(line):
         path = match["path"]
@@ -158,14 +167,21 @@ def fix() -> list[str]:
 
     def corrected(match: re.Match[str]) -> str:
         name, path = match["name"], match["path"]
-        if path in definitions().get(name, []):
+        if path in definitions().get(name, []) and not is_rendered(path):
             return match[0]
         return f"`{name}` in `{moved_to(name, path) or path}`"
+
+    def found(match: re.Match[str]) -> str:
+        path = match["path"]
+        if PLACEHOLDER.search(path) or any(ROOT.glob(path.rstrip("/"))):
+            return match[0]
+        same = [p.relative_to(ROOT).as_posix() for p in tracked(f"*/{Path(path).name}")]
+        return match[0].replace(path, likest(same, path) or path)
 
     changed = []
     for page in tracked("*.md"):
         text = page.read_text("utf-8")
-        if (fixed := SYMBOL.sub(corrected, text)) != text:
+        if (fixed := PATH.sub(found, SYMBOL.sub(corrected, text))) != text:
             page.write_text(fixed, "utf-8")
             changed.append(page.relative_to(ROOT).as_posix())
     return changed
