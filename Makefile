@@ -15,9 +15,9 @@ TOOLS := .tools
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check --quiet
 PACKAGES := client export analysis
-CHECKED := $(PACKAGES:%=%/src) deploy model_repository requirements tests
+CHECKED := $(PACKAGES:%=%/src) deploy model_repository requirements tests docs
 # Glue and pure modules outside the three distributions, checked as strictly as they are.
-GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py deploy/certs/*.py deploy/cluster/*.py deploy/proxy/*.py deploy/bundle/*.py deploy/load/*.py deploy/docker/*.py deploy/monitoring/*.py model_repository/*/*.py))
+GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py deploy/certs/*.py deploy/cluster/*.py deploy/proxy/*.py deploy/bundle/*.py deploy/load/*.py deploy/docker/*.py deploy/monitoring/*.py model_repository/*/*.py docs/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -169,6 +169,10 @@ configs: $(VENV)/.demo  ## Render every config.pbtxt from model_repository/contr
 
 dashboard: $(VENV)/.demo  ## Make the Grafana dashboard from its script, and the Helm chart's copies
 	$(BIN)/python deploy/monitoring/dashboard.py
+
+.PHONY: pictures
+pictures: $(VENV)/.demo  ## Draw docs/pictures from the code
+	$(BIN)/python -m docs.pictures
 
 LUNG_MASKS ?=
 SCANS ?=
