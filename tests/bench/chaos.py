@@ -25,7 +25,7 @@ from bench.watch import read_metric
 from dlild_client import Client, Retries
 from dlild_client.contract import Contract
 from dlild_client.errors import DlildError
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 AT_ONCE = 4
 BATCH = 25

@@ -24,7 +24,7 @@ from bench.watch import Watch
 from dlild_client import Client
 from dlild_client.preparation.prepare import prepare
 from dlild_client.volume import Volume
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 AT_ONCE = (1, 2, 4, 8)
 TIMES_AS_TALL = (1, 2, 4)

@@ -23,7 +23,7 @@ from deploy.test_runbook import (  # noqa: F401  (fixtures)
 
 from dlild_client.outputs import write_nifti
 from dlild_client.reading.read import read_volume
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 ALL = [block for page in PAGES for block in blocks(page)]
 COMMANDS = [block for block in ALL if is_commands(block)]

@@ -20,6 +20,7 @@ from dlild_client.settings import find_settings
 from dlild_client.transport.blocking import open_channel
 from dlild_client.transport.exchange import window_requests
 from dlild_client.transport.wire import parse_answer
+from dlild_deploy.server import EmbeddedServer
 from dlild_export.engines import engines_of
 from dlild_export.evaluation_file import EvaluationFile, Target
 from dlild_export.onnx_export import export_run, sha256
@@ -28,7 +29,6 @@ from dlild_export.release import Candidate, release
 from dlild_export.run_record import read_run
 from dlild_export.sliding import sliding_labels
 from engine import Engine
-from launcher import EmbeddedServer
 
 pytestmark = pytest.mark.server
 

@@ -15,7 +15,7 @@ from dlild_client.preparation.windows import extract_window
 from dlild_client.settings import find_settings
 from dlild_client.transport.blocking import open_channel
 from dlild_client.transport.wire import WindowRequest, parse_answer
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 from plan import Rules, plan_windows
 from whole import shape_of
 

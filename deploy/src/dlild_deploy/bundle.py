@@ -1,12 +1,9 @@
-"""``make bundle``: what a site without internet carries in, with checksums and bills of materials.
+"""A bundle for a site without internet, with checksums and bills of materials: ``make bundle``.
 
-    python deploy/bundle/bundle.py FOLDER [--wheels]
-
-Tracked files of the checkout only, so that no key, certificate or setting of this machine travels;
-of the model repository everything, as a site's own versions and plans are not tracked.
+It holds tracked files of the checkout only, so that no key, certificate or setting of this machine
+travels, and all of the model repository, as a site's own versions and plans are not tracked.
 """
 
-import argparse
 import json
 import os
 import re
@@ -14,21 +11,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from verify import SUMS, files_of, sha256
+from dlild_deploy import verify_bundle
+from dlild_deploy.checkout import DEPLOY, MODEL_REPOSITORY, ROOT, TOOLS
+from dlild_deploy.errors import BundleError
+from dlild_deploy.verify_bundle import SUMS, files_of, sha256
 
-ROOT = Path(__file__).resolve().parents[2]
 PARTS = (
-    "LICENSE", "README.md", "CHANGELOG.md", "MODEL_CARD.md", "Makefile",
+    "LICENSE", "README.md", "CHANGELOG.md", "MODEL_CARD.md", "Makefile", "VERSION",
     "client", "deploy", "docs", "requirements",
 )  # fmt: skip
-MODELS = "model_repository"
 OWN = "dlild-server"
 LOCKS = {"client": "demo.lock", "server-image": "container.lock", "embedded-server": "server.lock"}
 """What each bill of materials is made of."""
+WHEELS = ("client", "deploy")
 
 _IMAGE = re.compile(r'^\s*image:\s*"?([^"\s]+)"?\s*$', re.MULTILINE)
 _DEFAULT = re.compile(r"\$\{\w+:?-([^}]*)\}")
@@ -36,32 +34,8 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", re.MULTILINE)
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
-class BundleError(Exception):
-    """One line: what is wrong, and what to do."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make a bundle and return 0, or 1 where something is wrong."""
-    parser = argparse.ArgumentParser(description="Gather what an air-gapped site needs.")
-    parser.add_argument("folder", type=Path, help="must not be there yet")
-    parser.add_argument("--wheels", action="store_true", help="with the packages of the client")
-    options = parser.parse_args(arguments)
-    start = time.monotonic()
-    try:
-        make(options.folder, wheels=options.wheels)
-    except BundleError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    files = files_of(options.folder)
-    size = sum(path.stat().st_size for path in files) / 1e6
-    seconds = time.monotonic() - start
-    print(f"{options.folder}: {len(files)} files, {size:.0f} MB, {seconds:.0f} s")
-    print(f"digest of {SUMS}, to be compared over another way:\n{sha256(options.folder / SUMS)}")
-    return 0
-
-
-def make(folder: Path, *, wheels: bool) -> None:
-    """Make a bundle beside, and put it in place when it is whole.
+def make_bundle(folder: Path, *, wheels: bool) -> None:
+    """Make a bundle under another name, and rename it when it is complete.
 
     Parameters
     ----------
@@ -85,7 +59,7 @@ def make(folder: Path, *, wheels: bool) -> None:
         _write_bills(partly / "sbom")
         if wheels:
             _gather_wheels(partly / "wheels")
-        shutil.copy(ROOT / "deploy" / "bundle" / "verify.py", partly)
+        shutil.copy(Path(verify_bundle.__file__), partly / "verify.py")
         write_sums(partly)
         partly.replace(folder)
     except OSError as error:
@@ -106,7 +80,7 @@ def write_sums(folder: Path) -> None:
 
 def images() -> tuple[str, list[str]]:
     """Return our image, and those that Compose fetches, with their default tags."""
-    files = sorted((ROOT / "deploy" / "compose").glob("compose*.yaml"))
+    files = sorted((DEPLOY / "compose").glob("compose*.yaml"))
     text = "".join(path.read_text("utf-8") for path in files)
     names = {_DEFAULT.sub(r"\1", name) for name in _IMAGE.findall(text)}
     ours = {name for name in names if name.startswith(f"{OWN}:")}
@@ -137,21 +111,21 @@ def images_text() -> str:
 
 def _copy(target: Path) -> None:
     for path in (*_tracked(), *_models()):
-        place = target / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / path, place)
+        copy = target / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, copy)
 
 
 def _tracked() -> Iterator[Path]:
-    told = _run(["git", "-C", str(ROOT), "ls-files", "-z", "--", *PARTS], "git ls-files")
-    for name in filter(None, told.split("\0")):
+    listed = _run(["git", "-C", str(ROOT), "ls-files", "-z", "--", *PARTS], "git ls-files")
+    for name in filter(None, listed.split("\0")):
         # A file that was removed and not yet committed is still listed.
         if (ROOT / name).is_file():
             yield Path(name)
 
 
 def _models() -> Iterator[Path]:
-    for path in files_of(ROOT / MODELS):
+    for path in files_of(MODEL_REPOSITORY):
         if "__pycache__" not in path.parts:
             yield path.relative_to(ROOT)
 
@@ -159,9 +133,7 @@ def _models() -> Iterator[Path]:
 def _write_bills(folder: Path) -> None:
     """Write a CycloneDX bill of materials for each lock file; the tool checks it by its schema."""
     folder.mkdir()
-    program = shutil.which(
-        "cyclonedx-py", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    )
+    program = shutil.which("cyclonedx-py", path=f"{os.environ['PATH']}{os.pathsep}{TOOLS}")
     if program is None:
         raise BundleError("cyclonedx-py is not installed: run `make deploy-tools`")
     for name, lock in LOCKS.items():
@@ -177,22 +149,23 @@ def _write_bills(folder: Path) -> None:
 
 
 def _gather_wheels(folder: Path) -> None:
-    """Build the client, and fetch what it needs in the locked versions."""
+    """Build client and operations, and fetch what they need in the locked versions."""
     lock = (ROOT / "requirements" / "demo.lock").read_text("utf-8")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     folder.mkdir()
     constraints = folder / "constraints.txt"
     constraints.write_text("".join(f"{n}=={v}\n" for n, v in _PIN.findall(lock)), "utf-8")
-    with tempfile.TemporaryDirectory() as place:
-        # A build leaves its traces beside the source.
-        source = shutil.copytree(ROOT / "client", Path(place) / "client")
-        _run([*pip, "wheel", "--no-deps", "-w", str(folder), str(source)], "pip wheel")
-    (own,) = folder.glob("dlild_client-*.whl")
+    with tempfile.TemporaryDirectory() as built:
+        for name in WHEELS:
+            # A build leaves its traces beside the source.
+            source = shutil.copytree(ROOT / name, Path(built) / name)
+            _run([*pip, "wheel", "--no-deps", "-w", str(folder), str(source)], "pip wheel")
+    own = sorted(folder.glob("dlild_*.whl"))
     fetch = ["download", "--only-binary=:all:", "-c", str(constraints), "-d", str(folder)]
-    _run([*pip, *fetch, str(own)], "pip download")
+    _run([*pip, *fetch, *map(str, own)], "pip download")
     constraints.unlink()
     locked = set(_HASH.findall(lock))
-    for wheel in sorted(set(folder.glob("*.whl")) - {own}):
+    for wheel in sorted(set(folder.glob("*.whl")) - set(own)):
         if sha256(wheel) not in locked:
             raise BundleError(f"{wheel.name} is not the file that demo.lock names: run `make lock`")
 
@@ -206,7 +179,3 @@ def _run(command: Sequence[str], name: str) -> str:
         said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
         raise BundleError(f"{name} ended with code {done.returncode}: {said}")
     return done.stdout
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""What the container is asked about itself: ``ready``, ``live``, ``drain`` and ``remote``.
+"""Probes of the container: ``ready``, ``live``, ``drain`` and ``remote``.
 
-Needs the standard library only (``remote`` also curl): the official Triton image has both.
+The image carries this file as ``/opt/dlild/probe.py``: it imports nothing of ours, and needs the
+standard library only (``remote`` also curl), which the official Triton image has.
 
 - ``ready`` and ``live`` ask Triton's health over loopback (``HEALTHCHECK``).
 - ``drain`` waits until no scan is open, or its time is over: the hook before a stop. A server that
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 
 HOST = "127.0.0.1"
 OPEN_SCANS = "dlild_open_scans"
-# A scan that begins while we look: twice nothing is nothing.
+# A scan may begin between two looks: only two empty looks in a row count.
 QUIET_LOOKS = 2
 # ServerReady of Triton's gRPC: an empty message each way, framed, and the answer true.
 READY_CALL = "/inference.GRPCInferenceService/ServerReady"
@@ -28,7 +29,7 @@ TRUE_ANSWER = bytes.fromhex("000000000208 01")
 
 
 class ProbeError(Exception):
-    """The answer is no; one line says why."""
+    """The answer is no, with the reason in one line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def ask_health(options: argparse.Namespace) -> None:
-    """Ask Triton's HTTP door for its health.
+    """Ask Triton for its health over HTTP.
 
     Parameters
     ----------

@@ -1,88 +1,56 @@
-"""`make demo`: one scan through a real Triton, from DICOM to picture, on this machine.
+"""One scan through a real Triton on this machine, from DICOM to picture: ``make demo``."""
 
-Without `--scan` the scan is a phantom patient, whose true DL-ILD is known and shown beside the
-result.
-"""
-
-import argparse
-import os
 import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlild_client.errors import DlildError
-from launcher import EmbeddedServer
-from preflight import LauncherError
+from dlild_deploy.load.default_scan import phantom_patient, report_progress
+from dlild_deploy.server.embedded_server import EmbeddedServer
 
 if TYPE_CHECKING:
     from dlild_client.result import Result
     from dlild_export.phantom import Phantom
 
-FAILED = 1
-INTERRUPTED = 130
-PHANTOM_SEED = 2_000_005
-PHANTOM_SEVERITY = 0.25
 
+def run_demo(scan: Path | None, out: Path) -> None:
+    """Score one scan through the embedded server, and print and write the result.
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the demo and return its exit code: 0 done, 1 failed, 3 the scan cannot be scored."""
-    parser = argparse.ArgumentParser(description="Score one scan through the embedded server.")
-    parser.add_argument(
-        "--scan", type=Path, help="DICOM folder, or NIfTI file; a phantom if left out"
-    )
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
-    chosen = parser.parse_args(arguments)
-    try:
-        return _run(chosen.scan, chosen.out)
-    except DlildError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except LauncherError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    Parameters
+    ----------
+    scan : Path, optional
+        DICOM folder or image file; a phantom patient where it is left out, whose true DL-ILD is
+        shown beside the result.
+    out : Path
+        Folder for the result.
 
-
-def _run(scan: Path | None, out: Path) -> int:
+    Raises
+    ------
+    DlildError
+        The scan cannot be scored.
+    LauncherError
+        The server cannot run.
+    """
     from dlild_client import Client, read_volume, write_result  # noqa: PLC0415
 
     phantom = None
     with ExitStack() as stack:
         if scan is None:
-            _say("making a phantom patient")
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dlild-phantom-")))
-            phantom = _phantom_patient(folder)
+            phantom = phantom_patient(folder)
             scan = folder
         elif not scan.exists():
             # Before the server is started: nothing of it is needed to see this.
             read_volume(scan)
-        _say("starting the embedded Triton server")
+        report_progress("starting the embedded Triton server")
         server = stack.enter_context(EmbeddedServer(grpc_port=0, http_port=0, metrics_port=0))
-        _say(f"scoring through {server.grpc_url}")
+        report_progress(f"scoring through {server.grpc_url}")
         with Client(server.grpc_url) as client:
             result = client.score(scan, _show)
         write_result(result, out)
     _print_table(result, phantom)
     print(f"written: {out}/result.json, {out}/labels.nii.gz, {out}/overlay.png")
-    return 0
-
-
-def _phantom_patient(folder: Path) -> "Phantom":
-    from dlild_export.phantom import Pattern, PhantomSpec, make_phantom  # noqa: PLC0415
-    from dlild_export.phantom.dicom import write_dicom_series  # noqa: PLC0415
-
-    spec = PhantomSpec(seed=PHANTOM_SEED, pattern=Pattern.UIP, severity=PHANTOM_SEVERITY)
-    phantom = make_phantom(spec)
-    write_dicom_series(phantom, folder)
-    return phantom
-
-
-def _say(what: str) -> None:
-    print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 def _show(stage: str, done: int, whole: int) -> None:
@@ -108,8 +76,3 @@ def _print_table(result: "Result", phantom: "Phantom | None") -> None:
         print(f"{title:<26}" + "".join(f"{cell:>12.1f}" for cell in cells))
     print(f"\nflags: {', '.join(result.flags) or 'none'}; {result.timings_s['total']:.1f} s")
     print("For research use only.\n")
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    sys.exit(main())

@@ -1,21 +1,20 @@
-#!/usr/bin/env python3
-"""Build the Grafana dashboard, and carry it and the rules into the Helm chart.
+"""The Grafana dashboard, and the Helm chart's copies of it and of the alert rules.
 
-Change the panels here, then ``make dashboard``; ``--check`` says which file is not as it is made.
-Needs the standard library only.
+Change the panels here, then ``make dashboard``; `dlild-deploy dashboard --check` names each file
+that is not as it is made. Needs the standard library only.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-DASHBOARD = HERE / "grafana" / "dashboards" / "dlild.json"
-CHART_FILES = HERE.parent / "helm" / "dlild" / "files"
+from dlild_deploy.checkout import DEPLOY
+
+MONITORING = DEPLOY / "monitoring"
+DASHBOARD = MONITORING / "grafana" / "dashboards" / "dlild.json"
+CHART_FILES = DEPLOY / "helm" / "dlild" / "files"
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 COLUMNS = 24
 HEIGHT = 8
@@ -282,21 +281,21 @@ def _panels() -> Iterator[dict[str, Any]]:
     number, y = 0, 0
     for title, panels in ROWS.items():
         number += 1
-        place = {"x": 0, "y": y, "w": COLUMNS, "h": 1}
-        yield {"id": number, "type": "row", "title": title, "gridPos": place, "panels": []}
+        position = {"x": 0, "y": y, "w": COLUMNS, "h": 1}
+        yield {"id": number, "type": "row", "title": title, "gridPos": position, "panels": []}
         y += 1
         x = 0
         for panel in panels:
             number += 1
             if x + panel.width > COLUMNS:
                 x, y = 0, y + HEIGHT
-            place = {"x": x, "y": y, "w": panel.width, "h": HEIGHT}
-            yield _panel(number, panel, place)
+            position = {"x": x, "y": y, "w": panel.width, "h": HEIGHT}
+            yield _panel(number, panel, position)
             x += panel.width
         y += HEIGHT
 
 
-def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+def _panel(number: int, panel: Panel, position: dict[str, int]) -> dict[str, Any]:
     targets = [
         {"refId": chr(ord("A") + index), "datasource": SOURCE, "expr": expr, "legendFormat": legend}
         for index, (legend, expr) in enumerate(panel.queries.items())
@@ -307,7 +306,7 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
         "title": panel.title,
         "description": panel.explains,
         "datasource": SOURCE,
-        "gridPos": place,
+        "gridPos": position,
         "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
         "targets": targets,
     }
@@ -324,36 +323,23 @@ def outputs() -> dict[Path, str]:
     return {
         DASHBOARD: dashboard,
         CHART_FILES / "dlild.json": dashboard,
-        CHART_FILES / "alerts.yml": (HERE / "alerts.yml").read_text("utf-8"),
+        CHART_FILES / "alerts.yml": (MONITORING / "alerts.yml").read_text("utf-8"),
     }
 
 
-def main() -> int:
-    """Write the files, or check them.
+def write_outputs() -> list[Path]:
+    """Write every file that is not as it is made; return these."""
+    stale = stale_outputs()
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(outputs()[path], "utf-8")
+    return stale
 
-    Returns
-    -------
-    int
-        1 where ``--check`` finds a file that differs.
-    """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
-    check = parser.parse_args().check
-    stale = [
+
+def stale_outputs() -> list[Path]:
+    """Return the files that are not as they are made."""
+    return [
         path
         for path, text in outputs().items()
         if not path.is_file() or path.read_text("utf-8") != text
     ]
-    for path in stale:
-        if check:
-            print(f"error: {path.name} is not what dashboard.py makes: run `make dashboard`",
-                  file=sys.stderr)  # fmt: skip
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(outputs()[path], "utf-8")
-            print(f"wrote {path.name}")
-    return 1 if check and stale else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -4,7 +4,8 @@
     python3 verify.py FOLDER [--digest DIGEST]
 
 DIGEST is what `make bundle` printed last; without it, whoever could change the files could have
-changed the sums as well. Needs Python 3.9 or later and nothing else.
+changed the sums as well. A copy of this file lies in every bundle as ``verify.py``: it imports
+nothing of ours, and needs Python 3.9 or later and nothing else.
 """
 
 import argparse
@@ -19,23 +20,28 @@ BLOCK = 1 << 20
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:  # noqa: UP045  (Python 3.9)
-    """Check a bundle and return 0 where it is whole, 1 where it is not."""
+    """Run `verify` on the command line's words."""
     parser = argparse.ArgumentParser(description="Check a bundle against its SHA256SUMS.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--digest", help="SHA-256 of SHA256SUMS, as `make bundle` printed it")
     options = parser.parse_args(arguments)
+    return verify(options.folder, options.digest)
+
+
+def verify(folder: Path, digest: Optional[str] = None) -> int:  # noqa: UP045
+    """Print what is wrong with a bundle and return 1; 0 where it is complete and unchanged."""
     try:
-        found = list(faults(options.folder, options.digest))
-        count = len(read_sums(options.folder))
+        found = list(faults(folder, digest))
+        count = len(read_sums(folder))
     except (OSError, ValueError) as error:
-        print(f"error: {options.folder}: {error}", file=sys.stderr)
+        print(f"error: {folder}: {error}", file=sys.stderr)
         return 1
     for fault in found:
         print(f"error: {fault}", file=sys.stderr)
     if found:
         print(f"error: {len(found)} faults: copy the bundle again", file=sys.stderr)
         return 1
-    print(f"{options.folder}: {count} files are as they were made")
+    print(f"{folder}: {count} files are as they were made")
     return 0
 
 

@@ -11,21 +11,22 @@ from datetime import datetime, timedelta
 import pytest
 from deploy.certificates import make_authority
 
-import authority
-import certs
-from authority import Authority
-from certfiles import CertificateError, entries
+from dlild_deploy import cli
+from dlild_deploy.certificates import authority
+from dlild_deploy.certificates.authority import Authority
+from dlild_deploy.certificates.certificate_files import entries
+from dlild_deploy.errors import CertificateError
 
 NAMES = ["dlild.hospital.example", "10.1.2.3", "fd00::8"]
 
 
 def run(*arguments):
-    return certs.main([str(word) for word in arguments])
+    return cli.main(["certs", *(str(word) for word in arguments)])
 
 
 def make(folder, *more):
     words = [word for name in NAMES for word in ("--name", name)]
-    return run(folder, *words, "--client", "ward-3", *more)
+    return run("make", folder, *words, "--client", "ward-3", *more)
 
 
 @pytest.fixture
@@ -115,14 +116,14 @@ def test_a_second_run_overwrites_nothing_and_adds_what_is_new(folder, capsys):
 
 def test_another_name_for_the_server_is_not_passed_over(folder, capsys):
     before = contents(folder)
-    assert run(folder, "--name", "new.hospital.example") == 1
+    assert run("make", folder, "--name", "new.hospital.example") == 1
     assert "not for new.hospital.example" in capsys.readouterr().err
     assert contents(folder) == before
 
 
 def test_a_renewal_has_the_same_names_a_new_key_and_keeps_the_old_pair(folder):
     before = contents(folder)
-    assert run(folder, "--renew", "tls", "--renew", "client-ward-3") == 0
+    assert run("renew", folder, "tls", "client-ward-3") == 0
     after = contents(folder)
     for name in ("tls.crt", "tls.key", "client-ward-3.crt", "client-ward-3.key"):
         assert after[name] != before[name]
@@ -135,10 +136,10 @@ def test_a_renewal_has_the_same_names_a_new_key_and_keeps_the_old_pair(folder):
 
 
 def test_check_tells_days_and_fails_below_the_threshold(folder, capsys):
-    assert run(folder, "--check") == 0
+    assert run("check", folder) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if "days" in line] == ["ok"] * 3
-    assert run(folder, "--check", "--within", "400") == 1
+    assert run("check", folder, "--within", "400") == 1
     assert capsys.readouterr().out.count("SOON") == 2
 
 
@@ -147,11 +148,11 @@ def test_an_expired_certificate_is_seen_by_check_and_by_openssl_and_can_be_renew
 ):
     folder = tmp_path / "certs"
     age(folder, monkeypatch, days=40)
-    assert run(folder, "--check", "--within", "0") == 1
+    assert run("check", folder, "--within", "0") == 1
     assert capsys.readouterr().out.count("ENDED") == 2
     words = ("verify", "-CAfile", folder / "ca.crt", folder / "tls.crt")
     assert "expired" in openssl(*words).stderr
-    assert run(folder, "--renew", "tls") == 0
+    assert run("renew", folder, "tls") == 0
     assert openssl(*words).returncode == 0
 
 
@@ -163,7 +164,7 @@ def test_nothing_outlives_its_authority(tmp_path):
 def test_an_authority_that_has_ended_signs_nothing(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "certs"
     age(folder, monkeypatch, days=3700)
-    assert run(folder, "--client", "late") == 1
+    assert run("make", folder, "--client", "late") == 1
     assert "the authority has ended" in capsys.readouterr().err
 
 
@@ -175,22 +176,22 @@ def test_two_authorities_in_one_file_while_one_is_replaced(folder, tmp_path):
     for place in (folder, tmp_path / "next"):
         words = ("verify", "-CAfile", folder / "ca.crt", place / "tls.crt")
         assert openssl(*words).returncode == 0
-    assert run(folder, "--client", "another") == 0
+    assert run("make", folder, "--client", "another") == 0
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--name", "two words"), "neither a host name nor an address"),
-        (("--name", "300.1.2.3"), "neither a host name nor an address"),
-        (("--client", "../../etc/x"), "no name for a client"),
-        (("--days", "0"), "has ended already"),
-        (("--check",), "has no certificates"),
-        (("--renew", "tls"), "is not there"),
+        (("make", "--name", "two words"), "neither a host name nor an address"),
+        (("make", "--name", "300.1.2.3"), "neither a host name nor an address"),
+        (("make", "--client", "../../etc/x"), "no name for a client"),
+        (("make", "--days", "0"), "has ended already"),
+        (("check",), "has no certificates"),
+        (("renew", "tls"), "is not there"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path, capsys, words, says):
-    assert run(tmp_path / "certs", *words) == 1
+    assert run(words[0], tmp_path / "certs", *words[1:]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert says in error
@@ -199,7 +200,7 @@ def test_what_is_wrong_is_one_line(tmp_path, capsys, words, says):
 
 @pytest.mark.parametrize("stem", ["ca", "client-nobody"])
 def test_only_what_is_there_and_no_authority_is_renewed(folder, capsys, stem):
-    assert run(folder, "--renew", stem) == 1
+    assert run("renew", folder, stem) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -207,7 +208,7 @@ def test_only_what_is_there_and_no_authority_is_renewed(folder, capsys, stem):
 def test_half_of_an_authority_is_not_completed_with_another(folder, capsys, name):
     (folder / name).unlink()
     before = contents(folder)
-    assert run(folder, "--client", "new") == 1
+    assert run("make", folder, "--client", "new") == 1
     assert f"{name} is missing" in capsys.readouterr().err
     assert contents(folder) == before
 
@@ -215,7 +216,7 @@ def test_half_of_an_authority_is_not_completed_with_another(folder, capsys, name
 def test_files_of_somebody_else_are_told_by_name(folder, tmp_path, capsys):
     make_authority(tmp_path)
     shutil.copy(tmp_path / "ca.key", folder / "ca.key")
-    assert run(folder, "--client", "new") == 1
+    assert run("make", folder, "--client", "new") == 1
     assert "do not belong together" in capsys.readouterr().err
     (folder / "tls.crt").write_text("nonsense")
     with pytest.raises(CertificateError, match=r"tls\.crt: no certificate"):

@@ -14,7 +14,8 @@ from deploy.checkers import ROOT
 from fake_server import FakeServer, cubes_only
 
 from dlild_client.outputs import write_nifti
-from whole_scans import Attempt, Level, lay_out, main, summarise
+from dlild_deploy.cli import main
+from dlild_deploy.load.scan_load import Attempt, ScanLevel, lay_out, summarise
 
 CHEST = {"shape": (30, 60, 80), "spacing": (4.0, 2.5, 2.25)}
 
@@ -53,7 +54,7 @@ def test_a_level_without_a_score_is_shown_as_such() -> None:
 
 
 def test_errors_are_named_in_the_table() -> None:
-    level = Level(1, 3, 60.0, (1.0, 2.0, 3.0), 0, Counter({"TimedOut": 2, "ScanLost": 1}))
+    level = ScanLevel(1, 3, 60.0, (1.0, 2.0, 3.0), 0, Counter({"TimedOut": 2, "ScanLost": 1}))
 
     assert "| 1 | 3 | 60 | 1.0 | 2.0 | 3.0 | 0 | 1 ScanLost, 2 TimedOut |" in lay_out([level])
 
@@ -64,7 +65,18 @@ def test_two_clients_load_a_server_and_its_refusals_are_counted(
     server.delay_s = 0.02
     out = tmp_path / "out"
 
-    command = ["--url", server.url, "--scan", str(scan), "--out", str(out), "--seconds", "2"]
+    command = [
+        "load",
+        "scans",
+        "--url",
+        server.url,
+        "--scan",
+        str(scan),
+        "--out",
+        str(out),
+        "--seconds",
+        "2",
+    ]
     assert main([*command, "--clients", "1,2"]) == 0
 
     with (out / "scans.csv").open(newline="") as file:
@@ -82,7 +94,16 @@ def test_nothing_is_scored_where_all_is_refused(
     server: FakeServer, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.busy = 10**6
-    command = ["--url", server.url, "--scan", str(scan), "--out", str(tmp_path / "out")]
+    command = [
+        "load",
+        "scans",
+        "--url",
+        server.url,
+        "--scan",
+        str(scan),
+        "--out",
+        str(tmp_path / "out"),
+    ]
 
     assert main([*command, "--seconds", "1", "--clients", "1"]) == 1
     assert "| 1 | 0 | 0 | nan | nan | nan |" in capsys.readouterr().out
@@ -91,12 +112,11 @@ def test_nothing_is_scored_where_all_is_refused(
 def test_what_is_wrong_is_told_before_any_client_begins(
     scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--scan", str(tmp_path / "nowhere")]) == 3
+    assert main(["load", "scans", "--scan", str(tmp_path / "nowhere")]) == 3
     assert "nowhere: no such file" in capsys.readouterr().err
-    assert main(["--scan", str(scan), "--url", "grpc://127.0.0.1:1"]) == 1
+    assert main(["load", "scans", "--scan", str(scan), "--url", "grpc://127.0.0.1:1"]) == 1
     assert "nobody answers at grpc://127.0.0.1:1" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):
-        main(["--clients", "0"])
+    assert main(["load", "scans", "--clients", "0"]) == 2
     assert "give numbers from 1 to 64" in capsys.readouterr().err
 
 

@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyzer import find_analyzer
 from dlild_client.contract import parse_contract
 from dlild_client.preparation.prepare import prepare
 from dlild_client.volume import Volume
+from dlild_deploy.cli import main
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.load.perf_analyzer import find_analyzer
+from dlild_deploy.load.scan_sequences import sequence_of
+from dlild_deploy.load.window_load import lay_out, read_levels
+from dlild_deploy.server.preflight import default_server_python
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
-from load import lay_out, main, read_levels
-from preflight import LauncherError, default_server_python
-from sequences import sequence_of
 
 CSV = """\
 Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,\
@@ -38,20 +40,25 @@ def test_levels_are_read_in_order_and_in_milliseconds():
 def test_another_table_is_told_by_what_it_lacks(tmp_path, capsys):
     with pytest.raises(LauncherError, match="Concurrency"):
         read_levels("a,b\n1,2\n", 4)
-    assert main(["--read", str(tmp_path / "none.csv")]) == 1
+    assert main(["load", "table", str(tmp_path / "none.csv")]) == 1
     assert "none.csv cannot be read" in capsys.readouterr().err
 
 
 def test_a_table_is_laid_out_again(tmp_path, capsys):
     (tmp_path / "load.csv").write_text(CSV)
     again = str(tmp_path / "load.csv")
-    assert main(["--read", again, again, "--windows-a-scan", "8"]) == 0
+    assert main(["load", "table", again, again, "--windows-a-scan", "8"]) == 0
     assert capsys.readouterr().out.count("| 1 | 4.00 | 30.0 |") == 2
 
 
 def test_a_scan_that_cannot_be_scored_is_told(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PERF_ANALYZER", str(program(tmp_path, "echo Perf Analyzer Version 9")))
-    assert main(["--scan", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 3
+    assert (
+        main(
+            ["load", "windows", "--scan", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]
+        )
+        == 3
+    )
     assert "nowhere: no such file" in capsys.readouterr().err
 
 
@@ -71,7 +78,7 @@ def test_a_program_that_does_not_run_is_told_with_its_words(tmp_path, monkeypatc
 
 def test_a_program_that_cannot_be_fetched_is_told(tmp_path, monkeypatch):
     monkeypatch.delenv("PERF_ANALYZER", raising=False)
-    monkeypatch.setattr("analyzer.HOME", tmp_path / "load")
+    monkeypatch.setattr("dlild_deploy.load.perf_analyzer.HOME", tmp_path / "load")
     monkeypatch.setenv("PATH", str(tmp_path))
     # A registry that nobody can reach.
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")

@@ -5,7 +5,8 @@ import stat
 
 import pytest
 
-import keys
+from dlild_deploy import cli
+from dlild_deploy.proxy import api_keys
 
 
 @pytest.fixture
@@ -14,7 +15,7 @@ def file(tmp_path):
 
 
 def run(capsys, file, *words):
-    code = keys.main([str(file), *words])
+    code = cli.main(["keys", words[0], str(file), *words[1:]])
     told = capsys.readouterr()
     return code, told.out.strip(), told.err
 
@@ -31,9 +32,9 @@ def test_two_keys_of_one_name_hold_side_by_side_until_one_is_removed(file, capsy
     _, old, _ = run(capsys, file, "add", "ward-3")
     _, new, _ = run(capsys, file, "add", "ward-3")
     digests = {word: hashlib.sha256(word.encode()).hexdigest() for word in (old, new)}
-    assert set(keys.read(file)) == set(digests.values())
+    assert set(api_keys.read_keys(file)) == set(digests.values())
     assert run(capsys, file, "remove", digests[old][:12])[0] == 0
-    assert set(keys.read(file)) == {digests[new]}
+    assert set(api_keys.read_keys(file)) == {digests[new]}
     _, listed, _ = run(capsys, file, "list")
     assert listed == f"{digests[new][:12]}  ward-3"
 
@@ -42,7 +43,7 @@ def test_remove_takes_all_of_a_name_and_no_other(file, capsys):
     for name in ("ward-3", "ward-3", "ward-30"):
         run(capsys, file, "add", name)
     assert run(capsys, file, "remove", "ward-3")[0] == 0
-    assert set(keys.read(file).values()) == {"ward-30"}
+    assert set(api_keys.read_keys(file).values()) == {"ward-30"}
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import subprocess
 import pytest
 from deploy.checkers import DEPLOY
 
-import certs
-import door
-import keys
-from cluster import make_servers
 from dlild_client import core
-from door import Backend, Door, find_haproxy, servers_cfg
-from preflight import LauncherError
+from dlild_deploy.certificates import issue_certificates
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.proxy import api_keys
+from dlild_deploy.proxy import haproxy as haproxy_module
+from dlild_deploy.proxy.cluster import make_servers
+from dlild_deploy.proxy.haproxy import Backend, Proxy, find_haproxy, servers_cfg
 
 PROXY = DEPLOY / "proxy"
 SERVICE = "/inference.GRPCInferenceService/"
@@ -33,8 +33,8 @@ def haproxy():
 @pytest.fixture(scope="module")
 def papers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("certs")
-    certs.make(folder, [], ["trial"], 2)
-    keys.add(folder / "keys.map", {}, "trial")
+    issue_certificates.make(folder, [], ["trial"], 2)
+    api_keys.add_key(folder / "keys.map", {}, "trial")
     return folder
 
 
@@ -175,19 +175,19 @@ def test_ports_follow_each_other_and_cores_are_shared_out():
 
 
 def test_without_haproxy_one_line_says_what_to_do(monkeypatch, papers, tmp_path):
-    monkeypatch.setattr(door.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(haproxy_module.shutil, "which", lambda *_, **__: None)
     with pytest.raises(LauncherError, match="apt-get install haproxy"):
-        Door(papers, papers / "keys.map").start([])
+        Proxy(papers, papers / "keys.map").start([])
 
 
 def test_without_certificates_one_line_says_what_to_do(haproxy, tmp_path):
     with pytest.raises(LauncherError, match="run `make certs`"):
-        Door(tmp_path, tmp_path / "keys.map", port=0).start([])
+        Proxy(tmp_path, tmp_path / "keys.map", port=0).start([])
 
 
 def test_a_proxy_that_finds_no_server_is_an_error_and_leaves_nothing(haproxy, papers, monkeypatch):
-    monkeypatch.setattr(door, "READY_TIMEOUT_S", 1.0)
-    proxy = Door(papers, papers / "keys.map", port=0)
+    monkeypatch.setattr(haproxy_module, "READY_TIMEOUT_S", 1.0)
+    proxy = Proxy(papers, papers / "keys.map", port=0)
     with pytest.raises(LauncherError, match="the proxy was not ready after 1 s"):
         proxy.start([Backend("nobody", 1, 1)])
     assert proxy.pid is None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-from guard import GUARDED, ServerTLS, add_options, guard_flags, read_options
-from preflight import LauncherError
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.server.access_flags import (
+    GUARDED,
+    ServerTLS,
+    access_flags,
+    read_access,
+)
 
 
 @pytest.fixture
@@ -19,27 +23,25 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
-def parse(*arguments: object) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_options(parser)
-    return parser.parse_args([str(argument) for argument in arguments])
+def read(**options: Path) -> tuple[ServerTLS | None, str | None]:
+    names = ("cert", "key", "ca", "api_key_file")
+    return read_access(**{name: options.get(name) for name in names})
 
 
 def test_nothing_asked_is_an_open_server() -> None:
-    assert guard_flags(*read_options(parse())) == []
+    assert access_flags(*read()) == []
 
 
 def test_tls_mutual_tls_and_key(files: dict[str, Path]) -> None:
-    one_way = ["--tls-cert", files["cert"], "--tls-key", files["key"]]
-    tls, key = read_options(parse(*one_way))
+    one_way = {"cert": files["cert"], "key": files["key"]}
+    tls, key = read(**one_way)
     assert (tls, key) == (ServerTLS(files["cert"], files["key"]), None)
-    assert guard_flags(tls, key) == [
+    assert access_flags(tls, key) == [
         "--grpc-use-ssl=1",
         f"--grpc-server-cert={files['cert']}",
         f"--grpc-server-key={files['key']}",
     ]
-    both = parse(*one_way, "--tls-ca", files["ca"], "--api-key-file", files["api-key"])
-    flags = guard_flags(*read_options(both))
+    flags = access_flags(*read(**one_way, ca=files["ca"], api_key_file=files["api-key"]))
     assert "--grpc-use-ssl-mutual=1" in flags
     assert f"--grpc-root-cert={files['ca']}" in flags
     assert flags[-1] == f"--grpc-restricted-protocol={','.join(GUARDED)}:x-ild-key=s3cret"
@@ -53,22 +55,22 @@ def test_probes_need_no_key_and_all_else_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("options", "words"),
     [
-        (["--tls-cert", "cert"], "both --tls-cert and --tls-key"),
-        (["--tls-ca", "ca"], "both --tls-cert and --tls-key"),
-        (["--api-key-file", "absent"], "absent cannot be read"),
+        ({"cert": Path("cert")}, "both --tls-cert and --tls-key"),
+        ({"ca": Path("ca")}, "both --tls-cert and --tls-key"),
+        ({"api_key_file": Path("absent")}, "absent cannot be read"),
     ],
 )
-def test_options_that_do_not_go_together(arguments: list[str], words: str) -> None:
+def test_options_that_do_not_go_together(options: dict[str, Path], words: str) -> None:
     with pytest.raises(LauncherError, match=words):
-        read_options(parse(*arguments))
+        read(**options)
 
 
 def test_files_that_are_missing_and_keys_that_cannot_travel(files: dict[str, Path]) -> None:
     with pytest.raises(LauncherError, match="TLS key"):
-        guard_flags(ServerTLS(files["cert"], Path("absent")), None)
+        access_flags(ServerTLS(files["cert"], Path("absent")), None)
     for key in ("", "two words", "größe"):
         with pytest.raises(LauncherError, match="API key") as refusal:
-            guard_flags(None, key)
+            access_flags(None, key)
         assert not key or key not in str(refusal.value)

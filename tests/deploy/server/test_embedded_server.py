@@ -3,14 +3,16 @@ import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from deploy.checkers import ROOT
 
-import launcher
-import lifeline
-from launcher import EmbeddedServer, LauncherError
+from dlild_deploy import cli
+from dlild_deploy.server import EmbeddedServer, LauncherError, embedded_server
+from dlild_deploy.server.preflight import Environment
 
 
 def fake_environment(folder, script):
@@ -21,7 +23,7 @@ def fake_environment(folder, script):
     backend = folder / "backend"
     backend.mkdir()
     (folder / "stub").touch()
-    return launcher.Environment(
+    return Environment(
         python=folder / "python",
         tritonserver=server,
         stub=folder / "stub",
@@ -37,8 +39,8 @@ def start(machine, model_repository, tmp_path_factory):
     def run(script, **options):
         folder = tmp_path_factory.mktemp("fake")
         environment = fake_environment(folder, script)
-        machine.setattr(launcher, "find_environment", lambda _python: environment)
-        machine.setattr(launcher.tempfile, "tempdir", str(folder))
+        machine.setattr(embedded_server, "find_environment", lambda _python: environment)
+        machine.setattr(tempfile, "tempdir", str(folder))
         server = EmbeddedServer(
             model_repository, grpc_port=0, http_port=0, metrics_port=0, **options
         )
@@ -59,7 +61,7 @@ def test_a_server_that_dies_shows_its_last_errors(start):
 
 
 def test_a_server_that_is_late_is_stopped_with_all_it_started(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(launcher, "STOP_PATIENCE_S", 0.5)
+    monkeypatch.setattr(embedded_server, "STOP_TIMEOUT_S", 0.5)
     note = tmp_path / "pid"
     message = start(
         f"trap '' TERM; sleep 60 & echo $! > {note}; echo 'error: slow'; wait; sleep 60",
@@ -96,15 +98,17 @@ def waiting(model_repository, tmp_path):
     program = f"""
 import os, sys
 os.register_at_fork(before=lambda: print("fork handlers run", flush=True))
-sys.path[:0] = {json.dumps([str(Path(launcher.__file__).parent)])}
-import launcher
+sys.path[:0] = {json.dumps([str(ROOT / "deploy/src")])}
+from dlild_deploy import cli
+from dlild_deploy.server import embedded_server
 from pathlib import Path
 folder = Path({str(folder)!r})
-launcher.check_platform = lambda: None
-launcher.find_environment = lambda _: launcher.Environment(
+embedded_server.check_platform = lambda: None
+embedded_server.find_environment = lambda _: embedded_server.Environment(
     folder / "python", folder / "tritonserver", folder / "stub", folder / "backend", ())
-sys.exit(launcher.main(["--repository", {str(model_repository)!r}, "--log", str(folder / "log"),
-                        "--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]))
+sys.argv[1:] = ["serve", "--repository", {str(model_repository)!r}, "--log", str(folder / "log"),
+                "--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]
+cli.run()
 """
     running = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 20
@@ -137,20 +141,9 @@ def test_the_server_ends_with_a_launcher_that_is_killed(waiting):
     assert not is_running(server)
 
 
-def test_a_machine_without_setpriv_is_told_what_to_install(monkeypatch):
-    monkeypatch.setattr(lifeline.shutil, "which", lambda *_, **__: None)
-    with pytest.raises(LauncherError, match="apt-get install util-linux"):
-        lifeline.tied(["true"])
-
-
 def test_the_command_line_says_what_is_wrong(machine, tmp_path, capsys):
     machine.setattr(platform, "machine", lambda: "aarch64")
-    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        assert launcher.main(["--repository", str(tmp_path)]) == 1
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+    assert cli.main(["serve", "--repository", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("error: the embedded server needs Linux x86-64")
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import preflight
-from preflight import (
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.server import preflight
+from dlild_deploy.server.preflight import (
     KEPT_MEMORY,
-    LauncherError,
     check_platform,
     check_port,
     check_repository,

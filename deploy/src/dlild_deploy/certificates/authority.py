@@ -1,4 +1,4 @@
-"""A private certificate authority in a folder: what it issues, and when that ends.
+"""A private certificate authority in a folder, and the certificates that it issues.
 
 Files go by the names that Compose, Helm and the proxy mount: ``ca.crt``, ``tls.crt``, ``tls.key``
 and, for every client, ``client-NAME.crt`` and ``client-NAME.key``. ``ca.key`` signs them and
@@ -16,11 +16,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from certfiles import (
+from dlild_deploy.certificates.certificate_files import (
     CA,
     CLIENT,
     SERVER,
-    CertificateError,
     Entry,
     alternative_names,
     check_half,
@@ -33,12 +32,13 @@ from certfiles import (
     replace_pair,
     write_pair,
 )
+from dlild_deploy.errors import CertificateError
 
 CLIENT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,49}")
 HOST_NAME = re.compile(
     r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 )
-# Clocks differ: a certificate is good from a little before now.
+# Clocks differ: a certificate is valid from a little before now.
 BACKWARDS = timedelta(hours=1)
 
 
@@ -149,7 +149,7 @@ class Authority:
             )
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
-        # None outlives its authority: the chain would break without a word.
+        # No certificate outlives its authority: the chain would fail without any message.
         ends = min(now + timedelta(days=days), self._cert.not_valid_after_utc)
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (

@@ -1,4 +1,4 @@
-"""The files of a private authority: reading them, and writing them so that none is lost."""
+"""Certificate and key files of a private authority; nothing is overwritten half-way."""
 
 import os
 from dataclasses import dataclass
@@ -9,11 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from dlild_deploy.errors import CertificateError
+
 CA, SERVER, CLIENT = "ca", "tls", "client-"
-
-
-class CertificateError(Exception):
-    """One line: what is wrong with which file or name, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +119,10 @@ def matching(path: Path, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
 
 def remember(folder: Path, stem: str, certificate: x509.Certificate) -> None:
     """Copy a pair to ``old/``, so that a renewal can be taken back."""
-    place = folder / "old"
-    place.mkdir(mode=0o700, exist_ok=True)
+    old = folder / "old"
+    old.mkdir(mode=0o700, exist_ok=True)
     for path, mode in zip(paths(folder, stem), (0o644, 0o600), strict=True):
-        copy = place / f"{stem}-{certificate.serial_number:x}{path.suffix}"
+        copy = old / f"{stem}-{certificate.serial_number:x}{path.suffix}"
         if not copy.exists():
             _write_new(copy, path.read_bytes(), mode)
 

@@ -1,4 +1,4 @@
-"""Finds NVIDIA's perf_analyzer, or fetches the one that runs here, into a folder of its own."""
+"""NVIDIA's perf_analyzer: found on this machine, or fetched into the cache of the checkout."""
 
 import os
 import platform
@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from preflight import LauncherError, find_environment
+from dlild_deploy.checkout import CACHE, DEPLOY
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.server.preflight import find_environment
 
-HERE = Path(__file__).resolve().parent
-HOME = HERE.parents[1] / ".cache" / "load"
-WHEEL = HERE / "perf-analyzer.txt"
+HOME = CACHE / "load"
+WHEEL = DEPLOY / "load" / "perf-analyzer.txt"
 # What the binary was linked against, and the server's own wheel carries under longer names.
 BORROWED = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 CONTAINER = "use the -py3-sdk container of Triton, as deploy/load/README.md says"
@@ -118,7 +119,7 @@ def _check_runs(analyzer: Analyzer) -> None:
         raise LauncherError(
             f"{analyzer.program} does not run ({error.strerror}): {CONTAINER}"
         ) from None
-    said = " ".join((done.stderr + done.stdout).split())
-    if "Perf Analyzer" not in said:
-        said = said[:200] or f"code {done.returncode}"
-        raise LauncherError(f"{analyzer.program} does not run ({said}): {CONTAINER}")
+    output = " ".join((done.stderr + done.stdout).split())
+    if "Perf Analyzer" not in output:
+        output = output[:200] or f"code {done.returncode}"
+        raise LauncherError(f"{analyzer.program} does not run ({output}): {CONTAINER}")

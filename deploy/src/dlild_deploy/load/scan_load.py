@@ -1,15 +1,11 @@
-"""`make load-scans`: whole scans by our own client, some clients at once, for a time.
+"""Load by whole scans: our own client, several at once, for a time (``make load-scans``).
 
-What hospital users do: read from memory, prepare, send, wait for the score, begin again. Each
-client is a process. Starts the embedded server unless an address is given; settings of the client
-(key, certificates) come from its `DLILD_*` variables. Writes OUT/scans.csv and OUT/scans.md.
+Each client is a process that does what hospital users do: read from memory, prepare, send, wait for
+the score, begin again. Its settings (key, certificates) come from the client's `DLILD_*` variables.
 """
 
-import argparse
 import csv
 import multiprocessing
-import os
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -26,9 +22,9 @@ import numpy as np
 
 from dlild_client import Client, Retries, read_volume
 from dlild_client.errors import Busy, DlildError, NotReady
-from launcher import EmbeddedServer
-from load import default_scan, exit_code_of
-from preflight import LauncherError
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.load.default_scan import default_scan, report_progress
+from dlild_deploy.server.embedded_server import EmbeddedServer
 
 READY_S = 120
 REFUSED_WAIT_S = 1.0
@@ -46,8 +42,8 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Level:
-    """What so many clients at once came to.
+class ScanLevel:
+    """Figures of one number of clients at once.
 
     Attributes
     ----------
@@ -71,36 +67,55 @@ class Level:
     errors: Counter[str]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the load: 0 done, 1 failed or nothing was scored, 2 and 3 as of the client."""
-    options = _parser().parse_args(arguments)
-    return exit_code_of(lambda: _run(options))
+def measure_scans(
+    out: Path, scans: Sequence[Path], url: str | None, clients: Sequence[int], seconds: float
+) -> list[ScanLevel]:
+    """Load a server with whole scans, and write ``scans.csv`` and ``scans.md``.
 
+    Parameters
+    ----------
+    out : Path
+        Folder for both.
+    scans : sequence of Path
+        Where empty, the shared scan or a phantom.
+    url : str, optional
+        Address of a server; the embedded server is started where it is left out.
+    clients : sequence of int
+        Numbers of clients at once, a level each.
+    seconds : float
+        Of each level.
 
-def _run(options: argparse.Namespace) -> int:
+    Returns
+    -------
+    list of ScanLevel
+
+    Raises
+    ------
+    LauncherError
+        The server does not run, or a client's process has died.
+    DlildError
+        A scan cannot be scored, or the server cannot be reached.
+    """
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dlild-load-")))
-        scans = options.scan or [default_scan(place)]
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dlild-load-")))
+        scans = scans or [default_scan(folder)]
         for scan in scans:
             # Whatever is wrong with it shows here, and not in every client.
             read_volume(scan)
-        url = options.url
         if url is None:
-            print("starting the embedded Triton server ...", file=sys.stderr, flush=True)
+            report_progress("starting the embedded Triton server")
             server = EmbeddedServer(grpc_port=0, http_port=0, metrics_port=0)
             url = stack.enter_context(server).grpc_url
         with Client(url) as client:
             client.info()
         levels = []
-        for clients in options.clients:
-            print(f"{clients} clients, {options.seconds:g} s ...", file=sys.stderr, flush=True)
-            levels.append(summarise(clients, measure(url, scans, clients, options.seconds)))
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_csv(levels, options.out / "scans.csv")
-    text = lay_out(levels)
-    (options.out / "scans.md").write_text(text, "utf-8")
-    print(f"\n{text}\nwritten: {options.out / 'scans.csv'}, {options.out / 'scans.md'}")
-    return 0 if all(level.scans for level in levels) else 1
+        for count in clients:
+            report_progress(f"{count} clients, {seconds:g} s")
+            levels.append(summarise(count, measure(url, scans, count, seconds)))
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(levels, out / "scans.csv")
+    (out / "scans.md").write_text(lay_out(levels), "utf-8")
+    return levels
 
 
 def measure(url: str, scans: Sequence[Path], clients: int, seconds: float) -> list[Attempt]:
@@ -129,7 +144,7 @@ def measure(url: str, scans: Sequence[Path], clients: int, seconds: float) -> li
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(clients)
     with ProcessPoolExecutor(
-        clients, mp_context=context, initializer=_meet, initargs=(barrier,)
+        clients, mp_context=context, initializer=_take_barrier, initargs=(barrier,)
     ) as pool:
         order = [[*scans[n % len(scans) :], *scans[: n % len(scans)]] for n in range(clients)]
         waiting = [pool.submit(_client, url, mine, seconds) for mine in order]
@@ -144,7 +159,7 @@ def measure(url: str, scans: Sequence[Path], clients: int, seconds: float) -> li
 _barrier: Any = None
 
 
-def _meet(barrier: Any) -> None:
+def _take_barrier(barrier: Any) -> None:
     global _barrier  # noqa: PLW0603  (a barrier reaches a process only when it begins)
     _barrier = barrier
 
@@ -173,8 +188,8 @@ def _client(url: str, scans: Sequence[Path], seconds: float) -> list[Attempt]:
     return attempts
 
 
-def summarise(clients: int, attempts: Sequence[Attempt]) -> Level:
-    """Lay together what the clients of one level met.
+def summarise(clients: int, attempts: Sequence[Attempt]) -> ScanLevel:
+    """Summarise what the clients of one level met.
 
     The pace is the scans over the time until the last of them ended, so that one that was cut by
     neither end of the time counts whole.
@@ -183,7 +198,7 @@ def summarise(clients: int, attempts: Sequence[Attempt]) -> Level:
     good = [attempt for attempt in attempts if attempt.outcome == "scored"]
     lasted = max((attempt.end for attempt in good), default=float("nan"))
     seconds = [attempt.seconds for attempt in good] or [float("nan")]
-    return Level(
+    return ScanLevel(
         clients=clients,
         scans=len(good),
         scans_an_hour=3600 * len(good) / lasted if good else 0.0,
@@ -193,7 +208,7 @@ def summarise(clients: int, attempts: Sequence[Attempt]) -> Level:
     )
 
 
-def lay_out(levels: Sequence[Level]) -> str:
+def lay_out(levels: Sequence[ScanLevel]) -> str:
     """Lay out the levels as a Markdown table."""
     lines = [
         "| clients | scans | scans/h | p50, s | p95 | p99 | refused | errors |",
@@ -209,7 +224,7 @@ def lay_out(levels: Sequence[Level]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_csv(levels: Sequence[Level], path: Path) -> None:
+def write_csv(levels: Sequence[ScanLevel], path: Path) -> None:
     """Write a line a level."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -219,28 +234,3 @@ def write_csv(levels: Sequence[Level], path: Path) -> None:
             figures = [f"{value:.3f}" for value in level.latency_s]
             row = [level.clients, level.scans, f"{level.scans_an_hour:.1f}", *figures]
             writer.writerow([*row, level.refused, level.errors.total()])
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or not all(1 <= number <= 64 for number in numbers):
-        raise argparse.ArgumentTypeError(f"{text!r}: give numbers from 1 to 64, such as 1,2,4,8")
-    return numbers
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Load a server with whole scans.")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
-    parser.add_argument("--scan", type=Path, action="append", help="a scan; may be repeated")
-    parser.add_argument("--url", help="address of a server; the embedded one if left out")
-    parser.add_argument("--clients", type=_numbers, default=[1, 2, 4, 8], help="at once: 1,2,4,8")
-    parser.add_argument("--seconds", type=float, default=60, help="of each level")
-    return parser
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    raise SystemExit(main())

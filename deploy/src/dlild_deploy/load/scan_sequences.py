@@ -1,24 +1,21 @@
-"""The input of perf_analyzer: the windows of real scans, as the client would send them.
+"""The input file of perf_analyzer: the windows of real scans, as the client would send them.
 
-On the command line ``python deploy/load/sequences.py SCAN... --out FILE`` writes it for scans of
-one's own: DICOM folders or NIfTI files. The file holds their voxels around the lungs: treat it as
-the scans themselves.
+`dlild-deploy sequences` writes it for DICOM folders or image files. It holds the voxels around the
+lungs: treat it as the scans themselves.
 """
 
-import argparse
 import base64
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dlild_client.contract import Contract, parse_contract
-from dlild_client.errors import DlildError
 from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.reading.read import read_volume
+from dlild_deploy.checkout import MODEL_REPOSITORY
 
-CONTRACT = Path(__file__).resolve().parents[2] / "model_repository" / "contract.json"
+CONTRACT = MODEL_REPOSITORY / "contract.json"
 
 
 def sequence_of(prepared: PreparedScan, contract: Contract) -> list[dict[str, Any]]:
@@ -78,22 +75,3 @@ def write_sequences(scans: Sequence[Path], path: Path) -> list[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"data": sequences}), "utf-8")
     return [len(sequence) for sequence in sequences]
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Write the file and return the exit code: 0 done, 3 a scan cannot be scored."""
-    parser = argparse.ArgumentParser(description="Write perf_analyzer's input from scans.")
-    parser.add_argument("scans", type=Path, nargs="+", help="DICOM folders, or NIfTI files")
-    parser.add_argument("--out", type=Path, default=Path("sequences.json"))
-    options = parser.parse_args(arguments)
-    try:
-        windows = write_sequences(options.scans, options.out)
-    except DlildError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(f"written: {options.out}, {len(windows)} scans of {windows} windows")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,32 +1,26 @@
-"""`make load`: perf_analyzer against the ensemble, with real sequences, one to eight at once.
+"""Load by windows: perf_analyzer against the ensemble, with real sequences (``make load``)."""
 
-Starts the embedded server unless an address is given. Writes OUT/load.csv (perf_analyzer's own) and
-OUT/load.md.
-"""
-
-import argparse
 import csv
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from analyzer import Analyzer, find_analyzer
-from dlild_client.errors import DlildError
-from launcher import EmbeddedServer
-from preflight import ROOT, LauncherError, default_server_python
-from sequences import write_sequences
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.load.default_scan import default_scan, report_progress
+from dlild_deploy.load.perf_analyzer import Analyzer, find_analyzer
+from dlild_deploy.load.scan_sequences import write_sequences
+from dlild_deploy.server.embedded_server import EmbeddedServer
+from dlild_deploy.server.preflight import default_server_python
 
-SHARED_SCAN = ROOT.parent / "shared" / "data" / "lidc-idri-0314" / "dicom"
 MODEL = "dlild"
 WINDOWS_MEASURED = 12
 
 
 @dataclass(frozen=True)
-class Level:
+class WindowLevel:
     """One line of the table.
 
     Attributes
@@ -48,63 +42,74 @@ class Level:
     queue_ms: float
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the load and return the exit code: 0 done, 1 failed, 3 a scan cannot be scored."""
-    options = _parser().parse_args(arguments)
-    return exit_code_of(lambda: _run(options))
-
-
-def exit_code_of(run: Callable[[], int]) -> int:
-    """Return what `run` returns; where it cannot go on, say why in one line and return that code.
+def read_reports(reports: Sequence[Path], windows_a_scan: float) -> str:
+    """Lay out the tables that perf_analyzer has written before, as one.
 
     Parameters
     ----------
-    run : callable
-        Raises DlildError or LauncherError.
+    reports : sequence of Path
+        CSV files.
+    windows_a_scan : float
 
     Returns
     -------
-    int
-        An exit code: of `run`, of the client's error, or 1 where a server or tool failed.
+    str
+        In Markdown.
+
+    Raises
+    ------
+    LauncherError
+        A file cannot be read, or is not perf_analyzer's.
     """
-    try:
-        return run()
-    except DlildError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except LauncherError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    levels = [
+        level for report in reports for level in read_levels(_text_of(report), windows_a_scan)
+    ]
+    return lay_out(sorted(levels, key=lambda level: level.at_once))
 
 
-def _run(options: argparse.Namespace) -> int:
-    if options.read:
-        levels = [
-            level
-            for report in options.read
-            for level in read_levels(_text_of(report), options.windows_a_scan)
-        ]
-        print(lay_out(sorted(levels, key=lambda level: level.at_once)))
-        return 0
-    analyzer = find_analyzer(Path(default_server_python()))
-    options.out.mkdir(parents=True, exist_ok=True)
-    report = options.out / "load.csv"
+def measure_windows(out: Path, scans: Sequence[Path], server: str | None, most: int) -> str:
+    """Load a server with the windows of scans, and write ``load.csv`` and ``load.md``.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for both.
+    scans : sequence of Path
+        Where empty, the shared scan or a phantom.
+    server : str, optional
+        ``host:port`` of a gRPC port; the embedded server is started where it is left out.
+    most : int
+        Scans at once, at most.
+
+    Returns
+    -------
+    str
+        The table in Markdown.
+
+    Raises
+    ------
+    LauncherError
+        perf_analyzer or the server does not run.
+    DlildError
+        A scan cannot be scored.
+    """
+    analyzer = find_analyzer(default_server_python())
+    out.mkdir(parents=True, exist_ok=True)
+    report = out / "load.csv"
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dlild-load-")))
-        sequences = place / "sequences.json"
-        windows = write_sequences(options.scan or [default_scan(place)], sequences)
-        _say(f"{len(windows)} scans of {windows} windows")
-        address = options.server
-        if address is None:
-            _say("starting the embedded Triton server")
-            server = EmbeddedServer(grpc_port=0, http_port=0, metrics_port=0)
-            address = stack.enter_context(server).grpc_url.removeprefix("grpc://")
-        _analyse(analyzer, address, sequences, report, options.most)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dlild-load-")))
+        sequences = folder / "sequences.json"
+        windows = write_sequences(scans or [default_scan(folder)], sequences)
+        report_progress(f"{len(windows)} scans of {windows} windows")
+        if server is None:
+            report_progress("starting the embedded Triton server")
+            embedded = EmbeddedServer(grpc_port=0, http_port=0, metrics_port=0)
+            server = stack.enter_context(embedded).grpc_url.removeprefix("grpc://")
+        _analyse(analyzer, server, sequences, report, most)
     levels = read_levels(report.read_text("utf-8"), sum(windows) / len(windows))
     text = lay_out(levels)
-    (options.out / "load.md").write_text(text, "utf-8")
-    print(f"\n{text}\nwritten: {report}, {options.out / 'load.md'}")
-    return 0
+    (out / "load.md").write_text(text, "utf-8")
+    return text
 
 
 def _text_of(report: Path) -> str:
@@ -116,19 +121,6 @@ def _text_of(report: Path) -> str:
         ) from None
 
 
-def default_scan(place: Path) -> Path:
-    """Return the shared scan where there is one; else make a phantom patient in a folder."""
-    if SHARED_SCAN.is_dir():
-        return SHARED_SCAN
-    from dlild_export.phantom import Pattern, PhantomSpec, make_phantom  # noqa: PLC0415
-    from dlild_export.phantom.dicom import write_dicom_series  # noqa: PLC0415
-
-    _say("making a phantom patient")
-    spec = PhantomSpec(seed=2_000_005, pattern=Pattern.UIP, severity=0.25)
-    write_dicom_series(make_phantom(spec), place / "phantom")
-    return place / "phantom"
-
-
 def _analyse(analyzer: Analyzer, address: str, sequences: Path, report: Path, most: int) -> None:
     """Measure every level in a process of its own, and gather the figures.
 
@@ -137,7 +129,7 @@ def _analyse(analyzer: Analyzer, address: str, sequences: Path, report: Path, mo
     """
     rows: list[str] = []
     for at_once in range(1, most + 1):
-        _say(f"{at_once} at once")
+        report_progress(f"{at_once} at once")
         header, *found = _measure(
             analyzer, address, sequences, report.with_suffix(".part"), at_once
         )
@@ -169,14 +161,14 @@ def _measure(
     if not part.is_file():
         raise LauncherError(
             f"perf_analyzer, {at_once} at once, ended with code {done.returncode} and wrote no "
-            f"figures; it said:\n{done.stdout}{done.stderr}"
+            f"figures; it printed:\n{done.stdout}{done.stderr}"
         )
     lines = part.read_text("utf-8").splitlines(keepends=True)
     part.unlink()
     return lines
 
 
-def read_levels(text: str, windows_a_scan: float) -> list[Level]:
+def read_levels(text: str, windows_a_scan: float) -> list[WindowLevel]:
     """Read perf_analyzer's CSV.
 
     Parameters
@@ -188,7 +180,7 @@ def read_levels(text: str, windows_a_scan: float) -> list[Level]:
 
     Returns
     -------
-    list of Level
+    list of WindowLevel
         By rising number of scans at once.
 
     Raises
@@ -199,7 +191,7 @@ def read_levels(text: str, windows_a_scan: float) -> list[Level]:
     rows = list(csv.DictReader(line for line in text.splitlines() if line.strip()))
     try:
         levels = [
-            Level(
+            WindowLevel(
                 at_once=int(row["Concurrency"]),
                 windows_a_second=float(row["Inferences/Second"]),
                 scans_a_minute=60 * float(row["Inferences/Second"]) / windows_a_scan,
@@ -215,7 +207,7 @@ def read_levels(text: str, windows_a_scan: float) -> list[Level]:
     return sorted(levels, key=lambda level: level.at_once)
 
 
-def lay_out(levels: Sequence[Level]) -> str:
+def lay_out(levels: Sequence[WindowLevel]) -> str:
     """Lay out the levels as a Markdown table."""
     lines = [
         "| scans at once | windows/s | scans/min | window p50, ms | p95 | p99 | waiting, ms |",
@@ -228,26 +220,3 @@ def lay_out(levels: Sequence[Level]) -> str:
         for level in levels
     ]
     return "\n".join(lines) + "\n"
-
-
-def _say(what: str) -> None:
-    print(f"{what} ...", file=sys.stderr, flush=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Load the ensemble with perf_analyzer.")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
-    parser.add_argument(
-        "--scan", type=Path, action="append", help="a scan to send; may be repeated"
-    )
-    parser.add_argument("--server", help="host:port of a gRPC door; the embedded one if left out")
-    parser.add_argument(
-        "--read", type=Path, nargs="+", help="lay out CSVs that are there already, and stop"
-    )
-    parser.add_argument("--windows-a-scan", type=float, default=1, help="for --read")
-    parser.add_argument("--most", type=int, default=8, help="scans at once, at most")
-    return parser
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,61 +1,23 @@
-#!/usr/bin/env python3
-"""The API keys that the proxy takes: ``keys.map``, a line with digest and name for every key.
-
-    python3 deploy/proxy/keys.py secrets/keys.map add ward-3 > ward-3.key
-    python3 deploy/proxy/keys.py secrets/keys.map list
-    python3 deploy/proxy/keys.py secrets/keys.map remove ward-3
+"""API keys that the proxy accepts: ``keys.map``, a line with digest and name for each key.
 
 Only the SHA-256 of a key is kept. A key is 32 random bytes, so nobody can find it from its digest.
 Reload the proxy after a change. Needs the standard library only.
 """
 
-import argparse
 import hashlib
 import os
 import re
 import secrets
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+
+from dlild_deploy.errors import KeyFileError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,49}")
 LINE = re.compile(r"([0-9a-f]{64}) (\S+)")
 
 
-class KeyFileError(Exception):
-    """One line: what is wrong, and what to do."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line without the program's name; ``sys.argv`` when left out.
-
-    Returns
-    -------
-    int
-        0 when done, 1 when something is wrong.
-    """
-    options = _parser().parse_args(arguments)
-    try:
-        keys = read(options.file)
-        if options.command == "add":
-            print(add(options.file, keys, options.name))
-        elif options.command == "remove":
-            remove(options.file, keys, options.name)
-        else:
-            print("\n".join(f"{digest[:12]}  {name}" for digest, name in keys.items()))
-    except KeyFileError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def read(path: Path) -> dict[str, str]:
-    """Read the names of all keys by their digests; none where there is no file yet.
+def read_keys(path: Path) -> dict[str, str]:
+    """Read the names of all keys by digest; none where there is no file yet.
 
     Raises
     ------
@@ -75,8 +37,8 @@ def read(path: Path) -> dict[str, str]:
     return keys
 
 
-def add(path: Path, keys: dict[str, str], name: str) -> str:
-    """Make a key under a name; one that is there under the same name stays good beside it.
+def add_key(path: Path, keys: dict[str, str], name: str) -> str:
+    """Make a key under a name; existing keys of that name stay valid.
 
     Returns
     -------
@@ -86,7 +48,7 @@ def add(path: Path, keys: dict[str, str], name: str) -> str:
     Raises
     ------
     KeyFileError
-        The name is none, or the file cannot be written.
+        The name is not allowed, or the file cannot be written.
     """
     if not NAME.fullmatch(name):
         raise KeyFileError(f"{name!r} is no name: use small letters, digits, and . _ -")
@@ -95,13 +57,13 @@ def add(path: Path, keys: dict[str, str], name: str) -> str:
     return key
 
 
-def remove(path: Path, keys: dict[str, str], name: str) -> None:
+def remove_key(path: Path, keys: dict[str, str], name: str) -> None:
     """Remove keys: all of a name, or the one whose digest begins so.
 
     Raises
     ------
     KeyFileError
-        There is none such, or the file cannot be written.
+        There is no such key, or the file cannot be written.
     """
     kept = {
         digest: owner
@@ -122,20 +84,3 @@ def _write(path: Path, keys: dict[str, str]) -> None:
         fresh.replace(path)
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("file", type=Path, help="keys.map of the proxy")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (
-        ("add", "make a key and print it"),
-        ("remove", "remove all keys of a name, or the one with this digest"),
-    ):
-        commands.add_parser(name, help=text).add_argument("name")
-    commands.add_parser("list", help="print digests and names")
-    return parser
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,27 +1,24 @@
 """Several embedded servers behind the proxy, on loopback: ``make cluster N=3``.
 
-It shows on one machine what a hospital has on several: TLS and keys at the proxy, streams spread
-over the servers, and what becomes of a scan when a server dies.
+One machine shows what a hospital has on several: TLS and keys at the proxy, streams balanced over
+the servers, and what happens to a scan when a server dies.
 """
 
-import argparse
 import os
 import signal
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
 
-from door import Backend, Door, find_haproxy
-from launcher import EmbeddedServer, Stopped, stop_on_signals
-from preflight import ROOT, LauncherError
+from dlild_deploy.checkout import MODEL_REPOSITORY
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.proxy.haproxy import Backend, Proxy, find_haproxy
+from dlild_deploy.server.embedded_server import EmbeddedServer
 
 MOST_SERVERS = 16
 PORTS_A_SERVER = 10
-LOOK_S = 0.5
 
 
 class Cluster:
@@ -31,7 +28,7 @@ class Cluster:
     ----------
     servers : sequence of EmbeddedServer
         Not started.
-    door : Door
+    proxy : Proxy
         Not started.
 
     Raises
@@ -44,9 +41,9 @@ class Cluster:
     All of them stop when the thread that has entered the block dies, as one server does.
     """
 
-    def __init__(self, servers: Sequence[EmbeddedServer], door: Door) -> None:
+    def __init__(self, servers: Sequence[EmbeddedServer], proxy: Proxy) -> None:
         self.servers = tuple(servers)
-        self.door = door
+        self.proxy = proxy
 
     def __enter__(self) -> Self:
         """Start the servers one after the other, then the proxy."""
@@ -55,7 +52,7 @@ class Cluster:
         try:
             for server in self.servers:
                 server.start()
-            self.door.start(
+            self.proxy.start(
                 [
                     Backend(f"server{number}", server.grpc_port, server.http_port)
                     for number, server in enumerate(self.servers, 1)
@@ -81,8 +78,37 @@ class Cluster:
         os.killpg(server.pid, signal.SIGKILL)
         server.stop()
 
+    def watch(self, report: Callable[[str], None]) -> Callable[[], None]:
+        """Return the check for `supervisor.run_until_stopped`.
+
+        Parameters
+        ----------
+        report : callable
+            Takes a line about each server that dies, once. Nothing is started again: the proxy
+            takes the server out, and whoever runs the cluster decides.
+
+        Returns
+        -------
+        callable
+            Raises LauncherError when the proxy has ended, or no server is left.
+        """
+        alive = dict(enumerate(self.servers, 1))
+
+        def check() -> None:
+            self.proxy.check_alive()
+            for number, server in list(alive.items()):
+                try:
+                    server.check_alive()
+                except LauncherError as error:
+                    del alive[number]
+                    report(f"error: server {number}: {error}")
+            if not alive:
+                raise LauncherError("no server is left")
+
+        return check
+
     def _stop(self) -> None:
-        self.door.stop()
+        self.proxy.stop()
         # At once: each may take some seconds for what its clients have left half-way.
         with ThreadPoolExecutor(len(self.servers)) as pool:
             for stopped in [pool.submit(server.stop) for server in self.servers]:
@@ -92,7 +118,7 @@ class Cluster:
 def make_servers(
     count: int,
     *,
-    repository: Path = ROOT / "model_repository",
+    repository: Path = MODEL_REPOSITORY,
     base_port: int = 0,
     threads: int | None = None,
     log_folder: Path | None = None,
@@ -138,99 +164,3 @@ def make_servers(
         )
         servers.append(server)
     return servers
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a cluster until Ctrl-C or SIGTERM.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line without the program's name; ``sys.argv`` when left out.
-
-    Returns
-    -------
-    int
-        0 when stopped on request, 1 when it cannot run, or the proxy or every server has died.
-    """
-    options = _parser().parse_args(arguments)
-    stop_on_signals()
-    try:
-        door = Door(
-            options.certificates,
-            options.keys,
-            port=options.port,
-            metrics_port=options.metrics_port,
-            log_path=options.logs / "haproxy.log",
-            settings={"DLILD_DRAIN_S": "30"},
-        )
-        servers = make_servers(
-            options.servers,
-            repository=options.repository,
-            base_port=options.base_port,
-            log_folder=options.logs,
-        )
-        with Cluster(servers, door) as cluster:
-            _tell(cluster, options)
-            _watch(cluster)
-    except LauncherError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except Stopped:
-        print("stopped")
-    return 0
-
-
-def _watch(cluster: Cluster) -> NoReturn:
-    """Say which server dies, once; nothing is started again behind anybody's back.
-
-    Raises
-    ------
-    LauncherError
-        The proxy has ended, or no server is left.
-    """
-    alive = dict(enumerate(cluster.servers, 1))
-    while alive:
-        cluster.door.check_alive()
-        for number, server in list(alive.items()):
-            try:
-                server.check_alive()
-            except LauncherError as error:
-                del alive[number]
-                print(f"error: server {number}: {error}", file=sys.stderr, flush=True)
-        time.sleep(LOOK_S)
-    raise LauncherError("no server is left")
-
-
-def _tell(cluster: Cluster, options: argparse.Namespace) -> None:
-    door, folder = cluster.door, options.certificates
-    print(f"ready   {door.url}  {len(cluster.servers)} servers, mutual TLS, API key")
-    for number, server in enumerate(cluster.servers, 1):
-        print(f"server  {number}: pid {server.pid}, gRPC {server.grpc_port}, {server.metrics_url}")
-    print(f"proxy   pid {door.pid}, {door.metrics_url}")
-    print(f"logs    {options.logs}")
-    print(
-        f"score   dlild score SCAN --url {door.url} --tls-ca {folder / 'ca.crt'} "
-        f"--tls-cert {folder / f'client-{options.client}.crt'} "
-        f"--tls-key {folder / f'client-{options.client}.key'} --api-key-file {options.api_key_file}"
-    )
-    print(f"stop    Ctrl-C, or kill {os.getpid()}", flush=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Run several embedded Tritons behind HAProxy.")
-    parser.add_argument("--servers", type=int, default=3)
-    parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
-    parser.add_argument("--certificates", type=Path, default=Path("certs"), help="of `make certs`")
-    parser.add_argument("--keys", type=Path, default=Path("certs/keys.map"), help="of `make certs`")
-    parser.add_argument("--client", default="trial", help="client that the advice is for")
-    parser.add_argument("--api-key-file", type=Path, default=Path("certs/client-trial.api-key"))
-    parser.add_argument("--port", type=int, default=8001, help="of the proxy; 0 chooses a free one")
-    parser.add_argument("--metrics-port", type=int, default=8404, help="of the proxy, likewise")
-    parser.add_argument("--base-port", type=int, default=8100, help="of the servers, likewise")
-    parser.add_argument("--logs", type=Path, default=ROOT / ".cache" / "cluster")
-    return parser
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

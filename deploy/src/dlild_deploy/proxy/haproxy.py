@@ -1,28 +1,27 @@
-"""The proxy before several servers, as a process: HAProxy with the configuration of deploy/proxy.
+"""HAProxy before several servers, as a process with the configuration of deploy/proxy.
 
 Needs the standard library, and Debian's ``haproxy``.
 """
 
-import contextlib
 import csv
 import io
 import os
 import shutil
 import signal
 import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lifeline import tied
-from preflight import HOST, ROOT, LauncherError, check_port
+from dlild_deploy.checkout import DEPLOY, TOOLS
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.server.preflight import HOST, check_port
+from dlild_deploy.supervisor import SupervisedProcess
 
-PROXY = ROOT / "deploy" / "proxy"
+CONFIGURATION = DEPLOY / "proxy"
 READY_TIMEOUT_S = 10.0
-STOP_PATIENCE_S = 5.0
+STOP_TIMEOUT_S = 5.0
 LOG_LINES_SHOWN = 3
 SOCKET = "admin.sock"
 # What HAProxy says of a server once it has answered; before that it is taken for up.
@@ -38,7 +37,7 @@ class Backend:
     http_port: int
 
 
-class Door:
+class Proxy:
     """HAProxy on loopback, from ``start`` to ``stop``.
 
     Parameters
@@ -73,10 +72,10 @@ class Door:
         self.port = port
         self.metrics_port = metrics_port
         self.mutual = mutual
-        self.log_path = log_path
         self._settings = dict(settings or {})
-        self._home: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process = SupervisedProcess(
+            "the proxy", prefix="dlild-proxy-", stop_timeout_s=STOP_TIMEOUT_S, log_path=log_path
+        )
 
     @property
     def url(self) -> str:
@@ -89,9 +88,14 @@ class Door:
         return f"http://{HOST}:{self.metrics_port}/metrics"
 
     @property
+    def log_path(self) -> Path | None:
+        """Where HAProxy's log is."""
+        return self._process.log_path
+
+    @property
     def pid(self) -> int | None:
         """Process id of HAProxy's master while it runs."""
-        return self._process.pid if self._process is not None else None
+        return self._process.pid
 
     def start(self, backends: Sequence[Backend]) -> None:
         """Check, start, and wait until it has found every server.
@@ -112,30 +116,16 @@ class Door:
                 raise LauncherError(f"the proxy needs {path}, which is not there: run `make certs`")
         self.port = check_port("proxy", self.port)
         self.metrics_port = check_port("proxy-metrics", self.metrics_port)
-        self._home = Path(tempfile.mkdtemp(prefix="dlild-proxy-"))
         try:
-            self._launch(program, backends)
-            self._wait_until_ready()
+            self._launch(program, self._process.make_folder(), backends)
+            self._process.wait_until(self._sees_servers, READY_TIMEOUT_S, 0.05, self._last_lines)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """Stop at once, cutting off what is open. May be called twice."""
-        process = self._process
-        if process is not None:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_PATIENCE_S)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        self._process = None
-        if self._home is not None:
-            if self.log_path is not None and self.log_path.is_relative_to(self._home):
-                self.log_path = None
-            shutil.rmtree(self._home, ignore_errors=True)
-            self._home = None
+        self._process.stop()
 
     def reload(self) -> None:
         """Read certificates, keys and servers anew; open scans go on.
@@ -146,9 +136,8 @@ class Door:
             It does not run, or refuses what it finds and goes on as before.
         """
         self.check_alive()
-        assert self._process is not None
         before = self._worker()
-        os.kill(self._process.pid, signal.SIGUSR2)
+        self._process.send_signal(signal.SIGUSR2)
         deadline = time.monotonic() + READY_TIMEOUT_S
         while self._worker() == before:
             if time.monotonic() > deadline:
@@ -171,12 +160,12 @@ class Door:
         OSError
             It does not answer.
         """
-        assert self._home is not None
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-            line.settimeout(READY_TIMEOUT_S)
-            line.connect(str(self._home / SOCKET))
-            line.sendall(command.encode() + b"\n")
-            return b"".join(iter(lambda: line.recv(65536), b"")).decode()
+        assert self._process.folder is not None
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(READY_TIMEOUT_S)
+            connection.connect(str(self._process.folder / SOCKET))
+            connection.sendall(command.encode() + b"\n")
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
     def check_alive(self) -> None:
         """Raise when the proxy has ended.
@@ -186,54 +175,31 @@ class Door:
         LauncherError
             With the last lines of its log.
         """
-        if self._process is None or self._process.poll() is not None:
-            code = None if self._process is None else self._process.returncode
-            raise LauncherError(f"the proxy ended with code {code}{self._last_lines()}")
+        self._process.check_alive(self._last_lines)
 
     def _certificate_names(self) -> tuple[str, ...]:
         return ("tls.crt", "tls.key", "ca.crt") if self.mutual else ("tls.crt", "tls.key")
 
-    def _launch(self, program: str, backends: Sequence[Backend]) -> None:
-        assert self._home is not None
-        servers = self._home / "servers.cfg"
+    def _launch(self, program: str, folder: Path, backends: Sequence[Backend]) -> None:
+        servers = folder / "servers.cfg"
         servers.write_text(servers_cfg(backends), "utf-8")
-        if self.log_path is None:
-            self.log_path = self._home / "haproxy.log"
-        with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                tied([program, "-W", "-db", "-f", str(PROXY / "haproxy.cfg"), "-f", str(servers)]),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | self._variables(self._home),
-                start_new_session=True,
-            )
+        command = [program, "-W", "-db", "-f", str(CONFIGURATION / "haproxy.cfg")]
+        self._process.start([*command, "-f", str(servers)], os.environ | self._variables(folder))
 
-    def _variables(self, home: Path) -> dict[str, str]:
+    def _variables(self, folder: Path) -> dict[str, str]:
         return {
             "DLILD_PROXY_BIND": f"{HOST}:{self.port}",
             "DLILD_PROXY_METRICS": f"{HOST}:{self.metrics_port}",
-            "DLILD_PROXY_FOLDER": str(PROXY),
-            "DLILD_PROXY_SOCKET": str(home / SOCKET),
+            "DLILD_PROXY_FOLDER": str(CONFIGURATION),
+            "DLILD_PROXY_SOCKET": str(folder / SOCKET),
             "DLILD_TLS": "mutual" if self.mutual else "on",
             "DLILD_TLS_FOLDER": str(self.certificates.absolute()),
             "DLILD_KEYS": str(self.keys.absolute()),
             **self._settings,
         }
 
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while time.monotonic() < deadline:
-            self.check_alive()
-            try:
-                if all(row["check_status"] == CHECKED for row in self._servers()):
-                    return
-            except OSError:
-                pass
-            time.sleep(0.05)
-        raise LauncherError(
-            f"the proxy was not ready after {READY_TIMEOUT_S:g} s{self._last_lines()}"
-        )
+    def _sees_servers(self) -> bool:
+        return all(row["check_status"] == CHECKED for row in self._servers())
 
     def _worker(self) -> str:
         """Return the number of the process that takes calls now; empty while there is none."""
@@ -244,16 +210,14 @@ class Door:
         return next((line for line in lines if line.startswith("Pid:")), "")
 
     def _servers(self) -> list[dict[str, str]]:
-        """Read what HAProxy tells of every server."""
+        """Read HAProxy's statistics of every server."""
         table = self.ask("show stat servers 4 -1").lstrip("# ")
         return list(csv.DictReader(io.StringIO(table)))
 
     def _last_lines(self) -> str:
-        if self.log_path is None or not self.log_path.is_file():
-            return ""
-        lines = self.log_path.read_text("utf-8", errors="replace").splitlines()
-        telling = [line for line in lines if "[ALERT]" in line] or lines
-        return "".join(f"\n  {line}" for line in telling[-LOG_LINES_SHOWN:])
+        lines = self._process.log_lines()
+        alerts = [line for line in lines if "[ALERT]" in line] or lines
+        return "".join(f"\n  {line}" for line in alerts[-LOG_LINES_SHOWN:])
 
 
 def find_haproxy() -> str:
@@ -264,8 +228,8 @@ def find_haproxy() -> str:
     LauncherError
         It is not installed.
     """
-    places = [os.environ.get("PATH", ""), "/usr/sbin", str(ROOT / ".tools" / "bin")]
-    found = shutil.which("haproxy", path=os.pathsep.join(places))
+    folders = [os.environ.get("PATH", ""), "/usr/sbin", str(TOOLS)]
+    found = shutil.which("haproxy", path=os.pathsep.join(folders))
     if found is None:
         raise LauncherError("haproxy is not installed: apt-get install haproxy")
     return found
@@ -284,7 +248,7 @@ def servers_cfg(backends: Sequence[Backend]) -> str:
     """
     kept = [
         line
-        for line in (PROXY / "servers.cfg").read_text("utf-8").splitlines()
+        for line in (CONFIGURATION / "servers.cfg").read_text("utf-8").splitlines()
         if not line.lstrip().startswith("server ")
     ]
     lines = [f"    server {b.name} {HOST}:{b.grpc_port} check port {b.http_port}" for b in backends]

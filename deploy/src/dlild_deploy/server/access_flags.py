@@ -1,10 +1,9 @@
-"""Who may speak to the embedded server: TLS certificates and the API key, as Triton's own flags."""
+"""TLS and the API key of the embedded server, as flags of tritonserver."""
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from preflight import LauncherError
+from dlild_deploy.errors import LauncherError
 
 KEY_HEADER = "x-ild-key"
 # All that Triton can close but `health`, which probes ask without a key.
@@ -22,7 +21,7 @@ GUARDED = (
 
 @dataclass(frozen=True)
 class ServerTLS:
-    """Certificates of the gRPC door, in PEM files.
+    """Certificates of the gRPC port, in PEM files.
 
     Attributes
     ----------
@@ -37,7 +36,7 @@ class ServerTLS:
     ca: Path | None = None
 
 
-def guard_flags(tls: ServerTLS | None, api_key: str | None) -> list[str]:
+def access_flags(tls: ServerTLS | None, api_key: str | None) -> list[str]:
     """Make the flags of tritonserver.
 
     Parameters
@@ -80,25 +79,18 @@ def guard_flags(tls: ServerTLS | None, api_key: str | None) -> list[str]:
     return flags
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this module to a command line.
+def read_access(
+    cert: Path | None, key: Path | None, ca: Path | None, api_key_file: Path | None
+) -> tuple[ServerTLS | None, str | None]:
+    """Read the options ``--tls-cert``, ``--tls-key``, ``--tls-ca`` and ``--api-key-file``.
 
     Parameters
     ----------
-    parser : argparse.ArgumentParser
-    """
-    parser.add_argument("--tls-cert", type=Path, help="the server's certificate (PEM)")
-    parser.add_argument("--tls-key", type=Path, help="its private key (PEM)")
-    parser.add_argument("--tls-ca", type=Path, help="authority of the clients: mutual TLS (PEM)")
-    parser.add_argument("--api-key-file", type=Path, help="file with the key that clients send")
-
-
-def read_options(options: argparse.Namespace) -> tuple[ServerTLS | None, str | None]:
-    """Read what `add_options` has added.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
+    cert, key : Path, optional
+        The server's certificate and private key (PEM).
+    ca : Path, optional
+        Authority of the clients: mutual TLS.
+    api_key_file : Path, optional
 
     Returns
     -------
@@ -110,17 +102,15 @@ def read_options(options: argparse.Namespace) -> tuple[ServerTLS | None, str | N
     LauncherError
         Certificate without key or the other way round, or a key that cannot be read.
     """
-    if bool(options.tls_cert) != bool(options.tls_key) or (options.tls_ca and not options.tls_cert):
+    if bool(cert) != bool(key) or (ca and not cert):
         raise LauncherError("TLS needs both --tls-cert and --tls-key; --tls-ca goes with them")
-    tls = None
-    if options.tls_cert:
-        tls = ServerTLS(options.tls_cert, options.tls_key, options.tls_ca)
-    if options.api_key_file is None:
+    tls = ServerTLS(cert, key, ca) if cert and key else None
+    if api_key_file is None:
         return tls, None
     try:
-        return tls, options.api_key_file.read_text("utf-8").strip()
+        return tls, api_key_file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise LauncherError(
-            f"the API key {options.api_key_file} cannot be read ({reason}): look at the path"
+            f"the API key {api_key_file} cannot be read ({reason}): look at the path"
         ) from None

@@ -1,37 +1,25 @@
 """A real tritonserver without Docker: the one inside the ``nvidia-pytriton`` wheel.
 
-``EmbeddedServer`` checks first what could be wrong (``preflight``), starts the server on loopback,
-waits until it is ready, and stops it with all it made. On the command line
-``python deploy/embedded/launcher.py`` is ``make serve``.
-
-Needs the standard library only: the server runs in an environment of its own.
+``EmbeddedServer`` first checks what could be wrong (``preflight``), starts the server on loopback,
+waits until it is ready, and stops it with everything that it made. Needs the standard library only:
+it also runs in the server's own environment.
 """
 
-import argparse
 import contextlib
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 import urllib.request
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import NoReturn, Self
+from types import TracebackType
+from typing import Self
 
-from guard import ServerTLS, add_options, guard_flags, read_options
-from lifeline import tied
-from preflight import (
+from dlild_deploy.checkout import MODEL_REPOSITORY
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.server.access_flags import ServerTLS, access_flags
+from dlild_deploy.server.preflight import (
     HOST,
-    ROOT,
     SHARED_MEMORY,
     Environment,
-    LauncherError,
     check_platform,
     check_port,
     check_repository,
@@ -40,10 +28,9 @@ from preflight import (
     served_models,
     server_variables,
 )
+from dlild_deploy.supervisor import SupervisedProcess
 
-__all__ = ["EmbeddedServer", "LauncherError", "ServerTLS", "main"]
-
-STOP_PATIENCE_S = 15.0
+STOP_TIMEOUT_S = 15.0
 LOG_LINES_SHOWN = 4
 LOG_LINE_LENGTH = 600
 # A machine without a GPU makes the server complain about these, to no harm.
@@ -69,7 +56,7 @@ class EmbeddedServer:
     ready_timeout_s : float, optional
         Seconds to wait until the server is ready.
     tls : ServerTLS, optional
-        Certificates of the gRPC door; without them it is open to whoever reads along.
+        Certificates of the gRPC port; without them its traffic is not encrypted.
     api_key : str, optional
         What clients must send with every call but those that ask for its health.
     threads : int, optional
@@ -88,7 +75,7 @@ class EmbeddedServer:
 
     def __init__(
         self,
-        repository: Path | str = ROOT / "model_repository",
+        repository: Path | str = MODEL_REPOSITORY,
         profile: str = "embedded",
         *,
         grpc_port: int = 8001,
@@ -108,14 +95,17 @@ class EmbeddedServer:
         self.metrics_port = metrics_port
         # Not resolved: the link inside an environment is what makes it that environment.
         self.server_python = Path(server_python or default_server_python()).absolute()
-        self.log_path = Path(log_path).absolute() if log_path else None
         self.ready_timeout_s = ready_timeout_s
         self.tls = tls
         self.threads = threads
         self._api_key = api_key
         self._prefix = f"dlild_{uuid.uuid4().hex[:12]}_"
-        self._home: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process = SupervisedProcess(
+            "the server",
+            prefix="dlild-server-",
+            stop_timeout_s=STOP_TIMEOUT_S,
+            log_path=Path(log_path).absolute() if log_path else None,
+        )
 
     @property
     def grpc_url(self) -> str:
@@ -124,7 +114,7 @@ class EmbeddedServer:
 
     @property
     def http_url(self) -> str:
-        """Address of Triton's HTTP door."""
+        """Address of Triton's HTTP port."""
         return f"http://{HOST}:{self.http_port}"
 
     @property
@@ -133,9 +123,14 @@ class EmbeddedServer:
         return f"http://{HOST}:{self.metrics_port}/metrics"
 
     @property
+    def log_path(self) -> Path | None:
+        """Where the server's log is."""
+        return self._process.log_path
+
+    @property
     def pid(self) -> int | None:
         """Process id of the server while it runs."""
-        return self._process.pid if self._process is not None else None
+        return self._process.pid
 
     def __enter__(self) -> Self:
         """Start the server; see ``start``."""
@@ -159,7 +154,7 @@ class EmbeddedServer:
         LauncherError
             What is wrong. Nothing is left behind then.
         """
-        if self._process is not None:
+        if self.pid is not None:
             raise LauncherError("this server was started already")
         check_platform()
         environment = find_environment(self.server_python)
@@ -169,7 +164,7 @@ class EmbeddedServer:
         self.metrics_port = check_port("metrics", self.metrics_port)
         try:
             self._launch(environment)
-            self._wait_until_ready()
+            self._process.wait_until(self._is_ready, self.ready_timeout_s, 0.1, self._last_errors)
             self._check_profile()
         except BaseException:
             self.stop()
@@ -177,20 +172,13 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Stop the server and remove what it made. May be called twice."""
-        process = self._process
         try:
-            if process is not None and process.poll() is None:
-                process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(STOP_PATIENCE_S)
+            self._process.stop()
         finally:
-            if process is not None:
-                # The models' own processes are in the group as well, whatever became of the server.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            self._process = None
-            self._tidy()
+            # This server's shared memory, never another's.
+            for region in SHARED_MEMORY.glob(f"{self._prefix}*"):
+                with contextlib.suppress(OSError):
+                    region.unlink()
 
     def check_alive(self) -> None:
         """Raise when the server has died.
@@ -200,34 +188,18 @@ class EmbeddedServer:
         LauncherError
             With the last errors of its log.
         """
-        if self._process is None or self._process.poll() is not None:
-            code = None if self._process is None else self._process.returncode
-            raise LauncherError(f"the server ended with code {code}{self._last_errors()}")
+        self._process.check_alive(self._last_errors)
 
     def _launch(self, environment: Environment) -> None:
-        self._home = Path(tempfile.mkdtemp(prefix="dlild-server-"))
-        backend = self._home / "backends" / "python"
+        backend = self._process.make_folder() / "backends" / "python"
         backend.mkdir(parents=True)
         files = [path for path in environment.backend.iterdir() if path.is_file()]
         for path in (*files, environment.stub):
             (backend / path.name).symlink_to(path)
-        if self.log_path is None:
-            self.log_path = self._home / "tritonserver.log"
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
         variables = server_variables(environment)
         if self.threads is not None:
             variables["DLILD_THREADS"] = str(self.threads)
-        with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                tied(self._command(environment, backend.parent)),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=variables,
-                # A group of its own: Ctrl-C in a terminal reaches the launcher alone, which stops
-                # the server in order.
-                start_new_session=True,
-            )
+        self._process.start(self._command(environment, backend.parent), variables)
 
     def _command(self, environment: Environment, backends: Path) -> list[str]:
         return [
@@ -246,21 +218,12 @@ class EmbeddedServer:
             f"--metrics-address={HOST}",
             f"--metrics-port={self.metrics_port}",
             "--allow-gpu-metrics=false",
-            *guard_flags(self.tls, self._api_key),
+            *access_flags(self.tls, self._api_key),
         ]
 
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + self.ready_timeout_s
-        while time.monotonic() < deadline:
-            self.check_alive()
-            try:
-                with urllib.request.urlopen(f"{self.http_url}/v2/health/ready", timeout=2):  # noqa: S310
-                    return
-            except OSError:
-                time.sleep(0.1)
-        raise LauncherError(
-            f"the server was not ready after {self.ready_timeout_s:g} s{self._last_errors()}"
-        )
+    def _is_ready(self) -> bool:
+        with urllib.request.urlopen(f"{self.http_url}/v2/health/ready", timeout=2):  # noqa: S310
+            return True
 
     def _check_profile(self) -> None:
         """Ask each model for its profile: Triton falls back to config.pbtxt in silence."""
@@ -276,110 +239,17 @@ class EmbeddedServer:
                 )
 
     def _last_errors(self) -> str:
-        """Return the log's last lines that tell why, to follow a message."""
-        if self.log_path is None or not self.log_path.is_file():
-            return ""
-        lines = self.log_path.read_text("utf-8", errors="replace").splitlines()
+        """Return the last lines of the log that say why, to follow a message."""
+        lines = self._process.log_lines()
         # A model that fails is repeated by everything that depends on it: the first word is enough.
-        telling = [line for line in lines if "failed to load '" in line and "version" in line]
-        telling = telling or [line for line in lines if _tells(line)] or lines
+        causes = [line for line in lines if "failed to load '" in line and "version" in line]
+        causes = causes or [line for line in lines if _is_error(line)] or lines
         return "".join(
             f"\n  {line.replace(chr(92) + 'n', ' ')[:LOG_LINE_LENGTH]}"
-            for line in telling[-LOG_LINES_SHOWN:]
+            for line in causes[-LOG_LINES_SHOWN:]
         )
 
-    def _tidy(self) -> None:
-        """Remove the private folder and this server's shared memory, never another's."""
-        for region in SHARED_MEMORY.glob(f"{self._prefix}*"):
-            with contextlib.suppress(OSError):
-                region.unlink()
-        if self._home is not None:
-            if self.log_path is not None and self.log_path.is_relative_to(self._home):
-                self.log_path = None
-            shutil.rmtree(self._home, ignore_errors=True)
-            self._home = None
 
-
-def _tells(line: str) -> bool:
-    is_error = (line[:1] == "E" and line[1:2].isdigit()) or "rror:" in line
-    return is_error and not any(word in line.lower() for word in HARMLESS)
-
-
-class Stopped(BaseException):
-    """A signal asked to stop. Not an Exception: nothing on the way may swallow it."""
-
-
-def stop_on_signals() -> None:
-    """Have Ctrl-C and SIGTERM raise ``Stopped`` in the main thread, once."""
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, _stop)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-    # The first signal is enough: a second one must not interrupt the stopping.
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, signal.SIG_IGN)
-    raise Stopped
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line without the program's name; ``sys.argv`` when left out.
-
-    Returns
-    -------
-    int
-        0 when stopped on request, 1 when the server cannot run or died.
-    """
-    options = _parser().parse_args(arguments)
-    stop_on_signals()
-    try:
-        tls, api_key = read_options(options)
-        server = EmbeddedServer(
-            repository=options.repository,
-            profile=options.profile,
-            grpc_port=options.grpc_port,
-            http_port=options.http_port,
-            metrics_port=options.metrics_port,
-            server_python=options.server_python,
-            log_path=options.log,
-            ready_timeout_s=options.ready_timeout,
-            tls=tls,
-            api_key=api_key,
-        )
-        with server:
-            print(f"ready   {server.grpc_url}  profile {server.profile}")
-            print(f"also    {server.http_url}  {server.metrics_url}")
-            print(f"log     {server.log_path}")
-            print(f"stop    Ctrl-C, or kill {os.getpid()}", flush=True)
-            while True:
-                server.check_alive()
-                time.sleep(0.5)
-    except LauncherError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except Stopped:
-        print("stopped")
-        return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Run the embedded Triton on loopback.")
-    parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
-    parser.add_argument("--profile", default="embedded")
-    parser.add_argument("--grpc-port", type=int, default=8001, help="0 chooses a free one")
-    parser.add_argument("--http-port", type=int, default=8000, help="0 chooses a free one")
-    parser.add_argument("--metrics-port", type=int, default=8002, help="0 chooses a free one")
-    parser.add_argument("--server-python", type=Path, help="the server's own environment")
-    parser.add_argument("--log", type=Path, default=ROOT / ".cache" / "tritonserver.log")
-    parser.add_argument("--ready-timeout", type=float, default=120.0, help="seconds")
-    add_options(parser)
-    return parser
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _is_error(line: str) -> bool:
+    marked = (line[:1] == "E" and line[1:2].isdigit()) or "rror:" in line
+    return marked and not any(word in line.lower() for word in HARMLESS)

@@ -1,4 +1,4 @@
-"""What the embedded server needs, checked before it starts: each lack is one line that helps."""
+"""What the embedded server needs, checked before it starts; what is missing is one line each."""
 
 import json
 import os
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from dlild_deploy.checkout import ROOT
+from dlild_deploy.errors import LauncherError
+
 MODELS = ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet")
 HOST = "127.0.0.1"
 # Newest symbol of the wheel's libraries (readelf -V) and the wheel's own tag, manylinux_2_35.
@@ -39,10 +41,6 @@ print(json.dumps({
     "library": [sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("INSTSONAME")],
 }))
 """
-
-
-class LauncherError(Exception):
-    """The server cannot run, or did not start. One line says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)

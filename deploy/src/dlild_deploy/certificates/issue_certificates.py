@@ -1,49 +1,16 @@
-"""Certificates for TLS from a private authority: make, renew, and check them (``make certs``).
+"""Make, renew and check the certificates of a folder: `dlild-deploy certs`, ``make certs``.
 
-    python deploy/certs/certs.py certs --name dlild.hospital.example --name 10.0.0.5 --client ward-3
-    python deploy/certs/certs.py certs --renew tls
-    python deploy/certs/certs.py certs --check
-
-Nothing is overwritten: what is there is kept, and a renewal keeps the old pair in ``old/``. Needs
-the Python package ``cryptography``.
+Nothing is overwritten: existing files are kept, and a renewal keeps the old pair in ``old/``.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from authority import Authority
-from certfiles import CLIENT, SERVER, CertificateError, Entry, entries
+from dlild_deploy.certificates.authority import Authority
+from dlild_deploy.certificates.certificate_files import CLIENT, SERVER, Entry, entries
+from dlild_deploy.errors import CertificateError
 
 ALWAYS = ("localhost", "127.0.0.1", "::1")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line without the program's name; ``sys.argv`` when left out.
-
-    Returns
-    -------
-    int
-        0 when all is well; 1 when a certificate ends too soon, or something is wrong.
-    """
-    options = _parser().parse_args(arguments)
-    try:
-        if options.check:
-            return check(options.folder, options.within)
-        if options.renew:
-            renew(options.folder, options.renew, options.days)
-        else:
-            make(options.folder, options.name, options.client, options.days)
-    except CertificateError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def make(folder: Path, names: Sequence[str], clients: Sequence[str], days: int) -> None:
@@ -69,12 +36,12 @@ def make(folder: Path, names: Sequence[str], clients: Sequence[str], days: int) 
     if (folder / f"{SERVER}.crt").exists():
         _keep(entries(folder), names)
     else:
-        _tell("made", authority.issue_server(list(wanted), days))
+        _report("made", authority.issue_server(list(wanted), days))
     for client in clients:
         if (folder / f"{CLIENT}{client}.crt").exists():
             print(f"{'kept':8}{folder / f'{CLIENT}{client}.crt'}")
         else:
-            _tell("made", authority.issue_client(client, days))
+            _report("made", authority.issue_client(client, days))
 
 
 def renew(folder: Path, stems: Sequence[str], days: int) -> None:
@@ -88,7 +55,7 @@ def renew(folder: Path, stems: Sequence[str], days: int) -> None:
         raise CertificateError(f"{folder} is not there: give the folder that `make certs` has made")
     authority = Authority(folder)
     for stem in stems:
-        _tell("renewed", authority.renew(stem.removesuffix(".crt"), days))
+        _report("renewed", authority.renew(stem.removesuffix(".crt"), days))
 
 
 def check(folder: Path, within: int) -> int:
@@ -130,26 +97,6 @@ def _keep(found: Sequence[Entry], names: Sequence[str]) -> None:
     print(f"{'kept':8}{server.path}")
 
 
-def _tell(word: str, entry: Entry) -> None:
+def _report(word: str, entry: Entry) -> None:
     names = f"  for {', '.join(entry.names)}" if entry.names else ""
     print(f"{word:8}{entry.path}  until {entry.ends:%Y-%m-%d}{names}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="where they are kept")
-    parser.add_argument(
-        "--name", action="append", default=[], help="of the server: host or address"
-    )
-    parser.add_argument("--client", action="append", default=[], help="name of a client")
-    parser.add_argument("--days", type=int, default=365, help="life of what is made or renewed")
-    parser.add_argument("--renew", action="append", metavar="NAME", help="tls, or client-NAME")
-    parser.add_argument("--check", action="store_true", help="print the days that are left")
-    parser.add_argument(
-        "--within", type=int, default=30, help="days that --check wants to see left"
-    )
-    return parser
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
