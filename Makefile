@@ -15,7 +15,7 @@ TOOLS := .tools
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check --quiet
 PACKAGES := client export analysis deploy
-CHECKED := $(PACKAGES:%=%/src) model_repository requirements tests
+CHECKED := .ci $(PACKAGES:%=%/src) model_repository requirements tests
 # Modules that Triton loads: in no distribution, and checked as strictly as those.
 GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard model_repository/*/*.py))
 # The source roots, as pyproject.toml lists them.
@@ -44,12 +44,17 @@ serve: $(SERVER_VENV)/.server $(VENV)/.demo  ## Start the server on loopback: PR
 
 # ---- checks ----------------------------------------------------------------------------------------
 
+# Lines that the tests run, of every source root; a data file for each process of tests. The servers' own are not counted.
+COVERAGE ?=
+covered = $(if $(COVERAGE),COVERAGE_FILE=.coverage.$(1))
+COUNT = $(if $(COVERAGE),$(foreach root,$(subst :, ,$(SOURCE_ROOTS)),--cov=$(root)) --cov-report=)
+
 # Two lanes in parallel: tests of real servers wait half of their time, and the others compute in it.
 # The output of a lane comes in one piece when it ends; both run to their end, and either fails the whole.
-test: $(VENV)/.dev $(SERVER_VENV)/.server checkers  ## Run the tests, in two lanes (about eight minutes on two cores)
+test: $(VENV)/.dev $(SERVER_VENV)/.server checkers  ## Run the tests, in two lanes (about eight minutes on two cores); COVERAGE=yes ends with a table
 	@echo "two lanes in parallel; each prints its results when it ends"
 	@status=0; $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-servers test-others || status=$$?; \
-		deploy/missing.sh $(TOOLS); exit $$status
+		deploy/missing.sh $(TOOLS); $(if $(COVERAGE),$(BIN)/python .ci/coverage_table.py;) exit $$status
 
 # The programs that check deploy/ are fetched; where they cannot be, their tests are skipped, and no others.
 .PHONY: checkers
@@ -60,13 +65,13 @@ SERVERS := tests/deploy tests/integration tests/server
 TRAININGS := $(wildcard tests/export/test_train*.py) tests/export/test_validation.py
 .PHONY: test-servers test-others
 test-servers:
-	$(BIN)/python -m pytest $(SERVERS)
+	$(call covered,servers) $(BIN)/python -m pytest $(COUNT) $(SERVERS)
 
 # torch.export leaves a process in a state that crashes a training in it: the two are tested in separate processes.
 # One thread each: two threads that share a core with the other lane would wait for each other.
 test-others:
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SERVERS:%=--ignore %) $(TRAININGS:%=--ignore %)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TRAININGS)
+	OMP_NUM_THREADS=1 $(call covered,others) $(BIN)/python -m pytest $(COUNT) $(SERVERS:%=--ignore %) $(TRAININGS:%=--ignore %)
+	OMP_NUM_THREADS=1 $(call covered,trainings) $(BIN)/python -m pytest $(COUNT) $(TRAININGS)
 
 test-slow: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""Operations of a DL-ILD server: start it, guard it, watch it, measure it, carry it.
+"""Operations of a DL-ILD server: run, secure, monitor, load and ship it.
 
 The commands of ``dlild-deploy`` are in `cli`; each calls one module:
 
@@ -6,7 +6,7 @@ The commands of ``dlild-deploy`` are in `cli`; each calls one module:
 - `proxy`: HAProxy before several servers, its API keys, and a cluster on one machine.
 - `certificates`: a private authority for TLS.
 - `load`: perf_analyzer on windows, our own client on whole scans.
-- `bundle`, `verify_bundle`: what an air-gapped site carries in.
+- `bundle`, `verify_bundle`: the files for an air-gapped site.
 - `grafana_dashboard`, `container_probe`, `demo`.
 
 All processes are started, watched and stopped by `supervisor`. `server`, `proxy`, `bundle` and the

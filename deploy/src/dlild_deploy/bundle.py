@@ -90,12 +90,12 @@ def images() -> tuple[str, list[str]]:
 
 
 def images_text() -> str:
-    """Write which images to carry in, and how."""
+    """Return the list of images, and the commands that copy them to the site."""
     own, others = images()
     both = " ".join([own, *others])
     return "\n".join(
         [
-            "# Images, and the commands that carry them. Tags are the defaults of compose.yaml.",
+            "# Images, and the commands that copy them to the site. Tags are the defaults of compose.yaml.",
             "# 1. With internet: build ours, fetch the others, and save all in one archive.",
             f"docker build -f deploy/docker/Dockerfile --target server -t {own} .",
             *(f"docker pull {name}" for name in others),

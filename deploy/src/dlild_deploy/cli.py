@@ -427,7 +427,7 @@ def run() -> None:
 
 
 def _exit_code_of(error: Exception) -> int:
-    """Return the exit code of an error that a user can mend; raise any other again."""
+    """Return the exit code of an error that a user can fix; raise any other again."""
     if isinstance(error, DeployError | OSError):
         return FAILED
     # The client's errors, without importing the client for commands that do without it.

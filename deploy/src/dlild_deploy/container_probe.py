@@ -20,8 +20,8 @@ from collections.abc import Sequence
 
 HOST = "127.0.0.1"
 OPEN_SCANS = "dlild_open_scans"
-# A scan may begin between two looks: only two empty looks in a row count.
-QUIET_LOOKS = 2
+# A scan may begin between two requests: only two answers of 0 in a row count.
+QUIET_ANSWERS = 2
 # ServerReady of Triton's gRPC: an empty message each way, framed, and the answer true.
 READY_CALL = "/inference.GRPCInferenceService/ServerReady"
 EMPTY_FRAME = bytes(5)
@@ -77,7 +77,7 @@ def drain(options: argparse.Namespace) -> None:
     Parameters
     ----------
     options : argparse.Namespace
-        ``seconds`` to wait at most, ``pause`` between two looks, ``timeout`` of a look.
+        ``seconds`` to wait at most, ``pause`` between two requests, ``timeout`` of a request.
 
     Raises
     ------
@@ -86,11 +86,11 @@ def drain(options: argparse.Namespace) -> None:
         all the same: these scans fail with a clear error, and clients send them again.
     """
     deadline = time.monotonic() + options.seconds
-    looks = 0
+    quiet = 0
     while True:
         open_scans = read_open_scans(options.timeout)
-        looks = looks + 1 if open_scans == 0 else 0
-        if looks >= QUIET_LOOKS:
+        quiet = quiet + 1 if open_scans == 0 else 0
+        if quiet >= QUIET_ANSWERS:
             return
         if time.monotonic() >= deadline:
             raise ProbeError(f"{open_scans:g} scans are still open after {options.seconds:g} s")
@@ -169,13 +169,13 @@ def _read(url: str, timeout_s: float) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--timeout", type=float, default=4.0, help="seconds a look may take")
+    parser.add_argument("--timeout", type=float, default=4.0, help="seconds for one request")
     questions = parser.add_subparsers(dest="question", required=True)
     for name in ("ready", "live"):
         questions.add_parser(name).set_defaults(ask=ask_health)
     waiting = questions.add_parser("drain")
     waiting.add_argument("--seconds", type=float, default=120.0, help="to wait at most")
-    waiting.add_argument("--pause", type=float, default=1.0, help="seconds between two looks")
+    waiting.add_argument("--pause", type=float, default=1.0, help="seconds between two requests")
     waiting.set_defaults(ask=drain)
     remote = questions.add_parser("remote")
     remote.add_argument("address", help="host:port")

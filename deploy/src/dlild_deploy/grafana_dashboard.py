@@ -186,7 +186,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Triton's own count of windows, by model.",
         ),
     ),
-    "Room": (
+    "Memory and processors": (
         Panel(
             "Memory of the container",
             {

@@ -58,7 +58,7 @@ def faults(folder: Path, digest: Optional[str] = None) -> Iterator[str]:  # noqa
     Raises
     ------
     OSError, ValueError
-        There is no `SHA256SUMS`, or a line of it is none.
+        There is no `SHA256SUMS`, or a line of it is not valid.
     """
     if digest is not None and sha256(folder / SUMS) != digest.strip().lower():
         yield f"{SUMS} is not the one that was made: do not use this bundle"
@@ -84,7 +84,7 @@ def read_sums(folder: Path) -> dict[str, str]:
     Raises
     ------
     OSError, ValueError
-        There is no such file, or a line is none.
+        There is no such file, or a line is not valid.
     """
     sums = {}
     for number, line in enumerate((folder / SUMS).read_text("utf-8").splitlines(), 1):

@@ -43,7 +43,7 @@ BACKWARDS = timedelta(hours=1)
 
 
 class Authority:
-    """The authority of a folder; made when there is none yet.
+    """The authority of a folder; created where the folder has none.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Authority:
         Raises
         ------
         CertificateError
-            It is there already, no name is given, or one of them is none.
+            It exists already, no name is given, or one is not valid.
         """
         if not names:
             raise CertificateError("a server's certificate needs the names that clients call it by")
@@ -94,7 +94,7 @@ class Authority:
         Raises
         ------
         CertificateError
-            It is there already, or the name is none.
+            It exists already, or the name is not valid.
         """
         if not CLIENT_NAME.fullmatch(name):
             raise CertificateError(
@@ -105,7 +105,7 @@ class Authority:
     def renew(self, stem: str, days: int) -> Entry:
         """Replace a certificate by one for the same names, with a new key.
 
-        The old pair goes to ``old/``.
+        The old pair is kept in ``old/``.
 
         Parameters
         ----------

@@ -43,7 +43,7 @@ def entries(folder: Path) -> list[Entry]:
     Raises
     ------
     CertificateError
-        There is none, or a file is no certificate.
+        The folder has no certificate, or a file is not one.
     """
     found = sorted(
         folder.glob("*.crt"), key=lambda path: (path.stem != CA, path.stem != SERVER, path)
@@ -59,7 +59,7 @@ def read_entry(path: Path) -> Entry:
     Raises
     ------
     CertificateError
-        It is none.
+        The file is not a certificate.
     """
     first = min(read_certificates(path), key=lambda certificate: certificate.not_valid_after_utc)
     names = tuple(str(name.value) for name in alternative_names(first))
@@ -141,7 +141,7 @@ def _pem(
 def write_pair(
     folder: Path, stem: str, cert: x509.Certificate, key: ec.EllipticCurvePrivateKey
 ) -> None:
-    """Write a certificate and its key where none is yet; raises CertificateError."""
+    """Write a certificate and its key as new files; raises CertificateError."""
     for path, (content, mode) in zip(paths(folder, stem), _pem(cert, key), strict=True):
         _write_new(path, content, mode)
 
@@ -149,7 +149,7 @@ def write_pair(
 def replace_pair(
     folder: Path, stem: str, cert: x509.Certificate, key: ec.EllipticCurvePrivateKey
 ) -> None:
-    """Put new files in the place of old ones, each at one stroke."""
+    """Replace a certificate and its key, each file atomically."""
     for path, (content, mode) in zip(paths(folder, stem), _pem(cert, key), strict=True):
         fresh = path.with_name(f".{path.name}.new")
         fresh.unlink(missing_ok=True)

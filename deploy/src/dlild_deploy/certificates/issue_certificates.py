@@ -75,7 +75,7 @@ def check(folder: Path, within: int) -> int:
     Raises
     ------
     CertificateError
-        There is none, or a file is no certificate.
+        The folder has no certificate, or a file is not one.
     """
     soon = 0
     for entry in entries(folder):

@@ -16,7 +16,7 @@ from dlild_deploy.server.preflight import find_environment
 
 HOME = CACHE / "load"
 WHEEL = DEPLOY / "load" / "perf-analyzer.txt"
-# What the binary was linked against, and the server's own wheel carries under longer names.
+# Libraries that the binary was linked against; the server's own wheel holds them under longer names.
 BORROWED = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 CONTAINER = "use the -py3-sdk container of Triton, as deploy/load/README.md says"
 
@@ -44,7 +44,7 @@ def find_analyzer(server_python: Path) -> Analyzer:
     Raises
     ------
     LauncherError
-        There is none, and none can be fetched: why, and what to do.
+        It is neither here nor can it be fetched: why, and what to do.
     """
     named = os.environ.get("PERF_ANALYZER") or shutil.which("perf_analyzer")
     if named:

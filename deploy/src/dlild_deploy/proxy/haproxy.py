@@ -24,7 +24,7 @@ READY_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
 LOG_LINES_SHOWN = 3
 SOCKET = "admin.sock"
-# What HAProxy says of a server once it has answered; before that it is taken for up.
+# State of a server that has answered its check; HAProxy counts it as up before that.
 CHECKED = "L7OK"
 
 
@@ -51,7 +51,7 @@ class Proxy:
     mutual : bool, optional
         Clients must show a certificate.
     log_path : Path, optional
-        By default in a private folder that goes with the proxy.
+        By default in the temporary folder that is removed with the proxy.
     settings : mapping, optional
         Further variables of deploy/proxy/README.md.
     """
@@ -133,7 +133,7 @@ class Proxy:
         Raises
         ------
         LauncherError
-            It does not run, or refuses what it finds and goes on as before.
+            It does not run, or rejects the new configuration and keeps the old one.
         """
         self.check_alive()
         before = self._worker()

@@ -202,7 +202,7 @@ def check_port(name: str, port: int) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-            # Two sockets may share an address that nobody listens on: listening tells.
+            # Two sockets may be bound to one address while neither listens: listen to find out.
             probe.listen(1)
         except OSError as error:
             raise LauncherError(
@@ -286,7 +286,7 @@ def _probe(python: Path) -> dict[str, Any]:
 
 
 def _check_libraries(environment: Environment) -> None:
-    """Ask the loader what the model's program lacks: mostly the shared library of Python."""
+    """Ask the loader for missing libraries of the Python stub: mostly the shared library of Python."""
     if shutil.which("ldd") is None:
         return
     done = subprocess.run(
