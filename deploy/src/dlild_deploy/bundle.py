@@ -95,7 +95,7 @@ def images_text() -> str:
     both = " ".join([own, *others])
     return "\n".join(
         [
-            "# Images, and the commands that copy them to the site. Tags are the defaults of compose.yaml.",
+            "# Images, and how to copy them to the site. Tags are the defaults of compose.yaml.",
             "# 1. With internet: build ours, fetch the others, and save all in one archive.",
             f"docker build -f deploy/docker/Dockerfile --target server -t {own} .",
             *(f"docker pull {name}" for name in others),

@@ -78,31 +78,22 @@ def serve(
     ] = None,
 ) -> None:
     """Run the embedded Triton on loopback until Ctrl-C or SIGTERM."""
-    from dlild_deploy.server.access_flags import read_access  # noqa: PLC0415
-    from dlild_deploy.server.embedded_server import EmbeddedServer  # noqa: PLC0415
+    from dlild_deploy.server.serve import serve as run_server  # noqa: PLC0415
 
-    tls, api_key = read_access(tls_cert, tls_key, tls_ca, api_key_file)
-    server = EmbeddedServer(
+    run_server(
         repository=repository,
         profile=profile,
         grpc_port=grpc_port,
         http_port=http_port,
         metrics_port=metrics_port,
         server_python=server_python,
-        log_path=log,
-        ready_timeout_s=ready_timeout,
-        tls=tls,
-        api_key=api_key,
+        log=log,
+        ready_timeout=ready_timeout,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_ca=tls_ca,
+        api_key_file=api_key_file,
     )
-    try:
-        with server:
-            print(f"ready   {server.grpc_url}  profile {server.profile}")
-            print(f"also    {server.http_url}  {server.metrics_url}")
-            print(f"log     {server.log_path}")
-            print(f"stop    Ctrl-C, or kill {os.getpid()}", flush=True)
-            run_until_stopped(server.check_alive)
-    except Stopped:
-        print("stopped")
 
 
 @app.command()

@@ -1,3 +1,4 @@
+import inspect
 import json
 import platform
 import signal
@@ -12,7 +13,8 @@ from deploy.checkers import ROOT
 
 from dlild_deploy import cli
 from dlild_deploy.server import EmbeddedServer, LauncherError, embedded_server
-from dlild_deploy.server.preflight import Environment
+from dlild_deploy.server.preflight import Environment, default_server_python
+from dlild_deploy.server.serve import serve
 
 
 def fake_environment(folder, script):
@@ -145,6 +147,30 @@ def test_the_command_line_says_what_is_wrong(machine, tmp_path, capsys):
     machine.setattr(platform, "machine", lambda: "aarch64")
     assert cli.main(["serve", "--repository", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("error: the embedded server needs Linux x86-64")
+
+
+def test_the_servers_own_environment_runs_it_without_typer(tmp_path):
+    python = default_server_python()
+    if not python.is_file():
+        pytest.skip(f"there is no {python}: run `make venvs`")
+    done = subprocess.run(
+        [python, "-m", "dlild_deploy.server", "--repository", tmp_path, "--grpc-port", "0"],
+        env={"PYTHONPATH": str(ROOT / "deploy/src"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_both_command_lines_of_the_server_have_the_same_options_and_defaults():
+    with_typer, without = (
+        {name: p.default for name, p in inspect.signature(function).parameters.items()}
+        for function in (cli.serve, serve)
+    )
+    assert with_typer == without
 
 
 @pytest.mark.server

@@ -16,7 +16,7 @@ from dlild_deploy.server.preflight import find_environment
 
 HOME = CACHE / "load"
 WHEEL = DEPLOY / "load" / "perf-analyzer.txt"
-# Libraries that the binary was linked against; the server's own wheel holds them under longer names.
+# Libraries that the binary needs; the server's own wheel holds them under longer names.
 BORROWED = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 CONTAINER = "use the -py3-sdk container of Triton, as deploy/load/README.md says"
 

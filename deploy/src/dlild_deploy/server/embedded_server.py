@@ -52,7 +52,7 @@ class EmbeddedServer:
         Interpreter of the server's environment; by default ``DLILD_SERVER_PYTHON``, or
         ``.venv-server/bin/python`` of this project.
     log_path : Path, optional
-        Where the server's log goes; by default into the temporary folder that is removed with the server.
+        Where the server's log goes; by default into the temporary folder of the server.
     ready_timeout_s : float, optional
         Seconds to wait until the server is ready.
     tls : ServerTLS, optional

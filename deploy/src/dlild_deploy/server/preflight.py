@@ -286,7 +286,7 @@ def _probe(python: Path) -> dict[str, Any]:
 
 
 def _check_libraries(environment: Environment) -> None:
-    """Ask the loader for missing libraries of the Python stub: mostly the shared library of Python."""
+    """Ask the loader which libraries the Python stub lacks: mostly libpython."""
     if shutil.which("ldd") is None:
         return
     done = subprocess.run(
