@@ -14,10 +14,13 @@ SERVER_VENV := .venv-server
 TOOLS := .tools
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check --quiet
-PACKAGES := client export analysis
-CHECKED := $(PACKAGES:%=%/src) deploy model_repository requirements tests docs
-# Glue and pure modules outside the three distributions, checked as strictly as they are.
-GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard deploy/embedded/*.py deploy/certs/*.py deploy/cluster/*.py deploy/proxy/*.py deploy/bundle/*.py deploy/load/*.py deploy/docker/*.py deploy/monitoring/*.py model_repository/*/*.py docs/*.py))
+PACKAGES := client export analysis deploy
+CHECKED := .ci $(PACKAGES:%=%/src) model_repository requirements tests docs
+# Modules that Triton loads: in no distribution, and checked as strictly as those.
+GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard model_repository/*/*.py docs/*.py))
+# The source roots, as pyproject.toml lists them.
+SOURCE_ROOTS = $(shell $(BIN)/python -c 'import tomllib; print(":".join(tomllib.load(open("pyproject.toml", "rb"))["tool"]["mypy"]["mypy_path"]))')
+DEPLOY := $(BIN)/dlild-deploy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -29,27 +32,31 @@ help:  ## List what can be made
 # ---- use -------------------------------------------------------------------------------------------
 
 demo: $(VENV)/.demo $(SERVER_VENV)/.server  ## Score a phantom, or SCAN=<folder>, through a real Triton; results in OUT=demo
-	@$(BIN)/python deploy/embedded/demo.py --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)")
+	@$(DEPLOY) demo --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)")
 
 TLS_FOLDER ?=
 API_KEY_FILE ?=
-# With the client's environment, whose `dlild` is what one types next.
 serve: $(SERVER_VENV)/.server $(VENV)/.demo  ## Start the server on loopback: PROFILE, GRPC_PORT, HTTP_PORT, METRICS_PORT, TLS_FOLDER, API_KEY_FILE
-	@exec $(SERVER_VENV)/bin/python deploy/embedded/launcher.py --profile "$(PROFILE)" \
+	@exec $(DEPLOY) serve --profile "$(PROFILE)" \
 		--grpc-port $(GRPC_PORT) --http-port $(HTTP_PORT) --metrics-port $(METRICS_PORT) \
 		$(if $(TLS_FOLDER),--tls-cert "$(TLS_FOLDER)/tls.crt" --tls-key "$(TLS_FOLDER)/tls.key") \
 		$(if $(API_KEY_FILE),--api-key-file "$(API_KEY_FILE)")
 
 # ---- checks ----------------------------------------------------------------------------------------
 
-# Two lanes side by side: tests of real servers wait half of their time, and the others compute in it.
-# What a lane says comes in one piece when it ends; both go to their end, and either fails the whole.
-test: $(VENV)/.dev $(SERVER_VENV)/.server checkers  ## Run the tests, in two lanes (about eight minutes on two cores)
-	@echo "two lanes side by side; each tells of its tests when it is through"
-	@status=0; $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-servers test-others || status=$$?; \
-		deploy/missing.sh $(TOOLS); exit $$status
+# Lines that the tests run, of every source root; a data file for each process of tests. The servers' own are not counted.
+COVERAGE ?=
+covered = $(if $(COVERAGE),COVERAGE_FILE=.coverage.$(1))
+COUNT = $(if $(COVERAGE),$(foreach root,$(subst :, ,$(SOURCE_ROOTS)),--cov=$(root)) --cov-report=)
 
-# What checks deploy/ is fetched, as the environments are; where it cannot be, those tests are skipped, no others.
+# Two lanes in parallel: tests of real servers wait half of their time, and the others compute in it.
+# The output of a lane comes in one piece when it ends; both run to their end, and either fails the whole.
+test: $(VENV)/.dev $(SERVER_VENV)/.server checkers  ## Run the tests, in two lanes (about eight minutes on two cores); COVERAGE=yes ends with a table
+	@echo "two lanes in parallel; each prints its results when it ends"
+	@status=0; $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-servers test-others || status=$$?; \
+		deploy/missing.sh $(TOOLS); $(if $(COVERAGE),$(BIN)/python .ci/coverage_table.py;) exit $$status
+
+# The programs that check deploy/ are fetched; where they cannot be, their tests are skipped, and no others.
 .PHONY: checkers
 checkers:
 	@$(MAKE) --no-print-directory $(TOOLS)/.done || echo "the programs that check deploy/ cannot be fetched: their tests are skipped" >&2
@@ -58,13 +65,13 @@ SERVERS := tests/deploy tests/integration tests/server
 TRAININGS := $(patsubst %,tests/export/training/test_%.py,loop config processes validation)
 .PHONY: test-servers test-others
 test-servers:
-	$(BIN)/python -m pytest $(SERVERS)
+	$(call covered,servers) $(BIN)/python -m pytest $(COUNT) $(SERVERS)
 
-# What torch.export leaves in a process crashes a training there: the two are tested in processes of their own.
-# One thread each: two that share a core with the other lane would wait for each other.
+# torch.export leaves a process in a state that crashes a training in it: the two are tested in separate processes.
+# One thread each: two threads that share a core with the other lane would wait for each other.
 test-others:
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SERVERS:%=--ignore %) $(TRAININGS:%=--ignore %)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TRAININGS)
+	OMP_NUM_THREADS=1 $(call covered,others) $(BIN)/python -m pytest $(COUNT) $(SERVERS:%=--ignore %) $(TRAININGS:%=--ignore %)
+	OMP_NUM_THREADS=1 $(call covered,trainings) $(BIN)/python -m pytest $(COUNT) $(TRAININGS)
 
 test-slow: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
@@ -77,29 +84,27 @@ test-deploy: $(VENV)/.dev $(SERVER_VENV)/.server $(TOOLS)/.done  ## Check image,
 
 deploy-tools: $(TOOLS)/.done  ## Fetch helm, kubectl, promtool, hadolint and their like into .tools
 
-# Everything below takes minutes and wants a machine that does nothing else. Figures go to OUT and into
+# Everything below takes minutes and needs a machine without other load. Figures go to OUT and into
 # docs/performance.md.
-EMPTY :=
-FLAT = tests deploy/embedded deploy/certs deploy/cluster deploy/proxy deploy/load $(patsubst %/,%,$(wildcard model_repository/*/))
-MEASURES = PYTHONPATH=$(subst $(EMPTY) $(EMPTY),:,$(FLAT)) $(BIN)/python -m
+MEASURE = PYTHONPATH=tests:$(SOURCE_ROOTS) $(BIN)/python -m
 SERVER ?=
 bench bench-scale bench-batch load soak: OUT = out
 
 bench: $(VENV)/.dev $(SERVER_VENV)/.server  ## Compare ways to score one scan: ours, one process, MONAI, a naive client
-	$(MEASURES) bench.speed --out "$(OUT)"
+	$(MEASURE) bench.speed --out "$(OUT)"
 
 bench-scale: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure 1 to 8 scans at once, and scans of 1 to 4 times the slices
-	$(MEASURES) bench.scale --out "$(OUT)"
+	$(MEASURE) bench.scale --out "$(OUT)"
 
 bench-batch: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure whether `dlild batch` keeps its server busy
-	$(MEASURES) bench.batch --out "$(OUT)"
+	$(MEASURE) bench.batch --out "$(OUT)"
 
 load: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load the ensemble with perf_analyzer: SCAN=<folder>, SERVER=<host:port>
-	$(MEASURES) load --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--server "$(SERVER)")
-	$(MEASURES) bench.report load "$(OUT)/load.md"
+	$(DEPLOY) load windows --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--server "$(SERVER)")
+	$(MEASURE) bench.report load "$(OUT)/load.md"
 
 soak: $(VENV)/.dev $(SERVER_VENV)/.server  ## Score 500 scans while clients vanish and misbehave and the server is killed
-	$(MEASURES) bench.soak --out "$(OUT)"
+	$(MEASURE) bench.soak --out "$(OUT)"
 
 lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift of the configs
 	$(BIN)/ruff check $(CHECKED)
@@ -108,9 +113,9 @@ lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift o
 	$(BIN)/mypy $(GLUE)
 	$(BIN)/lint-imports
 	$(BIN)/python -m dlild_export.serving.configs --check
-	$(BIN)/python deploy/monitoring/dashboard.py --check
+	$(DEPLOY) dashboard --check
 
-format: $(VENV)/.dev  ## Format the code and mend what can be mended
+format: $(VENV)/.dev  ## Format the code and apply the fixes of ruff
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
@@ -128,47 +133,47 @@ ONCE = $(CERTS)/client-$(CLIENT).api-key
 .PHONY: certs certs-check key cluster bench-cluster
 
 certs: $(VENV)/.demo  ## Make a private CA, the server's certificate and clients' in CERTS=certs: NAMES="host address", CLIENTS="name name"
-	@$(BIN)/python deploy/certs/certs.py "$(CERTS)" $(NAMES:%=--name %) $(CLIENTS:%=--client %)
+	@$(DEPLOY) certs make "$(CERTS)" $(NAMES:%=--name %) $(CLIENTS:%=--client %)
 
-certs-check: $(VENV)/.demo  ## Print the days that are left to every certificate; fails where fewer than 30 are
-	@$(BIN)/python deploy/certs/certs.py "$(CERTS)" --check
+certs-check: $(VENV)/.demo  ## Print the days left to every certificate; fails below 30
+	@$(DEPLOY) certs check "$(CERTS)"
 
-key: $(VENV)/.demo  ## Make an API key for CLIENT=trial that the proxy takes; shown once, or > FILE
-	@$(BIN)/python deploy/proxy/keys.py "$(KEYS_MAP)" add "$(CLIENT)"
+key: $(VENV)/.demo  ## Make an API key for CLIENT=trial that the proxy accepts; printed once, or > FILE
+	@$(DEPLOY) keys add "$(KEYS_MAP)" "$(CLIENT)"
 
-# The first key of the trial is kept in a file beside its certificate.
+# The first key of a client is kept in a file beside its certificate.
 $(ONCE): | $(VENV)/.demo
-	@umask 077 && mkdir -p "$(CERTS)" && $(BIN)/python deploy/proxy/keys.py "$(KEYS_MAP)" add "$(CLIENT)" > "$@"
+	@umask 077 && mkdir -p "$(CERTS)" && $(DEPLOY) keys add "$(KEYS_MAP)" "$(CLIENT)" > "$@"
 
 cluster: CLIENTS = $(CLIENT)
 cluster: certs $(ONCE) $(SERVER_VENV)/.server  ## Start N=3 servers behind HAProxy on loopback: mutual TLS, key; PORT, BASE_PORT
-	@PYTHONPATH=deploy/embedded exec $(BIN)/python deploy/cluster/cluster.py --servers $(N) --port $(PORT) --base-port $(BASE_PORT) \
+	@exec $(DEPLOY) cluster --servers $(N) --port $(PORT) --base-port $(BASE_PORT) \
 		--certificates "$(CERTS)" --keys "$(KEYS_MAP)" --client "$(CLIENT)" --api-key-file "$(ONCE)"
 
 bench-cluster: OUT = out
 bench-cluster: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure scans a minute of N=3 servers behind the proxy against one
-	$(MEASURES) bench.cluster --servers $(N) --out "$(OUT)"
+	$(MEASURE) bench.cluster --servers $(N) --out "$(OUT)"
 
-# ---- growth ----------------------------------------------------------------------------------------
+# ---- bundle and load by whole scans ----------------------------------------------------------------
 
 BUNDLE ?= dlild-bundle
 WHEELS ?=
 .PHONY: bundle load-scans
 
-bundle: $(TOOLS)/.done  ## Gather what an air-gapped site needs into BUNDLE=dlild-bundle; WHEELS=yes adds the client's packages
-	@$(TOOLS)/venv/bin/python deploy/bundle/bundle.py "$(BUNDLE)" $(if $(WHEELS),--wheels)
+bundle: $(VENV)/.demo $(TOOLS)/.done  ## Gather what an air-gapped site needs into BUNDLE=dlild-bundle; WHEELS=yes adds packages of client and operations
+	@$(DEPLOY) bundle "$(BUNDLE)" $(if $(WHEELS),--wheels)
 
 load-scans: OUT = out
 load-scans: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load a server with whole scans by our own client: SCAN=<folder>, SERVER=<url>
-	$(MEASURES) whole_scans --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--url "$(SERVER)")
+	$(DEPLOY) load scans --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--url "$(SERVER)")
 
 # ---- what is made from something else --------------------------------------------------------------
 
 configs: $(VENV)/.demo  ## Render every config.pbtxt from model_repository/contract.json
 	$(BIN)/python -m dlild_export.serving.configs
 
-dashboard: $(VENV)/.demo  ## Make the Grafana dashboard from its script, and the Helm chart's copies
-	$(BIN)/python deploy/monitoring/dashboard.py
+dashboard: $(VENV)/.demo  ## Make the Grafana dashboard, and the Helm chart's copies of it and of the alert rules
+	$(DEPLOY) dashboard
 
 .PHONY: pictures
 pictures: $(VENV)/.demo  ## Draw docs/pictures from the code
@@ -205,9 +210,9 @@ $(SERVER_VENV)/.server: requirements/server.lock | $(SERVER_VENV)/bin/python
 	@touch $@
 
 # Everything but torch: client, phantoms, configs.
-$(VENV)/.demo: requirements/demo.lock client/pyproject.toml export/pyproject.toml | $(VENV)/bin/python
+$(VENV)/.demo: requirements/demo.lock VERSION client/pyproject.toml export/pyproject.toml deploy/pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python $(PIP) install --no-deps --require-hashes -r requirements/demo.lock
-	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e client -e export
+	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e client -e export -e deploy
 	@touch $@
 
 $(TOOLS)/.done: deploy/tools.sh requirements/deploy.lock requirements/helm.lock
@@ -216,7 +221,7 @@ $(TOOLS)/.done: deploy/tools.sh requirements/deploy.lock requirements/helm.lock
 
 # torch comes last, when all that it needs of the registry is there in locked versions, and without a
 # hash: machines differ in whether they take its CPU or its CUDA build.
-$(VENV)/.dev: requirements/dev.lock $(PACKAGES:%=%/pyproject.toml) | $(VENV)/bin/python
+$(VENV)/.dev: requirements/dev.lock VERSION $(PACKAGES:%=%/pyproject.toml) | $(VENV)/bin/python
 	$(BIN)/python $(PIP) install --no-deps --require-hashes -r requirements/dev.lock
 	$(BIN)/python $(PIP) install torch==2.13.0
 	$(BIN)/python $(PIP) install --no-deps --no-build-isolation $(PACKAGES:%=-e %)

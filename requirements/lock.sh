@@ -15,14 +15,14 @@ collect() { python3 requirements/collect.py "$@"; }
 # What it needs besides is named here, so that its installation finds all of it present.
 printf 'torch; python_version < "3"\n' > "$work/without-torch.txt"
 {
-    collect client export analysis 'client[dask]' 'export[train]'
+    collect client export analysis deploy 'client[dask]' 'export[train]'
     cat requirements/tools.in
     printf '%s\n' filelock fsspec jinja2 networkx setuptools sympy typing-extensions wheel
 } > "$work/dev.in"
 compile --override "$work/without-torch.txt" --output-file requirements/dev.lock "$work/dev.in"
 
-# The demo's packages, and that of `make certs`, in the versions that the tests run with.
-{ collect client export; printf 'cryptography\nsetuptools\nwheel\n'; } > "$work/demo.in"
+# The demo's packages and those of operations, in the versions that the tests run with.
+{ collect client export deploy; printf 'setuptools\nwheel\n'; } > "$work/demo.in"
 sed -E '/--hash/d; s/ *\\$//' requirements/dev.lock > "$work/constraints.txt"
 compile --constraint "$work/constraints.txt" --output-file requirements/demo.lock "$work/demo.in"
 

@@ -1,14 +1,22 @@
 """What tests of several packages share."""
 
 import json
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from launcher import EmbeddedServer
-from preflight import LauncherError, check_platform
+ROOT = Path(__file__).resolve().parents[1]
+# The one list of source roots: what lies in model_repository is in no environment.
+SOURCE_ROOTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["mypy_path"]
+sys.path[:0] = [str(ROOT / root) for root in SOURCE_ROOTS]
+
+from dlild_deploy.errors import LauncherError  # noqa: E402
+from dlild_deploy.server import EmbeddedServer  # noqa: E402
+from dlild_deploy.server.preflight import check_platform  # noqa: E402
 
 # A busy machine is no failure: examples are bounded in number, not in time. And a run today and
 # one tomorrow try the same examples.
@@ -20,8 +28,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("dlild")
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")

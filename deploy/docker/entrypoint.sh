@@ -94,7 +94,7 @@ if [ "$key" = on ]; then
     secret=
 fi
 
-# What no client needs is locked with a word that nobody is told. Over HTTP that is all but the health.
+# What no client needs is locked with a random word that is never printed. Over HTTP that is all but the health.
 lock=$(cat /proc/sys/kernel/random/uuid)
 set -- \
     "--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:x-dlild-lock=$lock" \

@@ -28,7 +28,7 @@ from bench.report import publish, store, table, verdict
 from bench.scan import REPOSITORY, MeasuredScan, measured_scan
 from fake_server import FakeServer
 
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 TARGET = 0.9
 SENDERS = 3

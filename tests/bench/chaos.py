@@ -26,8 +26,8 @@ from bench.watch import read_metric
 from dlild_client import Client, Retries
 from dlild_client.contract import Contract
 from dlild_client.errors import DlildError
+from dlild_deploy.server import EmbeddedServer
 from dlild_export.data.contracts import read_limits
-from launcher import EmbeddedServer
 
 AT_ONCE = 4
 BATCH = 25

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from bench.report import store
 
-import certs
-import keys
-from cluster import Cluster, make_servers
 from dlild_client import TLS, Client, Limits
 from dlild_client.volume import Volume
+from dlild_deploy.certificates import issue_certificates
+from dlild_deploy.proxy import api_keys
+from dlild_deploy.proxy.cluster import Cluster, make_servers
+from dlild_deploy.proxy.haproxy import Proxy
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
-from door import Door
 
 CLIENT = "bench"
 # A phantom of 3 mm taken for a finer one: the chest of a child, a few seconds of work.
@@ -58,18 +58,18 @@ def _measure(count: int, volume: Volume, scans: int, at_once: int) -> dict[str, 
     """Score scans straight at the first server, where there is one, and through the proxy."""
     with tempfile.TemporaryDirectory() as folder:
         papers = Path(folder)
-        certs.make(papers, [], [CLIENT], 2)
-        key = keys.add(papers / "keys.map", {}, CLIENT)
+        issue_certificates.make(papers, [], [CLIENT], 2)
+        key = api_keys.add_key(papers / "keys.map", {}, CLIENT)
         mine = papers / f"client-{CLIENT}"
         tls = TLS(papers / "ca.crt", mine.with_suffix(".crt"), mine.with_suffix(".key"))
         limits = Limits(scans=at_once)
         servers = make_servers(count)
-        with Cluster(servers, Door(papers, papers / "keys.map", port=0)) as cluster:
+        with Cluster(servers, Proxy(papers, papers / "keys.map", port=0)) as cluster:
             found: dict[str, Any] = {"threads_each": servers[0].threads}
             if count == 1:
                 with Client(servers[0].grpc_url, limits=limits) as client:
                     found["direct"] = _scans_a_minute(client, volume, scans, at_once)
-            with Client(cluster.door.url, tls=tls, api_key=key, limits=limits) as client:
+            with Client(cluster.proxy.url, tls=tls, api_key=key, limits=limits) as client:
                 found["through_proxy"] = _scans_a_minute(client, volume, scans, at_once)
     return found
 

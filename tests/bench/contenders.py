@@ -65,7 +65,7 @@ def remote(address: str) -> Callable[[torch.Tensor], torch.Tensor]:
     Parameters
     ----------
     address : str
-        host:port of the server's gRPC door.
+        host:port of the server's gRPC port.
     """
     client = InferenceServerClient(
         address,

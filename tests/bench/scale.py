@@ -24,8 +24,8 @@ from bench.watch import Watch
 from dlild_client import Client
 from dlild_client.preparation.prepare import prepare
 from dlild_client.volume import Volume
+from dlild_deploy.server import EmbeddedServer
 from dlild_export.data.contracts import read_limits
-from launcher import EmbeddedServer
 
 AT_ONCE = (1, 2, 4, 8)
 TIMES_AS_TALL = (1, 2, 4)

@@ -20,7 +20,7 @@ from bench.report import publish, store, table
 from bench.small import small_repository, small_scans
 
 from dlild_client.contract import parse_contract
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 SCANS = 500
 ONE_IN = 20

@@ -25,8 +25,8 @@ from bench.scan import MeasuredScan, measured_scan, own_digest
 from bench.speed_tables import tables
 
 from dlild_client import Client
+from dlild_deploy.server import EmbeddedServer
 from engine import Engine
-from launcher import EmbeddedServer
 
 ROUNDS = 9
 PROCESSOR_RUNS = 5

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 from bench.memory import server_memory
 
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 STEP_S = 0.05
 

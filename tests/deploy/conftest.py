@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-import preflight
+from dlild_deploy.server import preflight
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from deploy.checkers import ROOT
 
 import dlild_analysis.cli
 import dlild_client.cli.app
+import dlild_deploy.cli
 import dlild_export.cli
 
 PAGES = sorted(
@@ -28,6 +29,7 @@ OURS: dict[str, Any] = {
     "dlild": dlild_client.cli.app.app,
     "dlild-export": dlild_export.cli.app,
     "dlild-analysis": dlild_analysis.cli.app,
+    "dlild-deploy": dlild_deploy.cli.app,
 }
 SCRIPTS = {"python", "python3"}
 OTHERS = {
@@ -119,7 +121,8 @@ def fault_of(command: str) -> str:
     words = words_of(command)
     name = words[0].removeprefix(".venv/bin/")
     if name in OURS:
-        return _fault_of_ours(name, words[1:])
+        arguments = words[1 : words.index(">")] if ">" in words else words[1:]
+        return _fault_of_ours(name, arguments)
     if name == "make":
         return _fault_of_make(words[1:])
     if name in SCRIPTS:
@@ -138,12 +141,10 @@ def _fault_of_make(words: list[str]) -> str:
 
 
 def _fault_of_script(words: list[str]) -> str:
-    script = next((ROOT / folder / words[0] for folder in ("", "deploy/compose")), None)
+    script = ROOT / words[0]
     if words[0] == "dlild-bundle/verify.py":  # as `make bundle` puts it there
-        script = ROOT / "deploy" / "bundle" / "verify.py"
-    elif words[0].startswith("../"):
-        script = ROOT / "deploy" / "compose" / words[0]
-    if script is None or not script.is_file():
+        script = ROOT / "deploy" / "src" / "dlild_deploy" / "verify_bundle.py"
+    if not script.is_file():
         return f"there is no {words[0]}"
     sources = "".join(path.read_text("utf-8") for path in script.resolve().parent.glob("*.py"))
     lacking = [w for w in words[1:] if w.startswith("--") and f'"{w}"' not in sources]
@@ -157,24 +158,25 @@ def _click(name: str) -> Any:
 
 def _fault_of_ours(name: str, words: list[str]) -> str:
     """Have click parse the words, without looking whether files are there."""
-    group = _click(name)
-    if words and words[0] in {"--help", *(option for p in group.params for option in p.opts)}:
+    command = _click(name)
+    if words and words[0] in {"--help", *(option for p in command.params for option in p.opts)}:
         return ""
-    if not words or words[0] not in group.commands:
-        return f"{name} has no sub-command {words[:1]}"
-    command = group.commands[words[0]]
-    context = type(command).context_class(command, info_name=words[0])
+    while hasattr(command, "commands"):
+        if not words or words[0] not in command.commands:
+            return f"{name} has no sub-command {words[:1]}"
+        name, command, words = f"{name} {words[0]}", command.commands[words[0]], words[1:]
+    context = type(command).context_class(command, info_name=name)
     try:
-        values, rest, _ = command.make_parser(context).parse_args(list(words[1:]))
+        values, rest, _ = command.make_parser(context).parse_args(list(words))
     except Exception as error:
         # Typer's own complaints have no public root in all its versions.
         if not hasattr(error, "format_message"):
             raise
-        return f"{name} {words[0]}: {error.format_message()}"
+        return f"{name}: {error.format_message()}"
     if rest:
-        return f"{name} {words[0]}: {rest} is too much"
+        return f"{name}: {rest} is too much"
     lost = [p.name for p in command.params if p.required and not _is_given(values.get(p.name))]
-    return f"{name} {words[0]} lacks {lost}" if lost else ""
+    return f"{name} lacks {lost}" if lost else ""
 
 
 def _is_given(value: object) -> bool:

@@ -14,8 +14,7 @@ import pytest
 import yaml
 from deploy.checkers import ROOT, checker
 
-import bundle
-import verify
+from dlild_deploy import bundle, cli, verify_bundle
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -26,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     tool = Path(checker("cyclonedx-py"))
     folder = tmp_path_factory.mktemp("carried") / "dlild-bundle"
     done = subprocess.run(
-        [sys.executable, ROOT / "deploy" / "bundle" / "bundle.py", folder],
+        [sys.executable, "-m", "dlild_deploy", "bundle", folder],
         capture_output=True,
         text=True,
         check=False,
@@ -52,7 +51,7 @@ def small(tmp_path: Path) -> Path:
 def test_it_is_whole_for_our_checker_and_for_coreutils(made: tuple[Path, str]) -> None:
     folder, digest = made
 
-    assert verify.main([str(folder), "--digest", digest]) == 0
+    assert cli.main(["verify", str(folder), "--digest", digest]) == 0
     # With the Python of the site, and nothing of ours beside.
     subprocess.run([sys.executable, "-I", folder / "verify.py", folder], check=True)
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
@@ -60,7 +59,7 @@ def test_it_is_whole_for_our_checker_and_for_coreutils(made: tuple[Path, str]) -
 
 def test_it_holds_what_is_needed_and_no_secret(made: tuple[Path, str]) -> None:
     folder, _ = made
-    names = {path.relative_to(folder).as_posix() for path in verify.files_of(folder)}
+    names = {path.relative_to(folder).as_posix() for path in verify_bundle.files_of(folder)}
 
     assert names >= {
         "deploy/README.md",
@@ -124,25 +123,27 @@ def test_a_flipped_byte_is_found_in_the_real_bundle(made: tuple[Path, str], tmp_
     copied = shutil.copytree(folder, tmp_path / "copied")
     flip(copied / "model_repository/ild_unet/1/model.onnx")
 
-    assert list(verify.faults(copied)) == ["model_repository/ild_unet/1/model.onnx has changed"]
-    assert verify.main([str(copied)]) == 1
+    assert list(verify_bundle.faults(copied)) == [
+        "model_repository/ild_unet/1/model.onnx has changed"
+    ]
+    assert cli.main(["verify", str(copied)]) == 1
 
 
 def test_what_is_missing_or_added_is_found(small: Path) -> None:
-    assert list(verify.faults(small)) == []
+    assert list(verify_bundle.faults(small)) == []
     (small / "one").unlink()
     (small / "three").symlink_to("sub/two words")
 
-    assert list(verify.faults(small)) == ["one is missing", "three was added"]
+    assert list(verify_bundle.faults(small)) == ["one is missing", "three was added"]
 
 
 def test_sums_that_were_changed_with_the_files_are_found_by_their_digest(small: Path) -> None:
-    digest = verify.sha256(small / "SHA256SUMS")
+    digest = verify_bundle.sha256(small / "SHA256SUMS")
     flip(small / "one")
     bundle.write_sums(small)
 
-    assert verify.main([str(small)]) == 0
-    assert verify.main([str(small), "--digest", digest]) == 1
+    assert cli.main(["verify", str(small)]) == 0
+    assert cli.main(["verify", str(small), "--digest", digest]) == 1
 
 
 @pytest.mark.parametrize(
@@ -153,16 +154,16 @@ def test_sums_that_are_none_get_one_line(
 ) -> None:
     (small / "SHA256SUMS").write_text(line + "\n")
 
-    assert verify.main([str(small)]) == 1
+    assert cli.main(["verify", str(small)]) == 1
     assert "line 1 is not a digest and a name" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_there_is_not_touched(
     small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert bundle.main([str(small)]) == 1
+    assert cli.main(["bundle", str(small)]) == 1
     assert "is there already" in capsys.readouterr().err
-    assert list(verify.faults(small)) == []
+    assert list(verify_bundle.faults(small)) == []
 
 
 def test_without_the_tool_nothing_is_left_behind(
@@ -170,6 +171,6 @@ def test_without_the_tool_nothing_is_left_behind(
 ) -> None:
     monkeypatch.setattr(bundle.shutil, "which", lambda *_, **__: None)
 
-    assert bundle.main([str(tmp_path / "b")]) == 1
+    assert cli.main(["bundle", str(tmp_path / "b")]) == 1
     assert "run `make deploy-tools`" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -233,7 +233,7 @@ def test_every_setting_is_documented():
 @pytest.mark.parametrize("question", ["ready", "live", "drain"])
 def test_a_server_that_is_not_there_is_a_no_in_one_line(question):
     done = subprocess.run(
-        [sys.executable, str(DOCKER / "probe.py"), question],
+        [sys.executable, str(ROOT / "deploy/src/dlild_deploy/container_probe.py"), question],
         capture_output=True,
         text=True,
         check=False,

@@ -150,7 +150,7 @@ def panels(board):
 
 
 def test_dashboard_and_the_charts_copies_are_what_the_script_makes():
-    command = [sys.executable, str(MONITORING / "dashboard.py"), "--check"]
+    command = [sys.executable, "-m", "dlild_deploy", "dashboard", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

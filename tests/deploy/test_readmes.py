@@ -23,7 +23,7 @@ from deploy.test_runbook import (  # noqa: F401  (fixtures)
 
 from dlild_client.outputs import write_nifti
 from dlild_client.reading.read import read_volume
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 ALL = [block for page in PAGES for block in blocks(page)]
 COMMANDS = [block for block in ALL if is_commands(block)]
@@ -58,8 +58,8 @@ TYPED = {
 NOT_TYPED = (
     # What matches a command, and why no test types it.
     (r"^make (demo|venvs|test|lint|format)", "makes environments for minutes; test_demo.py and CI"),
-    (r"^make (load|load-scans|bundle)", "measures or downloads: test_load.py, test_bundle.py"),
-    (r"^make (cluster|certs)", "tests/integration/test_cluster.py and tests/deploy/test_certs.py"),
+    (r"^make (load|load-scans|bundle)", "measures or downloads: tests/deploy/load, test_bundle.py"),
+    (r"^make (cluster|certs)", "tests/integration/test_cluster.py and tests/deploy/certs"),
     (r"^make serve$", "as in README.md, by test_readmes.py"),
     (r"^pip install", "an environment of its own: tests/integration/test_fresh_install.py"),
     (r"^\.venv/bin/pre-commit install", "changes the hooks of the checkout"),
@@ -76,13 +76,13 @@ NOT_TYPED = (
     (r"^tritonserver", "Triton's container: test_container.py runs the entrypoint"),
     (r"docker", "needs Docker, which root installs: test_compose.py and test_dockerfile.py"),
     (r"^(kubectl|helm)", "needs a Kubernetes cluster: test_helm.py renders and checks the chart"),
-    (r"^haproxy", "tests/deploy/test_proxy.py and tests/integration/test_cluster.py run it"),
+    (r"^haproxy", "tests/deploy/proxy and tests/integration/test_cluster.py run it"),
     (r"^(cp|mkdir|cd|sudo|chown|chmod|openssl) ", "files for Docker, with root's owners"),
-    (r"deploy/embedded/launcher.py", "tests/deploy/test_launcher.py"),
+    (r"^dlild-deploy serve", "tests/deploy/server/test_embedded_server.py"),
     (r"^(for|done)\b", "the loop round a command of Docker"),
-    (r"(sequences|load).py", "tests/deploy/test_load.py"),
-    (r"whole_scans.py", "tests/deploy/test_load_scans.py"),
-    (r"(keys|certs).py", "tests/deploy/test_keys.py and test_certs.py"),
+    (r"^dlild-deploy load (sequences|table)", "tests/deploy/load/test_window_load.py"),
+    (r"^dlild-deploy load scans", "tests/deploy/load/test_scan_load.py"),
+    (r"^dlild-deploy (keys|certs)", "tests/deploy/proxy/test_api_keys.py and certs/"),
     (r"verify.py|sha256sum", "tests/deploy/test_bundle.py verifies a bundle"),
 )  # fmt: skip
 NOT_COMMANDS = (
@@ -141,7 +141,8 @@ def test_every_command_has_options_and_targets_that_exist() -> None:
         ("dlild score x --outt y", "--outt"),
         ("dlild batch x", "lacks ['out']"),
         ("dlild score a b", "is too much"),
-        ("python3 deploy/certs/certs.py certs --renewed", "no --renewed"),
+        ("dlild-deploy certs renew certs tls --dayss 3", "--dayss"),
+        ("dlild-deploy keys", "no sub-command"),
         ("python deploy/embedded/absent.py", "there is no"),
     ],
 )
@@ -235,7 +236,7 @@ def test_a_fresh_clone_has_what_the_second_example_types(tmp_path: Path) -> None
     planned = subprocess.run(
         ["make", "--dry-run", "serve"], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
-    assert planned.index("-e client") < planned.index("launcher.py")
+    assert planned.index("-e client") < planned.index("dlild-deploy serve")
 
 
 @pytest.mark.server

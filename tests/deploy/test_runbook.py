@@ -20,7 +20,8 @@ import yaml
 from deploy.checkers import ROOT
 
 from dlild_client.settings import VARIABLES
-from preflight import LauncherError, check_platform, default_server_python
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.server.preflight import check_platform, default_server_python
 
 RUNBOOK = ROOT / "deploy" / "README.md"
 TEXT = RUNBOOK.read_text("utf-8")
@@ -59,7 +60,7 @@ def test_every_alert_is_an_incident_and_no_other() -> None:
 def test_the_messages_of_the_incident_table_are_real() -> None:
     sources = "".join(
         path.read_text("utf-8")
-        for folder in ("client/src", "deploy/embedded", "deploy/proxy", "model_repository")
+        for folder in ("client/src", "deploy/src", "deploy/proxy", "model_repository")
         for path in (ROOT / folder).rglob("*")
         if path.suffix in {".py", ".cfg"}
     )

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from export.tiny import write_repository
 
-import certs
-import keys
-from cluster import Cluster, make_servers
 from dlild_client import TLS, Client, Limits, Retries
 from dlild_client.volume import Volume
+from dlild_deploy.certificates import issue_certificates
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.proxy import api_keys
+from dlild_deploy.proxy.cluster import Cluster, make_servers
+from dlild_deploy.proxy.haproxy import Proxy, find_haproxy
+from dlild_deploy.server.preflight import check_platform
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
 from dlild_export.serving.configs import write_configs
-from door import Door, find_haproxy
-from preflight import LauncherError, check_platform
 
 CLIENT = "trial"
 # A phantom of 3 mm taken for a finer one: the chest of a child, with few windows.
@@ -51,10 +52,10 @@ class Papers:
         mine = self.folder / f"client-{CLIENT}"
         return TLS(self.folder / "ca.crt", mine.with_suffix(".crt"), mine.with_suffix(".key"))
 
-    def client(self, door: Door, *, scans: int = 4, attempts: int = 10) -> Client:
-        """Return a client that may use the door."""
+    def client(self, proxy: Proxy, *, scans: int = 4, attempts: int = 10) -> Client:
+        """Return a client that may use the proxy."""
         return Client(
-            door.url,
+            proxy.url,
             tls=self.tls,
             api_key=self.key,
             limits=Limits(scans=scans),
@@ -64,9 +65,9 @@ class Papers:
 
 def make_papers(folder: Path) -> Papers:
     """Make certificates and a key, with the programs that a hospital uses."""
-    certs.make(folder, [], [CLIENT], 7)
+    issue_certificates.make(folder, [], [CLIENT], 7)
     path = folder / "keys.map"
-    return Papers(folder, path, keys.add(path, {}, CLIENT))
+    return Papers(folder, path, api_keys.add_key(path, {}, CLIENT))
 
 
 def small_tiny_repository(folder: Path, repository: Path) -> Path:
@@ -108,7 +109,7 @@ def running(
     except LauncherError as reason:
         pytest.skip(str(reason))
     logs.mkdir(parents=True, exist_ok=True)
-    door = Door(
+    proxy = Proxy(
         papers.folder,
         papers.keys,
         port=0,
@@ -116,5 +117,5 @@ def running(
         settings=settings,
     )
     servers = make_servers(count, repository=repository, log_folder=logs)
-    with Cluster(servers, door) as cluster:
+    with Cluster(servers, proxy) as cluster:
         yield cluster

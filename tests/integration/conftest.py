@@ -26,10 +26,10 @@ from dlild_client.transport.blocking import open_channel
 from dlild_client.transport.exchange import window_requests
 from dlild_client.transport.wire import WindowRequest
 from dlild_client.volume import Volume
+from dlild_deploy.server import EmbeddedServer
 from dlild_export.phantom import Pattern, Phantom, PhantomSpec, make_phantom
 from dlild_export.phantom.dicom import write_dicom_series
 from dlild_export.serving.configs import write_configs
-from launcher import EmbeddedServer
 
 # After which the hasty server drops a silent scan.
 IDLE_S = 5

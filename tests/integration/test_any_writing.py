@@ -14,7 +14,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 from dlild_client import Client
 from dlild_client.outputs import write_nifti
 from dlild_client.reading.read import read_volume
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

@@ -27,7 +27,7 @@ from dlild_client.batch.run import Job
 from dlild_client.batch.scans import BatchScan
 from dlild_client.outputs import write_nifti
 from dlild_client.volume import Volume
-from launcher import EmbeddedServer, ServerTLS
+from dlild_deploy.server import EmbeddedServer, ServerTLS
 
 pytestmark = pytest.mark.server
 

@@ -14,7 +14,7 @@ from integration.conftest import read_metrics
 
 from dlild_client import Client
 from dlild_client.contract import Contract, parse_contract
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 pytestmark = pytest.mark.server
 SCANS = 12

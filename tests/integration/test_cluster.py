@@ -28,15 +28,14 @@ from integration.cluster_case import (
 )
 from integration.raw_http2 import HEADERS, READY_CALL, STREAM_CALL, RawConnection, message_prefix
 
-import certs
-import keys
-from cluster import Cluster
 from dlild_client import Client
 from dlild_client.errors import KeyRefused
 from dlild_client.result import Result
 from dlild_client.volume import Volume
-from door import Door
-from preflight import ROOT
+from dlild_deploy.certificates import issue_certificates
+from dlild_deploy.proxy import api_keys
+from dlild_deploy.proxy.cluster import Cluster
+from dlild_deploy.proxy.haproxy import Proxy
 
 pytestmark = pytest.mark.server
 
@@ -121,10 +120,10 @@ def test_streams_are_spread_over_the_servers(
     cluster: Cluster, papers: Papers, volumes: list[Volume]
 ) -> None:
     most: Counter[str] = Counter()
-    with papers.client(cluster.door, scans=9) as client, ThreadPoolExecutor(9) as pool:
+    with papers.client(cluster.proxy, scans=9) as client, ThreadPoolExecutor(9) as pool:
         futures = [pool.submit(client.score, volumes[0]) for _ in range(9)]
         while not all(future.done() for future in futures):
-            most |= Counter(cluster.door.streams())
+            most |= Counter(cluster.proxy.streams())
             time.sleep(0.01)
         for future in futures:
             future.result()
@@ -134,11 +133,11 @@ def test_streams_are_spread_over_the_servers(
 
 
 def test_the_proxy_tells_prometheus_and_logs_no_key(cluster: Cluster, papers: Papers) -> None:
-    with urllib.request.urlopen(cluster.door.metrics_url, timeout=10) as answer:
+    with urllib.request.urlopen(cluster.proxy.metrics_url, timeout=10) as answer:
         told = answer.read().decode()
     assert 'haproxy_server_status{proxy="servers",server="server1",state="UP"} 1' in told
-    assert cluster.door.log_path is not None
-    assert papers.key not in cluster.door.log_path.read_text("utf-8", errors="replace")
+    assert cluster.proxy.log_path is not None
+    assert papers.key not in cluster.proxy.log_path.read_text("utf-8", errors="replace")
 
 
 def test_open_streams_count_and_a_connection_keeps_its_server(
@@ -148,88 +147,88 @@ def test_open_streams_count_and_a_connection_keeps_its_server(
 
     HAProxy notes a connection's server when it answers first: a client asks for the contract then.
     """
-    door = cluster.door
-    wait_until(lambda: sum(door.streams().values()) == 0, 10)
+    proxy = cluster.proxy
+    wait_until(lambda: sum(proxy.streams().values()) == 0, 10)
     with ExitStack() as stack:
-        heavy = stack.enter_context(RawConnection(door.port, papers.tls))
+        heavy = stack.enter_context(RawConnection(proxy.port, papers.tls))
         heavy.open_stream(1, READY_CALL, papers.key)
         heavy.send_data(1, message_prefix(0), ends=True)
         assert heavy.ends(1, 5) == HEADERS
         for number in range(1, 9):
             heavy.open_stream(2 * number + 1, STREAM_CALL, papers.key)
-        wait_until(lambda: sum(door.streams().values()) == 8, 5)
-        chosen, held = max(door.streams().items(), key=lambda item: item[1])
+        wait_until(lambda: sum(proxy.streams().values()) == 8, 5)
+        chosen, held = max(proxy.streams().items(), key=lambda item: item[1])
         assert held == 8
         for count in range(9, 15):
-            light = stack.enter_context(RawConnection(door.port, papers.tls))
+            light = stack.enter_context(RawConnection(proxy.port, papers.tls))
             light.open_stream(1, STREAM_CALL, papers.key)
-            wait_until(lambda expected=count: sum(door.streams().values()) == expected, 5)
-        assert sorted(door.streams().values()) == [3, 3, 8]
-        assert door.streams()[chosen] == 8
-    wait_until(lambda: sum(door.streams().values()) == 0, 10)
+            wait_until(lambda expected=count: sum(proxy.streams().values()) == expected, 5)
+        assert sorted(proxy.streams().values()) == [3, 3, 8]
+        assert proxy.streams()[chosen] == 8
+    wait_until(lambda: sum(proxy.streams().values()) == 0, 10)
 
 
-def served_certificate(door: Door) -> str:
-    return ssl.get_server_certificate(("127.0.0.1", door.port))
+def served_certificate(proxy: Proxy) -> str:
+    return ssl.get_server_certificate(("127.0.0.1", proxy.port))
 
 
 def test_keys_and_certificate_are_rotated_without_dropping_open_scans(
     cluster: Cluster, papers: Papers, volumes: list[Volume], expected: list[float]
 ) -> None:
     """docs/security.md has the steps: add and renew, reload, change the clients, remove, reload."""
-    door = cluster.door
-    first = keys.add(papers.keys, keys.read(papers.keys), "ward-3")
-    door.reload()
-    with Client(door.url, tls=papers.tls, api_key=first) as old, ThreadPoolExecutor(6) as pool:
+    proxy = cluster.proxy
+    first = api_keys.add_key(papers.keys, api_keys.read_keys(papers.keys), "ward-3")
+    proxy.reload()
+    with Client(proxy.url, tls=papers.tls, api_key=first) as old, ThreadPoolExecutor(6) as pool:
         many = [pool.submit(old.score, volumes[0]) for _ in range(6)]
-        wait_until(lambda: sum(door.streams().values()) > 1, 20)
-        second = keys.add(papers.keys, keys.read(papers.keys), "ward-3-next")
-        before = served_certificate(door)
-        certs.renew(papers.folder, ["tls"], 7)
-        door.reload()
-        assert served_certificate(door) != before
-        with Client(door.url, tls=papers.tls, api_key=second) as new:
+        wait_until(lambda: sum(proxy.streams().values()) > 1, 20)
+        second = api_keys.add_key(papers.keys, api_keys.read_keys(papers.keys), "ward-3-next")
+        before = served_certificate(proxy)
+        issue_certificates.renew(papers.folder, ["tls"], 7)
+        proxy.reload()
+        assert served_certificate(proxy) != before
+        with Client(proxy.url, tls=papers.tls, api_key=second) as new:
             result = new.score(volumes[1])
             assert result.dl_ild_percent == pytest.approx(expected[1], abs=ALLOWED_POINTS)
             for future in many:
                 scored = future.result().dl_ild_percent
                 assert scored == pytest.approx(expected[0], abs=ALLOWED_POINTS)
-            keys.remove(papers.keys, keys.read(papers.keys), "ward-3")
-            door.reload()
+            api_keys.remove_key(papers.keys, api_keys.read_keys(papers.keys), "ward-3")
+            proxy.reload()
             with pytest.raises(KeyRefused):
                 old.info()
             assert new.info().model_version == 1
 
 
 def test_a_server_that_hangs_is_out_and_comes_back(cluster: Cluster) -> None:
-    door, server = cluster.door, cluster.servers[1]
+    proxy, server = cluster.proxy, cluster.servers[1]
     assert server.pid is not None
     # A process that was just reloaded takes the first silence for the end.
     time.sleep(2)
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        out_s = wait_until(lambda: door.states()["server2"].startswith("DOWN"), OUT_WITHIN_S)
+        out_s = wait_until(lambda: proxy.states()["server2"].startswith("DOWN"), OUT_WITHIN_S)
     finally:
         os.kill(server.pid, signal.SIGCONT)
-    back_s = wait_until(lambda: door.states()["server2"] == "UP", 10)
+    back_s = wait_until(lambda: proxy.states()["server2"] == "UP", 10)
     print(f"a server that hangs is out after {out_s:.2f} s, back after {back_s:.2f} s")
 
 
 def test_a_server_dies_and_comes_back_and_every_scan_is_right(
     cluster: Cluster, papers: Papers, volumes: list[Volume], expected: list[float]
 ) -> None:
-    door = cluster.door
-    with papers.client(door, scans=SCANS) as client, ThreadPoolExecutor(SCANS) as pool:
+    proxy = cluster.proxy
+    with papers.client(proxy, scans=SCANS) as client, ThreadPoolExecutor(SCANS) as pool:
         many = Many(client, volumes, pool)
         many.wait_for_some(3)
-        victim, open_there = max(door.streams().items(), key=lambda item: item[1])
+        victim, open_there = max(proxy.streams().items(), key=lambda item: item[1])
         assert open_there > 0, "too late: the scans were done"
         server = cluster.servers[int(victim.removeprefix("server")) - 1]
         cluster.kill(server)
-        out_s = wait_until(lambda: door.states()[victim].startswith("DOWN"), OUT_WITHIN_S)
+        out_s = wait_until(lambda: proxy.states()[victim].startswith("DOWN"), OUT_WITHIN_S)
         # In this very process, where gRPC is at work on many threads.
         server.start()
-        back_s = wait_until(lambda: door.states()[victim] == "UP", 30)
+        back_s = wait_until(lambda: proxy.states()[victim] == "UP", 30)
         results = [future.result() for future in many.futures]
 
     print(
@@ -249,18 +248,12 @@ def test_make_cluster_says_what_dies_and_stops_with_all_it_started(
 ) -> None:
     tiny = small_tiny_repository(tmp_path / "model_repository", repository)
     command = [
-        *(sys.executable, str(ROOT / "deploy/cluster/cluster.py"), "--servers", "2"),
+        *(sys.executable, "-m", "dlild_deploy", "cluster", "--servers", "2"),
         *("--port", "0", "--metrics-port", "0", "--base-port", "0"),
         *("--repository", str(tiny), "--logs", str(tmp_path / "logs")),
         *("--certificates", str(papers.folder), "--keys", str(papers.keys)),
     ]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "deploy" / "embedded")},
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
     told: list[str] = []

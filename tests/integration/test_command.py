@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dlild_client.result import Result
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 pytestmark = pytest.mark.server
 

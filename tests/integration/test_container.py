@@ -1,4 +1,4 @@
-"""The container's entrypoint and probes round the real server: mutual TLS, a key, one open door."""
+"""The container's entrypoint and probes round the real server: mutual TLS, a key, one open port."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from deploy.checkers import DEPLOY, checker
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from dlild_client.transport.wire import WindowRequest
-from preflight import (
-    LauncherError,
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.server.preflight import (
     check_platform,
     check_port,
     default_server_python,
@@ -32,7 +32,7 @@ from preflight import (
 pytestmark = pytest.mark.server
 
 ENTRYPOINT = DEPLOY / "docker" / "entrypoint.sh"
-PROBE = DEPLOY / "docker" / "probe.py"
+PROBE = DEPLOY / "src" / "dlild_deploy" / "container_probe.py"
 KEY = "a-key-of-thirty-two-characters-x"
 WITH_KEY = (("triton-grpc-protocol-x-ild-key", KEY),)
 

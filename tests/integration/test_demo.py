@@ -1,4 +1,4 @@
-"""`make demo`'s script: what it leaves behind, and how it ends on bad input."""
+"""`make demo`: what it leaves behind, and how it ends on bad input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.server
 def demo(temporary: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the demo; its server's folder is then in `temporary`, and names it among the others."""
     temporary.mkdir()
-    command = [sys.executable, ROOT / "deploy" / "embedded" / "demo.py", *arguments]
+    command = [sys.executable, "-m", "dlild_deploy", "demo", *arguments]
     variables = os.environ | {"TMPDIR": str(temporary)}
     return subprocess.run(
         command, capture_output=True, text=True, timeout=180, check=False, env=variables

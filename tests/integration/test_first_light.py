@@ -16,9 +16,9 @@ from dlild_client.contract import Contract, parse_contract
 from dlild_client.preparation.prepare import PreparedScan
 from dlild_client.result import Result
 from dlild_client.transport.wire import WindowRequest
+from dlild_deploy.server import EmbeddedServer
 from dlild_export.phantom import Phantom
 from engine import Engine
-from launcher import EmbeddedServer
 from scan import OpenScan
 
 pytestmark = pytest.mark.server

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

@@ -18,7 +18,7 @@ from dlild_client import TLS, AsyncClient, CancelToken, Client, Limits, Retries
 from dlild_client.errors import Cancelled, KeyRefused, TLSFailed
 from dlild_client.result import Result
 from dlild_client.volume import Volume
-from launcher import EmbeddedServer, ServerTLS
+from dlild_deploy.server import EmbeddedServer, ServerTLS
 
 pytestmark = pytest.mark.server
 KEY = "a-key-for-tests"

@@ -10,7 +10,7 @@ import pytest
 from integration.conftest import changed, count_scores, read_metrics, talk, wait_for
 
 from dlild_client.transport.wire import WindowRequest
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 pytestmark = pytest.mark.server
 UUIDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

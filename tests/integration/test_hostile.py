@@ -35,10 +35,10 @@ from integration.raw_http2 import (
 )
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from cluster import Cluster
 from dlild_client import TLS, Client
 from dlild_client.errors import KeyRefused, TLSFailed
 from dlild_client.volume import Volume
+from dlild_deploy.proxy.cluster import Cluster
 
 pytestmark = pytest.mark.server
 
@@ -98,14 +98,14 @@ def serves_right_after(cluster: Cluster, papers: Papers, scan: Scan) -> Iterator
 
 
 def assert_serves(cluster: Cluster, papers: Papers, scan: Scan) -> None:
-    with papers.client(cluster.door, attempts=1) as client:
+    with papers.client(cluster.proxy, attempts=1) as client:
         found = client.score(scan.volume).dl_ild_percent
     assert found == pytest.approx(scan.score, abs=0.01)
 
 
 def memory_mib(cluster: Cluster) -> float:
     """Resident memory of the server with its models, and of the proxy."""
-    pids = (cluster.servers[0].pid, cluster.door.pid)
+    pids = (cluster.servers[0].pid, cluster.proxy.pid)
     assert None not in pids
     return sum(held.rss for pid in pids if pid for held in server_memory(pid).values()) / MIB
 
@@ -146,7 +146,7 @@ def test_certificates_missing_expired_or_of_a_stranger(
         TLS(papers.folder / "ca.crt", mine.cert, mine.key),
     ):
         with (
-            Client(cluster.door.url, tls=tls, api_key=papers.key) as client,
+            Client(cluster.proxy.url, tls=tls, api_key=papers.key) as client,
             pytest.raises(TLSFailed, match="certificate of this client"),
         ):
             client.info()
@@ -155,7 +155,7 @@ def test_certificates_missing_expired_or_of_a_stranger(
 @pytest.mark.parametrize("key", [None, "wrong", "0" * 64])
 def test_keys_missing_or_wrong(cluster: Cluster, papers: Papers, scan: Scan, key: str) -> None:
     with (
-        Client(cluster.door.url, tls=papers.tls, api_key=key) as client,
+        Client(cluster.proxy.url, tls=papers.tls, api_key=key) as client,
         pytest.raises(KeyRefused, match="API key"),
     ):
         client.score(scan.volume)
@@ -181,7 +181,7 @@ def test_methods_that_no_client_needs_are_closed_with_the_right_key_too(
     cluster: Cluster, papers: Papers, method: str, request_: object
 ) -> None:
     ca, key, cert = papers.tls.read()
-    target = f"localhost:{cluster.door.port}"
+    target = f"localhost:{cluster.proxy.port}"
     metadata = (("triton-grpc-protocol-x-ild-key", papers.key),)
     with grpc.secure_channel(target, grpc.ssl_channel_credentials(ca, key, cert)) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
@@ -196,18 +196,18 @@ def test_a_message_of_3_gb_ends_at_its_first_bytes(
     cluster: Cluster, papers: Papers, path: str
 ) -> None:
     before = memory_mib(cluster)
-    with RawConnection(cluster.door.port, papers.tls) as line:
+    with RawConnection(cluster.proxy.port, papers.tls) as line:
         line.open_stream(1, path, papers.key)
         line.send_data(1, message_prefix(THREE_GB) + bytes(16000))
         assert line.ends(1, 5) == HEADERS
-    assert cluster.door.log_path is not None
-    assert f"a message of {THREE_GB} bytes" in cluster.door.log_path.read_text("utf-8", "replace")
+    assert cluster.proxy.log_path is not None
+    assert f"a message of {THREE_GB} bytes" in cluster.proxy.log_path.read_text("utf-8", "replace")
     assert memory_mib(cluster) - before < 50
 
 
 def test_a_later_message_of_3_gb_ends_the_stream_as_well(cluster: Cluster, papers: Papers) -> None:
     before = memory_mib(cluster)
-    with RawConnection(cluster.door.port, papers.tls) as line:
+    with RawConnection(cluster.proxy.port, papers.tls) as line:
         line.open_stream(1, STREAM_CALL, papers.key)
         # An empty request, and the prefix of the next in two pieces.
         prefix = message_prefix(THREE_GB)
@@ -226,7 +226,7 @@ def test_ten_thousand_streams(cluster: Cluster, papers: Papers, scan: Scan, atta
     with contextlib.ExitStack() as stack:
         for _ in range(STREAMS // each):
             try:
-                line = RawConnection(cluster.door.port, papers.tls, source=attacker)
+                line = RawConnection(cluster.proxy.port, papers.tls, source=attacker)
             except OSError:
                 refused += 1
                 continue
@@ -236,7 +236,7 @@ def test_ten_thousand_streams(cluster: Cluster, papers: Papers, scan: Scan, atta
                 for number in range(each):
                     line.open_stream(2 * number + 1, STREAM_CALL, papers.key)
                     opened += 1
-        held = cluster.door.streams()["server1"]
+        held = cluster.proxy.streams()["server1"]
         during = memory_mib(cluster)
         assert_serves(cluster, papers, scan)
     print(
@@ -254,7 +254,7 @@ def test_ten_thousand_streams_one_after_the_other_on_one_connection(
 ) -> None:
     """Opened and reset at once, as in the attack called rapid reset."""
     before = memory_mib(cluster)
-    with RawConnection(cluster.door.port, papers.tls, source=attacker) as line:
+    with RawConnection(cluster.proxy.port, papers.tls, source=attacker) as line:
         with contextlib.suppress(OSError):
             for number in range(STREAMS):
                 line.open_stream(2 * number + 1, UNARY_CALL, papers.key)
@@ -268,7 +268,7 @@ def test_ten_thousand_streams_one_after_the_other_on_one_connection(
 def test_half_open_connections_are_dropped(
     cluster: Cluster, papers: Papers, scan: Scan, attacker: str
 ) -> None:
-    port = cluster.door.port
+    port = cluster.proxy.port
     with contextlib.ExitStack() as stack:
         silent = [
             stack.enter_context(socket.create_connection(("127.0.0.1", port), 5, (attacker, 0)))

@@ -12,7 +12,7 @@ from deploy.checkers import DEPLOY
 from integration.conftest import talk
 
 from dlild_client.transport.wire import WindowRequest
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 pytestmark = pytest.mark.server
 

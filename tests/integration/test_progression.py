@@ -15,8 +15,9 @@ from tritonclient.utils import InferenceServerException
 from dlild_analysis import predict_table, read_model
 from dlild_analysis.cli import main as analysis_command
 from dlild_client import Client
-from launcher import EmbeddedServer
-from preflight import LauncherError, check_platform
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.server import EmbeddedServer
+from dlild_deploy.server.preflight import check_platform
 
 pytestmark = pytest.mark.server
 

@@ -18,7 +18,7 @@ from dlild_client.batch.run import PATIENT, run_batch
 from dlild_client.cli.screen import WaitingNotice
 from dlild_client.contract import parse_contract
 from dlild_client.outputs import write_nifti
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 pytestmark = pytest.mark.server
 SOON = Retries(attempts=200, first_wait_s=0.2, longest_wait_s=1.0)

@@ -22,12 +22,13 @@ from integration.cluster_case import (
     small_volumes,
 )
 
-from cluster import Cluster
 from dlild_client import Client
 from dlild_client.contract import Contract, parse_contract
 from dlild_client.preparation.prepare import prepare
 from dlild_client.result import Result
 from dlild_client.volume import Volume
+from dlild_deploy.proxy.cluster import Cluster
+from dlild_deploy.server import EmbeddedServer
 from dlild_export.data.digest import sha256
 from dlild_export.release.evaluation_file import EvaluationFile, Target
 from dlild_export.release.run_record import read_run
@@ -37,7 +38,6 @@ from dlild_export.serving.onnx import export_run
 from dlild_export.serving.parity import measure_parity
 from dlild_export.serving.sliding import blend, plan_scan
 from engine import Engine
-from launcher import EmbeddedServer
 
 pytestmark = pytest.mark.server
 
@@ -147,15 +147,15 @@ def load(client: Client) -> Iterator[Load]:
 def restart_drained(cluster: Cluster, number: int) -> None:
     """Take a server out, let its scans end, start it again: the runbook's words."""
     name = f"server{number + 1}"
-    cluster.door.ask(f"set server servers/{name} state drain")
+    cluster.proxy.ask(f"set server servers/{name} state drain")
     deadline = time.monotonic() + PATIENCE_S
-    while cluster.door.streams()[name]:
+    while cluster.proxy.streams()[name]:
         assert time.monotonic() < deadline, "scans do not end"
         time.sleep(0.05)
     restart(cluster.servers[number])
-    cluster.door.ask(f"set server servers/{name} state ready")
-    while not cluster.door.states()[name].startswith("UP"):
-        assert time.monotonic() < deadline, cluster.door.states()
+    cluster.proxy.ask(f"set server servers/{name} state ready")
+    while not cluster.proxy.states()[name].startswith("UP"):
+        assert time.monotonic() < deadline, cluster.proxy.states()
         time.sleep(0.05)
 
 
@@ -194,7 +194,7 @@ def test_version_2_comes_server_by_server_and_no_scan_fails(
     candidate: Callable[[Path], int],
     contract: Contract,
 ) -> None:
-    with papers.client(cluster.door) as client, load(client) as scans:
+    with papers.client(cluster.proxy) as client, load(client) as scans:
         scans.wait_for(3)
         assert candidate(live) == 2
         # A server that runs reads nothing anew.

@@ -16,7 +16,7 @@ from dlild_client.preparation.prepare import PreparedScan
 from dlild_client.settings import find_settings
 from dlild_client.transport.blocking import open_channel
 from dlild_client.transport.wire import WindowRequest, parse_answer
-from launcher import EmbeddedServer
+from dlild_deploy.server import EmbeddedServer
 
 pytestmark = pytest.mark.server
 VOXEL_MM3 = 3.375

@@ -239,7 +239,7 @@ def add_to_repository(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit code is 0 done, 1 failed, 2 usage, 3 input rejected."""
+    """Run the command: 0 done, 1 failed, 2 usage, 3 input rejected, 130 interrupted."""
     try:
         code = app(args=arguments, standalone_mode=False)
     except CohortError as error:
@@ -256,8 +256,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        print("error: stopped", file=sys.stderr)
-        return 1
+        print("error: interrupted", file=sys.stderr)
+        return 130
     except Exception as error:
         # Typer's own complaints have no public root in all its versions, but all can format
         # themselves.

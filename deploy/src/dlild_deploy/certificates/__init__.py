@@ -1,0 +1,1 @@
+"""A private certificate authority for TLS between clients, proxy and servers."""

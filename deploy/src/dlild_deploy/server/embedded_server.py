@@ -1,0 +1,255 @@
+"""A real tritonserver without Docker: the one inside the ``nvidia-pytriton`` wheel.
+
+``EmbeddedServer`` first checks what could be wrong (``preflight``), starts the server on loopback,
+waits until it is ready, and stops it with everything that it made. Needs the standard library only:
+it also runs in the server's own environment.
+"""
+
+import contextlib
+import json
+import urllib.request
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dlild_deploy.checkout import MODEL_REPOSITORY
+from dlild_deploy.errors import LauncherError
+from dlild_deploy.server.access_flags import ServerTLS, access_flags
+from dlild_deploy.server.preflight import (
+    HOST,
+    SHARED_MEMORY,
+    Environment,
+    check_platform,
+    check_port,
+    check_repository,
+    default_server_python,
+    find_environment,
+    served_models,
+    server_variables,
+)
+from dlild_deploy.supervisor import SupervisedProcess
+
+STOP_TIMEOUT_S = 15.0
+LOG_LINES_SHOWN = 4
+LOG_LINE_LENGTH = 600
+# A machine without a GPU makes the server complain about these, to no harm.
+HARMLESS = ("cuda", "nvml", "dcgm", "gpu metrics", "pinned memory")
+
+
+class EmbeddedServer:
+    """A tritonserver on loopback, for as long as the ``with`` block lasts.
+
+    Parameters
+    ----------
+    repository : Path, optional
+        The model repository; this project's by default.
+    profile : str, optional
+        Profile to serve.
+    grpc_port, http_port, metrics_port : int, optional
+        Ports on 127.0.0.1; 0 chooses a free one, which the attribute of that name then holds.
+    server_python : Path, optional
+        Interpreter of the server's environment; by default ``DLILD_SERVER_PYTHON``, or
+        ``.venv-server/bin/python`` of this project.
+    log_path : Path, optional
+        Where the server's log goes; by default into the temporary folder of the server.
+    ready_timeout_s : float, optional
+        Seconds to wait until the server is ready.
+    tls : ServerTLS, optional
+        Certificates of the gRPC port; without them its traffic is not encrypted.
+    api_key : str, optional
+        What clients must send with every call but those that ask for its health.
+    threads : int, optional
+        Threads of the network; by default as many as the machine has cores.
+
+    Raises
+    ------
+    LauncherError
+        On entering: what is wrong, in one line; with the log's last errors where the server failed.
+
+    Notes
+    -----
+    The server stops when the thread that entered the block dies, however it dies: Linux counts the
+    thread, not the process, as the parent.
+    """
+
+    def __init__(
+        self,
+        repository: Path | str = MODEL_REPOSITORY,
+        profile: str = "embedded",
+        *,
+        grpc_port: int = 8001,
+        http_port: int = 8000,
+        metrics_port: int = 8002,
+        server_python: Path | str | None = None,
+        log_path: Path | str | None = None,
+        ready_timeout_s: float = 120.0,
+        tls: ServerTLS | None = None,
+        api_key: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.repository = Path(repository).resolve()
+        self.profile = profile
+        self.grpc_port = grpc_port
+        self.http_port = http_port
+        self.metrics_port = metrics_port
+        # Not resolved: the link inside an environment is what makes it that environment.
+        self.server_python = Path(server_python or default_server_python()).absolute()
+        self.ready_timeout_s = ready_timeout_s
+        self.tls = tls
+        self.threads = threads
+        self._api_key = api_key
+        self._prefix = f"dlild_{uuid.uuid4().hex[:12]}_"
+        self._process = SupervisedProcess(
+            "the server",
+            prefix="dlild-server-",
+            stop_timeout_s=STOP_TIMEOUT_S,
+            log_path=Path(log_path).absolute() if log_path else None,
+        )
+
+    @property
+    def grpc_url(self) -> str:
+        """Address for clients, such as ``grpc://127.0.0.1:8001``; ``grpcs://`` with TLS."""
+        return f"{'grpcs' if self.tls else 'grpc'}://{HOST}:{self.grpc_port}"
+
+    @property
+    def http_url(self) -> str:
+        """Address of Triton's HTTP port."""
+        return f"http://{HOST}:{self.http_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Address that Prometheus reads."""
+        return f"http://{HOST}:{self.metrics_port}/metrics"
+
+    @property
+    def log_path(self) -> Path | None:
+        """Where the server's log is."""
+        return self._process.log_path
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server while it runs."""
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        """Start the server; see ``start``."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the server; see ``stop``."""
+        self.stop()
+
+    def start(self) -> None:
+        """Check, start, wait until ready, and verify the profile.
+
+        Raises
+        ------
+        LauncherError
+            What is wrong. Nothing is left behind then.
+        """
+        if self.pid is not None:
+            raise LauncherError("this server was started already")
+        check_platform()
+        environment = find_environment(self.server_python)
+        check_repository(self.repository, self.profile)
+        self.grpc_port = check_port("grpc", self.grpc_port)
+        self.http_port = check_port("http", self.http_port)
+        self.metrics_port = check_port("metrics", self.metrics_port)
+        try:
+            self._launch(environment)
+            self._process.wait_until(self._is_ready, self.ready_timeout_s, 0.1, self._last_errors)
+            self._check_profile()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the server and remove what it made. May be called twice."""
+        try:
+            self._process.stop()
+        finally:
+            # This server's shared memory, never another's.
+            for region in SHARED_MEMORY.glob(f"{self._prefix}*"):
+                with contextlib.suppress(OSError):
+                    region.unlink()
+
+    def check_alive(self) -> None:
+        """Raise when the server has died.
+
+        Raises
+        ------
+        LauncherError
+            With the last errors of its log.
+        """
+        self._process.check_alive(self._last_errors)
+
+    def _launch(self, environment: Environment) -> None:
+        backend = self._process.make_folder() / "backends" / "python"
+        backend.mkdir(parents=True)
+        files = [path for path in environment.backend.iterdir() if path.is_file()]
+        for path in (*files, environment.stub):
+            (backend / path.name).symlink_to(path)
+        variables = server_variables(environment)
+        if self.threads is not None:
+            variables["DLILD_THREADS"] = str(self.threads)
+        self._process.start(self._command(environment, backend.parent), variables)
+
+    def _command(self, environment: Environment, backends: Path) -> list[str]:
+        return [
+            str(environment.tritonserver),
+            f"--model-repository={self.repository}",
+            f"--model-config-name={self.profile}",
+            f"--backend-directory={backends}",
+            f"--backend-config=python,shm-region-prefix-name={self._prefix}",
+            "--model-control-mode=none",
+            "--exit-on-error=true",
+            "--exit-timeout-secs=10",
+            f"--grpc-address={HOST}",
+            f"--grpc-port={self.grpc_port}",
+            f"--http-address={HOST}",
+            f"--http-port={self.http_port}",
+            f"--metrics-address={HOST}",
+            f"--metrics-port={self.metrics_port}",
+            "--allow-gpu-metrics=false",
+            *access_flags(self.tls, self._api_key),
+        ]
+
+    def _is_ready(self) -> bool:
+        with urllib.request.urlopen(f"{self.http_url}/v2/health/ready", timeout=2):  # noqa: S310
+            return True
+
+    def _check_profile(self) -> None:
+        """Ask each model for its profile: Triton falls back to config.pbtxt in silence."""
+        for model in served_models(self.repository):
+            url = f"{self.http_url}/v2/models/{model}/config"
+            with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+                parameters = json.load(answer).get("parameters", {})
+            served = parameters.get("profile", {}).get("string_value")
+            if served != self.profile:
+                raise LauncherError(
+                    f"model {model} is served with profile {served!r}, asked was {self.profile!r}: "
+                    "run `make configs`"
+                )
+
+    def _last_errors(self) -> str:
+        """Return the last lines of the log that say why, to follow a message."""
+        lines = self._process.log_lines()
+        # A model that fails is repeated by everything that depends on it: the first word is enough.
+        causes = [line for line in lines if "failed to load '" in line and "version" in line]
+        causes = causes or [line for line in lines if _is_error(line)] or lines
+        return "".join(
+            f"\n  {line.replace(chr(92) + 'n', ' ')[:LOG_LINE_LENGTH]}"
+            for line in causes[-LOG_LINES_SHOWN:]
+        )
+
+
+def _is_error(line: str) -> bool:
+    marked = (line[:1] == "E" and line[1:2].isdigit()) or "rror:" in line
+    return marked and not any(word in line.lower() for word in HARMLESS)

@@ -1,0 +1,36 @@
+"""Metadata of the distributions: one version everywhere, licence and authors in each."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+import yaml
+from deploy.checkers import DEPLOY, ROOT
+
+VERSION = (ROOT / "VERSION").read_text("utf-8").strip()
+DISTRIBUTIONS = ("client", "export", "analysis", "deploy")
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_distribution_takes_version_and_licence_from_the_root(name: str) -> None:
+    settings = tomllib.loads((ROOT / name / "pyproject.toml").read_text("utf-8"))
+    project = settings["project"]
+    assert settings["tool"]["setuptools"]["dynamic"]["version"] == {"file": "VERSION"}
+    assert project["dynamic"] == ["version"]
+    assert (ROOT / name / "VERSION").read_text("utf-8").strip() == VERSION
+    (licence,) = project["license-files"]
+    assert (ROOT / name / licence).read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert project["authors"] == [{"name": "DL-ILD developers"}]
+    for key in ("description", "readme", "classifiers", "requires-python"):
+        assert project[key], key
+
+
+def test_image_compose_and_chart_have_the_same_version() -> None:
+    dockerfile = (DEPLOY / "docker" / "Dockerfile").read_text("utf-8")
+    assert re.findall(r"^ARG DLILD_VERSION=(\S+)", dockerfile, flags=re.MULTILINE) == [VERSION]
+    compose = (DEPLOY / "compose" / "compose.yaml").read_text("utf-8")
+    assert set(re.findall(r"DLILD_VERSION:-([^}]+)}", compose)) == {VERSION}
+    chart = yaml.safe_load((DEPLOY / "helm" / "dlild" / "Chart.yaml").read_text("utf-8"))
+    assert (chart["version"], chart["appVersion"]) == (VERSION, VERSION)
