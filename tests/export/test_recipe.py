@@ -24,7 +24,7 @@ lung_hu = [-950, -890]
 command = "plant"
 scan = "{scan}"
 folder = "{out}/cases"
-doubtful_unknown = true
+doubtful = "unknown"
 [[steps]]
 command = "train"
 folder = "{out}/cases"
@@ -62,8 +62,8 @@ def test_steps_become_commands(small: Path, tmp_path: Path) -> None:
 
     assert [" ".join(command) for command in with_scans] == [
         "phantom o/cases --lung-masks m --lung-hu -950 -890",
-        f"plant {scans}/a o/cases --doubtful-unknown",
-        f"plant {scans}/b o/cases --doubtful-unknown",
+        f"plant {scans}/a o/cases --doubtful unknown",
+        f"plant {scans}/b o/cases --doubtful unknown",
         "train o/cases o/net --stage 6:16:1 --stage 2:24:1 --no-fixed-statistics",
     ]
     assert [" ".join(command) for command in without] == [

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dlild_export.data.threshold import NoLungsError, doubtful_tissue, threshold_lungs
+from dlild_export.data.threshold import (
+    NoLungsError,
+    doubtful_tissue,
+    label_no_lesion,
+    threshold_lungs,
+)
 from dlild_export.phantom import PhantomSpec, make_phantom
 
 SPACING_MM = 3.0
@@ -41,3 +46,21 @@ def test_a_mass_in_the_lung_is_doubtful_and_vessels_are_not() -> None:
 
     assert doubtful[ball & lungs].mean() > 0.95
     assert (before & lungs).sum() < 0.1 * lungs.sum()
+
+
+def test_without_lesions_a_mass_is_outside_and_vessels_are_lung() -> None:
+    phantom = make_phantom(PhantomSpec(seed=21, noise_hu=5), spacing_mm=SPACING_MM)
+    lungs = threshold_lungs(phantom.hu, SPACING_MM)
+    z, y, x = (int(v) for v in np.argwhere(lungs)[lungs.sum() // 2])
+    grid = np.ogrid[tuple(slice(0, n) for n in lungs.shape)]
+    ball = sum((a - c) ** 2 for a, c in zip(grid, (z, y, x), strict=True)) <= (15 / SPACING_MM) ** 2
+    hu = phantom.hu.copy()
+    hu[ball] = 40
+
+    labels = label_no_lesion(hu, lungs, SPACING_MM)
+
+    assert set(np.unique(labels)) == {0, 1}
+    assert labels[ball].mean() < 0.05
+    vessels = lungs & ~doubtful_tissue(hu, lungs, SPACING_MM) & (hu > -300)
+    assert labels[vessels].mean() > 0.9
+    assert labels[lungs & ~ball & (phantom.hu < -600)].all()

@@ -247,21 +247,21 @@ def test_planted_cases_have_the_severity_asked_for(
 def test_doubtful_tissue_is_unknown_and_no_lesion_is(
     healthy: Path, contract: Contract, tmp_path: Path
 ) -> None:
-    for doubtful in (False, True):
+    for doubtful in ("lung", "unknown"):
         list(
             write_planted(
                 healthy,
-                tmp_path / str(doubtful),
+                tmp_path / doubtful,
                 [30],
                 contract=contract,
                 writing=Writing(form="cache"),
                 patterns=[Pattern.ORGANISING],
-                doubtful_unknown=doubtful,
+                doubtful=doubtful,
             )
         )
 
     plain, marked = (
-        np.load(next((tmp_path / folder).glob("*.npz")))["labels"] for folder in ("False", "True")
+        np.load(next((tmp_path / folder).glob("*.npz")))["labels"] for folder in ("lung", "unknown")
     )
     unknown = marked == IGNORE
     assert unknown.any()

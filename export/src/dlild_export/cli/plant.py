@@ -24,13 +24,13 @@ def plant(
         str, typer.Option(help="Disease patterns: uip, nsip, organising, mixed.")
     ] = "uip,nsip,organising,mixed",
     seed: Annotated[int, typer.Option(min=0, help="Of places and textures.")] = 0,
-    doubtful_unknown: Annotated[
-        bool,
+    doubtful: Annotated[
+        str,
         typer.Option(
-            "--doubtful-unknown",
-            help="Mark solid tissue that a threshold cannot judge as unknown, for training.",
+            help="Solid tissue that a threshold cannot judge: lung; unknown, for training; or "
+            "outside the lungs, for training on scans that are known to hold no lesion."
         ),
-    ] = False,
+    ] = "lung",
     texture: Annotated[
         str,
         typer.Option(help="plain, or measured: cysts, walls and lines as fine as in patients."),
@@ -52,7 +52,12 @@ def plant(
     """
     from dlild_export.data.contracts import find_contract  # noqa: PLC0415
     from dlild_export.phantom import Pattern  # noqa: PLC0415
-    from dlild_export.phantom.planted import ILL, TEXTURES, write_planted  # noqa: PLC0415
+    from dlild_export.phantom.planted import (  # noqa: PLC0415
+        DOUBTFUL,
+        ILL,
+        TEXTURES,
+        write_planted,
+    )
     from dlild_export.phantom.writing import Writing  # noqa: PLC0415
 
     try:
@@ -67,6 +72,8 @@ def plant(
         )
     if texture not in TEXTURES:
         raise typer.BadParameter(f"texture is {texture!r}, give {' or '.join(TEXTURES)}")
+    if doubtful not in DOUBTFUL:
+        raise typer.BadParameter(f"doubtful is {doubtful!r}, give {' or '.join(DOUBTFUL)}")
     with input_errors(), progress_bar() as bar:
         task = bar.add_task("planted", total=None)
         contract = find_contract(repository)
@@ -79,7 +86,7 @@ def plant(
             writing=writing,
             patterns=patterns,
             seed=seed,
-            doubtful_unknown=doubtful_unknown,
+            doubtful=doubtful,
             texture=texture,
             workers=workers,
         ):

@@ -11,8 +11,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.uint8]
 
 LUNG_BELOW_HU = -500
+_SOLID_HU = -250
+_MASS_RADIUS_MM = 4.5
+_RIM_HU = -300
 _SMALLEST_ML = 150.0
 _LARGEST_AIRWAY_ML = 90.0
 _AROUND_MM = 15.0
@@ -173,10 +177,40 @@ def doubtful_tissue(
     ndarray of bool, shape (z, y, x)
     """
     hull = _closed(lungs, 20.0 / spacing_mm)
-    solid = hull & (hu > -300)
+    solid = hull & (hu > _RIM_HU)
     core: Mask = ndimage.distance_transform_edt(solid) > radius_mm / spacing_mm
     if not core.any():
         return core
     reach = (radius_mm + 8.0) / spacing_mm
     doubtful: Mask = (ndimage.distance_transform_edt(~core) <= reach) & hull
     return doubtful
+
+
+def label_no_lesion(hu: npt.NDArray[np.integer], lungs: Mask, spacing_mm: float) -> Labels:
+    """Label a scan that is known to hold no lesion: what is solid is no lung, the rest is.
+
+    A training learns from it that hila, masses and the dome of the diaphragm are no lesions, which
+    `doubtful_tissue` leaves open.
+
+    Parameters
+    ----------
+    hu : ndarray of int, shape (z, y, x)
+        HU on a grid of cubes.
+    lungs : ndarray of bool, shape (z, y, x)
+        What `threshold_lungs` found.
+    spacing_mm : float
+        Edge of a voxel.
+
+    Returns
+    -------
+    ndarray of uint8, shape (z, y, x)
+        1 for lung, 0 for what is none.
+    """
+    doubtful = doubtful_tissue(hu, lungs, spacing_mm)
+    solid = (hu > _SOLID_HU) & (lungs | doubtful)
+    # Vessels are thinner, and count as lung.
+    radius = _MASS_RADIUS_MM / spacing_mm
+    core = ndimage.distance_transform_edt(solid) > radius
+    mass = solid & (ndimage.distance_transform_edt(~core) <= radius) if core.any() else core
+    outside = mass | (doubtful & (hu > _RIM_HU))
+    return ((lungs | doubtful) & ~outside).astype(np.uint8)

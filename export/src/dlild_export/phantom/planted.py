@@ -15,7 +15,13 @@ from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.data.labels import IGNORE
 from dlild_export.data.scans import LabelledScan
-from dlild_export.data.threshold import NoLungsError, doubtful_tissue, threshold_lungs
+from dlild_export.data.threshold import (
+    Labels,
+    NoLungsError,
+    doubtful_tissue,
+    label_no_lesion,
+    threshold_lungs,
+)
 from dlild_export.phantom import Pattern, plant_lesions
 from dlild_export.phantom.fields import Mask
 from dlild_export.phantom.plant_measured import plant_measured
@@ -24,6 +30,7 @@ from dlild_export.phantom.writing import CaseJob, Writing, write_cases
 _FIRST_LESION = 2
 
 TEXTURES = ("plain", "measured")
+DOUBTFUL = ("lung", "unknown", "outside")
 
 ILL = tuple(pattern for pattern in Pattern if pattern is not Pattern.NONE)
 
@@ -37,7 +44,7 @@ def write_planted(
     writing: Writing,
     patterns: Sequence[Pattern] = ILL,
     seed: int = 0,
-    doubtful_unknown: bool = False,
+    doubtful: str = "lung",
     texture: str = "plain",
     workers: int = 1,
 ) -> Iterator[str]:
@@ -59,9 +66,10 @@ def write_planted(
         Disease patterns, those that are ill.
     seed : int
         Of places and textures; cases differ in theirs all the same.
-    doubtful_unknown : bool
-        Whether solid tissue that a threshold cannot judge (a mass, the great vessels' rim) is
-        marked as unknown: for training on scans that are not spotless.
+    doubtful : {'lung', 'unknown', 'outside'}
+        What solid tissue is called that a threshold cannot judge (a mass, the hila, the dome of the
+        diaphragm): lung as the threshold has it; unknown, for training on scans that may hold
+        lesions; or outside the lungs, for those that are known to hold none (`label_no_lesion`).
     texture : {'plain', 'measured'}
         How fine the lesions are.
     workers : int
@@ -81,6 +89,8 @@ def write_planted(
     """
     if texture not in TEXTURES:
         raise ValueError(f"texture is {texture!r}, give {' or '.join(TEXTURES)}")
+    if doubtful not in DOUBTFUL:
+        raise ValueError(f"doubtful is {doubtful!r}, give {' or '.join(DOUBTFUL)}")
     for percent in percents:
         if not 0 <= percent <= 90:
             raise ValueError(f"{percent:g} % cannot be planted, give 0 to 90")
@@ -89,9 +99,7 @@ def write_planted(
         lungs = threshold_lungs(grid.array, grid.spacing_mm[0])
     except NoLungsError as error:
         raise NotChest(f"{scan.name}: {error}; give a chest CT without dense lesions") from None
-    unknown = np.zeros_like(lungs)
-    if doubtful_unknown:
-        unknown = doubtful_tissue(grid.array, lungs, grid.spacing_mm[0])
+    sound = _label_sound(grid, lungs, doubtful)
     # Named by its voxels: the name of a folder may be that of a patient.
     group = f"planted-{(grid.series.digest or '').removeprefix('sha256:')[:8]}"
     thickness = grid.series.slice_thickness_mm or grid.spacing_mm[0]
@@ -103,13 +111,13 @@ def write_planted(
                 "severity": percent / 100,
                 "seed": seed,
                 "thickness_mm": thickness,
-                "doubtful_unknown": doubtful_unknown,
+                "doubtful": doubtful,
             }
             name = f"{group}-{pattern}-{percent:g}"
             if texture != "plain" and percent:
                 about["texture"] = texture
                 name += f"-{texture}"
-            make = partial(_plant, grid, lungs, unknown, pattern, percent / 100, seed, texture)
+            make = partial(_plant, grid, lungs, sound, pattern, percent / 100, seed, texture)
             jobs.append(CaseJob(name, group, about, thickness, make))
     yield from write_cases(folder, jobs, writing, contract, workers=workers)
 
@@ -117,17 +125,28 @@ def write_planted(
 def _plant(
     grid: Volume,
     lungs: Mask,
-    unknown: Mask,
+    sound: Labels,
     pattern: Pattern,
     severity: float,
     seed: int,
     texture: str,
 ) -> LabelledScan:
-    hu, labels = grid.array, lungs.astype(np.uint8)
+    hu, labels = grid.array, sound
     if severity:
         own = [seed, round(1e6 * severity), *map(ord, pattern)]
         draw = int(np.random.default_rng(own).integers(2**31))
         plant = plant_measured if texture == "measured" else plant_lesions
-        hu, labels = plant(grid, lungs, pattern=pattern, severity=severity, seed=draw)
-    labels[unknown & (labels < _FIRST_LESION)] = IGNORE
+        hu, planted = plant(grid, lungs, pattern=pattern, severity=severity, seed=draw)
+        labels = np.where(planted < _FIRST_LESION, sound, planted)
     return LabelledScan(grid.with_array(hu), labels)
+
+
+def _label_sound(grid: Volume, lungs: Mask, doubtful: str) -> Labels:
+    """Label the scan before anything is planted."""
+    spacing_mm = grid.spacing_mm[0]
+    if doubtful == "outside":
+        return label_no_lesion(grid.array, lungs, spacing_mm)
+    labels = lungs.astype(np.uint8)
+    if doubtful == "unknown":
+        labels[doubtful_tissue(grid.array, lungs, spacing_mm)] = IGNORE
+    return labels
