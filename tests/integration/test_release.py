@@ -20,14 +20,14 @@ from dlild_client.settings import find_settings
 from dlild_client.transport.blocking import open_channel
 from dlild_client.transport.exchange import window_requests
 from dlild_client.transport.wire import parse_answer
+from dlild_export.data.digest import sha256
 from dlild_export.release.evaluation_file import EvaluationFile, Target
-from dlild_export.release.run_record import read_run
+from dlild_export.release.model_card import read_run
 from dlild_export.release.versions import Candidate, release
 from dlild_export.serving.engines import engines_of
 from dlild_export.serving.onnx import export_run
 from dlild_export.serving.parity import measure_parity
 from dlild_export.serving.sliding import sliding_labels
-from dlild_export.data.digest import sha256
 from engine import Engine
 from launcher import EmbeddedServer
 

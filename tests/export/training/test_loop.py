@@ -22,8 +22,7 @@ from dlild_export.cli import app
 from dlild_export.training import checkpoints
 from dlild_export.training.checkpoints import ResumeError
 from dlild_export.training.config import write_config
-from dlild_export.training.interrupts import Stopped
-from dlild_export.training.loop import learning_rate, train
+from dlild_export.training.loop import Stopped, learning_rate, train
 from dlild_export.training.start import load_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")

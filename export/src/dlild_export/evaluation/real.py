@@ -17,11 +17,10 @@ from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.data.threshold import NoLungsError, threshold_lungs
+from dlild_export.evaluation.cases import PATTERNS
 from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG, Mask, compare
-from dlild_export.evaluation.plan import PATTERNS
-from dlild_export.evaluation.run import Refusal
-from dlild_export.evaluation.score import score_volume
-from dlild_export.evaluation.served import Served
+from dlild_export.evaluation.served import Served, score_volume
+from dlild_export.evaluation.summary import Refusal
 from dlild_export.evaluation.views import View, worst_views
 from dlild_export.phantom import Pattern, plant_lesions
 

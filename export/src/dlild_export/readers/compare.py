@@ -15,8 +15,13 @@ from dlild_client.contract import Contract
 from dlild_client.errors import InputError, UnreadableFile
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
-from dlild_export.evaluation.reliability import intraclass_correlation
-from dlild_export.evaluation.statistics import Estimate, ScoreAgreement, agree, mean
+from dlild_export.evaluation.statistics import (
+    Estimate,
+    ScoreAgreement,
+    agree,
+    intraclass_correlation,
+    mean,
+)
 from dlild_export.readers.figures import Figures, Table, figures, tabulate
 from dlild_export.readers.slices import (
     Frame,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
 
 from dlild_export.release.evaluation_file import EvaluationFile, Target
+from dlild_export.serving.onnx import checkpoint_of, class_biases
 from dlild_export.serving.parity import LIMIT_POINTS, Parity
 
 BEGIN, END = "<!-- generated: {} -->", "<!-- end: {} -->"
@@ -44,6 +49,8 @@ NOT_ON_A_GPU = (
     "This version has not been run on a GPU: `dlild-export tensorrt` holds the plan that it builds "
     "against ONNX Runtime where it is installed, and keeps none that differs.\n"
 )
+
+SETTINGS = "config.toml"
 
 
 class CardError(ValueError):
@@ -161,3 +168,34 @@ def _table(targets: tuple[Target, ...]) -> list[str]:
         for t in targets
     ]
     return ["| figure | found | asked for | met |", "|---|---|---|---|", *rows]
+
+
+def read_run(run: Path) -> RunRecord:
+    """Read settings, seed and number of cases of a run.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        Folder that `train` wrote, or its checkpoint.
+
+    Returns
+    -------
+    RunRecord
+
+    Raises
+    ------
+    FileNotFoundError
+        No checkpoint here.
+    """
+    checkpoint = checkpoint_of(run)
+    stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    written = checkpoint.with_name(SETTINGS)
+    settings = (
+        written.read_text("utf-8") if written.is_file() else json.dumps(stored["config"], indent=2)
+    )
+    return RunRecord(
+        settings=settings,
+        cases=len(stored["cases"]) if "cases" in stored else None,
+        seed=int(stored["config"]["seed"]),
+        class_biases=class_biases(checkpoint),
+    )

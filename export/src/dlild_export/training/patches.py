@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from dlild_export.data.labels import IGNORE
 from dlild_export.training.augment import Augment
-from dlild_export.training.cases import CLASSES, ArrayCache, Case
+from dlild_export.training.cases import CLASSES, ArrayCache, TrainingCase
 from dlild_export.training.config import TrainConfig
 
 _COARSE = 2  # voxels between two remembered places of a class
@@ -31,13 +31,13 @@ class PatchSource(Dataset[tuple[Tensor, Tensor]]):
 
     Parameters
     ----------
-    cases : list of Case
+    cases : list of TrainingCase
         To draw from.
     config : TrainConfig
         Its `seed`, `stages`, `sampling` and `augmentation`.
     """
 
-    def __init__(self, cases: list[Case], config: TrainConfig) -> None:
+    def __init__(self, cases: list[TrainingCase], config: TrainConfig) -> None:
         self.cases, self.config = cases, config
         self._arrays = ArrayCache(config.cache_gb * 1e9)
         self._places = []
@@ -81,7 +81,7 @@ class PatchSource(Dataset[tuple[Tensor, Tensor]]):
             rng,
         )
 
-    def case(self, key: Key) -> Case:
+    def case(self, key: Key) -> TrainingCase:
         """Return the case that a patch comes from."""
         rng = np.random.default_rng([self.config.seed, *key])
         return self.cases[self._choose(rng)[0]]
