@@ -20,7 +20,7 @@ from dlild_export.phantom.cases import write_measured
 from dlild_export.phantom.check import Found, Measure, find_ridges, measure_patient
 from dlild_export.phantom.lesions import tiles
 from dlild_export.phantom.lesions.fibrosis import place_fibrosis
-from dlild_export.phantom.lesions.layers import Layer, Places, show_layer
+from dlild_export.phantom.lesions.layers import Layer, SampleGrid, show_layer
 from dlild_export.phantom.lesions.patterns import RETICULATION, frame_lungs
 from dlild_export.phantom.lesions.tiles import Cysts, Tile, cystic_tile, septal_tile
 from dlild_export.phantom.measured import (
@@ -224,9 +224,9 @@ def test_vessels_run_through_a_texture() -> None:
                   np.zeros((3, 4, 12, 12), np.float16))  # fmt: skip
     hu = np.full(weight.shape, -890, np.float32)
     hu[:, 5] = 40
-    places = Places(np.arange(4), np.arange(12), np.arange(12), 1.5)
+    sampling = SampleGrid(np.arange(4), np.arange(12), np.arange(12), 1.5)
 
-    show_layer(hu, np.full(weight.shape, -890, np.float32), layer, places,
+    show_layer(hu, np.full(weight.shape, -890, np.float32), layer, sampling,
                Optics(0.5, 1.0, 1.5, None))  # fmt: skip
 
     assert hu[:, 5] == pytest.approx(40)

@@ -296,7 +296,7 @@ def plant(
     pattern: Annotated[
         str, typer.Option(help="Disease patterns: uip, nsip, organising, mixed.")
     ] = "uip,nsip,organising,mixed",
-    seed: Annotated[int, typer.Option(min=0, help="Of places and textures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of positions and textures.")] = 0,
     doubtful_unknown: Annotated[
         bool,
         typer.Option(

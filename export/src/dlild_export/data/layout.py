@@ -252,10 +252,10 @@ def _read_dicom(folder: Path) -> Dataset:
         raise refuse(Kind.DATASET, folder.name, reason)
     first_of: dict[str, str] = {}
     cases = []
-    for place in folders:
-        patient = patient_of(place)
-        group = first_of.setdefault(patient, place.name) if patient else place.name
-        cases.append(DatasetCase(place.name, place, None, group))
+    for subfolder in folders:
+        patient = patient_of(subfolder)
+        group = first_of.setdefault(patient, subfolder.name) if patient else subfolder.name
+        cases.append(DatasetCase(subfolder.name, subfolder, None, group))
     return Dataset(folder, DICOM, {}, tuple(cases), ())
 
 

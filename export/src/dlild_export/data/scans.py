@@ -188,7 +188,7 @@ def _open_label_image(path: Path, where: str, case: str) -> Any:
 
 
 def _geometry_faults(image: Any, volume: Volume, where: str, case: str) -> list[Fault]:
-    """Compare the places of voxels, whatever the headers call them."""
+    """Compare the positions of voxels, whatever the headers call them."""
     shape = tuple(image.GetSize()[::-1])
     if shape != volume.shape:
         reason = f"shape {shape} (z, y, x), but the image has {volume.shape}"

@@ -54,7 +54,7 @@ def release_plan(first_seed: int = FIRST_SEED) -> list[PhantomSpec]:
     ]
     shapes += [(Pattern.NONE, None, thickness) for thickness in HEALTHY_THICKNESSES_MM]
     order = np.random.default_rng([first_seed, 2]).permutation(len(shapes))
-    return [_spec(first_seed + place, *shapes[shape]) for place, shape in enumerate(order.tolist())]
+    return [_spec(first_seed + index, *shapes[shape]) for index, shape in enumerate(order.tolist())]
 
 
 def random_plan(first_seed: int, count: int) -> list[PhantomSpec]:

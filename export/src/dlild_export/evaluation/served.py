@@ -192,7 +192,7 @@ def _on_grid(labels: Labels, prepared: PreparedScan) -> Labels:
     """Lay the labels of the box on the grid; those beyond its end are no part of the scan."""
     out = np.zeros(prepared.grid.shape, dtype=np.uint8)
     box = prepared.box
-    place = tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))
-    room = out[place].shape
-    out[place] = labels[tuple(slice(0, n) for n in room)]
+    region = tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))
+    shape = out[region].shape
+    out[region] = labels[tuple(slice(0, n) for n in shape)]
     return out

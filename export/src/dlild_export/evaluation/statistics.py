@@ -284,20 +284,20 @@ def repeatability(groups: Sequence[Sequence[float]]) -> Repeatability:
     Repeatability
         NaN where no patient has two measurements.
     """
-    told = [np.asarray(group, dtype=np.float64) for group in groups if len(group) >= 2]
-    freedom = sum(len(group) - 1 for group in told)
-    scans = sum(len(group) for group in told)
+    repeated = [np.asarray(group, dtype=np.float64) for group in groups if len(group) >= 2]
+    freedom = sum(len(group) - 1 for group in repeated)
+    scans = sum(len(group) for group in repeated)
     if not freedom:
         nothing = Estimate(float("nan"), float("nan"), float("nan"), 0)
         return Repeatability(0, 0, nothing, nothing)
-    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in told)
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in repeated)
     within = float(np.sqrt(squares / freedom))
     tail = (1 - CONFIDENCE) / 2
     low = within * float(np.sqrt(freedom / stats.chi2.ppf(1 - tail, freedom)))
     high = within * float(np.sqrt(freedom / stats.chi2.ppf(tail, freedom)))
     return Repeatability(
-        patients=len(told),
+        patients=len(repeated),
         scans=scans,
-        within_sd=Estimate(within, low, high, len(told)),
-        coefficient=Estimate(FACTOR * within, FACTOR * low, FACTOR * high, len(told)),
+        within_sd=Estimate(within, low, high, len(repeated)),
+        coefficient=Estimate(FACTOR * within, FACTOR * low, FACTOR * high, len(repeated)),
     )

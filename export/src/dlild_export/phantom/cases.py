@@ -265,7 +265,7 @@ def write_planted(
     patterns : sequence of Pattern
         Disease patterns, those that are ill.
     seed : int
-        Of places and textures; cases differ in theirs all the same.
+        Of positions and textures; cases differ in theirs all the same.
     doubtful_unknown : bool
         Whether solid tissue that a threshold cannot judge (a mass, the great vessels' rim) is
         marked as unknown: for training on scans that are not spotless.

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from dlild_export.phantom.fields import Array, Mask
-from dlild_export.phantom.lesions.layers import Places, show_layer
+from dlild_export.phantom.lesions.layers import SampleGrid, show_layer
 from dlild_export.phantom.lesions.patterns import HONEYCOMBING, RETICULATION
 from dlild_export.phantom.measured import (
     MeasuredPatient,
@@ -158,13 +158,13 @@ def measure_patient(patient: MeasuredPatient) -> dict[str, float]:
     z = np.rint(rows[0] + np.array(_HEIGHTS) * len(rows))
     ratio = PIXEL_MM / patient.spacing_mm
     y, x = (np.arange(0, n - 1, ratio) for n in patient.hu.shape[1:])
-    places = Places(z, y, x, patient.spacing_mm)
-    hu = show_slices(patient, patient.hu, places, _SHARP)
-    labels = places.of(patient.labels, order=0)  # type: ignore[arg-type]
+    sampling = SampleGrid(z, y, x, patient.spacing_mm)
+    hu = show_slices(patient, patient.hu, sampling, _SHARP)
+    labels = sampling.of(patient.labels, order=0)  # type: ignore[arg-type]
     edge_mm = np.stack([ndimage.distance_transform_edt(p >= 1) * PIXEL_MM for p in labels])
     result = _rises(hu, labels, edge_mm)
     result |= _distances(labels, edge_mm)
-    result |= _cysts(patient, places, labels)
+    result |= _cysts(patient, sampling, labels)
     result |= _lines(hu, labels, edge_mm)
     noise = scan_noise(
         (2, 256, 256), 100.0, 0.6, PIXEL_MM, np.random.default_rng(0), resampled=False
@@ -203,12 +203,15 @@ def _distances(labels: Array, edge_mm: Array) -> dict[str, float]:
     return result | {key: float(np.mean(values)) for key, values in touched.items() if values}
 
 
-def _cysts(patient: MeasuredPatient, places: Places, labels: Array) -> dict[str, float]:
+def _cysts(patient: MeasuredPatient, sampling: SampleGrid, labels: Array) -> dict[str, float]:
     """Sizes of the lumens that a slice resolves, as circles of the same area."""
     start = [side.start for side in patient.box]
-    part = replace(places, z=places.z - start[0], y=places.y - start[1], x=places.x - start[2])
-    lumens = np.zeros(places.shape, np.float32)
-    nothing = np.zeros(places.shape, np.float32)
+    z, y, x = (
+        axis - n for axis, n in zip((sampling.z, sampling.y, sampling.x), start, strict=True)
+    )
+    part = replace(sampling, z=z, y=y, x=x)
+    lumens = np.zeros(sampling.shape, np.float32)
+    nothing = np.zeros(sampling.shape, np.float32)
     for layer in patient.layers:
         if layer.kind == "honeycomb":
             show_layer(lumens, nothing, replace(layer, strength=0.0, lumen_hu=-1.0), part, _SHARP)
@@ -303,9 +306,9 @@ def find_ridges(hu: Array, where: Mask, pixel_mm: float, *, least_hu: float = 12
     bend = 0.5 * (yy + xx) - np.sqrt((0.5 * (yy - xx)) ** 2 + xy**2)
     # The direction across a line is that of the strongest downward bend.
     across = np.stack([-np.sin(angle), np.cos(angle)])
-    place = np.indices(hu.shape).astype(np.float32)
+    position = np.indices(hu.shape).astype(np.float32)
     side = [
-        ndimage.map_coordinates(hu, place + sign * across, order=1, mode="nearest")
+        ndimage.map_coordinates(hu, position + sign * across, order=1, mode="nearest")
         for sign in (-1, 1)
     ]
     crest = where & (bend < 0) & (hu >= side[0]) & (hu > side[1])
@@ -324,7 +327,7 @@ def _profiles(
     profile = ndimage.map_coordinates(hu, at, order=1, mode="nearest")
     middle = len(offsets) // 2
     peak = profile[:, middle]
-    # A side ends at its lowest place: beyond it the next line begins.
+    # A side ends at its lowest point: beyond it the next line begins.
     left, right = profile[:, middle::-1], profile[:, middle:]
     ends = [side.argmin(axis=1) for side in (left, right)]
     lows = [side.min(axis=1) for side in (left, right)]

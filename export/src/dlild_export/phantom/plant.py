@@ -11,7 +11,7 @@ from dlild_export.phantom.acquisition import filtered_noise
 from dlild_export.phantom.anatomy.body import find_landmarks
 from dlild_export.phantom.fields import Array, Mask
 from dlild_export.phantom.lesions.fibrosis import hilar_nearness, measured_disease, traction_bronchi
-from dlild_export.phantom.lesions.layers import Places, show_layer
+from dlild_export.phantom.lesions.layers import SampleGrid, show_layer
 from dlild_export.phantom.lesions.patterns import (
     CONSOLIDATION,
     Labels,
@@ -53,7 +53,7 @@ def plant_lesions(
     severity : float
         Share of the lungs that becomes lesion, met to one voxel: DL-ILD is 100 times this.
     seed : int
-        Seed of places and textures.
+        Seed of positions and textures.
 
     Returns
     -------
@@ -153,8 +153,8 @@ def plant_measured(
     density = lung_density(healthy, frame.lungs, spacing)
     thickness = volume.series.slice_thickness_mm or _DEFAULT_THICKNESS_MM
     voxels = thickness / spacing
-    room: Array = np.clip((40 - healthy) / 900, 0, 1)
-    hu: Array = healthy + _as_thick(disease.haze_hu, voxels) * room
+    share_of_air: Array = np.clip((40 - healthy) / 900, 0, 1)
+    hu: Array = healthy + _as_thick(disease.haze_hu, voxels) * share_of_air
     solid = disease.labels == CONSOLIDATION
     if solid.any():
         airways = np.clip((-930 - healthy) / 40, 0, 1).astype(np.float32) * frame.lungs
@@ -164,10 +164,10 @@ def plant_measured(
     hu = hu + walls * np.maximum(0 - hu, 0)
     hu = hu + lumens * (-980 - hu)
     count, rows, columns = healthy.shape
-    places = Places(np.arange(count), np.arange(rows), np.arange(columns), spacing)
+    sampling = SampleGrid(np.arange(count), np.arange(rows), np.arange(columns), spacing)
     optics = Optics(rng.uniform(0.45, 0.8), thickness, spacing, max(thickness, spacing))
     for layer in disease.layers:
-        show_layer(hu, density + disease.haze_hu, layer, places, optics)
+        show_layer(hu, density + disease.haze_hu, layer, sampling, optics)
     # Beyond the pleura nothing changes but what half a voxel of blur carries over.
     rim: Array = ndimage.gaussian_filter(frame.lungs.astype(np.float32), 0.55)
     planted = volume.array.astype(np.int16)
@@ -178,7 +178,7 @@ def plant_measured(
 
 
 def lung_density(hu: Array, lungs: Mask, spacing_mm: float) -> Array:
-    """Mean HU of the lung round a place, without vessels: what a texture takes the place of."""
+    """Mean HU of the lung round each voxel, without vessels: what a texture replaces."""
     air = (lungs & (hu < _VESSEL_HU)).astype(np.float32)
     width = _DENSITY_MM / spacing_mm
     share = ndimage.gaussian_filter(air, width)

@@ -54,7 +54,7 @@ SETTINGS = "config.toml"
 
 
 class CardError(ValueError):
-    """A model card without the places for what a release says."""
+    """A model card without the markers for what a release says."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ def fill(card: str, parts: Mapping[str, str]) -> str:
     """
     for name, text in parts.items():
         begin, end = BEGIN.format(name), END.format(name)
-        places = re.findall(f"{re.escape(begin)}.*?{re.escape(end)}", card, flags=re.DOTALL)
-        if len(places) != 1:
+        found = re.findall(f"{re.escape(begin)}.*?{re.escape(end)}", card, flags=re.DOTALL)
+        if len(found) != 1:
             raise CardError(f"the model card must hold one `{begin}` and, below it, `{end}`")
-        card = card.replace(places[0], f"{begin}\n{text.strip()}\n{end}")
+        card = card.replace(found[0], f"{begin}\n{text.strip()}\n{end}")
     return card
 
 

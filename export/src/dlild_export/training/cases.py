@@ -187,7 +187,7 @@ def split(
 ) -> tuple[list[TrainingCase], list[TrainingCase]]:
     """Part cases into those to train on and those to validate on, patient by patient.
 
-    A patient's place depends on nothing but name and seed, so that a set that grows keeps its
+    A patient's side depends on nothing but name and seed, so that a set that grows keeps its
     split as far as it can.
 
     Parameters

@@ -205,9 +205,9 @@ def _soft(where: Mask, rng: np.random.Generator) -> Array:
 
 
 def _ground_glass(hu: Array, frame: LungFrame, rng: np.random.Generator) -> Array:
-    rise = rng.uniform(140, 400) + rng.uniform(15, 60) * frame.noise(rng.uniform(6, 16), rng)
+    hu_offset = rng.uniform(140, 400) + rng.uniform(15, 60) * frame.noise(rng.uniform(6, 16), rng)
     # The denser the voxel is already, the less air there is to lose.
-    hazy: Array = hu + np.clip(rise, 90, 520) * np.clip((40 - hu) / 900, 0, 1)
+    hazy: Array = hu + np.clip(hu_offset, 90, 520) * np.clip((40 - hu) / 900, 0, 1)
     return hazy
 
 
