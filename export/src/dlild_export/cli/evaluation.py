@@ -124,7 +124,7 @@ def evaluate(
 
 
 def say(line: str) -> None:
-    """Tell progress, a line a scan."""
+    """Report progress, a line a scan."""
     stderr.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -81,7 +81,7 @@ class Dataset:
 
 
 def is_dataset(folder: Path) -> bool:
-    """Tell a dataset from a folder of prepared cases (`*.npz`), and from nothing at all."""
+    """Return whether a folder is a dataset, not one of prepared cases (`*.npz`)."""
     if (folder / "dataset.json").is_file():
         return True
     return folder.is_dir() and not any(folder.glob("*.npz")) and any(_subfolders(folder))

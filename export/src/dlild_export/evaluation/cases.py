@@ -235,7 +235,7 @@ class Unseen:
     ----------
     cases : tuple of StoredCase
     trained_on : int or None
-        Cases left out because they were trained on; None where the weights do not tell.
+        Cases left out because they were trained on; None where the weights do not record it.
     """
 
     cases: tuple[StoredCase, ...]

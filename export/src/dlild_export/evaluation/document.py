@@ -40,7 +40,7 @@ class About:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that a report tells.
+    """Everything that goes into a report.
 
     Attributes
     ----------

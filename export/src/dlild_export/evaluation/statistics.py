@@ -25,7 +25,7 @@ FACTOR = float(stats.norm.ppf(0.975) * np.sqrt(2.0))
 class Estimate:
     """A figure with its 95 % confidence interval, and the number of cases behind it.
 
-    NaN stands where there are too few cases to tell.
+    NaN where there are too few cases.
     """
 
     value: float
@@ -277,7 +277,7 @@ def repeatability(groups: Sequence[Sequence[float]]) -> Repeatability:
     ----------
     groups : sequence of sequence of float
         The measurements of each patient. NaN (no lung found) makes the result NaN; patients with
-        one measurement tell nothing and are left out.
+        one measurement carry no information and are left out.
 
     Returns
     -------

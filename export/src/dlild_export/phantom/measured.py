@@ -21,10 +21,10 @@ from dlild_client.volume import Volume
 from dlild_export.data.crop import box_of
 from dlild_export.phantom.acquisition import blurred_by_motion
 from dlild_export.phantom.anatomy.body import build_body, find_landmarks
-from dlild_export.phantom.anatomy.lungs import built_lungs, lungs_from_mask
+from dlild_export.phantom.anatomy.lungs import make_lungs
 from dlild_export.phantom.anatomy.mimics import add_bowel, add_bullae, add_hila, fissure_distance
 from dlild_export.phantom.anatomy.parenchyma import aerated_lung, with_trees
-from dlild_export.phantom.compose import Phantom
+from dlild_export.phantom.compose import Phantom, insert_lung, on_grid
 from dlild_export.phantom.fields import Array, Mask
 from dlild_export.phantom.lesions.fibrosis import hilar_nearness, measured_disease, traction_bronchi
 from dlild_export.phantom.lesions.layers import Layer, SampleGrid, draw_layer, show_layer
@@ -157,11 +157,7 @@ def make_measured(
     """
     body = spec.body
     rng = np.random.default_rng([body.seed, 5])
-    lungs = (
-        built_lungs(spacing_mm, rng)
-        if lung_mask is None
-        else lungs_from_mask(lung_mask, spacing_mm, rng)
-    )
+    lungs = make_lungs(lung_mask, spacing_mm, rng)
     marks = find_landmarks(lungs, spacing_mm)
     hu = build_body(lungs, spacing_mm, body.blood_hu, marks, rng, prone=body.prone)
     add_bowel(hu, lungs, spacing_mm, marks.middle_x, rng)
@@ -193,10 +189,8 @@ def make_measured(
     layers += _emphysema(spec, labels, frame, rng)
     labels[large & (labels == 1)] = 0
 
-    weight: Array = ndimage.gaussian_filter(frame.lungs.astype(np.float32), 0.5)
-    hu[box] += weight * (grown - hu[box])
-    whole = np.zeros(lungs.shape, np.uint8)
-    whole[box] = labels
+    insert_lung(hu, grown, frame.lungs, box, blur_voxels=0.5)
+    whole = on_grid(labels, lungs.shape, box)
     return MeasuredPatient(hu, lung_hu, whole, layers, box, spacing_mm, spec)
 
 

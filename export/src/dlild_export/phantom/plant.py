@@ -9,6 +9,7 @@ from dlild_client.volume import Volume
 from dlild_export.data.crop import box_of
 from dlild_export.phantom.acquisition import filtered_noise
 from dlild_export.phantom.anatomy.body import find_landmarks
+from dlild_export.phantom.compose import on_grid
 from dlild_export.phantom.fields import Array, Mask
 from dlild_export.phantom.lesions.fibrosis import hilar_nearness, measured_disease, traction_bronchi
 from dlild_export.phantom.lesions.layers import SampleGrid, show_layer
@@ -78,13 +79,7 @@ def plant_lesions(
     thickness_mm = volume.series.slice_thickness_mm or _DEFAULT_THICKNESS_MM
     change = _as_thick(painted - healthy, thickness_mm / spacing_mm)
     change += _lost_noise(healthy, frame.lungs, inside >= 2, rng)
-    # Beyond the pleura nothing changes but what half a voxel of blur carries over.
-    rim: Array = ndimage.gaussian_filter(frame.lungs.astype(np.float32), 0.55)
-    hu = volume.array.astype(np.int16)
-    hu[box] = np.clip(np.rint(healthy + rim * change), -1024, 3071)
-    labels = np.zeros(lungs.shape, np.uint8)
-    labels[box] = inside
-    return hu, labels
+    return _inserted(volume, healthy, change, frame.lungs, box), on_grid(inside, lungs.shape, box)
 
 
 def _airways(hu: Array, lungs: Mask) -> Array:
@@ -168,13 +163,18 @@ def plant_measured(
     optics = Optics(rng.uniform(0.45, 0.8), thickness, spacing, max(thickness, spacing))
     for layer in disease.layers:
         show_layer(hu, density + disease.haze_hu, layer, sampling, optics)
+    planted = _inserted(volume, healthy, hu - healthy, frame.lungs, box)
+    return planted, on_grid(disease.labels, lungs.shape, box)
+
+
+def _inserted(
+    volume: Volume, healthy: Array, change: Array, lungs: Mask, box: tuple[slice, ...]
+) -> np.ndarray:
     # Beyond the pleura nothing changes but what half a voxel of blur carries over.
-    rim: Array = ndimage.gaussian_filter(frame.lungs.astype(np.float32), 0.55)
-    planted = volume.array.astype(np.int16)
-    planted[box] = np.clip(np.rint(healthy + rim * (hu - healthy)), -1024, 3071)
-    labels = np.zeros(lungs.shape, np.uint8)
-    labels[box] = disease.labels
-    return planted, labels
+    rim: Array = ndimage.gaussian_filter(lungs.astype(np.float32), 0.55)
+    hu = volume.array.astype(np.int16)
+    hu[box] = np.clip(np.rint(healthy + rim * change), -1024, 3071)
+    return hu
 
 
 def lung_density(hu: Array, lungs: Mask, spacing_mm: float) -> Array:

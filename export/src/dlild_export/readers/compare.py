@@ -264,7 +264,7 @@ def _compare_scan(
 def _label_map(
     scan: StudyScan, volume: Volume | None, contract: Contract, score: Score | None
 ) -> tuple[Volume, dict[str, float]]:
-    """Label map, and the percent of lesion in each zone where the result tells."""
+    """Label map, and the percent of lesion in each zone where the result has it."""
     if score is not None:
         if volume is None:
             raise InputError("to be scored it needs its CT: give `scan`")

@@ -66,7 +66,7 @@ class RunRecord:
     settings : str
         All settings of the training, as text.
     cases : int or None
-        Scans trained on; None where the run does not tell.
+        Scans trained on; None where the run does not record it.
     seed : int
         Of the training.
     class_biases : tuple of float
@@ -122,7 +122,7 @@ def version_part(version: int, digest: str, below_floor: str | None) -> str:
 
 
 def training_part(run: RunRecord, notes: str) -> str:
-    """Tell data, settings and seed."""
+    """Return the part on data, settings and seed."""
     cases = "" if run.cases is None else f"{run.cases} scans, "
     biases = ", ".join(f"{bias:+.2f}" for bias in run.class_biases)
     calibrated = f", calibrated (logits of the classes {biases})" if biases else ""
@@ -136,7 +136,7 @@ def training_part(run: RunRecord, notes: str) -> str:
 
 
 def evaluation_part(evaluation: EvaluationFile) -> str:
-    """Tell each target and what was found."""
+    """Return the part on each target and what was found."""
     lines = [
         f"{evaluation.cases}; {evaluation.engine}.",
         "",
@@ -151,7 +151,7 @@ def evaluation_part(evaluation: EvaluationFile) -> str:
 
 
 def parity_part(parity: Parity) -> str:
-    """Tell what every engine gives on the same windows."""
+    """Return the part on what every engine gives on the same windows."""
     text = (
         f"Whole scans, windows as served, on {parity.machine}; the first engine is the reference, "
         f"and {LIMIT_POINTS} point is the most that passes.\n\n{parity.to_markdown()}"

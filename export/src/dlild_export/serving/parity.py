@@ -143,7 +143,7 @@ def measure_parity(
     engines : sequence of Engine
         The first is the reference.
     scans : mapping of str to Volume
-        HU on the model grid, by a name that tells nobody's name.
+        HU on the model grid, by a name that identifies no patient.
     contract : Contract
         Windows and classes.
     weights_sha256 : str

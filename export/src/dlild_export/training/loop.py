@@ -34,7 +34,7 @@ from dlild_export.training.start import (
 )
 from dlild_export.training.unet import SupervisedUNet, UNet
 
-__all__ = ["Stopped", "TrainConfig", "learning_rate", "load_network", "train"]
+__all__ = ["StoppedError", "TrainConfig", "learning_rate", "load_network", "train"]
 
 _SETTLING_PATCHES = 8  # that the statistics of a network read from ONNX are measured on
 
@@ -89,7 +89,7 @@ def train(
         A case, the weights to begin with or the checkpoint to go on from cannot be used.
     FloatingPointError
         Loss or gradient is not a finite number.
-    Stopped
+    StoppedError
         SIGTERM or SIGINT came; the checkpoint is written.
     """
     with open_world() as world, listening() as caught:
@@ -110,7 +110,7 @@ def train(
                 if progress:
                     progress(done, loss)
                 if stopping:
-                    raise Stopped(done, caught[0] if caught else signal.SIGTERM)
+                    raise StoppedError(done, caught[0] if caught else signal.SIGTERM)
     return checkpoint
 
 
@@ -259,7 +259,7 @@ class _Keys:
             yield [(step, self.world.rank * batch + i) for i in range(batch)]
 
 
-class Stopped(Exception):  # noqa: N818 - nothing went wrong
+class StoppedError(Exception):
     """The training was asked to stop, and has written a checkpoint to go on from.
 
     Parameters

@@ -183,8 +183,8 @@ def show_layer(
     if layer.cube().lumen.any():
         change += (layer.lumen_hu - own) * _look_up(lumen, at)
     # Vessels run through a lesion as they were.
-    room = np.clip((TISSUE_HU - hu[inside]) / np.maximum(TISSUE_HU - own, 1), 0, 1)
-    hu[inside] += weight[inside] * change * room
+    share = np.clip((TISSUE_HU - hu[inside]) / np.maximum(TISSUE_HU - own, 1), 0, 1)
+    hu[inside] += weight[inside] * change * share
 
 
 def _look_up(cube: Array, at: np.ndarray) -> Array:

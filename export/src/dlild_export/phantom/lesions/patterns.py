@@ -53,7 +53,7 @@ def frame_lungs(lungs: Mask, spacing_mm: float) -> LungFrame:
     Parameters
     ----------
     lungs : ndarray of bool, shape (z, y, x)
-        Both lungs, with a little room round them.
+        Both lungs, with a margin round them.
     spacing_mm : float
         Edge of a voxel.
 

@@ -171,8 +171,8 @@ def _pack(
         tries = rng.uniform(0, edge_mm, (40, 3))
         away = tries[:, None] - centres[None, :count]
         away -= edge_mm * np.rint(away / edge_mm)
-        room = np.sqrt((away**2).sum(axis=2)) - packing * (radius + kept[:count])
-        tightest = room.min(axis=1, initial=9.0)
+        gap = np.sqrt((away**2).sum(axis=2)) - packing * (radius + kept[:count])
+        tightest = gap.min(axis=1, initial=9.0)
         free = tightest > 0
         if free.any():
             # The tightest of the free positions: cysts lie in heaps.
