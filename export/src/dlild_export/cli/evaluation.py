@@ -232,18 +232,24 @@ def repeatability(
     position and breath, one at a time and together. OUT gets repeatability.html and
     repeatability.json, with within-subject SD and repeatability coefficient in points of DL-ILD.
     """
-    from dlild_export.evaluation import load_served, reacquire  # noqa: PLC0415
-    from dlild_export.evaluation.repeatability import sum_up, write_repeatability  # noqa: PLC0415
+    from dlild_export.evaluation import load_served  # noqa: PLC0415
+    from dlild_export.evaluation.repeatability import (  # noqa: PLC0415
+        CONDITIONS,
+        measure,
+        sum_up,
+        write_repeatability,
+    )
+    from dlild_export.evaluation.repeatability import patients as draw_patients  # noqa: PLC0415
     from dlild_export.phantom.cases import mask_for  # noqa: PLC0415
 
     masks = lung_mask_files(lung_masks)
-    specs = reacquire.patients(first_seed, patients)
-    whole = patients * repeats * len(reacquire.CONDITIONS)
+    specs = draw_patients(first_seed, patients)
+    whole = patients * repeats * len(CONDITIONS)
     count = iter(range(1, whole + 1))
     with input_errors():
         out.mkdir(parents=True, exist_ok=True)  # before the work: afterwards it would be lost
         served = load_served(weights, engine.value, repository)
-        found, refused = reacquire.measure(
+        found, refused = measure(
             specs,
             served,
             repeats=repeats,
@@ -253,7 +259,7 @@ def repeatability(
     last = first_seed + patients - 1
     description = (
         f"{patients} phantom patients, seeds {first_seed} to {last}, {repeats} scans each under "
-        f"{len(reacquire.CONDITIONS)} conditions"
+        f"{len(CONDITIONS)} conditions"
     )
     page = write_repeatability(found, refused, served, description, out)
     table = Table("changes", "within-subject SD", "repeatability coefficient")
