@@ -53,7 +53,7 @@ def network_config(stored: Mapping[str, Any]) -> UNetConfig:
         A field is unknown.
     """
     fields = _DEFAULTS | renamed(stored)
-    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return UNetConfig(**tuples)
 
 
