@@ -64,7 +64,7 @@ NOT_TYPED = (
     (r"^\.venv/bin/pre-commit install", "changes the hooks of the checkout"),
     (r"^dlild .*--dask", "a Dask cluster: tests/integration/test_batch_on_dask.py"),
     (r"^dlild --install-completion", "writes into the user's shell: tests/client/test_cli.py"),
-    (r"^dlild-export (train|plant|onnx|evaluate|repeatability|parity|release|serve)",
+    (r"^dlild-export (train|plant|onnx|evaluate|repeatability|parity|release|serve|recipe)",
      "trains or evaluates for hours: tests/export, test_release.py, on small networks"),
     (r"^dlild-export (reading|phantom-check)",
      "scans of patients, minutes: tests/export/readers and tests/export/phantom/test_measured.py"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from dlild_client.contract import Contract, GridSpec, WindowSpec, parse_contract
 from dlild_client.volume import Volume
-from dlild_export.evaluation.cases import Case
+from dlild_export.evaluation.cases import EvaluationCase
 from dlild_export.evaluation.served import Served
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +60,6 @@ def served(run=read_class) -> Served:
     return Served(run=run, engine="coded fp32", digest="0" * 64, contract=coarse_contract())
 
 
-def coded_case(name: str, lesions: tuple[int, ...] = (2, 3, 4, 5), **about) -> Case:
+def coded_case(name: str, lesions: tuple[int, ...] = (2, 3, 4, 5), **about) -> EvaluationCase:
     hu, truth = chest(lesions)
-    return Case(name, Volume(hu, (SPACING_MM,) * 3), truth, **about)
+    return EvaluationCase(name, Volume(hu, (SPACING_MM,) * 3), truth, **about)

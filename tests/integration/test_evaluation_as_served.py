@@ -10,7 +10,7 @@ import pytest
 from dlild_client.result import Result
 from dlild_client.volume import Volume
 from dlild_export.evaluation import load_served
-from dlild_export.evaluation.score import score_volume
+from dlild_export.evaluation.served import score_volume
 
 pytestmark = pytest.mark.server
 

@@ -30,7 +30,7 @@ from dlild_client.result import Result
 from dlild_client.volume import Volume
 from dlild_export.data.digest import sha256
 from dlild_export.release.evaluation_file import EvaluationFile, Target
-from dlild_export.release.run_record import read_run
+from dlild_export.release.model_card import read_run
 from dlild_export.release.versions import Candidate, release, serve
 from dlild_export.serving.engines import engines_of
 from dlild_export.serving.onnx import export_run

@@ -12,8 +12,7 @@ from dlild_client.contract import Contract
 from dlild_export.data.check import check_dataset
 from dlild_export.data.dataset_json import DECATHLON, write_dataset_json
 from dlild_export.data.faults import DatasetError, Kind
-from dlild_export.data.groups import straddling
-from dlild_export.data.layout import read_dataset
+from dlild_export.data.layout import read_dataset, straddling
 
 NAMES = {"background": 0, "lung": 1, "ground_glass": 2}
 

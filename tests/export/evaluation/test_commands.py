@@ -18,8 +18,14 @@ from typer.testing import CliRunner
 
 from dlild_export.cli import app
 from dlild_export.data.digest import sha256
-from dlild_export.evaluation.reacquire import CONDITIONS, measure, patients, reacquire
-from dlild_export.evaluation.repeat_report import sum_up, write_repeatability
+from dlild_export.evaluation.repeatability import (
+    CONDITIONS,
+    measure,
+    patients,
+    reacquire,
+    sum_up,
+    write_repeatability,
+)
 from dlild_export.phantom import Acquisition
 
 ROOT = Path(__file__).parents[3]

@@ -23,11 +23,17 @@ from export.coded import (
 from dlild_client.errors import InputError, UnreadableFile
 from dlild_client.volume import Volume
 from dlild_export.evaluation import evaluate, write_report
-from dlild_export.evaluation.cases import Case, StoredCase, dataset_files, phantom_cases
+from dlild_export.evaluation.cases import (
+    EvaluationCase,
+    StoredCase,
+    dataset_files,
+    only_unseen,
+    phantom_cases,
+    refuse_trained,
+    trained_cases,
+)
 from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG
-from dlild_export.evaluation.score import score_volume
-from dlild_export.evaluation.served import contract_of, find_onnx, load_served
-from dlild_export.evaluation.unseen import only_unseen, refuse_trained, trained_cases
+from dlild_export.evaluation.served import contract_of, find_onnx, load_served, score_volume
 from dlild_export.phantom import Pattern, PhantomSpec
 from dlild_export.release.evaluation_file import read_evaluation
 
@@ -43,12 +49,12 @@ def half_blind(window: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Case]:
+def cases() -> list[EvaluationCase]:
     return [
         coded_case("all-classes", pattern="mixed", thickness_mm=1.0),
         coded_case("healthy", (), pattern="none", thickness_mm=5.0),
         coded_case("dense", (5, 5, 5), pattern="organising", thickness_mm=1.0),
-        Case(
+        EvaluationCase(
             "no-chest",
             Volume(np.full((50, 50, 50), 40, np.int16), (SPACING_MM,) * 3),
             np.zeros((50, 50, 50), np.uint8),
@@ -79,7 +85,7 @@ def test_labels_lie_where_the_scan_has_them() -> None:
     )
 
 
-def test_a_network_that_is_always_right(cases: list[Case]) -> None:
+def test_a_network_that_is_always_right(cases: list[EvaluationCase]) -> None:
     found = evaluate(served(), cases, description="coded chests")
 
     assert [r.name for r in found.run.results] == ["all-classes", "healthy", "dense"]
@@ -91,7 +97,9 @@ def test_a_network_that_is_always_right(cases: list[Case]) -> None:
     assert found.strata["thickness"]["up to 1.25 mm"].score.cases == 2
 
 
-def test_what_the_client_refuses_is_listed_and_spoils_the_floor(cases: list[Case]) -> None:
+def test_what_the_client_refuses_is_listed_and_spoils_the_floor(
+    cases: list[EvaluationCase],
+) -> None:
     lines: list[str] = []
 
     found = evaluate(served(), cases, description="", progress=lines.append)
@@ -103,7 +111,7 @@ def test_what_the_client_refuses_is_listed_and_spoils_the_floor(cases: list[Case
     assert "cases not scored" in {t.name for t in found.verdict.targets if not t.met}
 
 
-def test_what_a_network_misses_shows(cases: list[Case]) -> None:
+def test_what_a_network_misses_shows(cases: list[EvaluationCase]) -> None:
     found = evaluate(served(half_blind), cases[:3], description="")
 
     assert found.summary is not None
@@ -131,7 +139,7 @@ def test_views_are_the_radiologists() -> None:
 
 def test_truth_of_another_shape_is_refused() -> None:
     hu, truth = chest()
-    case = Case("case", Volume(hu, (SPACING_MM,) * 3), truth[:-2])
+    case = EvaluationCase("case", Volume(hu, (SPACING_MM,) * 3), truth[:-2])
 
     found = evaluate(served(), [case], description="")
 
@@ -162,7 +170,7 @@ def test_real_scans_with_lesions_planted(scan: Path, tmp_path: Path) -> None:
     assert not found.real_verdict.met
 
 
-def test_page_and_json(cases: list[Case], scan: Path, tmp_path: Path) -> None:
+def test_page_and_json(cases: list[EvaluationCase], scan: Path, tmp_path: Path) -> None:
     network = served(half_blind)
     found = evaluate(network, cases, description="coded <chests>", real=[scan])
 

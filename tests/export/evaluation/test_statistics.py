@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dlild_export.evaluation.repeats import FACTOR, repeatability
-from dlild_export.evaluation.statistics import agree, concordance, limits_of_agreement, mean
+from dlild_export.evaluation.statistics import (
+    FACTOR,
+    agree,
+    concordance,
+    limits_of_agreement,
+    mean,
+    repeatability,
+)
 
 # Systolic pressure by two methods, first ten of the classic worked example's kind: by hand below.
 DIFFERENCES = np.array([2.0, -1.0, 0.5, 3.0, -2.5, 1.0, 0.0, -0.5])

@@ -7,23 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dlild_export.evaluation.floor import Floor, RealFloor, Verdict, real_verdict, verdict
-from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG, Agreement, RegionScore
-from dlild_export.evaluation.plan import (
+from dlild_export.evaluation.cases import (
     HEALTHY_THICKNESSES_MM,
     PATTERNS,
     SEVERITY_EDGES,
     THICKNESSES_MM,
     release_plan,
 )
+from dlild_export.evaluation.floor import Floor, RealFloor, Verdict, real_verdict, verdict
+from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG, Agreement, RegionScore
 from dlild_export.evaluation.real import PlantedResult, RealResult, RealRun
-from dlild_export.evaluation.run import Refusal, worst
 from dlild_export.evaluation.summary import (
     CaseResult,
+    Refusal,
     severity_band,
     stratify,
     summarise,
     thickness_band,
+    worst,
 )
 from dlild_export.phantom import Pattern
 

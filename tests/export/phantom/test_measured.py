@@ -16,10 +16,11 @@ from dlild_client.preparation.separable import resample
 from dlild_client.volume import SeriesInfo, Volume
 from dlild_export.cli import app
 from dlild_export.phantom import Pattern, PhantomSpec
-from dlild_export.phantom.check import Found, Measure, measure_patient
+from dlild_export.phantom.cases import write_measured
+from dlild_export.phantom.check import Found, Measure, find_ridges, measure_patient
 from dlild_export.phantom.lesions import tiles
 from dlild_export.phantom.lesions.fibrosis import place_fibrosis
-from dlild_export.phantom.lesions.layers import Layer, Places, show_layer
+from dlild_export.phantom.lesions.layers import Layer, SampleGrid, show_layer
 from dlild_export.phantom.lesions.patterns import RETICULATION, frame_lungs
 from dlild_export.phantom.lesions.tiles import Cysts, Tile, cystic_tile, septal_tile
 from dlild_export.phantom.measured import (
@@ -33,10 +34,8 @@ from dlild_export.phantom.measured import (
     slice_positions,
     to_grid_slices,
 )
-from dlild_export.phantom.measured_phantoms import write_measured
 from dlild_export.phantom.optics import Optics, scan_noise, scanned
-from dlild_export.phantom.plant_measured import lung_level, plant_measured
-from dlild_export.phantom.ridges import find_ridges
+from dlild_export.phantom.plant import lung_density, plant_measured
 from dlild_export.training.cases import load_arrays, open_case
 
 COARSE_MM = 4.0
@@ -214,7 +213,7 @@ def test_planting_changes_only_the_lungs_and_keeps_the_noise(patient: MeasuredPa
 def test_the_level_of_the_lung_is_not_moved_by_vessels() -> None:
     hu = np.full((20, 20, 20), -880.0, np.float32)
     hu[::5, ::5] = 40
-    level = lung_level(hu, np.ones(hu.shape, bool), 1.5)
+    level = lung_density(hu, np.ones(hu.shape, bool), 1.5)
 
     assert level == pytest.approx(np.full(hu.shape, -880.0), abs=1)
 
@@ -225,9 +224,9 @@ def test_vessels_run_through_a_texture() -> None:
                   np.zeros((3, 4, 12, 12), np.float16))  # fmt: skip
     hu = np.full(weight.shape, -890, np.float32)
     hu[:, 5] = 40
-    places = Places(np.arange(4), np.arange(12), np.arange(12), 1.5)
+    sampling = SampleGrid(np.arange(4), np.arange(12), np.arange(12), 1.5)
 
-    show_layer(hu, np.full(weight.shape, -890, np.float32), layer, places,
+    show_layer(hu, np.full(weight.shape, -890, np.float32), layer, sampling,
                Optics(0.5, 1.0, 1.5, None))  # fmt: skip
 
     assert hu[:, 5] == pytest.approx(40)

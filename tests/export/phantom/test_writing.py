@@ -26,9 +26,8 @@ from dlild_export.data.labels import IGNORE
 from dlild_export.data.prepare import prepare, prepared_files, read_info
 from dlild_export.data.scans import LabelledScan
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom, random_spec
-from dlild_export.phantom.cases import draw_spec, labelled_phantom, write_phantoms
+from dlild_export.phantom.cases import draw_spec, labelled_phantom, write_phantoms, write_planted
 from dlild_export.phantom.dicom import Scanner
-from dlild_export.phantom.planted import write_planted
 from dlild_export.phantom.writing import Writing
 
 SPACING_MM = 5.0

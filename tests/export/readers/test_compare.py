@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from dlild_client.errors import InputError
 from dlild_client.volume import Volume
 from dlild_export.cli import app
-from dlild_export.evaluation.score import score_volume
+from dlild_export.evaluation.served import score_volume
 from dlild_export.readers import compare_study, read_study
 from dlild_export.readers.compare import LABEL_MAP, Comparison
 

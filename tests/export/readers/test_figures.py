@@ -7,7 +7,7 @@ import pytest
 from export.coded import coarse_contract
 
 from dlild_export.data.labels import IGNORE
-from dlild_export.evaluation.reliability import intraclass_correlation
+from dlild_export.evaluation.statistics import intraclass_correlation
 from dlild_export.readers.figures import figures, local_mean, tabulate
 from dlild_export.readers.outlines import UNNAMED
 

@@ -15,8 +15,7 @@ from dlild_export.cli import app
 from dlild_export.data.digest import sha256
 from dlild_export.release import changes
 from dlild_export.release.evaluation_file import EvaluationFile, Target, read_evaluation
-from dlild_export.release.model_card import CardError, RunRecord, fill
-from dlild_export.release.run_record import read_run
+from dlild_export.release.model_card import CardError, RunRecord, fill, read_run
 from dlild_export.release.versions import Candidate, ReleaseError, release, replace_model, serve
 from dlild_export.serving.configs import drift, read_documents
 from dlild_export.serving.onnx import export_run
@@ -332,7 +331,7 @@ def test_the_command_names_the_reason_in_one_line(tiny, other_run, tmp_path) -> 
 
 def test_the_command_releases(tiny, card, other_run, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(
-        "dlild_export.serving.parity_scans.gather_scans", lambda *_: {"coarse": coarse_scan()}
+        "dlild_export.serving.parity.gather_scans", lambda *_: {"coarse": coarse_scan()}
     )
     file = write_evaluation(
         tmp_path / "evaluation.json", sha256(other_run / "model.onnx"), MET, MISSED

@@ -15,8 +15,14 @@ from typer.testing import CliRunner
 from dlild_export.cli import app
 from dlild_export.data.contracts import read_contract
 from dlild_export.serving.fp16 import to_half
-from dlild_export.serving.tensorrt_build import ParityError, build_version
-from dlild_export.serving.tensorrt_plan import Profile, TensorRtError, build_plan, load_tensorrt
+from dlild_export.serving.tensorrt import (
+    ParityError,
+    Profile,
+    TensorRtError,
+    build_plan,
+    build_version,
+    load_tensorrt,
+)
 
 VERSIONS = ("10.8.0.43", "11.2.1.7")
 
@@ -136,7 +142,7 @@ def with_fake(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     monkeypatch.setattr("dlild_export.serving.cuda.Device", lambda: device)
     monkeypatch.setattr(
-        "dlild_export.serving.parity_scans.gather_scans", lambda *_: {"coarse": coarse_scan()}
+        "dlild_export.serving.parity.gather_scans", lambda *_: {"coarse": coarse_scan()}
     )
     return trt
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from dlild_export.data.prepare import prepared_files
 from dlild_export.training.cases import (
     ArrayCache,
-    Case,
     CaseError,
+    TrainingCase,
     load_arrays,
     open_case,
     split,
@@ -160,7 +160,7 @@ def test_files_come_in_the_order_of_their_names(tmp_path: Path) -> None:
     seed=st.integers(0, 5),
 )
 def test_no_patient_is_on_both_sides(groups: list[int], share: float, seed: int) -> None:
-    cases = [Case(Path(f"{i}"), f"{i}", f"{g}", (8, 8, 8)) for i, g in enumerate(groups)]
+    cases = [TrainingCase(Path(f"{i}"), f"{i}", f"{g}", (8, 8, 8)) for i, g in enumerate(groups)]
 
     learned, held_out = split(cases, share, seed)
 
@@ -172,7 +172,7 @@ def test_no_patient_is_on_both_sides(groups: list[int], share: float, seed: int)
 
 
 def test_a_set_that_grows_keeps_its_split() -> None:
-    cases = [Case(Path(f"{i}"), f"{i}", f"{i}", (8, 8, 8)) for i in range(40)]
+    cases = [TrainingCase(Path(f"{i}"), f"{i}", f"{i}", (8, 8, 8)) for i in range(40)]
 
     before = {c.name for c in split(cases[:20], 0.2, 0)[1]}
     after = {c.name for c in split(cases, 0.2, 0)[1]}

@@ -22,8 +22,7 @@ from dlild_export.cli import app
 from dlild_export.training import checkpoints
 from dlild_export.training.checkpoints import ResumeError
 from dlild_export.training.config import write_config
-from dlild_export.training.interrupts import Stopped
-from dlild_export.training.loop import learning_rate, train
+from dlild_export.training.loop import StoppedError, learning_rate, train
 from dlild_export.training.start import load_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -124,7 +123,7 @@ def test_asked_to_stop_it_saves_and_goes_on(
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    with pytest.raises(Stopped, match="stopped after step 6") as stopped:
+    with pytest.raises(StoppedError, match="stopped after step 6") as stopped:
         train(cases, tmp_path / "stopped", config, progress=stop)
     assert stopped.value.signal_number == number
     assert signal.getsignal(number) is before

@@ -13,7 +13,7 @@ from dlild_export.data.prepare import prepared_files
 from dlild_export.training.augment import Augment, thick_slices
 from dlild_export.training.cases import open_case
 from dlild_export.training.config import Augmentation
-from dlild_export.training.patches import PatchSource, find_places
+from dlild_export.training.patches import PatchSource, find_voxels
 
 STILL = {"flip": 0, "affine": 0, "scale": 0, "shift_hu": 0, "noise": 0, "smooth": 0}
 STILL |= {"sharpen": 0, "thick": 0, "aeration": 0}
@@ -93,12 +93,12 @@ def test_places_of_the_surface_are_lung_beside_what_is_not() -> None:
     labels[14:20, 14:20, 14:20] = 3
     labels[28:30] = 255
 
-    places = find_places(labels)
+    voxels = find_voxels(labels)
 
     small = labels[::2, ::2, ::2]
-    assert [len(p) for p in places[:6]] == [int((small == c).sum()) for c in range(6)]
+    assert [len(p) for p in voxels[:6]] == [int((small == c).sum()) for c in range(6)]
     surface = np.zeros_like(small, bool)
-    surface.flat[places[6]] = True
+    surface.flat[voxels[6]] = True
     expected = np.zeros_like(surface)
     expected[5:14, 5:15, 5:15] = True
     expected[6:14, 6:14, 6:14] = False  # above, the neighbour is not known and is no outside

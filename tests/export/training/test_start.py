@@ -74,7 +74,7 @@ def test_a_released_file_gives_its_network_back(network: UNet, released: Path) -
 
 def test_the_shipped_weights_can_be_begun_with(repository: Path) -> None:
     for shipped in (repository / "ild_unet").glob("*/model.onnx"):
-        # Versions 2 and 3 were told another level of the lung, a mean: theirs is a near start.
+        # Versions 2 and 3 saw another density, a mean: theirs is a near start.
         most = 0.1 if shipped.parent.name in {"2", "3"} else 2e-3
         assert _difference(load_network(shipped), shipped) < most
 
@@ -158,12 +158,12 @@ def test_statistics_can_be_kept_as_they_are_served(tmp_path: Path) -> None:
     assert not torch.equal(trained["head.weight"], begun["head.weight"])
 
 
-def test_a_network_that_is_told_the_lung_level_computes_what_it_did_before(network: UNet) -> None:
+def test_a_network_that_newly_sees_the_density_computes_what_it_did_before(network: UNet) -> None:
     plain = UNet(replace(WIDTHS, lung_density=False)).eval()
-    told = adopt(plain, WIDTHS)
+    seeing = adopt(plain, WIDTHS)
 
-    assert told.config == WIDTHS
-    np.testing.assert_allclose(_served(told, _hu(3)), _served(plain, _hu(3)), atol=2e-4)
+    assert seeing.config == WIDTHS
+    np.testing.assert_allclose(_served(seeing, _hu(3)), _served(plain, _hu(3)), atol=2e-4)
     with torch.no_grad():
-        next(told.parameters())[:, 1] = 5.0
-    assert np.abs(_served(told, _hu(3)) - _served(plain, _hu(3))).max() > 2e-3
+        next(seeing.parameters())[:, 1] = 5.0
+    assert np.abs(_served(seeing, _hu(3)) - _served(plain, _hu(3))).max() > 2e-3

@@ -18,20 +18,20 @@ from dlild_client.reading.read import read_volume
 from dlild_export.data.contracts import find_contract
 from dlild_export.serving.onnx import INPUT, OUTPUT, export_onnx, round_to_bf16
 from dlild_export.training.start import load_network
-from dlild_export.training.unet import HEALTHY_HU, LEVEL_HU, relative_rise
-from dlild_export.training.unet import lung_density as level_of_rise
+from dlild_export.training.unet import DENSITY_UNIT_HU, HEALTHY_HU, relative_offset
+from dlild_export.training.unet import lung_density as density_of_offset
 
 CELL = 4
 REAL_CT = Path(__file__).parents[4] / "shared" / "data" / "lidc-idri-0314" / "dicom"
 
 
-def lung_level(hu: torch.Tensor, cell: int) -> torch.Tensor:
-    return level_of_rise((hu - HEALTHY_HU)[:, 0], cell)[:, None]
+def density_of(hu: torch.Tensor, cell: int) -> torch.Tensor:
+    return density_of_offset((hu - HEALTHY_HU)[:, 0], cell)[:, None]
 
 
 def relative_hu(hu: torch.Tensor) -> torch.Tensor:
-    rise = (hu - HEALTHY_HU)[:, 0]
-    return relative_rise(rise, level_of_rise(rise, CELL))[:, None] + HEALTHY_HU
+    hu_offset = (hu - HEALTHY_HU)[:, 0]
+    return relative_offset(hu_offset, density_of_offset(hu_offset, CELL))[:, None] + HEALTHY_HU
 
 
 def _chest(lung_hu: float) -> torch.Tensor:
@@ -47,15 +47,15 @@ def test_the_level_is_that_of_the_lung_whatever_lies_in_it(lung_hu: float) -> No
     hu[..., 36:44, 8:24, 8:24] = lung_hu + 250  # ground-glass
     hu[..., 46:50, :, 16:24] = 30.0  # a vessel
 
-    level = lung_level(hu, CELL)
+    level = density_of(hu, CELL)
 
     assert level.shape == hu.shape
-    inside = level[..., 28:52, 12:36, 12:36] * LEVEL_HU + HEALTHY_HU
+    inside = level[..., 28:52, 12:36, 12:36] * DENSITY_UNIT_HU + HEALTHY_HU
     torch.testing.assert_close(inside, torch.full_like(inside, lung_hu), atol=15, rtol=0)
 
 
 def test_where_no_lung_is_air_filled_the_level_says_nothing() -> None:
-    assert lung_level(_chest(-400.0), CELL).abs().max() == 0
+    assert density_of(_chest(-400.0), CELL).abs().max() == 0
 
 
 @settings(max_examples=20, deadline=None)
@@ -64,22 +64,22 @@ def test_the_level_moves_with_the_windows_place_by_whole_cells(lung_hu: float, p
     hu = _chest(lung_hu)
     moved = torch.roll(hu, places * CELL, dims=2)  # muscle comes in where muscle goes out
 
-    expected = torch.roll(lung_level(hu, CELL), places * CELL, dims=2)
-    torch.testing.assert_close(lung_level(moved, CELL), expected, atol=1e-4, rtol=1e-4)
+    expected = torch.roll(density_of(hu, CELL), places * CELL, dims=2)
+    torch.testing.assert_close(density_of(moved, CELL), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_every_scan_of_a_batch_has_a_level_of_its_own() -> None:
     one, other = _chest(-950), _chest(-800)
-    both = lung_level(torch.cat((one, other)), CELL)
-    torch.testing.assert_close(both[:1], lung_level(one, CELL))
-    torch.testing.assert_close(both[1:], lung_level(other, CELL))
+    both = density_of(torch.cat((one, other)), CELL)
+    torch.testing.assert_close(both[:1], density_of(one, CELL))
+    torch.testing.assert_close(both[1:], density_of(other, CELL))
 
 
 @pytest.mark.parametrize("hu", [-1000, -988, -987, -986, -985, -669, -668, -667, -666])
 def test_what_is_air_filled_is_exact_in_bf16(hu: int) -> None:
-    rise = torch.full((1, 40, 40, 40), hu - HEALTHY_HU)
-    torch.testing.assert_close(rise.to(torch.bfloat16).float(), rise, atol=0, rtol=0)
-    assert (level_of_rise(rise, CELL).abs().max() > 0) == (-986 <= hu <= -669)
+    hu_offset = torch.full((1, 40, 40, 40), hu - HEALTHY_HU)
+    torch.testing.assert_close(hu_offset.to(torch.bfloat16).float(), hu_offset, atol=0, rtol=0)
+    assert (density_of_offset(hu_offset, CELL).abs().max() > 0) == (-986 <= hu <= -669)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_level_rests_on_the_larger_share(lung_hu: float, other_hu: float, sh
     hu = _chest(lung_hu)
     hu[..., 24:56, 8:40, 8 : 8 + int(32 * share)] = other_hu
 
-    inside = lung_level(hu, CELL)[..., 28:52, 12:36, 12:36] * LEVEL_HU + HEALTHY_HU
+    inside = density_of(hu, CELL)[..., 28:52, 12:36, 12:36] * DENSITY_UNIT_HU + HEALTHY_HU
 
     torch.testing.assert_close(inside, torch.full_like(inside, lung_hu), atol=20, rtol=0)
 

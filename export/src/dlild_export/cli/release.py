@@ -47,12 +47,15 @@ def release(
     """
     from dlild_export.data.contracts import read_contract  # noqa: PLC0415
     from dlild_export.release.evaluation_file import read_evaluation  # noqa: PLC0415
-    from dlild_export.release.run_record import read_run  # noqa: PLC0415
+    from dlild_export.release.model_card import read_run  # noqa: PLC0415
     from dlild_export.release.versions import Candidate, ReleaseError, check_candidate  # noqa: PLC0415
     from dlild_export.release.versions import release as put  # noqa: PLC0415
     from dlild_export.serving.engines import engines_of  # noqa: PLC0415
-    from dlild_export.serving.parity import measure_parity  # noqa: PLC0415
-    from dlild_export.serving.parity_scans import DEFAULT_SEEDS, gather_scans  # noqa: PLC0415
+    from dlild_export.serving.parity import (  # noqa: PLC0415
+        DEFAULT_SEEDS,
+        gather_scans,
+        measure_parity,
+    )
 
     with input_errors():
         contract = read_contract(repository)

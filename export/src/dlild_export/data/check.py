@@ -17,9 +17,8 @@ from dlild_client.errors import InputError
 from dlild_client.reading.images.nifti import SUFFIXES
 from dlild_client.reading.read import read_volume
 from dlild_export.data.faults import DatasetError, Fault, Kind
-from dlild_export.data.groups import straddling
 from dlild_export.data.labels import IGNORE
-from dlild_export.data.layout import DICOM, Case, Dataset, read_dataset
+from dlild_export.data.layout import DICOM, Dataset, DatasetCase, read_dataset, straddling
 from dlild_export.data.plausible import judge, look_at
 from dlild_export.data.scans import LabelledScan, LabelRule, label_rule, read_scan
 
@@ -145,19 +144,19 @@ def _check_cases(dataset: Dataset, rule: LabelRule, workers: int) -> Iterator[Ca
             yield job.result()
 
 
-def _report_of(dataset: Dataset, case: Case, rule: LabelRule) -> CaseReport:
+def _report_of(dataset: Dataset, case: DatasetCase, rule: LabelRule) -> CaseReport:
     return check_case(dataset, case, rule)[0]
 
 
 def check_case(
-    dataset: Dataset, case: Case, rule: LabelRule
+    dataset: Dataset, case: DatasetCase, rule: LabelRule
 ) -> tuple[CaseReport, LabelledScan | None]:
     """Read one case and judge it.
 
     Parameters
     ----------
     dataset : Dataset
-    case : Case
+    case : DatasetCase
         One of its cases.
     rule : LabelRule
 

@@ -94,8 +94,8 @@ def read_tiles(
 
 
 def _spread(items: list[Any], count: int) -> list[Any]:
-    places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
-    return [items[i] for i in places]
+    indices = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
+    return [items[i] for i in indices]
 
 
 def _tile(

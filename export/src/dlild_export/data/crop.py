@@ -21,8 +21,8 @@ def box_of(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
         One an axis.
     """
     return tuple(
-        slice(max(int(places.min()) - margin, 0), min(int(places.max()) + 1 + margin, size))
-        for places, size in zip(np.nonzero(mask), mask.shape, strict=True)
+        slice(max(int(indices.min()) - margin, 0), min(int(indices.max()) + 1 + margin, size))
+        for indices, size in zip(np.nonzero(mask), mask.shape, strict=True)
     )
 
 

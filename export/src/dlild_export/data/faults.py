@@ -61,7 +61,7 @@ class DatasetError(InputError, ValueError):
     Attributes
     ----------
     faults : tuple of Fault
-        Everything that was found; the message tells the first.
+        Everything that was found; the message reports the first.
     """
 
     def __init__(self, faults: Iterable[Fault]) -> None:

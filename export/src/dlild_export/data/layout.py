@@ -14,21 +14,24 @@ scans of a patient are one group, and no group is divided between training and v
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pydicom
 
 from dlild_client.reading.images.nifti import SUFFIXES
 from dlild_export.data.dataset_json import CHANNEL, DECATHLON, NNUNET, read_json, values_by_name
 from dlild_export.data.faults import Fault, Kind, refuse
-from dlild_export.data.groups import patient_of, with_groups
 
 DICOM = "dicom"
 
 
 @dataclass(frozen=True)
-class Case:
+class DatasetCase:
     """One scan and its labels.
 
     Attributes
@@ -60,7 +63,7 @@ class Dataset:
         `nnunet`, `decathlon` or `dicom`.
     names : mapping of str to int
         Label names and their values; empty for DICOM, whose segments carry their own.
-    cases : tuple of Case
+    cases : tuple of DatasetCase
         Those with an image and labels, in the order of their names.
     faults : tuple of Fault
         What is wrong with the folder, apart from what its files hold.
@@ -69,7 +72,7 @@ class Dataset:
     folder: Path
     layout: str
     names: Mapping[str, int]
-    cases: tuple[Case, ...]
+    cases: tuple[DatasetCase, ...]
     faults: tuple[Fault, ...]
 
     def relative(self, path: Path) -> str:
@@ -78,7 +81,7 @@ class Dataset:
 
 
 def is_dataset(folder: Path) -> bool:
-    """Tell a dataset from a folder of prepared cases (`*.npz`), and from nothing at all."""
+    """Return whether a folder is a dataset, not one of prepared cases (`*.npz`)."""
     if (folder / "dataset.json").is_file():
         return True
     return folder.is_dir() and not any(folder.glob("*.npz")) and any(_subfolders(folder))
@@ -167,7 +170,7 @@ def _files(folder: Path, ending: str) -> list[Path]:
 
 def _paired(
     folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path]
-) -> tuple[tuple[Case, ...], list[Fault]]:
+) -> tuple[tuple[DatasetCase, ...], list[Fault]]:
     cases, faults = [], []
     for name in sorted(images.keys() | labels.keys()):
         image, label = images.get(name), labels.get(name)
@@ -184,7 +187,7 @@ def _paired(
             reason = f"an image without labels; expected labelsTr/{name}…"
             faults.append(Fault(Kind.PAIR, _inside(image, folder), reason, name))
         elif image is not None:
-            cases.append(Case(name, image, label, name))
+            cases.append(DatasetCase(name, image, label, name))
     return tuple(cases), faults
 
 
@@ -249,8 +252,78 @@ def _read_dicom(folder: Path) -> Dataset:
         raise refuse(Kind.DATASET, folder.name, reason)
     first_of: dict[str, str] = {}
     cases = []
-    for place in folders:
-        patient = patient_of(place)
-        group = first_of.setdefault(patient, place.name) if patient else place.name
-        cases.append(Case(place.name, place, None, group))
+    for subfolder in folders:
+        patient = patient_of(subfolder)
+        group = first_of.setdefault(patient, subfolder.name) if patient else subfolder.name
+        cases.append(DatasetCase(subfolder.name, subfolder, None, group))
     return Dataset(folder, DICOM, {}, tuple(cases), ())
+
+
+def with_groups(dataset: Dataset) -> Dataset:
+    """Give every case the group that `groups.csv` (columns `case,group`) names.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Stays as it is where there is no such file.
+
+    Returns
+    -------
+    Dataset
+        With a fault for each case that the file forgets.
+    """
+    path = dataset.folder / "groups.csv"
+    if not path.is_file():
+        return dataset
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        groups = {row["case"].strip(): row["group"].strip() for row in rows}
+    except (KeyError, AttributeError, ValueError, csv.Error):
+        fault = Fault(Kind.DATASET, path.name, "not a table with the columns case,group")
+        return replace(dataset, faults=(*dataset.faults, fault))
+    faults = [
+        Fault(Kind.DATASET, path.name, f"no group for the case {case.name}", case.name)
+        for case in dataset.cases
+        if not groups.get(case.name)
+    ]
+    cases = tuple(replace(c, group=groups.get(c.name) or c.name) for c in dataset.cases)
+    return replace(dataset, cases=cases, faults=(*dataset.faults, *faults))
+
+
+def patient_of(folder: Path) -> str:
+    """Return the identifier of the patient of a DICOM folder, empty where it has none.
+
+    It serves to group by and must never be shown.
+    """
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
+        except (pydicom.errors.InvalidDicomError, OSError, ValueError):
+            continue
+        return str(header.get("PatientID") or "").strip()
+    return ""
+
+
+def straddling(dataset: Dataset) -> list[Fault]:
+    """Find groups that `splits_final.json` (nnU-Net) divides between training and validation."""
+    path = dataset.folder / "splits_final.json"
+    if not path.is_file():
+        return []
+    groups = {case.name: case.group for case in dataset.cases}
+    try:
+        folds = [
+            ({groups.get(n, n) for n in fold["train"]}, {groups.get(n, n) for n in fold["val"]})
+            for fold in json.loads(path.read_text(encoding="utf-8"))
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [Fault(Kind.DATASET, path.name, f"not a list of train and val: {error}")]
+    return [
+        Fault(
+            Kind.STRADDLING,
+            path.name,
+            f"fold {number}: the group {group} is in training and in validation",
+        )
+        for number, (train, val) in enumerate(folds)
+        for group in sorted(train & val)
+    ]

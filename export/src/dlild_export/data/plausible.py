@@ -101,10 +101,10 @@ def _indices(
     found = []
     inside = np.ones((len(axes[2]), len(axes[1]), len(axes[0])), bool)
     for axis, (row, size) in enumerate(zip(to_index, volume.shape, strict=True)):
-        place = row[0] * (x - offset[0]) + row[1] * (y - offset[1]) + row[2] * (z - offset[2])
+        position = row[0] * (x - offset[0]) + row[1] * (y - offset[1]) + row[2] * (z - offset[2])
         if axis == 0:
-            place = volume.slice_indices(place * volume.spacing_mm[0])
-        index = np.rint(place).astype(np.intp)
+            position = volume.slice_indices(position * volume.spacing_mm[0])
+        index = np.rint(position).astype(np.intp)
         inside &= (index >= 0) & (index < size)
         found.append(np.clip(index, 0, size - 1))
     return tuple(found), inside
@@ -293,9 +293,9 @@ def _stray_lesions(view: View, contract: Contract) -> list[tuple[Kind, str]]:
         return []
     largest = int(stray[np.argmax(size_ml[stray - 1])])
     centre = np.argwhere(pieces == largest).mean(axis=0)[::-1] * STEP_MM + view.origin_mm
-    place = ", ".join(f"{v:.0f}" for v in centre)
+    position = ", ".join(f"{v:.0f}" for v in centre)
     reason = (
         f"{size_ml[stray - 1].sum():.0f} mL of lesion in {len(stray)} piece(s) further than "
-        f"{NEAR_MM:.0f} mm from any lung, the largest at ({place}) mm (x, y, z)"
+        f"{NEAR_MM:.0f} mm from any lung, the largest at ({position}) mm (x, y, z)"
     )
     return [(Kind.LESION_OUTSIDE, reason)]

@@ -31,8 +31,7 @@ from dlild_client.volume import Volume
 from dlild_export.data.check import check_case, duplicates
 from dlild_export.data.contracts import find_contract
 from dlild_export.data.faults import DatasetError, Fault, Kind, refuse
-from dlild_export.data.groups import straddling
-from dlild_export.data.layout import Case, Dataset, read_dataset
+from dlild_export.data.layout import Dataset, DatasetCase, read_dataset, straddling
 from dlild_export.data.scans import LabelRule, label_rule
 
 _VERSION = 1
@@ -140,7 +139,7 @@ def read_info(path: Path) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _Job:
     dataset: Dataset
-    case: Case
+    case: DatasetCase
     rule: LabelRule
     target: Path
     extra: Mapping[str, Any]

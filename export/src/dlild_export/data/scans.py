@@ -19,7 +19,7 @@ from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.data.faults import DatasetError, Fault, Kind, refuse
 from dlild_export.data.labels import LabelMap, map_labels, read_label_map
-from dlild_export.data.layout import DICOM, Case, Dataset
+from dlild_export.data.layout import DICOM, Dataset, DatasetCase
 from dlild_export.data.segments import find_segmentations, read_segmentations
 
 _SAME_MM = 0.1
@@ -77,13 +77,13 @@ def label_rule(
     return LabelRule(contract, map_labels(dataset.names, contract, overrides), overrides)
 
 
-def read_scan(dataset: Dataset, case: Case, rule: LabelRule) -> LabelledScan:
+def read_scan(dataset: Dataset, case: DatasetCase, rule: LabelRule) -> LabelledScan:
     """Read image and labels of a case.
 
     Parameters
     ----------
     dataset : Dataset
-    case : Case
+    case : DatasetCase
         One of its cases.
     rule : LabelRule
 
@@ -117,7 +117,7 @@ def read_scan(dataset: Dataset, case: Case, rule: LabelRule) -> LabelledScan:
     return LabelledScan(volume, labels)
 
 
-def _read_image(dataset: Dataset, case: Case) -> Volume:
+def _read_image(dataset: Dataset, case: DatasetCase) -> Volume:
     where = dataset.relative(case.image)
     try:
         if is_image_name(case.image):
@@ -147,7 +147,7 @@ def _bare(error: InputError, path: Path) -> str:
 
 
 def _read_label_file(
-    dataset: Dataset, case: Case, rule: LabelRule, volume: Volume | None
+    dataset: Dataset, case: DatasetCase, rule: LabelRule, volume: Volume | None
 ) -> npt.NDArray[np.uint8]:
     """Labels as classes of the contract; compared with the image where that could be read."""
     assert case.label is not None
@@ -188,7 +188,7 @@ def _open_label_image(path: Path, where: str, case: str) -> Any:
 
 
 def _geometry_faults(image: Any, volume: Volume, where: str, case: str) -> list[Fault]:
-    """Compare the places of voxels, whatever the headers call them."""
+    """Compare the positions of voxels, whatever the headers call them."""
     shape = tuple(image.GetSize()[::-1])
     if shape != volume.shape:
         reason = f"shape {shape} (z, y, x), but the image has {volume.shape}"
@@ -228,7 +228,7 @@ def _whole_numbers(values: npt.NDArray[Any], where: str, case: str) -> npt.NDArr
 
 
 def _read_dicom_labels(
-    dataset: Dataset, case: Case, rule: LabelRule, volume: Volume
+    dataset: Dataset, case: DatasetCase, rule: LabelRule, volume: Volume
 ) -> npt.NDArray[np.uint8]:
     files = find_segmentations(case.image)
     if not files:

@@ -195,21 +195,21 @@ def _frames(
         if not plane.any():
             continue
         groups = _groups(dataset, number, path)
-        place = _placement(groups, volume, plane.shape, path, number)
+        indices_of = _grid_indices(groups, volume, plane.shape, path, number)
         if is_labelmap:
             present = [int(v) for v in np.unique(plane) if v in label_of]
             unknown = set(np.unique(plane).tolist()) - set(label_of) - {0}
             if unknown:
                 reason = f"frame {number + 1} holds {sorted(unknown)}, which are no segments of it"
                 raise refuse(Kind.UNKNOWN_LABEL, path.name, reason)
-            painted += [(place(plane == v), label_of[v]) for v in present]
+            painted += [(indices_of(plane == v), label_of[v]) for v in present]
         else:
             segment = int(groups("SegmentIdentificationSequence").ReferencedSegmentNumber)
             if segment not in label_of:
                 reason = f"frame {number + 1} belongs to segment {segment}, which is not described"
                 raise refuse(Kind.UNKNOWN_LABEL, path.name, reason)
             inside = plane >= fraction if plane.dtype != np.bool_ else plane
-            painted.append((place(inside), label_of[segment]))
+            painted.append((indices_of(inside), label_of[segment]))
     return painted
 
 
@@ -238,7 +238,7 @@ def _groups(dataset: DicomDataset, number: int, path: Path) -> Callable[[str], D
     return find
 
 
-def _placement(
+def _grid_indices(
     groups: Callable[[str], DicomDataset],
     volume: Volume,
     shape: tuple[int, ...],
@@ -270,7 +270,7 @@ def _placement(
         )
         raise refuse(Kind.GEOMETRY, path.name, reason)
 
-    def place(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    def indices_of(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
         found = whole_first + np.argwhere(mask) @ whole_steps
         indices: npt.NDArray[np.intp] = np.rint(found).astype(np.intp)
         if ((indices < 0) | (indices >= volume.shape)).any():
@@ -278,4 +278,4 @@ def _placement(
             raise refuse(Kind.GEOMETRY, path.name, reason)
         return indices
 
-    return place
+    return indices_of

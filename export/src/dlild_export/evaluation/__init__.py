@@ -5,9 +5,9 @@ and windows and the server's blending; figures, strata, failure cases and the ve
 floor come out as one HTML page and one JSON file.
 """
 
+from dlild_export.evaluation.cases import release_plan
 from dlild_export.evaluation.floor import Floor, RealFloor, Target, Verdict, real_verdict, verdict
-from dlild_export.evaluation.overall import evaluate, write_report
-from dlild_export.evaluation.plan import release_plan
+from dlild_export.evaluation.run import evaluate, write_report
 from dlild_export.evaluation.served import Served, load_served
 
 __all__ = [

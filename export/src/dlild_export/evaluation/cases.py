@@ -1,10 +1,10 @@
-"""Where cases come from: phantoms made on the fly, prepared scans, and datasets to prepare."""
+"""Cases of an evaluation: the release's plan of phantoms, datasets, and which were trained on."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,64 @@ from dlild_client.errors import InputError, UnreadableFile
 from dlild_client.volume import Volume
 from dlild_export.data.prepare import prepare, prepared_files, read_info
 from dlild_export.evaluation.metrics import Labels
-from dlild_export.phantom import PhantomSpec, make_phantom
+from dlild_export.phantom import Pattern, PhantomSpec, make_phantom, random_spec
 from dlild_export.phantom.cases import mask_for, phantom_name
+from dlild_export.serving.onnx import CHECKPOINT
 from dlild_export.training.cases import CaseError, check_values, load_arrays
+
+FIRST_SEED = 1_000_000
+"""Seeds from here on are never trained on."""
+
+PATTERNS = (Pattern.UIP, Pattern.NSIP, Pattern.ORGANISING, Pattern.MIXED)
+THICKNESSES_MM = (1.0, 1.5, 2.0, 3.0, 5.0)
+SEVERITY_EDGES = (0.01, 0.12, 0.24, 0.36, 0.48, 0.60)
+HEALTHY_THICKNESSES_MM = (1.0, 2.0, 3.0, 5.0)
+
+
+def release_plan(first_seed: int = FIRST_SEED) -> list[PhantomSpec]:
+    """Return the 24 phantoms that a release is judged on.
+
+    Twenty are ill: each of the four patterns once in each of five bands of severity, from 1 to
+    60 %. Thicknesses lie on these as a Latin square, so that every pattern meets all five, and
+    every band of severity four of them. Four are healthy, one for each of four thicknesses. Where
+    in its band a severity lies, and everything else about patient and scanner, is drawn by seed.
+
+    Parameters
+    ----------
+    first_seed : int
+        Seed of the first; the others follow.
+
+    Returns
+    -------
+    list of PhantomSpec
+        Shuffled by the first seed, so that the first few are a fair sample too.
+    """
+    shapes: list[tuple[Pattern, int | None, float]] = [
+        (pattern, band, THICKNESSES_MM[(row + band) % len(THICKNESSES_MM)])
+        for row, pattern in enumerate(PATTERNS)
+        for band in range(len(SEVERITY_EDGES) - 1)
+    ]
+    shapes += [(Pattern.NONE, None, thickness) for thickness in HEALTHY_THICKNESSES_MM]
+    order = np.random.default_rng([first_seed, 2]).permutation(len(shapes))
+    return [_spec(first_seed + index, *shapes[shape]) for index, shape in enumerate(order.tolist())]
+
+
+def random_plan(first_seed: int, count: int) -> list[PhantomSpec]:
+    """Return phantoms drawn from the whole range of patients and scanners."""
+    return [random_spec(seed) for seed in range(first_seed, first_seed + count)]
+
+
+def _spec(seed: int, pattern: Pattern, band: int | None, thickness_mm: float) -> PhantomSpec:
+    severity = 0.0
+    if band is not None:
+        low, high = SEVERITY_EDGES[band : band + 2]
+        severity = float(np.random.default_rng([seed, 3]).uniform(low, high))
+    drawn = random_spec(seed)
+    return replace(drawn, pattern=pattern, severity=severity, thickness_mm=thickness_mm)
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class EvaluationCase:
     """One scan whose truth is known.
 
     Attributes
@@ -47,7 +98,7 @@ class Case:
 
 def phantom_cases(
     specs: Iterable[PhantomSpec], contract: Contract, lung_masks: list[Path]
-) -> Iterator[Case]:
+) -> Iterator[EvaluationCase]:
     """Make phantoms, one after the other.
 
     Parameters
@@ -60,7 +111,7 @@ def phantom_cases(
 
     Yields
     ------
-    Case
+    EvaluationCase
     """
     spacing_mm = contract.grid.spacing_mm
     if len(set(spacing_mm)) != 1:
@@ -68,7 +119,7 @@ def phantom_cases(
     for spec in specs:
         mask = mask_for(spec.seed, lung_masks)
         phantom = make_phantom(spec, spacing_mm=spacing_mm[0], lung_mask=mask)
-        yield Case(
+        yield EvaluationCase(
             name=phantom_name(spec.seed),
             grid=Volume(phantom.hu, spacing_mm),
             truth=phantom.labels,
@@ -109,7 +160,7 @@ class StoredCase:
             raise UnreadableFile(f"{reason}; prepare the dataset again") from None
         return cls(path, str(about.get("name", path.stem)), about)
 
-    def read(self, contract: Contract) -> Case:
+    def read(self, contract: Contract) -> EvaluationCase:
         """Read the scan and its truth.
 
         Raises
@@ -126,7 +177,7 @@ class StoredCase:
         check_values(self.path, hu, truth)
         thickness = self.about.get("thickness_mm", self.about.get("slice_step_mm"))
         pattern = self.about.get("pattern")
-        return Case(
+        return EvaluationCase(
             name=self.name,
             grid=Volume(np.asarray(hu, np.int16), contract.grid.spacing_mm),
             truth=np.asarray(truth, np.uint8),
@@ -174,3 +225,95 @@ def dataset_files(
     if any(dataset.glob("*.npz")):
         return prepared_files(dataset)
     return prepare(dataset, work, contract=contract, overrides=overrides, progress=progress)
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Cases that the network has not been trained on.
+
+    Attributes
+    ----------
+    cases : tuple of StoredCase
+    trained_on : int or None
+        Cases left out because they were trained on; None where the weights do not record it.
+    """
+
+    cases: tuple[StoredCase, ...]
+    trained_on: int | None
+
+    def describe(self, dataset: str) -> str:
+        """Say in words which cases of a dataset these are."""
+        count = f"{len(self.cases)} scan{'s' if len(self.cases) != 1 else ''} of {dataset}"
+        if self.trained_on is None:
+            return f"{count}; the weights do not tell whether they were trained on these"
+        return f"{count}; {self.trained_on} more were trained on and left out"
+
+
+def trained_cases(weights: Path) -> frozenset[str] | None:
+    """Return the names of the cases that a run was trained on.
+
+    Parameters
+    ----------
+    weights : pathlib.Path
+        Run, checkpoint, or an ONNX file that may lie beside its checkpoint.
+
+    Returns
+    -------
+    frozenset of str, or None
+        None where there is no checkpoint, or it does not say.
+    """
+    checkpoint = weights / CHECKPOINT if weights.is_dir() else weights
+    if checkpoint.suffix == ".onnx":
+        checkpoint = checkpoint.with_name(CHECKPOINT)
+    if not checkpoint.is_file():
+        return None
+    import torch  # noqa: PLC0415
+
+    stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    names = stored.get("cases")
+    return None if names is None else frozenset(str(name) for name in names)
+
+
+def only_unseen(cases: Sequence[StoredCase], trained: frozenset[str] | None) -> Unseen:
+    """Leave out the cases that were trained on.
+
+    Parameters
+    ----------
+    cases : sequence of StoredCase
+    trained : frozenset of str or None
+        From `trained_cases`.
+
+    Returns
+    -------
+    Unseen
+
+    Raises
+    ------
+    InputError
+        None is left.
+    """
+    if trained is None:
+        return Unseen(tuple(cases), None)
+    left = tuple(case for case in cases if case.name not in trained)
+    if not left:
+        raise InputError(
+            f"all {len(cases)} cases were trained on: evaluate on others, hold some out of the "
+            "training, or give --with-trained"
+        )
+    return Unseen(left, len(cases) - len(left))
+
+
+def refuse_trained(names: Sequence[str], trained: frozenset[str] | None) -> None:
+    """Refuse phantoms that a network has been trained on.
+
+    Raises
+    ------
+    InputError
+        With the first of them.
+    """
+    seen = [name for name in names if trained and name in trained]
+    if seen:
+        raise InputError(
+            f"{len(seen)} of the phantoms were trained on ({seen[0]} is one): give another "
+            "--first-seed"
+        )

@@ -10,8 +10,7 @@ from typing import Any
 
 from dlild_export.evaluation.floor import Verdict
 from dlild_export.evaluation.real import RealRun
-from dlild_export.evaluation.run import CaseRun
-from dlild_export.evaluation.summary import Summary
+from dlild_export.evaluation.summary import CaseRun, Summary
 
 SCHEMA_VERSION = 1
 
@@ -41,7 +40,7 @@ class About:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that a report tells.
+    """Everything that goes into a report.
 
     Attributes
     ----------

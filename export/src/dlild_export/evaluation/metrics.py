@@ -244,8 +244,8 @@ def _count_near(edge: Mask, other: Mask, offsets: npt.NDArray[np.int64]) -> int:
     reach = int(np.abs(offsets).max())
     padded = np.pad(other, reach).ravel()
     strides = np.array([np.prod([n + 2 * reach for n in other.shape[a + 1 :]]) for a in range(3)])
-    places = (np.argwhere(edge) + reach) @ strides.astype(np.int64)
-    met = np.zeros(len(places), dtype=np.bool_)
+    indices = (np.argwhere(edge) + reach) @ strides.astype(np.int64)
+    met = np.zeros(len(indices), dtype=np.bool_)
     for step in offsets @ strides.astype(np.int64):
-        met |= padded[places + step]
+        met |= padded[indices + step]
     return int(met.sum())

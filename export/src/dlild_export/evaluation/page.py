@@ -14,9 +14,8 @@ from dlild_export.evaluation.document import Evaluation
 from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG, regions_of
 from dlild_export.evaluation.pictures import bland_altman, case_picture, scatter
 from dlild_export.evaluation.real import RealResult
-from dlild_export.evaluation.run import worst
 from dlild_export.evaluation.statistics import Estimate
-from dlild_export.evaluation.summary import CaseResult
+from dlild_export.evaluation.summary import CaseResult, worst
 
 
 @dataclass(frozen=True)

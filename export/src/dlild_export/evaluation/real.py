@@ -17,11 +17,10 @@ from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.data.threshold import NoLungsError, threshold_lungs
+from dlild_export.evaluation.cases import PATTERNS
 from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG, Mask, compare
-from dlild_export.evaluation.plan import PATTERNS
-from dlild_export.evaluation.run import Refusal
-from dlild_export.evaluation.score import score_volume
-from dlild_export.evaluation.served import Served
+from dlild_export.evaluation.served import Served, score_volume
+from dlild_export.evaluation.summary import Refusal
 from dlild_export.evaluation.views import View, worst_views
 from dlild_export.phantom import Pattern, plant_lesions
 
@@ -111,11 +110,11 @@ def run_real(
     """
     results: list[RealResult] = []
     refused: list[Refusal] = []
-    for place, path in enumerate(scans):
-        name = f"scan {place + 1}"
+    for index, path in enumerate(scans):
+        name = f"scan {index + 1}"
         try:
             grid = to_grid(read_volume(path), served.contract)
-            results.append(_run(name, grid, served, _planting(place, planted_percent)))
+            results.append(_run(name, grid, served, _planting(index, planted_percent)))
             line = describe(results[-1])
         except (InputError, NoLungsError) as error:
             refused.append(Refusal(name, str(error)))
@@ -135,10 +134,10 @@ def describe(result: RealResult) -> str:
     return f"{line}; planted {planted}" if planted else line
 
 
-def _planting(place: int, percents: Sequence[float]) -> list[tuple[Pattern, float, int]]:
+def _planting(index: int, percents: Sequence[float]) -> list[tuple[Pattern, float, int]]:
     """Pattern, DL-ILD and seed of what is planted in one scan; patterns take turns."""
     return [
-        (PATTERNS[(place + turn) % len(PATTERNS)], percent, 100 * place + turn)
+        (PATTERNS[(index + turn) % len(PATTERNS)], percent, 100 * index + turn)
         for turn, percent in enumerate(percents)
     ]
 

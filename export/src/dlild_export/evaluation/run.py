@@ -1,50 +1,28 @@
-"""An evaluation: every case through the network, and what all of them say together."""
+"""Run an evaluation: every case through the product, figures, and the report."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from dlild_client.errors import InputError
-from dlild_export.evaluation.cases import Case
+from dlild_export.evaluation.cases import EvaluationCase
+from dlild_export.evaluation.document import About, Evaluation, to_json
+from dlild_export.evaluation.floor import Floor, RealFloor, real_verdict, verdict
 from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG, compare
-from dlild_export.evaluation.score import score_volume
-from dlild_export.evaluation.served import Served
-from dlild_export.evaluation.summary import CaseResult
+from dlild_export.evaluation.page import to_html
+from dlild_export.evaluation.real import run_real
+from dlild_export.evaluation.served import Served, score_volume
+from dlild_export.evaluation.summary import CaseResult, CaseRun, Refusal, stratify, summarise
 from dlild_export.evaluation.views import View, worst_views
 
 Progress = Callable[[str], None]
 """Called with one line about each case that is done."""
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A case that the product would not score, and its reason."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class CaseRun:
-    """What became of the cases.
-
-    Attributes
-    ----------
-    results : tuple of CaseResult
-    refused : tuple of Refusal
-    views : mapping of str to tuple of View
-        The worst slices of each scored case, by its name.
-    """
-
-    results: tuple[CaseResult, ...]
-    refused: tuple[Refusal, ...]
-    views: Mapping[str, tuple[View, ...]]
-
-
 def run_cases(
-    cases: Iterable[Case],
+    cases: Iterable[EvaluationCase],
     served: Served,
     *,
     tolerance_mm: float = 2.0,
@@ -54,7 +32,7 @@ def run_cases(
 
     Parameters
     ----------
-    cases : iterable of Case
+    cases : iterable of EvaluationCase
         Taken one at a time; only figures and two slices of each are kept.
     served : Served
         The network, its engine and contract.
@@ -95,22 +73,9 @@ def describe(result: CaseResult) -> str:
     return line if math.isnan(lesions) else f"{line}, of all lesions {lesions:.3f}"
 
 
-def worst(results: Iterable[CaseResult], count: int) -> list[CaseResult]:
-    """Pick failure cases: the worst by DL-ILD error, then the worst by lesion Dice.
-
-    Returns
-    -------
-    list of CaseResult
-        Up to `count` of each kind, none twice; the largest error first.
-    """
-    known = list(results)
-    by_error = sorted(known, key=lambda r: -abs(r.error_points))[:count]
-    ill = [r for r in known if r.agreement.regions[ALL_LESIONS].truth_ml > 0]
-    by_dice = sorted(ill, key=lambda r: r.agreement.regions[ALL_LESIONS].dice)[:count]
-    return by_error + [r for r in by_dice if r not in by_error]
-
-
-def _run(case: Case, served: Served, tolerance_mm: float) -> tuple[CaseResult, tuple[View, ...]]:
+def _run(
+    case: EvaluationCase, served: Served, tolerance_mm: float
+) -> tuple[CaseResult, tuple[View, ...]]:
     contract = served.contract
     scored = score_volume(case.grid, served.run, contract)
     if scored.grid.shape != case.truth.shape:
@@ -134,3 +99,87 @@ def _run(case: Case, served: Served, tolerance_mm: float) -> tuple[CaseResult, t
     )
     views = worst_views(scored.grid.array, case.truth, scored.labels, contract, spacing_mm)
     return result, views
+
+
+def evaluate(
+    served: Served,
+    cases: Iterable[EvaluationCase],
+    *,
+    description: str,
+    real: Sequence[Path] = (),
+    planted_percent: Sequence[float] = (),
+    floor: Floor | None = None,
+    real_floor: RealFloor | None = None,
+    tolerance_mm: float = 2.0,
+    progress: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Evaluate a network.
+
+    Parameters
+    ----------
+    served : Served
+        The network, its engine and contract.
+    cases : iterable of EvaluationCase
+        With a known truth.
+    description : str
+        Where the cases come from, for the report.
+    real : sequence of pathlib.Path
+        Real scans of healthy lungs.
+    planted_percent : sequence of float
+        DL-ILD to plant in each of them.
+    floor, real_floor : optional
+        What must be reached; that of a release when left out.
+    tolerance_mm : float
+        Of the surface Dice.
+    progress : callable, optional
+        Called with a line about each scan that is done.
+
+    Returns
+    -------
+    Evaluation
+    """
+    run = run_cases(cases, served, tolerance_mm=tolerance_mm, progress=progress)
+    scans = run_real(real, served, planted_percent=planted_percent, progress=progress)
+    summary = summarise(run.results) if run.results else None
+    contract = served.contract
+    return Evaluation(
+        about=About(
+            weights_sha256=served.digest,
+            engine=served.engine,
+            model=contract.model.name,
+            version=contract.model.version,
+            cases=description,
+            tolerance_mm=tolerance_mm,
+        ),
+        run=run,
+        summary=summary,
+        strata=stratify(run.results),
+        verdict=verdict(summary, floor, refused=len(run.refused)) if summary else None,
+        real=scans,
+        real_verdict=real_verdict(scans, real_floor) if real else None,
+    )
+
+
+def write_report(evaluation: Evaluation, served: Served, out: Path, *, failures: int = 4) -> Path:
+    """Write `evaluation.json` and `evaluation.html`.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    served : Served
+        What was evaluated.
+    out : pathlib.Path
+        Folder; made if need be.
+    failures : int
+        Failure cases to show, of each kind.
+
+    Returns
+    -------
+    pathlib.Path
+        The page.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_text(to_json(evaluation), encoding="utf-8")
+    page = out / "evaluation.html"
+    page.write_text(to_html(evaluation, served.contract, failures=failures), encoding="utf-8")
+    return page

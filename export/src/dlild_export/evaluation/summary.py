@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from dlild_export.evaluation.metrics import Agreement, RegionScore
+from dlild_export.evaluation.metrics import ALL_LESIONS, Agreement, RegionScore
 from dlild_export.evaluation.statistics import Estimate, ScoreAgreement, agree, mean
+from dlild_export.evaluation.views import View
 
 SEVERITY_EDGES_PERCENT = (5.0, 15.0, 30.0)
 """Bands of true DL-ILD; scans without any lesion are a band of their own."""
@@ -47,6 +48,31 @@ class CaseResult:
     def error_points(self) -> float:
         """Predicted minus true DL-ILD."""
         return self.agreement.dl_ild_percent - self.agreement.true_percent
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A case that the product would not score, and its reason."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CaseRun:
+    """What became of the cases.
+
+    Attributes
+    ----------
+    results : tuple of CaseResult
+    refused : tuple of Refusal
+    views : mapping of str to tuple of View
+        The worst slices of each scored case, by its name.
+    """
+
+    results: tuple[CaseResult, ...]
+    refused: tuple[Refusal, ...]
+    views: Mapping[str, tuple[View, ...]]
 
 
 @dataclass(frozen=True)
@@ -167,3 +193,18 @@ def _pooled(scores: Sequence[RegionScore]) -> float:
         return float("nan")
     both = sum(s.dice * (s.truth_ml + s.predicted_ml) for s in scores if s.truth_ml)
     return both / sum(s.truth_ml + s.predicted_ml for s in scores)
+
+
+def worst(results: Iterable[CaseResult], count: int) -> list[CaseResult]:
+    """Pick failure cases: the worst by DL-ILD error, then the worst by lesion Dice.
+
+    Returns
+    -------
+    list of CaseResult
+        Up to `count` of each kind, none twice; the largest error first.
+    """
+    known = list(results)
+    by_error = sorted(known, key=lambda r: -abs(r.error_points))[:count]
+    ill = [r for r in known if r.agreement.regions[ALL_LESIONS].truth_ml > 0]
+    by_dice = sorted(ill, key=lambda r: r.agreement.regions[ALL_LESIONS].dice)[:count]
+    return by_error + [r for r in by_dice if r not in by_error]

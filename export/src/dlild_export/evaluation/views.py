@@ -76,11 +76,11 @@ def worst_views(
     for plane, axis in (("axial", 0), ("coronal", 1)):
         others = tuple(a for a in range(3) if a != axis)
         index = int(np.argmax(weight.sum(axis=others, dtype=np.int64)))
-        place: list[slice | int] = list(box)
-        place[axis] = index
+        region: list[slice | int] = list(box)
+        region[axis] = index
         # z grows to the head, which belongs at the top.
         rows = slice(None, None, -1 if plane == "coronal" else 1)
-        cut = tuple(place)
+        cut = tuple(region)
         height, width = (spacing_mm[a] for a in others)
         views.append(
             View(

@@ -1,20 +1,48 @@
-"""Phantoms on disk: which ones, and of what; `dlild_export.phantom.writing` says in which form."""
+"""Cases of a dataset made here: phantoms, and lesions planted in real scans."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dlild_client.contract import Contract
+from dlild_client.errors import NotChest
+from dlild_client.preparation.grid import to_grid
+from dlild_client.reading.read import read_volume
 from dlild_client.volume import SeriesInfo, Volume
 from dlild_export.data.contracts import find_contract
+from dlild_export.data.labels import IGNORE
 from dlild_export.data.scans import LabelledScan
-from dlild_export.phantom import Pattern, PhantomSpec, make_phantom, random_spec
+from dlild_export.data.threshold import NoLungsError, doubtful_tissue, threshold_lungs
+from dlild_export.phantom import (
+    Pattern,
+    Phantom,
+    PhantomSpec,
+    make_phantom,
+    plant_lesions,
+    random_spec,
+)
+from dlild_export.phantom.fields import Mask
+from dlild_export.phantom.measured import (
+    MeasuredPatient,
+    MeasuredSpec,
+    draw_measured,
+    draw_scan,
+    make_measured,
+    scan_measured,
+)
+from dlild_export.phantom.plant import plant_measured
 from dlild_export.phantom.writing import CaseJob, Writing, write_cases
+
+_FIRST_LESION = 2
+TEXTURES = ("plain", "measured")
+ILL = tuple(pattern for pattern in Pattern if pattern is not Pattern.NONE)
 
 
 def phantom_name(seed: int) -> str:
@@ -98,26 +126,215 @@ def write_phantoms(
     DatasetError
         A phantom of this seed, but made otherwise, is there already.
     """
-    jobs = [_job(spec, mask_for(spec.seed, lung_masks), spacing_mm) for spec in specs]
+    jobs = [_plain_job(spec, mask_for(spec.seed, lung_masks), spacing_mm) for spec in specs]
     chosen = contract or find_contract()
     yield from write_cases(folder, jobs, writing or Writing(), chosen, workers=workers)
 
 
-def _job(spec: PhantomSpec, lung_mask: Path | None, spacing_mm: float) -> CaseJob:
-    about = asdict(spec) | {
-        "lung_mask": None if lung_mask is None else lung_mask.name,
-        "grid_mm": spacing_mm,
-    }
+def _plain_job(spec: PhantomSpec, lung_mask: Path | None, spacing_mm: float) -> CaseJob:
+    about = asdict(spec) | _shape(lung_mask, spacing_mm)
     name = phantom_name(spec.seed)
     make = partial(labelled_phantom, spec, lung_mask, spacing_mm)
     return CaseJob(name, name, json.loads(json.dumps(about)), spec.thickness_mm, make)
 
 
+def _shape(lung_mask: Path | None, spacing_mm: float) -> dict[str, Any]:
+    return {"lung_mask": None if lung_mask is None else lung_mask.name, "grid_mm": spacing_mm}
+
+
+def _centred(phantom: Phantom, thickness_mm: float) -> LabelledScan:
+    spacing = phantom.spacing_mm
+    z, y, x = (-(n - 1) / 2 * spacing for n in phantom.hu.shape)
+    series = SeriesInfo(slice_thickness_mm=thickness_mm)
+    volume = Volume(phantom.hu, (spacing, spacing, spacing), (x, y, z), series=series)
+    return LabelledScan(volume, phantom.labels)
+
+
 def labelled_phantom(spec: PhantomSpec, lung_mask: Path | None, spacing_mm: float) -> LabelledScan:
     """Make a phantom, centred on the origin of the patient's coordinates."""
     phantom = make_phantom(spec, spacing_mm=spacing_mm, lung_mask=lung_mask)
-    z, y, x = (-(n - 1) / 2 * spacing_mm for n in phantom.hu.shape)
-    series = SeriesInfo(slice_thickness_mm=spec.thickness_mm)
-    spacing = (spacing_mm, spacing_mm, spacing_mm)
-    volume = Volume(phantom.hu, spacing, (x, y, z), series=series)
-    return LabelledScan(volume, phantom.labels)
+    return _centred(phantom, spec.thickness_mm)
+
+
+def measured_name(seed: int) -> str:
+    """Return the name of a phantom's case."""
+    return f"measured-{seed:06d}"
+
+
+def write_measured(
+    folder: Path,
+    seeds: Sequence[int],
+    *,
+    lung_masks: list[Path],
+    spacing_mm: float,
+    workers: int,
+    scans: int = 1,
+    writing: Writing | None = None,
+    contract: Contract | None = None,
+) -> Iterator[str]:
+    """Make phantoms of measured texture, those that are not there yet, and name each that is done.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where to; made if need be.
+    seeds : sequence of int
+        Of the phantoms; they name the cases.
+    scans : int
+        Of each patient, by as many scanners: a group.
+    lung_masks, spacing_mm, workers, writing, contract
+        As in `dlild_export.phantom.cases.write_phantoms`.
+
+    Yields
+    ------
+    str
+        Name of a phantom that is on disk now.
+    """
+    jobs = [
+        _measured_job(draw_measured(seed), mask_for(seed, lung_masks), spacing_mm, scan)
+        for seed in seeds
+        for scan in range(scans)
+    ]
+    chosen = contract or find_contract()
+    yield from write_cases(folder, jobs, writing or Writing(), chosen, workers=workers)
+
+
+def _measured_job(
+    spec: MeasuredSpec, lung_mask: Path | None, spacing_mm: float, scan: int
+) -> CaseJob:
+    seed = spec.body.seed
+    if scan:
+        again = np.random.default_rng([seed, 10, scan])
+        spec = replace(spec, scan=draw_scan(seed + 1_000_003 * scan, again))
+    about = {
+        "texture": "measured",
+        "seed": seed,
+        "pattern": str(spec.body.pattern),
+        "severity": spec.body.severity,
+        "lung_hu": spec.body.lung_hu,
+        "thickness_mm": spec.scan.thickness_mm,
+        "scan": asdict(spec.scan),
+    } | _shape(lung_mask, spacing_mm)
+    group = measured_name(seed)
+    name = f"{group}-{scan}" if scan else group
+    make = partial(labelled_measured, spec, lung_mask, spacing_mm)
+    return CaseJob(name, group, json.loads(json.dumps(about)), spec.scan.thickness_mm, make)
+
+
+def labelled_measured(
+    spec: MeasuredSpec, lung_mask: Path | None, spacing_mm: float
+) -> LabelledScan:
+    """Make a phantom and scan it, centred on the origin of the patient's coordinates."""
+    patient = _patient(spec.body.seed, lung_mask, spacing_mm)
+    return _centred(scan_measured(patient, spec.scan), spec.scan.thickness_mm)
+
+
+@lru_cache(maxsize=1)
+def _patient(seed: int, lung_mask: Path | None, spacing_mm: float) -> MeasuredPatient:
+    """Remember the last patient, who may be scanned again next."""
+    return make_measured(draw_measured(seed), spacing_mm=spacing_mm, lung_mask=lung_mask)
+
+
+def write_planted(
+    scan: Path,
+    folder: Path,
+    percents: Sequence[float],
+    *,
+    contract: Contract,
+    writing: Writing,
+    patterns: Sequence[Pattern] = ILL,
+    seed: int = 0,
+    doubtful_unknown: bool = False,
+    texture: str = "plain",
+    workers: int = 1,
+) -> Iterator[str]:
+    """Plant lesions in the lungs of a healthy scan, once for every pair of pattern and percentage.
+
+    Parameters
+    ----------
+    scan : Path
+        Chest CT as the client reads them; its lungs are what a threshold finds.
+    folder : Path
+        Where to.
+    percents : sequence of float
+        True DL-ILD of the cases; 0 gives the scan as it is.
+    contract : Contract
+        Grid and classes.
+    writing : Writing
+        In which form.
+    patterns : sequence of Pattern
+        Disease patterns, those that are ill.
+    seed : int
+        Of positions and textures; cases differ in theirs all the same.
+    doubtful_unknown : bool
+        Whether solid tissue that a threshold cannot judge (a mass, the great vessels' rim) is
+        marked as unknown: for training on scans that are not spotless.
+    texture : {'plain', 'measured'}
+        How fine the lesions are.
+    workers : int
+        Processes.
+
+    Yields
+    ------
+    str
+        Name of a case that is on disk now.
+
+    Raises
+    ------
+    InputError
+        The scan cannot be read, or has no lungs.
+    ValueError
+        A percentage that no lung can have.
+    """
+    if texture not in TEXTURES:
+        raise ValueError(f"texture is {texture!r}, give {' or '.join(TEXTURES)}")
+    for percent in percents:
+        if not 0 <= percent <= 90:
+            raise ValueError(f"{percent:g} % cannot be planted, give 0 to 90")
+    grid = to_grid(read_volume(scan), contract)
+    try:
+        lungs = threshold_lungs(grid.array, grid.spacing_mm[0])
+    except NoLungsError as error:
+        raise NotChest(f"{scan.name}: {error}; give a chest CT without dense lesions") from None
+    unknown = np.zeros_like(lungs)
+    if doubtful_unknown:
+        unknown = doubtful_tissue(grid.array, lungs, grid.spacing_mm[0])
+    # Named by its voxels: the name of a folder may be that of a patient.
+    group = f"planted-{(grid.series.digest or '').removeprefix('sha256:')[:8]}"
+    thickness = grid.series.slice_thickness_mm or grid.spacing_mm[0]
+    jobs = []
+    for percent in percents:
+        for pattern in patterns if percent else (Pattern.NONE,):
+            about = {
+                "pattern": str(pattern),
+                "severity": percent / 100,
+                "seed": seed,
+                "thickness_mm": thickness,
+                "doubtful_unknown": doubtful_unknown,
+            }
+            name = f"{group}-{pattern}-{percent:g}"
+            if texture != "plain" and percent:
+                about["texture"] = texture
+                name += f"-{texture}"
+            make = partial(_plant, grid, lungs, unknown, pattern, percent / 100, seed, texture)
+            jobs.append(CaseJob(name, group, about, thickness, make))
+    yield from write_cases(folder, jobs, writing, contract, workers=workers)
+
+
+def _plant(
+    grid: Volume,
+    lungs: Mask,
+    unknown: Mask,
+    pattern: Pattern,
+    severity: float,
+    seed: int,
+    texture: str,
+) -> LabelledScan:
+    hu, labels = grid.array, lungs.astype(np.uint8)
+    if severity:
+        own = [seed, round(1e6 * severity), *map(ord, pattern)]
+        draw = int(np.random.default_rng(own).integers(2**31))
+        plant = plant_measured if texture == "measured" else plant_lesions
+        hu, labels = plant(grid, lungs, pattern=pattern, severity=severity, seed=draw)
+    labels[unknown & (labels < _FIRST_LESION)] = IGNORE
+    return LabelledScan(grid.with_array(hu), labels)

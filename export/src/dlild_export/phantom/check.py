@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from dlild_client.contract.classes import Label
 from dlild_export.phantom.fields import Array, Mask
-from dlild_export.phantom.lesions.layers import Places, show_layer
+from dlild_export.phantom.lesions.layers import SampleGrid, show_layer
 from dlild_export.phantom.lesions.patterns import HONEYCOMBING, RETICULATION
 from dlild_export.phantom.measured import (
     MeasuredPatient,
@@ -27,13 +27,15 @@ from dlild_export.phantom.measured import (
     show_slices,
 )
 from dlild_export.phantom.optics import Optics, scan_noise
-from dlild_export.phantom.ridges import find_ridges
 from dlild_export.phantom.spec import Pattern
 
 PIXEL_MM = 0.42
 _SHARP = Optics(blur_mm=0.5, thickness_mm=1.0, pixel_mm=None, along_mm=None)
 _HEIGHTS = (0.06, 0.12, 0.2, 0.3, 0.4, 0.5, 0.62, 0.74)
 _BASES = 0.15
+
+_STEP_MM = 0.1
+_REACH_MM = 3.0
 
 
 @dataclass(frozen=True)
@@ -157,13 +159,13 @@ def measure_patient(patient: MeasuredPatient) -> dict[str, float]:
     z = np.rint(rows[0] + np.array(_HEIGHTS) * len(rows))
     ratio = PIXEL_MM / patient.spacing_mm
     y, x = (np.arange(0, n - 1, ratio) for n in patient.hu.shape[1:])
-    places = Places(z, y, x, patient.spacing_mm)
-    hu = show_slices(patient, patient.hu, places, _SHARP)
-    labels = places.of(patient.labels, order=0)  # type: ignore[arg-type]
+    sampling = SampleGrid(z, y, x, patient.spacing_mm)
+    hu = show_slices(patient, patient.hu, sampling, _SHARP)
+    labels = sampling.of(patient.labels, order=0)  # type: ignore[arg-type]
     edge_mm = np.stack([ndimage.distance_transform_edt(p >= Label.LUNG) * PIXEL_MM for p in labels])
     result = _rises(hu, labels, edge_mm)
     result |= _distances(labels, edge_mm)
-    result |= _cysts(patient, places, labels)
+    result |= _cysts(patient, sampling, labels)
     result |= _lines(hu, labels, edge_mm)
     noise = scan_noise(
         (2, 256, 256), 100.0, 0.6, PIXEL_MM, np.random.default_rng(0), resampled=False
@@ -202,12 +204,15 @@ def _distances(labels: Array, edge_mm: Array) -> dict[str, float]:
     return result | {key: float(np.mean(values)) for key, values in touched.items() if values}
 
 
-def _cysts(patient: MeasuredPatient, places: Places, labels: Array) -> dict[str, float]:
+def _cysts(patient: MeasuredPatient, sampling: SampleGrid, labels: Array) -> dict[str, float]:
     """Sizes of the lumens that a slice resolves, as circles of the same area."""
     start = [side.start for side in patient.box]
-    part = replace(places, z=places.z - start[0], y=places.y - start[1], x=places.x - start[2])
-    lumens = np.zeros(places.shape, np.float32)
-    nothing = np.zeros(places.shape, np.float32)
+    z, y, x = (
+        axis - n for axis, n in zip((sampling.z, sampling.y, sampling.x), start, strict=True)
+    )
+    part = replace(sampling, z=z, y=y, x=x)
+    lumens = np.zeros(sampling.shape, np.float32)
+    nothing = np.zeros(sampling.shape, np.float32)
     for layer in patient.layers:
         if layer.kind == "honeycomb":
             show_layer(lumens, nothing, replace(layer, strength=0.0, lumen_hu=-1.0), part, _SHARP)
@@ -254,3 +259,89 @@ def _lines(hu: Array, labels: Array, edge_mm: Array) -> dict[str, float]:
     ]
     result["between_lines"] = float(low[0] - low[1])
     return result
+
+
+@dataclass(frozen=True)
+class Ridges:
+    """Points on the crests of lines.
+
+    Attributes
+    ----------
+    length_mm : float
+        Of all lines together.
+    peak_hu, base_hu, width_mm, thickness_mm : ndarray of float, shape (n,)
+        Crest; what lies beside it; full width at half height; thickness that tissue of +40 HU with
+        the same integral over what lies beside would have.
+    """
+
+    length_mm: float
+    peak_hu: np.ndarray
+    base_hu: np.ndarray
+    width_mm: np.ndarray
+    thickness_mm: np.ndarray
+
+
+def find_ridges(hu: Array, where: Mask, pixel_mm: float, *, least_hu: float = 120.0) -> Ridges:
+    """Find the lines of a slice that stand out of what lies beside them.
+
+    Parameters
+    ----------
+    hu : ndarray of float32, shape (y, x)
+        A slice without noise.
+    where : ndarray of bool, shape (y, x)
+        Where to look.
+    pixel_mm : float
+        Edge of a pixel.
+    least_hu : float
+        By which a crest must rise above both sides.
+
+    Returns
+    -------
+    Ridges
+    """
+    width = 0.5 / pixel_mm
+    yy, xx, xy = (
+        ndimage.gaussian_filter(hu, width, order=order) for order in ((2, 0), (0, 2), (1, 1))
+    )
+    angle = 0.5 * np.arctan2(2 * xy, yy - xx)
+    bend = 0.5 * (yy + xx) - np.sqrt((0.5 * (yy - xx)) ** 2 + xy**2)
+    # The direction across a line is that of the strongest downward bend.
+    across = np.stack([-np.sin(angle), np.cos(angle)])
+    position = np.indices(hu.shape).astype(np.float32)
+    side = [
+        ndimage.map_coordinates(hu, position + sign * across, order=1, mode="nearest")
+        for sign in (-1, 1)
+    ]
+    crest = where & (bend < 0) & (hu >= side[0]) & (hu > side[1])
+    y, x = np.nonzero(crest)
+    if not len(y):
+        nothing = np.zeros(0)
+        return Ridges(0.0, nothing, nothing, nothing, nothing)
+    return _profiles(hu, np.stack([y, x]), across[:, y, x], pixel_mm, least_hu)
+
+
+def _profiles(
+    hu: Array, points: np.ndarray, across: np.ndarray, pixel_mm: float, least_hu: float
+) -> Ridges:
+    offsets = np.arange(-_REACH_MM, _REACH_MM + _STEP_MM / 2, _STEP_MM)
+    at = points[:, :, None] + across[:, :, None] * offsets / pixel_mm
+    profile = ndimage.map_coordinates(hu, at, order=1, mode="nearest")
+    middle = len(offsets) // 2
+    peak = profile[:, middle]
+    # A side ends at its lowest point: beyond it the next line begins.
+    left, right = profile[:, middle::-1], profile[:, middle:]
+    ends = [side.argmin(axis=1) for side in (left, right)]
+    lows = [side.min(axis=1) for side in (left, right)]
+    clear = np.maximum(*lows) < peak - least_hu
+    base = 0.5 * (lows[0] + lows[1])
+    half = 0.5 * (peak + base)
+    width, area = np.zeros(len(peak)), np.zeros(len(peak))
+    for side, end in zip((left, right), ends, strict=True):
+        own = np.arange(side.shape[1])[None] <= end[:, None]
+        falling = np.minimum.accumulate(side, axis=1)
+        width += ((falling > half[:, None]) & own).sum(axis=1) * _STEP_MM
+        area += (np.clip(side - base[:, None], 0, None) * own).sum(axis=1) * _STEP_MM
+    thickness = area / np.maximum(40 - base, 1)
+    # Crests run along pixels and across their corners: 1.12 pixels of length a pixel, on average.
+    length = 1.12 * pixel_mm * float(clear.sum())
+    return Ridges(length, peak[clear], base[clear], width[clear], thickness[clear])

@@ -13,7 +13,7 @@ from dlild_client.contract.score import dl_ild_percent
 from dlild_export.data.crop import box_of
 from dlild_export.phantom.acquisition import acquire
 from dlild_export.phantom.anatomy.body import build_body, find_landmarks
-from dlild_export.phantom.anatomy.lungs import built_lungs, lungs_from_mask
+from dlild_export.phantom.anatomy.lungs import make_lungs
 from dlild_export.phantom.anatomy.parenchyma import healthy_lung
 from dlild_export.phantom.fields import Array, Mask
 from dlild_export.phantom.lesions.patterns import Labels, frame_lungs, paint_lesions, place_lesions
@@ -116,10 +116,7 @@ def make_patient(
     Patient
     """
     rng = np.random.default_rng([spec.seed, 0])
-    if lung_mask is None:
-        lungs = built_lungs(spacing_mm, rng)
-    else:
-        lungs = lungs_from_mask(lung_mask, spacing_mm, rng)
+    lungs = make_lungs(lung_mask, spacing_mm, rng)
     marks = find_landmarks(lungs, spacing_mm)
     hu = build_body(lungs, spacing_mm, spec.blood_hu, marks, rng)
 
@@ -130,11 +127,37 @@ def make_patient(
     lung_hu, lumens = healthy_lung(frame, spec, [hilum - offset for hilum in marks.hila], rng)
     lung_hu = paint_lesions(lung_hu, lumens, labels_in_box, frame, rng)
 
-    weight: Array = ndimage.gaussian_filter(frame.lungs.astype(np.float32), 0.55)
+    insert_lung(hu, lung_hu, frame.lungs, box, blur_voxels=0.55)
+    return Patient(hu, on_grid(labels_in_box, lungs.shape, box), spacing_mm, spec)
+
+
+def insert_lung(
+    hu: Array, lung_hu: Array, lungs: Mask, box: tuple[slice, ...], *, blur_voxels: float
+) -> None:
+    """Blend lung into a body, in place: its rim is as soft as the mask blurred.
+
+    Parameters
+    ----------
+    hu : ndarray of float32, shape (z, y, x)
+        The body.
+    lung_hu : ndarray of float32
+        The lung; in `box`.
+    lungs : ndarray of bool
+        Where it lies; in `box`.
+    box : tuple of slice
+        Round the lungs.
+    blur_voxels : float
+        Standard deviation of the blur.
+    """
+    weight: Array = ndimage.gaussian_filter(lungs.astype(np.float32), blur_voxels)
     hu[box] += weight * (lung_hu - hu[box])
-    labels = np.zeros(lungs.shape, np.uint8)
-    labels[box] = labels_in_box
-    return Patient(hu, labels, spacing_mm, spec)
+
+
+def on_grid(labels: Labels, shape: tuple[int, ...], box: tuple[slice, ...]) -> Labels:
+    """Return labels of the whole grid from those in `box`; 0 outside."""
+    whole = np.zeros(shape, np.uint8)
+    whole[box] = labels
+    return whole
 
 
 def scan_patient(patient: Patient, acquisition: Acquisition | None = None) -> Phantom:

@@ -184,8 +184,8 @@ def _sample(
     for row, along in enumerate(y_in_slice):
         y = along * np.cos(tilt) + height / 2
         plane = _along(across, 1, np.array([y / spacing_mm - 0.5]), nearest, outside)
-        places = (z + along * np.sin(tilt)) / spacing_mm - 0.5
-        slices[:, row] = _along(plane, 0, places, nearest, outside)[:, 0]
+        positions = (z + along * np.sin(tilt)) / spacing_mm - 0.5
+        slices[:, row] = _along(plane, 0, positions, nearest, outside)[:, 0]
     return slices
 
 
@@ -195,16 +195,16 @@ def _centres(count: int, step_mm: float) -> npt.NDArray[np.float64]:
 
 
 def _along(
-    field: Array, axis: int, places: npt.NDArray[np.float64], nearest: bool, outside: float
+    field: Array, axis: int, positions: npt.NDArray[np.float64], nearest: bool, outside: float
 ) -> Array:
     """Interpolate along one axis; more than half a voxel beyond its ends there is `outside`."""
     size = field.shape[axis]
-    inside = np.clip(places, 0, size - 1)
+    inside = np.clip(positions, 0, size - 1)
     if nearest:
         sampled: Array = np.take(field, np.floor(inside + 0.5).astype(np.intp), axis)
     else:
         sampled = interpolate(field, axis, inside)
-    beyond = np.abs(places - inside) > 0.5 + 1e-6
+    beyond = np.abs(positions - inside) > 0.5 + 1e-6
     if beyond.any():
         index: list[slice | npt.NDArray[np.bool_]] = [slice(None)] * 3
         index[axis] = beyond

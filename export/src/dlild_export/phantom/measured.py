@@ -22,13 +22,13 @@ from dlild_client.volume import Volume
 from dlild_export.data.crop import box_of
 from dlild_export.phantom.acquisition import blurred_by_motion
 from dlild_export.phantom.anatomy.body import build_body, find_landmarks
-from dlild_export.phantom.anatomy.lungs import built_lungs, lungs_from_mask
+from dlild_export.phantom.anatomy.lungs import make_lungs
 from dlild_export.phantom.anatomy.mimics import add_bowel, add_bullae, add_hila, fissure_distance
 from dlild_export.phantom.anatomy.parenchyma import aerated_lung, with_trees
-from dlild_export.phantom.compose import Phantom
+from dlild_export.phantom.compose import Phantom, insert_lung, on_grid
 from dlild_export.phantom.fields import Array, Mask
 from dlild_export.phantom.lesions.fibrosis import hilar_nearness, measured_disease, traction_bronchi
-from dlild_export.phantom.lesions.layers import Layer, Places, draw_layer, show_layer
+from dlild_export.phantom.lesions.layers import Layer, SampleGrid, draw_layer, show_layer
 from dlild_export.phantom.lesions.patterns import (
     CONSOLIDATION,
     Labels,
@@ -158,11 +158,7 @@ def make_measured(
     """
     body = spec.body
     rng = np.random.default_rng([body.seed, 5])
-    lungs = (
-        built_lungs(spacing_mm, rng)
-        if lung_mask is None
-        else lungs_from_mask(lung_mask, spacing_mm, rng)
-    )
+    lungs = make_lungs(lung_mask, spacing_mm, rng)
     marks = find_landmarks(lungs, spacing_mm)
     hu = build_body(lungs, spacing_mm, body.blood_hu, marks, rng, prone=body.prone)
     add_bowel(hu, lungs, spacing_mm, marks.middle_x, rng)
@@ -194,10 +190,8 @@ def make_measured(
     layers += _emphysema(spec, labels, frame, rng)
     labels[large & (labels == Label.LUNG)] = 0
 
-    weight: Array = ndimage.gaussian_filter(frame.lungs.astype(np.float32), 0.5)
-    hu[box] += weight * (grown - hu[box])
-    whole = np.zeros(lungs.shape, np.uint8)
-    whole[box] = labels
+    insert_lung(hu, grown, frame.lungs, box, blur_voxels=0.5)
+    whole = on_grid(labels, lungs.shape, box)
     return MeasuredPatient(hu, lung_hu, whole, layers, box, spacing_mm, spec)
 
 
@@ -270,10 +264,10 @@ def scan_measured(patient: MeasuredPatient, scan: Scan | None = None) -> Phantom
     direct = chosen.step_mm <= spacing and chosen.pairs_mm is None
     if direct:
         z_mm = np.arange(count) * spacing
-    places = Places(z_mm / spacing, np.arange(rows), np.arange(columns), spacing)
+    sampling = SampleGrid(z_mm / spacing, np.arange(rows), np.arange(columns), spacing)
     averaged = direct and chosen.step_mm < spacing
     optics = Optics(chosen.blur_mm, chosen.thickness_mm, spacing, spacing if averaged else None)
-    slices = show_slices(patient, hu, places, optics)
+    slices = show_slices(patient, hu, sampling, optics)
     noise = _noise(slices, chosen, spacing, averaged, rng)
     slices = lifted_by_clipping(slices, 0.65 * chosen.noise_hu) + noise
     labels = patient.labels
@@ -298,7 +292,7 @@ def slice_positions(extent_mm: float, scan: Scan, rng: np.random.Generator) -> n
     return both[both < extent_mm - 1.5]
 
 
-def show_slices(patient: MeasuredPatient, hu: Array, places: Places, optics: Optics) -> Array:
+def show_slices(patient: MeasuredPatient, hu: Array, sampling: SampleGrid, optics: Optics) -> Array:
     """Return slices without noise: the body, and the textures in it.
 
     Parameters
@@ -306,32 +300,32 @@ def show_slices(patient: MeasuredPatient, hu: Array, places: Places, optics: Opt
     patient : MeasuredPatient
     hu : ndarray of float32, shape (z, y, x)
         Its body, perhaps moved.
-    places : Places
+    sampling : SampleGrid
         Of the slices' pixels.
     optics : Optics
 
     Returns
     -------
-    ndarray of float32, shape `places.shape`
+    ndarray of float32, shape `sampling.shape`
     """
     spacing = patient.spacing_mm
-    slabs = _slabs(hu, places.z, optics.thickness_mm / spacing)
-    flat = Places(np.arange(len(slabs)), places.y, places.x, spacing)
+    slabs = _slabs(hu, sampling.z, optics.thickness_mm / spacing)
+    flat = SampleGrid(np.arange(len(slabs)), sampling.y, sampling.x, spacing)
     slices = flat.of(slabs).astype(np.float32, copy=True)
     extra = optics.blur_mm**2 - 0.5**2
-    pixel = (places.y[1] - places.y[0]) * spacing
+    pixel = (sampling.y[1] - sampling.y[0]) * spacing
     if extra > 0.02:
         slices = ndimage.gaussian_filter(slices, (0, *(np.sqrt(extra) / pixel,) * 2))
     start = [side.start for side in patient.box]
     size = patient.lung_hu.shape
     inner = []
     keep = []
-    for axis, first, length in zip((places.z, places.y, places.x), start, size, strict=True):
+    for axis, first, length in zip((sampling.z, sampling.y, sampling.x), start, size, strict=True):
         own = np.flatnonzero((axis >= first) & (axis <= first + length - 1))
         keep.append(own)
         inner.append(axis[own] - first)
     if all(len(own) for own in keep):
-        part = Places(inner[0], inner[1], inner[2], spacing)
+        part = SampleGrid(inner[0], inner[1], inner[2], spacing)
         lung = part.of(patient.lung_hu)
         inside = tuple(slice(own[0], own[-1] + 1) for own in keep)
         shown = slices[inside]
@@ -341,16 +335,16 @@ def show_slices(patient: MeasuredPatient, hu: Array, places: Places, optics: Opt
 
 
 def _slabs(hu: Array, z: np.ndarray, thickness: float) -> Array:
-    """Average over slabs round places along z, all in voxels."""
+    """Average over slabs round positions along z, all in voxels."""
     if np.array_equal(z, np.arange(len(hu))) and thickness <= 1.3:
         return hu
     integral = np.concatenate([np.zeros_like(hu[:1]), np.cumsum(hu, axis=0, dtype=np.float64)])
     width = max(thickness, 1.0)
 
-    def at(place: np.ndarray) -> np.ndarray:
-        place = np.clip(place, 0, len(hu))
-        low = np.minimum(place.astype(np.intp), len(hu) - 1)
-        part = (place - low)[:, None, None]
+    def at(position: np.ndarray) -> np.ndarray:
+        position = np.clip(position, 0, len(hu))
+        low = np.minimum(position.astype(np.intp), len(hu) - 1)
+        part = (position - low)[:, None, None]
         between: np.ndarray = integral[low] * (1 - part) + integral[low + 1] * part
         return between
 
@@ -374,7 +368,7 @@ def _noise(
 
 
 def lifted_by_clipping(hu: Array, noise_hu: float) -> Array:
-    """Raise dark places as a scan does whose noise is cut off at -1024 HU before it is averaged."""
+    """Raise dark voxels as a scan does whose noise is cut off at -1024 HU before it is averaged."""
     if noise_hu < 5:
         return hu
     dark: Mask = hu < AIR_HU + 3 * noise_hu

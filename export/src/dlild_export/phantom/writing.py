@@ -80,7 +80,7 @@ class Writing:
             padding_hu=self.padding_hu,
         )
 
-    def places(self, folder: Path) -> dict[str, Path]:
+    def targets(self, folder: Path) -> dict[str, Path]:
         """Return the folder of each format that is written."""
         if self.form == "both":
             return {"nnunet": folder / "nnunet", "dicom": folder / "dicom"}
@@ -113,7 +113,7 @@ class CaseJob:
 class _Plan:
     writing: Writing
     contract: Contract
-    places: Mapping[str, Path]
+    targets: Mapping[str, Path]
 
 
 def write_cases(
@@ -142,40 +142,40 @@ def write_cases(
     DatasetError
         A case of this name, but made from something else, is there already.
     """
-    plan = _Plan(writing, contract, writing.places(folder))
-    for form, place in plan.places.items():
-        place.mkdir(parents=True, exist_ok=True)
-        _record(place, form, jobs, writing)
+    plan = _Plan(writing, contract, writing.targets(folder))
+    for form, target in plan.targets.items():
+        target.mkdir(parents=True, exist_ok=True)
+        _record(target, form, jobs, writing)
     if workers == 1:
         yield from (_make(job, plan) for job in jobs)
     else:
         with ProcessPoolExecutor(workers) as pool:
             for done in as_completed([pool.submit(_make, job, plan) for job in jobs]):
                 yield done.result()
-    if "nnunet" in plan.places:
-        _describe(plan.places["nnunet"], contract)
+    if "nnunet" in plan.targets:
+        _describe(plan.targets["nnunet"], contract)
 
 
 def _make(job: CaseJob, plan: _Plan) -> str:
-    missing = {f: p for f, p in plan.places.items() if not _finished(f, p, job.name).exists()}
+    missing = {f: p for f, p in plan.targets.items() if not _finished(f, p, job.name).exists()}
     if missing:
         scan = job.make()
-        for form, place in missing.items():
-            _WRITERS[form](scan, job, place, plan)
+        for form, target in missing.items():
+            _WRITERS[form](scan, job, target, plan)
     return job.name
 
 
-def _finished(form: str, place: Path, name: str) -> Path:
+def _finished(form: str, target: Path, name: str) -> Path:
     """Return the file or folder that is put in place last."""
     if form == "nnunet":
-        return image_path(place, name)
-    return place / (name if form == "dicom" else f"{name}.npz")
+        return image_path(target, name)
+    return target / (name if form == "dicom" else f"{name}.npz")
 
 
-def _write_nnunet(scan: LabelledScan, job: CaseJob, place: Path, _plan: _Plan) -> None:
+def _write_nnunet(scan: LabelledScan, job: CaseJob, target: Path, _plan: _Plan) -> None:
     for array, path in (
-        (scan.labels, label_path(place, job.name)),
-        (scan.volume.array, image_path(place, job.name)),
+        (scan.labels, label_path(target, job.name)),
+        (scan.volume.array, image_path(target, job.name)),
     ):
         path.parent.mkdir(exist_ok=True)
         part = path.with_name(f".{os.getpid()}.{path.name}")
@@ -186,19 +186,19 @@ def _write_nnunet(scan: LabelledScan, job: CaseJob, place: Path, _plan: _Plan) -
             part.unlink(missing_ok=True)
 
 
-def _write_dicom(scan: LabelledScan, job: CaseJob, place: Path, plan: _Plan) -> None:
+def _write_dicom(scan: LabelledScan, job: CaseJob, target: Path, plan: _Plan) -> None:
     from dlild_export.phantom.dicom_seg import write_segmentation  # noqa: PLC0415  (half a second)
 
-    part = place / f".{job.name}.part"
+    part = target / f".{job.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     scanner = plan.writing.scanner(job.thickness_mm)
     slices = write_series(scan.volume, part / "ct", scanner, patient=job.group)
     labels = slice_labels(scan.labels, scan.volume.spacing_mm[0], scanner)[::-1]
     write_segmentation(slices, labels, part / "seg.dcm", plan.contract, kind=plan.writing.seg_kind)
-    part.rename(place / job.name)
+    part.rename(target / job.name)
 
 
-def _write_cache(scan: LabelledScan, job: CaseJob, place: Path, plan: _Plan) -> None:
+def _write_cache(scan: LabelledScan, job: CaseJob, target: Path, plan: _Plan) -> None:
     range_hu = plan.contract.hu
     hu = np.clip(scan.volume.array, range_hu.minimum, range_hu.maximum)
     percent = score_labels(scan.labels, plan.contract.classes)
@@ -209,7 +209,7 @@ def _write_cache(scan: LabelledScan, job: CaseJob, place: Path, plan: _Plan) -> 
         "source": "phantom",
         "dl_ild_percent": None if math.isnan(percent) else round(percent, 2),
     }
-    write_case(place / f"{job.name}.npz", hu, scan.labels, info)
+    write_case(target / f"{job.name}.npz", hu, scan.labels, info)
 
 
 _WRITERS: Mapping[str, Callable[[LabelledScan, CaseJob, Path, _Plan], None]] = {
@@ -219,9 +219,9 @@ _WRITERS: Mapping[str, Callable[[LabelledScan, CaseJob, Path, _Plan], None]] = {
 }
 
 
-def _record(place: Path, form: str, jobs: list[CaseJob], writing: Writing) -> None:
+def _record(target: Path, form: str, jobs: list[CaseJob], writing: Writing) -> None:
     """Write down what is to be made, before it is: so that a stopped run is known from another."""
-    path = place / "cases.json"
+    path = target / "cases.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for job in jobs:
         entry = dict(job.about) | {"group": job.group}
@@ -231,7 +231,7 @@ def _record(place: Path, form: str, jobs: list[CaseJob], writing: Writing) -> No
             entry["dicom_seg"] = writing.seg_kind
         wanted = json.loads(json.dumps(entry))
         there = known.get(job.name, wanted)
-        if there != wanted and _finished(form, place, job.name).exists():
+        if there != wanted and _finished(form, target, job.name).exists():
             odd = ", ".join(sorted(k for k in wanted if there.get(k) != wanted[k]))
             reason = f"is there already, made with another {odd}; choose another folder or seed"
             raise refuse(Kind.DUPLICATE, job.name, reason, job.name)
@@ -241,10 +241,10 @@ def _record(place: Path, form: str, jobs: list[CaseJob], writing: Writing) -> No
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["case", "group"])
     rows.writerows([name, known[name]["group"]] for name in sorted(known))
-    write_text(place / "groups.csv", table.getvalue())
+    write_text(target / "groups.csv", table.getvalue())
 
 
-def _describe(place: Path, contract: Contract) -> None:
+def _describe(target: Path, contract: Contract) -> None:
     names = {c.name: c.label for c in contract.classes}
-    made = [p.name.removesuffix("_0000.nii.gz") for p in (place / "imagesTr").glob("[!.]*.nii.gz")]
-    write_dataset_json(place, names, made)
+    made = [p.name.removesuffix("_0000.nii.gz") for p in (target / "imagesTr").glob("[!.]*.nii.gz")]
+    write_dataset_json(target, names, made)

@@ -16,8 +16,13 @@ from dlild_client.contract.score import dl_ild_percent
 from dlild_client.errors import InputError, UnreadableFile
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
-from dlild_export.evaluation.reliability import intraclass_correlation
-from dlild_export.evaluation.statistics import Estimate, ScoreAgreement, agree, mean
+from dlild_export.evaluation.statistics import (
+    Estimate,
+    ScoreAgreement,
+    agree,
+    intraclass_correlation,
+    mean,
+)
 from dlild_export.readers.figures import Figures, Table, figures, tabulate
 from dlild_export.readers.slices import (
     Frame,
@@ -44,7 +49,7 @@ class SlicePlanes:
     Attributes
     ----------
     title : str
-        Scan, place and sides.
+        Scan, slice and sides.
     hu : ndarray of int16, shape (rows, columns), or None
     first, second : ndarray of uint8, shape (rows, columns)
     pixel_mm : tuple of float
@@ -147,7 +152,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, eq=False)
-class _Place:
+class _ScanContext:
     """One scan: where its sides are compared."""
 
     scan: str
@@ -245,13 +250,13 @@ def _compare_scan(
             known = ", ".join(sorted(zones)) or "none: give its result.json"
             raise InputError(f"zone {sorted(unknown)[0]!r} is none of the result's ({known})")
     read = sorted({k for side in sides.values() for k in (*side.slices, *side.extents)})
-    place = _Place(scan.name, frame, {k: frame.look_up(labels, k) for k in read}, contract)
-    sides[LABEL_MAP] = Side({k: ReadSlice(place.label_map[k], True) for k in read}, zones=zones)
+    context = _ScanContext(scan.name, frame, {k: frame.look_up(labels, k) for k in read}, contract)
+    sides[LABEL_MAP] = Side({k: ReadSlice(context.label_map[k], True) for k in read}, zones=zones)
     for names in combinations(sides, 2):
         pair = pairs.setdefault(names, _Pair())
         first, second = (sides[name] for name in names)
         for k in read:
-            _add_slice(pair, names, (first, second), k, place, draw)
+            _add_slice(pair, names, (first, second), k, context, draw)
         for zone in sorted(first.zones.keys() & second.zones.keys()):
             pair.zones.append(ZoneResult(scan.name, zone, first.zones[zone], second.zones[zone]))
 
@@ -259,7 +264,7 @@ def _compare_scan(
 def _label_map(
     scan: StudyScan, volume: Volume | None, contract: Contract, score: Score | None
 ) -> tuple[Volume, dict[str, float]]:
-    """Label map, and the percent of lesion in each zone where the result tells."""
+    """Label map, and the percent of lesion in each zone where the result has it."""
     if score is not None:
         if volume is None:
             raise InputError("to be scored it needs its CT: give `scan`")
@@ -268,10 +273,10 @@ def _label_map(
         raise InputError("no label map: give `result`, or --weights to score the CT")
     if not scan.result.is_dir():
         return read_labels(scan.result, contract), {}
-    place = scan.result / LABELS
-    if not place.is_file():
+    path = scan.result / LABELS
+    if not path.is_file():
         raise UnreadableFile(f"{scan.result.name}: no {LABELS} in it; score the scan with --out")
-    return read_labels(place, contract), _zones(scan.result / "result.json", contract)
+    return read_labels(path, contract), _zones(scan.result / "result.json", contract)
 
 
 def _zones(path: Path, contract: Contract) -> dict[str, float]:
@@ -311,24 +316,24 @@ def _add_slice(
     names: tuple[str, str],
     sides: tuple[Side, Side],
     k: int,
-    place: _Place,
+    context: _ScanContext,
     draw: Draw | None,
 ) -> None:
     """Compare one slice, if both sides read it."""
-    first, second = (place.plane(side, k) for side in sides)
+    first, second = (context.plane(side, k) for side in sides)
     if first is None or second is None:
-        extents = [_extent(side, k, place) for side in sides]
+        extents = [_extent(side, k, context) for side in sides]
         if extents[0] is not None and extents[1] is not None:
             shares = dict.fromkeys(("dice", "sensitivity", "precision"), _NAN)
             pair.slices.append(
-                place.result(k, first_percent=extents[0], second_percent=extents[1], **shares)
+                context.result(k, first_percent=extents[0], second_percent=extents[1], **shares)
             )
         return
-    frame, scan = place.frame, place.scan
+    frame, scan = context.frame, context.scan
     pixel_mm = frame.volume.spacing_mm[1:]
     hu = frame.volume.array[k] if frame.is_ct else None
-    table = tabulate(first, second, place.contract, pixel_mm, hu)
-    found = figures(table, 1, place.contract)
+    table = tabulate(first, second, context.contract, pixel_mm, hu)
+    found = figures(table, 1, context.contract)
     pair.tables[scan] = pair.tables.get(scan, 0) + table
     pair.counts[scan] = pair.counts.get(scan, 0) + 1
     picture = None
@@ -336,7 +341,7 @@ def _add_slice(
         title = f"{scan}, z {frame.z_mm[k]:g} mm, {names[0]} and {names[1]}"
         picture = draw(SlicePlanes(title, hu, first, second, pixel_mm, found))
     pair.slices.append(
-        place.result(
+        context.result(
             k,
             first_percent=found.first_percent,
             second_percent=found.second_percent,
@@ -348,14 +353,14 @@ def _add_slice(
     )
 
 
-def _extent(side: Side, k: int, place: _Place) -> float | None:
+def _extent(side: Side, k: int, context: _ScanContext) -> float | None:
     if k in side.extents:
         return side.extents[k]
-    plane = place.plane(side, k)
+    plane = context.plane(side, k)
     if plane is None:
         return None
-    table = tabulate(plane, plane, place.contract, (1.0, 1.0), None)
-    return figures(table, 1, place.contract).first_percent
+    table = tabulate(plane, plane, context.contract, (1.0, 1.0), None)
+    return figures(table, 1, context.contract).first_percent
 
 
 def _sum_up(first: str, second: str, pair: _Pair, contract: Contract) -> Comparison:

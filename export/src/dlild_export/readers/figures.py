@@ -1,7 +1,7 @@
 """Figures of slices that two sides labelled: extent, Dice, sensitivity and precision.
 
 The first side is a reader. The second is the label map, or another reader. All figures come from
-one table of areas: density of the place, class of the first side, class of the second.
+one table of areas: density of the tissue, class of the first side, class of the second.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def read_outlines(path: Path, contract: Contract) -> Reading:
     Raises
     ------
     InputError
-        The file is neither, or a value in it has no meaning; the message names file and place.
+        The file is neither, or a value in it has no meaning; the message names file and location.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -223,11 +223,11 @@ class _Document(_Rules):
             raise self.refuse(where, "give `outlines` (a list, empty for none) or `extent_percent`")
         found = []
         for number, entry in enumerate(entries, start=1):
-            place = f"{where}, outline {number}"
+            location = f"{where}, outline {number}"
             if not isinstance(entry, dict) or not isinstance(entry.get("points"), list):
-                raise self.refuse(place, "no object with `points`")
-            label = self.label(entry.get("class"), place)
-            found.append(self.outline(label, entry["points"], place))
+                raise self.refuse(location, "no object with `points`")
+            label = self.label(entry.get("class"), location)
+            found.append(self.outline(label, entry["points"], location))
         return found
 
 

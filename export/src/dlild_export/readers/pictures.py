@@ -77,8 +77,8 @@ def draw_slice(planes: SlicePlanes, contract: Contract) -> Image.Image:
         _differences(grey, first, second, size, contract),
     ]
     sheet = Image.new("RGB", (4 * (_PANEL_WIDTH + _GAP) - _GAP, size[1] + _HEADER), (14, 17, 22))
-    for place, panel in enumerate(panels):
-        sheet.paste(_image(panel), (place * (_PANEL_WIDTH + _GAP), _HEADER))
+    for index, panel in enumerate(panels):
+        sheet.paste(_image(panel), (index * (_PANEL_WIDTH + _GAP), _HEADER))
     figures = planes.figures
     text = (
         f"{planes.title}: {figures.first_percent:.1f} % and {figures.second_percent:.1f} %, Dice "

@@ -121,13 +121,13 @@ class Frame:
         to_index = np.linalg.inv(np.asarray(labels.direction) * np.asarray(labels.spacing_mm))
         start = to_index @ (first - np.asarray(labels.origin_mm))
         down, along = to_index @ (row - first), to_index @ (column - first)
-        places = (
+        positions = (
             start[:, None, None]
             + down[:, None, None] * np.arange(rows)[None, :, None]
             + along[:, None, None] * np.arange(columns)[None, None, :]
         )
         # A tie between two slices goes to the same one everywhere.
-        whole = np.floor(places + 0.5 - 1e-6).astype(np.intp)
+        whole = np.floor(positions + 0.5 - 1e-6).astype(np.intp)
         size = np.asarray(labels.shape)[:, None, None]
         inside = ((whole >= 0) & (whole < size)).all(axis=0)
         z, y, x = np.clip(whole, 0, size - 1)

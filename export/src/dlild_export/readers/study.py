@@ -113,11 +113,11 @@ def _scan(entry: dict[str, Any], number: int, path: Path) -> StudyScan:
         )
         for reader, given in readers.items()
     }
-    places = {
+    paths = {
         key: _existing(path.parent, entry[key], f"{where}, {key}") if key in entry else None
         for key in ("result", "scan")
     }
-    return StudyScan(name, places["result"], places["scan"], files)
+    return StudyScan(name, paths["result"], paths["scan"], files)
 
 
 def _listed(given: Any) -> list[Any]:

@@ -76,13 +76,13 @@ class Changes:
 
 @contextlib.contextmanager
 def changes_beside(target: Path) -> Iterator[Changes]:
-    """Give room for changes of what lies in a folder; what was prepared goes in the end.
+    """Prepare changes of a folder's content in a staging folder, which is deleted in the end.
 
     Parameters
     ----------
     target : pathlib.Path
-        Folder whose content is to change. The room is beside it, not in it: Triton takes every
-        folder of a model repository for a model.
+        Folder whose content is to change. The staging folder is beside it, not in it: Triton takes
+        every folder of a model repository for a model.
     """
     staging = Path(tempfile.mkdtemp(prefix=".dlild-release-", dir=target.resolve().parent))
     try:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
 
 from dlild_export.release.evaluation_file import EvaluationFile, Target
+from dlild_export.serving.onnx import checkpoint_of, class_biases
 from dlild_export.serving.parity import LIMIT_POINTS, Parity
 
 BEGIN, END = "<!-- generated: {} -->", "<!-- end: {} -->"
@@ -45,9 +50,11 @@ NOT_ON_A_GPU = (
     "against ONNX Runtime where it is installed, and keeps none that differs.\n"
 )
 
+SETTINGS = "config.toml"
+
 
 class CardError(ValueError):
-    """A model card without the places for what a release says."""
+    """A model card without the markers for what a release says."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class RunRecord:
     settings : str
         All settings of the training, as text.
     cases : int or None
-        Scans trained on; None where the run does not tell.
+        Scans trained on; None where the run does not record it.
     seed : int
         Of the training.
     class_biases : tuple of float
@@ -93,10 +100,10 @@ def fill(card: str, parts: Mapping[str, str]) -> str:
     """
     for name, text in parts.items():
         begin, end = BEGIN.format(name), END.format(name)
-        places = re.findall(f"{re.escape(begin)}.*?{re.escape(end)}", card, flags=re.DOTALL)
-        if len(places) != 1:
+        found = re.findall(f"{re.escape(begin)}.*?{re.escape(end)}", card, flags=re.DOTALL)
+        if len(found) != 1:
             raise CardError(f"the model card must hold one `{begin}` and, below it, `{end}`")
-        card = card.replace(places[0], f"{begin}\n{text.strip()}\n{end}")
+        card = card.replace(found[0], f"{begin}\n{text.strip()}\n{end}")
     return card
 
 
@@ -115,7 +122,7 @@ def version_part(version: int, digest: str, below_floor: str | None) -> str:
 
 
 def training_part(run: RunRecord, notes: str) -> str:
-    """Tell data, settings and seed."""
+    """Return the part on data, settings and seed."""
     cases = "" if run.cases is None else f"{run.cases} scans, "
     biases = ", ".join(f"{bias:+.2f}" for bias in run.class_biases)
     calibrated = f", calibrated (logits of the classes {biases})" if biases else ""
@@ -129,7 +136,7 @@ def training_part(run: RunRecord, notes: str) -> str:
 
 
 def evaluation_part(evaluation: EvaluationFile) -> str:
-    """Tell each target and what was found."""
+    """Return the part on each target and what was found."""
     lines = [
         f"{evaluation.cases}; {evaluation.engine}.",
         "",
@@ -144,7 +151,7 @@ def evaluation_part(evaluation: EvaluationFile) -> str:
 
 
 def parity_part(parity: Parity) -> str:
-    """Tell what every engine gives on the same windows."""
+    """Return the part on what every engine gives on the same windows."""
     text = (
         f"Whole scans, windows as served, on {parity.machine}; the first engine is the reference, "
         f"and {LIMIT_POINTS} point is the most that passes.\n\n{parity.to_markdown()}"
@@ -161,3 +168,34 @@ def _table(targets: tuple[Target, ...]) -> list[str]:
         for t in targets
     ]
     return ["| figure | found | asked for | met |", "|---|---|---|---|", *rows]
+
+
+def read_run(run: Path) -> RunRecord:
+    """Read settings, seed and number of cases of a run.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        Folder that `train` wrote, or its checkpoint.
+
+    Returns
+    -------
+    RunRecord
+
+    Raises
+    ------
+    FileNotFoundError
+        No checkpoint here.
+    """
+    checkpoint = checkpoint_of(run)
+    stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    written = checkpoint.with_name(SETTINGS)
+    settings = (
+        written.read_text("utf-8") if written.is_file() else json.dumps(stored["config"], indent=2)
+    )
+    return RunRecord(
+        settings=settings,
+        cases=len(stored["cases"]) if "cases" in stored else None,
+        seed=int(stored["config"]["seed"]),
+        class_biases=class_biases(checkpoint),
+    )

@@ -46,11 +46,11 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     cast: dict[str, str] = {}
     for node in graph.node:
         half_node = _is_half(node)
-        for place, name in enumerate(node.input):
+        for index, name in enumerate(node.input):
             # A cast takes either type, and an input that is left out has none.
             if name and node.op_type != "Cast" and (name in in_half) != half_node:
                 wanted = TensorProto.FLOAT16 if half_node else TensorProto.FLOAT
-                node.input[place] = _casted(name, wanted, nodes, cast)
+                node.input[index] = _casted(name, wanted, nodes, cast)
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
@@ -66,7 +66,7 @@ def _is_half(node: onnx.NodeProto) -> bool:
 def _convert_weights(graph: onnx.GraphProto) -> set[str]:
     used = {name for node in graph.node if _is_half(node) for name in node.input}
     converted = set()
-    for place, initializer in enumerate(graph.initializer):
+    for index, initializer in enumerate(graph.initializer):
         if initializer.name not in used:
             continue
         values = numpy_helper.to_array(initializer)
@@ -76,7 +76,7 @@ def _convert_weights(graph: onnx.GraphProto) -> set[str]:
                 f"{LARGEST_HALF:.0f}: train with more weight decay, or serve another profile"
             )
         half = numpy_helper.from_array(values.astype(np.float16), initializer.name)
-        graph.initializer[place].CopyFrom(half)
+        graph.initializer[index].CopyFrom(half)
         converted.add(initializer.name)
     return converted
 

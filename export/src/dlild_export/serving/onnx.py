@@ -105,10 +105,10 @@ def round_to_bf16(network: UNet) -> None:
     """
     for block in (m for m in network.modules() if isinstance(m, nn.Sequential)):
         layers = list(block.children())
-        for place, (layer, following) in enumerate(pairwise(layers)):
+        for index, (layer, following) in enumerate(pairwise(layers)):
             if isinstance(layer, nn.Conv3d) and isinstance(following, nn.BatchNorm3d):
-                block[place] = fuse_conv_bn_eval(layer, following)
-                block[place + 1] = nn.Identity()
+                block[index] = fuse_conv_bn_eval(layer, following)
+                block[index + 1] = nn.Identity()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(parameter.to(torch.bfloat16))
@@ -213,5 +213,5 @@ def _keep_the_network_only(model: onnx.ModelProto) -> None:
     # Shapes in between are worked out by whoever loads it; those of the ends get plain names.
     del graph.value_info[:]
     for value in (*graph.input, *graph.output):
-        for place, name in {0: "n", 2: "z", 3: "y", 4: "x"}.items():
-            value.type.tensor_type.shape.dim[place].dim_param = name
+        for axis, name in {0: "n", 2: "z", 3: "y", 4: "x"}.items():
+            value.type.tensor_type.shape.dim[axis].dim_param = name

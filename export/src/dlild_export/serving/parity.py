@@ -11,14 +11,17 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dlild_client.contract import Contract
 from dlild_client.contract.score import score_labels
+from dlild_client.preparation.grid import to_grid
+from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.serving.engines import Engine
 from dlild_export.serving.sliding import Labels, Windows, blend, plan_scan
@@ -29,6 +32,9 @@ LIMIT_POINTS = 0.1
 SCHEMA = 1
 
 Progress = Callable[[str], None]
+
+DEFAULT_SEEDS = (9_000_000, 9_000_001, 9_000_002)
+"""Phantoms that no training and no evaluation uses."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ def measure_parity(
     engines : sequence of Engine
         The first is the reference.
     scans : mapping of str to Volume
-        HU on the model grid, by a name that tells nobody's name.
+        HU on the model grid, by a name that identifies no patient.
     contract : Contract
         Windows and classes.
     weights_sha256 : str
@@ -218,3 +224,41 @@ def _without_nan(fields: dict[str, Any]) -> dict[str, Any]:
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in fields.items()
     }
+
+
+def gather_scans(
+    phantoms: Iterable[int], folders: Iterable[Path], contract: Contract
+) -> dict[str, Volume]:
+    """Make phantoms and read real scans, on the model grid.
+
+    Parameters
+    ----------
+    phantoms : iterable of int
+        Seeds.
+    folders : iterable of pathlib.Path
+        DICOM folders or image files.
+    contract : Contract
+        Grid.
+
+    Returns
+    -------
+    dict of str to Volume
+        By a name that leads to no patient: the seed, or the start of the scan's digest.
+
+    Raises
+    ------
+    InputError
+        A folder without a chest CT.
+    """
+    from dlild_export.phantom import make_phantom, random_spec  # noqa: PLC0415
+
+    scans = {}
+    for seed in phantoms:
+        phantom = make_phantom(random_spec(seed))
+        spacing = (phantom.spacing_mm, phantom.spacing_mm, phantom.spacing_mm)
+        scans[f"phantom {seed}"] = to_grid(Volume(phantom.hu, spacing), contract)
+    for folder in folders:
+        volume = read_volume(folder)
+        digest = (volume.series.digest or "").removeprefix("sha256:")
+        scans[f"scan {digest[:8]}"] = to_grid(volume, contract)
+    return scans

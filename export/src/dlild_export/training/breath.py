@@ -29,7 +29,7 @@ def move_lung(
         What healthy lung is moved by; it stays between air and water. The move falls off to 0 at
         air and at water, in proportion.
     air, water : float
-        Their places on the scale.
+        Their values on the scale.
 
     Returns
     -------

@@ -25,7 +25,7 @@ class CaseError(ValueError):
 
 
 @dataclass(frozen=True)
-class Case:
+class TrainingCase:
     """A scan and its truth, both on the grid.
 
     Attributes
@@ -44,7 +44,7 @@ class Case:
     shape: tuple[int, int, int]
 
 
-def open_case(path: Path) -> Case:
+def open_case(path: Path) -> TrainingCase:
     """Check a case, and read what it says of itself.
 
     Raises
@@ -65,7 +65,7 @@ def open_case(path: Path) -> Case:
     check_values(path, hu, labels)
     info = _info(path)
     name = str(info.get("name", path.stem))
-    return Case(path, name, str(info.get("group", name)), hu.shape)
+    return TrainingCase(path, name, str(info.get("group", name)), hu.shape)
 
 
 def check_values(path: Path, hu: np.ndarray, labels: np.ndarray) -> None:
@@ -183,15 +183,17 @@ class ArrayCache:
         )
 
 
-def split(cases: list[Case], held_out: float, seed: int) -> tuple[list[Case], list[Case]]:
+def split(
+    cases: list[TrainingCase], held_out: float, seed: int
+) -> tuple[list[TrainingCase], list[TrainingCase]]:
     """Part cases into those to train on and those to validate on, patient by patient.
 
-    A patient's place depends on nothing but name and seed, so that a set that grows keeps its
+    A patient's side depends on nothing but name and seed, so that a set that grows keeps its
     split as far as it can.
 
     Parameters
     ----------
-    cases : list of Case
+    cases : list of TrainingCase
         All.
     held_out : float
         Share of the groups for validation, rounded to whole groups.
@@ -200,7 +202,7 @@ def split(cases: list[Case], held_out: float, seed: int) -> tuple[list[Case], li
 
     Returns
     -------
-    training, validation : list of Case
+    training, validation : list of TrainingCase
     """
 
     def rank(group: str) -> str:

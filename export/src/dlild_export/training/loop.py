@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -17,15 +18,14 @@ from torch.utils.data import DataLoader
 from dlild_export.data.layout import is_dataset
 from dlild_export.data.prepare import prepare, prepared_files
 from dlild_export.training import checkpoints
-from dlild_export.training.cases import Case, open_case, split
+from dlild_export.training.cases import TrainingCase, open_case, split
 from dlild_export.training.checkpoints import State
 from dlild_export.training.config import TrainConfig
 from dlild_export.training.distributed import World, open_world
-from dlild_export.training.interrupts import Stopped, listening
 from dlild_export.training.losses import Loss, dice_ce_loss, over_levels
 from dlild_export.training.patches import Key, PatchSource
 from dlild_export.training.provenance import origin_of
-from dlild_export.training.run_writer import Keeper
+from dlild_export.training.run_writer import RunWriter
 from dlild_export.training.start import (
     WeightsError,
     adopt,
@@ -34,7 +34,7 @@ from dlild_export.training.start import (
 )
 from dlild_export.training.unet import SupervisedUNet, UNet
 
-__all__ = ["Stopped", "TrainConfig", "learning_rate", "load_network", "train"]
+__all__ = ["StoppedError", "TrainConfig", "learning_rate", "load_network", "train"]
 
 _SETTLING_PATCHES = 8  # that the statistics of a network read from ONNX are measured on
 
@@ -89,7 +89,7 @@ def train(
         A case, the weights to begin with or the checkpoint to go on from cannot be used.
     FloatingPointError
         Loss or gradient is not a finite number.
-    Stopped
+    StoppedError
         SIGTERM or SIGINT came; the checkpoint is written.
     """
     with open_world() as world, listening() as caught:
@@ -110,7 +110,7 @@ def train(
                 if progress:
                     progress(done, loss)
                 if stopping:
-                    raise Stopped(done, caught[0] if caught else signal.SIGTERM)
+                    raise StoppedError(done, caught[0] if caught else signal.SIGTERM)
     return checkpoint
 
 
@@ -132,15 +132,15 @@ def _keeper(
     out: Path,
     config: TrainConfig,
     state: State,
-    learned: list[Case],
-    held_out: list[Case],
+    learned: list[TrainingCase],
+    held_out: list[TrainingCase],
     first: int,
     world: World,
-) -> AbstractContextManager[Keeper | None]:
+) -> AbstractContextManager[RunWriter | None]:
     """Open the books, in one process of several."""
     if world.rank:
         return nullcontext()
-    return Keeper(
+    return RunWriter(
         out,
         config,
         state,
@@ -192,7 +192,7 @@ def _steps(
     source: PatchSource,
     config: TrainConfig,
     world: World,
-    keeper: Keeper | None,
+    keeper: RunWriter | None,
 ) -> Iterator[tuple[int, float]]:
     """Train from step `first` on, and yield the steps done and the loss after each."""
     model = world.share(state.model)
@@ -257,3 +257,47 @@ class _Keys:
         for step in range(self.first, self.config.steps):
             batch = self.config.stage(step).batch
             yield [(step, self.world.rank * batch + i) for i in range(batch)]
+
+
+class StoppedError(Exception):
+    """The training was asked to stop, and has written a checkpoint to go on from.
+
+    Parameters
+    ----------
+    step : int
+        Steps done.
+    signal_number : int
+        What asked.
+    """
+
+    def __init__(self, step: int, signal_number: int) -> None:
+        super().__init__(f"stopped after step {step}; the same command goes on from there")
+        self.step, self.signal_number = step, signal_number
+
+
+@contextmanager
+def listening() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT in a list; a second one ends the process as it always does.
+
+    In a thread other than the main one, where no handler can be set, the list stays empty.
+    """
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    former = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def hand_back() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    def catch(number: int, _: object) -> None:
+        caught.append(number)
+        hand_back()
+
+    for number in former:
+        signal.signal(number, catch)
+    try:
+        yield caught
+    finally:
+        hand_back()

@@ -12,13 +12,13 @@ from torch.utils.data import Dataset
 from dlild_client.contract.classes import Label
 from dlild_export.data.labels import IGNORE
 from dlild_export.training.augment import Augment
-from dlild_export.training.cases import CLASSES, ArrayCache, Case
+from dlild_export.training.cases import CLASSES, ArrayCache, TrainingCase
 from dlild_export.training.config import TrainConfig
 
-_COARSE = 2  # voxels between two remembered places of a class
-_PLACES = 20_000  # remembered of a class and case; enough to be anywhere in it
+_COARSE = 2  # voxels between two remembered ones of a class
+_VOXELS = 20_000  # remembered of a class and case; enough to be anywhere in it
 _ANYWHERE, _LUNG, _SURFACE, _LESION = range(4)
-_SURFACE_PLACES = CLASSES  # places on the surface stand behind those of the classes
+_SURFACE = CLASSES  # index of the voxels on the surface, behind those of the classes
 
 # Step of the training, and index of the patch in the batch of all processes.
 Key = tuple[int, int]
@@ -32,24 +32,24 @@ class PatchSource(Dataset[tuple[Tensor, Tensor]]):
 
     Parameters
     ----------
-    cases : list of Case
+    cases : list of TrainingCase
         To draw from.
     config : TrainConfig
         Its `seed`, `stages`, `sampling` and `augmentation`.
     """
 
-    def __init__(self, cases: list[Case], config: TrainConfig) -> None:
+    def __init__(self, cases: list[TrainingCase], config: TrainConfig) -> None:
         self.cases, self.config = cases, config
         self._arrays = ArrayCache(config.cache_gb * 1e9)
-        self._places = []
+        self._voxels = []
         for case in cases:
-            self._places.append(find_places(self._arrays.get(case.path)[1]))
+            self._voxels.append(find_voxels(self._arrays.get(case.path)[1]))
         self._augment = Augment(config.augmentation)
         shares = np.array(astuple(config.sampling))
         self._shares = shares / shares.sum()
         # Cases that have a class or surface at all.
         self._having = [
-            [i for i, places in enumerate(self._places) if len(places[kind])]
+            [i for i, voxels in enumerate(self._voxels) if len(voxels[kind])]
             for kind in range(CLASSES + 1)
         ]
         self._lesions = [n for n in range(Label.GROUND_GLASS, CLASSES) if self._having[n]]
@@ -82,7 +82,7 @@ class PatchSource(Dataset[tuple[Tensor, Tensor]]):
             rng,
         )
 
-    def case(self, key: Key) -> Case:
+    def case(self, key: Key) -> TrainingCase:
         """Return the case that a patch comes from."""
         rng = np.random.default_rng([self.config.seed, *key])
         return self.cases[self._choose(rng)[0]]
@@ -93,19 +93,19 @@ class PatchSource(Dataset[tuple[Tensor, Tensor]]):
         if kind == _LESION and self._lesions:
             group = int(rng.choice(self._lesions))
         else:
-            group = _SURFACE_PLACES if kind == _SURFACE else 1
+            group = _SURFACE if kind == _SURFACE else 1
         having = self._having[group]
         if kind == _ANYWHERE or not having:
             number = int(rng.integers(len(self.cases)))
             return number, rng.integers(self.cases[number].shape)
         number = having[rng.integers(len(having))]
-        places = self._places[number][group]
+        voxels = self._voxels[number][group]
         coarse = tuple(-(-n // _COARSE) for n in self.cases[number].shape)
-        place = np.unravel_index(places[rng.integers(len(places))], coarse)
-        return number, np.array(place) * _COARSE
+        voxel = np.unravel_index(voxels[rng.integers(len(voxels))], coarse)
+        return number, np.array(voxel) * _COARSE
 
 
-def find_places(labels: np.ndarray) -> list[np.ndarray]:
+def find_voxels(labels: np.ndarray) -> list[np.ndarray]:
     """Remember where the classes are, and the surface of the lungs, on every second voxel.
 
     Parameters
@@ -133,10 +133,10 @@ def find_places(labels: np.ndarray) -> list[np.ndarray]:
     return [_thin(np.flatnonzero(mask).astype(np.int32)) for mask in masks]
 
 
-def _thin(places: np.ndarray) -> np.ndarray:
-    if len(places) <= _PLACES:
-        return places
-    return places[np.linspace(0, len(places) - 1, _PLACES).astype(np.int64)]
+def _thin(voxels: np.ndarray) -> np.ndarray:
+    if len(voxels) <= _VOXELS:
+        return voxels
+    return voxels[np.linspace(0, len(voxels) - 1, _VOXELS).astype(np.int64)]
 
 
 def _cut(volume: np.ndarray, start: np.ndarray, size: int, padding: int) -> np.ndarray:

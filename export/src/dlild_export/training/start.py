@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dlild_export.data.digest import sha256
 from dlild_export.training.provenance import NETWORK, network_config, read_metadata
-from dlild_export.training.unet import HEALTHY_HU, LEVEL_HU, UNet, UNetConfig
+from dlild_export.training.unet import DENSITY_UNIT_HU, HEALTHY_HU, UNet, UNetConfig
 
 _FIRST_SCALE = (-374.0, 650.0)
 """`centre_hu` and `unit_hu` of the networks that saw the lung's density on its first scale."""
@@ -87,7 +87,7 @@ def _from_onnx(path: Path) -> UNet:
     try:
         model = onnx.load(str(path))
         weights = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-        convolutions, rises = (
+        convolutions, upsampling = (
             [
                 [weights[name].astype(np.float32) for name in node.input[1:3]]
                 for node in model.graph.node
@@ -96,7 +96,7 @@ def _from_onnx(path: Path) -> UNet:
             for kind in ("Conv", "ConvTranspose")
         )
         network = UNet(_config_of(path, model))
-        _fill(network, convolutions, rises)
+        _fill(network, convolutions, upsampling)
         _rescale_density(network)
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
         raise WeightsError(f"{path}: not an ONNX file of this U-Net: {error}") from None
@@ -123,7 +123,7 @@ def _config_of(path: Path, model: onnx.ModelProto) -> UNetConfig:
 
 
 def _fill(
-    network: UNet, convolutions: list[list[np.ndarray]], rises: list[list[np.ndarray]]
+    network: UNet, convolutions: list[list[np.ndarray]], upsampling: list[list[np.ndarray]]
 ) -> None:
     *blocks, head = convolutions
     with torch.no_grad():
@@ -134,7 +134,7 @@ def _fill(
             _copy(norm.running_var, np.full_like(bias, 1 - norm.eps))
             _copy(norm.weight, np.ones_like(bias))
             _copy(norm.bias, bias)
-        for module, values in zip((network.head, *network.rise), (head, *rises), strict=True):
+        for module, values in zip((network.head, *network.rise), (head, *upsampling), strict=True):
             for name, value in zip(("weight", "bias"), values, strict=True):
                 _copy(module.get_parameter(name), value)
 
@@ -196,7 +196,7 @@ def _rescale_density(network: UNet) -> None:
     config = network.config
     if config.lung_density and (config.centre_hu, config.unit_hu) == _FIRST_SCALE:
         weights = network.state_dict()
-        _rescale(weights, 1, _FIRST_DENSITY, (HEALTHY_HU, LEVEL_HU))
+        _rescale(weights, 1, _FIRST_DENSITY, (HEALTHY_HU, DENSITY_UNIT_HU))
         network.load_state_dict(weights)
 
 

@@ -13,18 +13,18 @@ from dlild_export.training.breath import AIR_HU, WATER_HU, move_lung
 
 # The network sees how far a voxel lies above healthy lung. An engine of bf16 has 8 bits for a
 # number: HU near -850 it rounds to multiples of 4, whole numbers near 0 it holds, and so all of
-# lung. (From HU, ties were rounded to one side: the level was wrong by 0.5 HU, and DL-ILD of a
+# lung. (From HU, ties were rounded to one side: the density was wrong by 0.5 HU, and DL-ILD of a
 # phantom by 0.13 point; now by 0.03.) Units are powers of 2, in which healthy lung is 0.
-HEALTHY_HU, LEVEL_HU, SEEN_HU = -848.0, 128.0, 512.0
+HEALTHY_HU, DENSITY_UNIT_HU, SEEN_HU = -848.0, 128.0, 512.0
 _GRAIN = 2  # voxels along the edge of the cubes that are averaged first: noise and vessels even out
 # Air-filled lung, darker than most disease and brighter than air outside the body.
-_AERATED = tuple((bound - HEALTHY_HU) / LEVEL_HU for bound in (-987.0, -668.0))
-_NEAR = 9  # cells of the coarsest level that the lung's level is taken over: 108 mm at 1.5 mm
-_DOUBT = 0.02  # share of air-filled lung at which its level counts half
-# How often the level is taken anew, and of what: from 80 HU below the last one to 60 above it.
-_ROUNDS, _KEPT = 3, (-80.0 / LEVEL_HU, 60.0 / LEVEL_HU)
-# Beyond these levels the little between air and lung would be stretched without measure.
-_MOVED_FROM = ((-950.0 - HEALTHY_HU) / LEVEL_HU, (-760.0 - HEALTHY_HU) / LEVEL_HU)
+_AERATED = tuple((bound - HEALTHY_HU) / DENSITY_UNIT_HU for bound in (-987.0, -668.0))
+_NEAR = 9  # cells of the coarsest level that the density is taken over: 108 mm at 1.5 mm
+_DOUBT = 0.02  # share of air-filled lung at which its density counts half
+# How often the density is taken again, and of what: from 80 HU below the last one to 60 above it.
+_ROUNDS, _KEPT = 3, (-80.0 / DENSITY_UNIT_HU, 60.0 / DENSITY_UNIT_HU)
+# Beyond these densities the little between air and lung would be stretched without measure.
+_MOVED_FROM = ((-950.0 - HEALTHY_HU) / DENSITY_UNIT_HU, (-760.0 - HEALTHY_HU) / DENSITY_UNIT_HU)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,7 @@ class UNet(nn.Module):
         )
         self.pool = nn.MaxPool3d(2)
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        # Upsampling; checkpoints and ONNX files know it by this name.
         self.rise = nn.ModuleList(nn.ConvTranspose3d(a, b, 2, stride=2) for a, b in pairs)
         self.up = nn.ModuleList(_Block(2 * b, b) for _, b in pairs)
         self.head = nn.Conv3d(widths[0], config.classes, 1)
@@ -107,17 +108,17 @@ class UNet(nn.Module):
         """
         return self.classify(hu - HEALTHY_HU)
 
-    def classify(self, rise: Tensor) -> Tensor:
+    def classify(self, hu_offset: Tensor) -> Tensor:
         """Return logits of the classes from HU above healthy lung (-848 HU)."""
-        logits: Tensor = self.head(self.features(rise)[0])
+        logits: Tensor = self.head(self.features(hu_offset)[0])
         return logits
 
-    def features(self, rise: Tensor) -> list[Tensor]:
+    def features(self, hu_offset: Tensor) -> list[Tensor]:
         """Return what the decoder makes of a chest on every level, from full resolution down.
 
         Parameters
         ----------
-        rise : Tensor, shape (n, 1, z, y, x)
+        hu_offset : Tensor, shape (n, 1, z, y, x)
             HU above healthy lung (-848 HU); edges must be multiples of `config.stride`.
 
         Returns
@@ -125,7 +126,7 @@ class UNet(nn.Module):
         list of Tensor, shape (n, channels, z, y, x)
             One a level but the deepest, each half as large as the one before.
         """
-        x = self._look(rise)
+        x = self._inputs(hu_offset)
         skipped = []
         for depth, block in enumerate(self.down):
             x = block(self.pool(x) if depth else x)
@@ -137,53 +138,53 @@ class UNet(nn.Module):
             levels.insert(0, x)
         return levels
 
-    def _look(self, rise: Tensor) -> Tensor:
-        """Return what the first convolution sees: HU through the window, and the lung's level."""
+    def _inputs(self, hu_offset: Tensor) -> Tensor:
+        """Return what the first convolution sees: HU through the window, and the lung's density."""
         config = self.config
         low, high = (bound - HEALTHY_HU for bound in config.window_hu)
         centre, unit = config.centre_hu - HEALTHY_HU, config.unit_hu
         if not (config.lung_density or config.relative_hu):
-            return (rise.clamp(low, high) - centre) / unit
+            return (hu_offset.clamp(low, high) - centre) / unit
         # Without an axis of one channel: with it, OpenVINO takes the voxels one by one.
-        seen = rise[:, 0]
-        level = lung_density(seen, config.stride)
+        seen = hu_offset[:, 0]
+        density = lung_density(seen, config.stride)
         if config.relative_hu:
-            seen = relative_rise(seen, level)
+            seen = relative_offset(seen, density)
         seen = (seen.clamp(low, high) - centre) / unit
-        return torch.stack((seen, level), dim=1) if config.lung_density else seen[:, None]
+        return torch.stack((seen, density), dim=1) if config.lung_density else seen[:, None]
 
 
-def lung_density(rise: Tensor, cell: int) -> Tensor:
-    """Return how dense the air-filled lung round each voxel is: where most of it lies.
+def lung_density(hu_offset: Tensor, cell: int) -> Tensor:
+    """Return the lung's own density: the mode of the HU of the air-filled lung round each voxel.
+
+    A mean shift (Fukunaga and Hostetler 1975) with a flat window: the mean of all air-filled lung
+    would be raised by faint ground-glass and lowered by emphysema, so the mean is taken again, of
+    what lies near it, until it rests on the larger share.
 
     Healthy lung of one patient, at one depth of breath, is as dense as ground-glass of another. A
-    reader compares a place with the lung round it; a network of few steps does not learn to.
-
-    The mean of all that is air-filled would be drawn up by faint ground-glass and down by
-    emphysema. So the mean is taken again, of what lies near it, until it rests on the larger
-    share: a mean shift (Fukunaga and Hostetler 1975) with a flat window.
+    reader compares a region with the lung round it; a network of few steps does not learn to.
 
     Parameters
     ----------
-    rise : Tensor, shape (n, z, y, x)
+    hu_offset : Tensor, shape (n, z, y, x)
         HU above healthy lung (-848 HU); edges must be multiples of `cell`.
     cell : int
-        Voxels along the edge of the cubes that share a level; even.
+        Voxels along the edge of the cubes that share a density; even.
 
     Returns
     -------
     Tensor, shape (n, z, y, x)
         0 at -848 HU and where there is no air-filled lung, 1 at -720 HU.
     """
-    grains = _pool(rise, _GRAIN) / LEVEL_HU
+    grains = _pool(hu_offset, _GRAIN) / DENSITY_UNIT_HU
     cell_grains = cell // _GRAIN
     aerated = (grains > _AERATED[0]) & (grains < _AERATED[1])
-    level = _mean_near(grains, aerated, cell_grains)
+    density = _mean_near(grains, aerated, cell_grains)
     for _ in range(_ROUNDS):
-        away = grains - _enlarge(level, cell_grains)
+        away = grains - _enlarge(density, cell_grains)
         kept = aerated & (away > _KEPT[0]) & (away < _KEPT[1])
-        level = _mean_near(grains, kept, cell_grains)
-    return _enlarge(level, cell)
+        density = _mean_near(grains, kept, cell_grains)
+    return _enlarge(density, cell)
 
 
 def _mean_near(grains: Tensor, kept: Tensor, cell: int) -> Tensor:
@@ -205,18 +206,18 @@ def _enlarge(values: Tensor, times: int) -> Tensor:
     return interpolate(values[:, None], scale_factor=float(times), mode="nearest")[:, 0]
 
 
-def relative_rise(rise: Tensor, level: Tensor) -> Tensor:
+def relative_offset(hu_offset: Tensor, density: Tensor) -> Tensor:
     """Return HU above the air-filled lung round each voxel, as far as a breath moves them.
 
-    Faint ground-glass in dark lung is as dense as healthy lung elsewhere. A network that was told
-    the level still went by HU, after 7,000 steps; with HU that start from the level it need not
-    learn to.
+    Faint ground-glass in dark lung is as dense as healthy lung elsewhere. A network that saw
+    the density still went by HU, after 7,000 steps; with HU that start from the density it need
+    not learn to.
 
     Parameters
     ----------
-    rise : Tensor, shape (n, z, y, x)
+    hu_offset : Tensor, shape (n, z, y, x)
         HU above healthy lung (-848 HU).
-    level : Tensor, shape (n, z, y, x)
+    density : Tensor, shape (n, z, y, x)
         As `lung_density` returns it.
 
     Returns
@@ -225,9 +226,10 @@ def relative_rise(rise: Tensor, level: Tensor) -> Tensor:
         HU above healthy lung as they would be if the lung round each voxel were at -848 HU. Their
         order stays, and so do air (-1000 HU), water (0 HU) and all above it.
     """
-    level = level.clamp(*_MOVED_FROM)
-    air, water = ((fixed - HEALTHY_HU) / LEVEL_HU for fixed in (AIR_HU, WATER_HU))
-    return move_lung(rise / LEVEL_HU, level, -level, air=air, water=water) * LEVEL_HU
+    density = density.clamp(*_MOVED_FROM)
+    air, water = ((fixed - HEALTHY_HU) / DENSITY_UNIT_HU for fixed in (AIR_HU, WATER_HU))
+    moved = move_lung(hu_offset / DENSITY_UNIT_HU, density, -density, air=air, water=water)
+    return moved * DENSITY_UNIT_HU
 
 
 class SupervisedUNet(nn.Module):
@@ -277,6 +279,6 @@ class ServedUNet(nn.Module):
     def forward(self, window: Tensor) -> Tensor:
         """Return probabilities, FP16, shape (n, classes, z, y, x), of an FP16 window of HU."""
         # Whole numbers until healthy lung is near 0; a float would be rounded before.
-        rise = (window.to(torch.int32) - int(HEALTHY_HU)).float()
-        probabilities: Tensor = torch.softmax(self.network.classify(rise), dim=1).half()
+        hu_offset = (window.to(torch.int32) - int(HEALTHY_HU)).float()
+        probabilities: Tensor = torch.softmax(self.network.classify(hu_offset), dim=1).half()
         return probabilities

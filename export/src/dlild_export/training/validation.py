@@ -11,7 +11,7 @@ from torch import nn
 
 from dlild_export.data.crop import box_of
 from dlild_export.data.labels import IGNORE
-from dlild_export.training.cases import CLASSES, ArrayCache, Case
+from dlild_export.training.cases import CLASSES, ArrayCache, TrainingCase
 
 _MARGIN = 16  # voxels round the lungs
 _OVERLAP = 0.25
@@ -40,7 +40,7 @@ class Validation:
 
 def validate(
     network: nn.Module,
-    cases: list[Case],
+    cases: list[TrainingCase],
     arrays: ArrayCache,
     *,
     window: int,
@@ -53,7 +53,7 @@ def validate(
     ----------
     network : torch.nn.Module
         HU to logits; left in the mode that it came in.
-    cases : list of Case
+    cases : list of TrainingCase
         Held out.
     arrays : ArrayCache
         Gives their voxels.

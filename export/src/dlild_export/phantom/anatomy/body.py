@@ -17,7 +17,7 @@ MUSCLE_HU = 50.0
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Places found from the shape of the lungs, in mm (z, y, x)."""
+    """Landmarks found from the shape of the lungs, mm (z, y, x)."""
 
     low: Points
     high: Points
@@ -84,7 +84,7 @@ def build_body(
     blood_hu : float
         HU of heart and great vessels.
     marks : Landmarks
-        Places found from the lungs.
+        Landmarks of the lungs.
     rng : numpy.random.Generator
         Draws build, organs and table.
     prone : bool

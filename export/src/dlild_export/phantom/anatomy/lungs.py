@@ -11,7 +11,14 @@ from scipy import ndimage
 from dlild_export.phantom.fields import Array, Mask, smooth_noise
 
 # Room round the lungs for chest wall, shoulders and upper abdomen (z below, z above, y, x), mm.
-_ROOM_MM = (60.0, 50.0, 52.0, 58.0)
+_MARGIN_MM = (60.0, 50.0, 52.0, 58.0)
+
+
+def make_lungs(lung_mask: Path | None, spacing_mm: float, rng: np.random.Generator) -> Mask:
+    """Return lungs of the shape of a mask, or built from curves where there is none."""
+    if lung_mask is None:
+        return built_lungs(spacing_mm, rng)
+    return lungs_from_mask(lung_mask, spacing_mm, rng)
 
 
 def built_lungs(spacing_mm: float, rng: np.random.Generator) -> Mask:
@@ -30,8 +37,8 @@ def built_lungs(spacing_mm: float, rng: np.random.Generator) -> Mask:
         Feet to head, front to back, right to left.
     """
     height, width, depth = rng.uniform(190, 275), rng.uniform(112, 150), rng.uniform(72, 105)
-    below, above, room_y, room_x = _ROOM_MM
-    size_mm = (height + below + above, 2 * (depth + room_y), 2 * (width + room_x))
+    below, above, margin_y, margin_x = _MARGIN_MM
+    size_mm = (height + below + above, 2 * (depth + margin_y), 2 * (width + margin_x))
     shape = (
         int(size_mm[0] / spacing_mm),
         int(size_mm[1] / spacing_mm),
@@ -118,8 +125,8 @@ def lungs_from_mask(path: Path, spacing_mm: float, rng: np.random.Generator) -> 
         [rng.uniform(0.7, 1.05), *rng.uniform(0.93, 1.08, 2)]
     )
     zoomed = ndimage.zoom(mask.astype(np.float32), source_mm * scale / spacing_mm, order=1)
-    below, above, room_y, room_x = (int(room / spacing_mm) for room in _ROOM_MM)
-    smooth = np.pad(zoomed, ((below, above), (room_y, room_y), (room_x, room_x)))
+    below, above, margin_y, margin_x = (int(margin / spacing_mm) for margin in _MARGIN_MM)
+    smooth = np.pad(zoomed, ((below, above), (margin_y, margin_y), (margin_x, margin_x)))
     return _largest_two(ndimage.gaussian_filter(smooth, 0.8) > 0.5)
 
 

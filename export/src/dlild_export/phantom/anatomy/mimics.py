@@ -105,15 +105,15 @@ def add_bowel(
     """Put stomach and colon with gas, fluid, food and wall under the diaphragm, in place."""
     shape = hu.shape
     depth = (lungs[::-1].cumsum(axis=0)[::-1] > 0) & ~(lungs.cumsum(axis=0) > 0)
-    places = np.argwhere(depth[::4, ::4, ::4]) * 4
-    if not len(places):
+    voxels = np.argwhere(depth[::4, ::4, ::4]) * 4
+    if not len(voxels):
         return
     # The left side, and the front of the right.
-    weight = np.where(places[:, 2] * spacing_mm > middle_x, 1.0, 0.25)
+    weight = np.where(voxels[:, 2] * spacing_mm > middle_x, 1.0, 0.25)
     count = int(rng.integers(0, 5))
-    for i in rng.choice(len(places), count, p=weight / weight.sum()):
+    for i in rng.choice(len(voxels), count, p=weight / weight.sum()):
         radii = rng.uniform(11, 40, 3)
-        centre = places[i] * spacing_mm - np.array([rng.uniform(-5, 25), 0, 0])
+        centre = voxels[i] * spacing_mm - np.array([rng.uniform(-5, 25), 0, 0])
         _one_bowel(hu, shape, centre, radii, spacing_mm, rng)
 
 
@@ -173,19 +173,19 @@ def _contents(
 def add_bullae(hu: Array, frame: LungFrame, count: int, rng: np.random.Generator) -> None:
     """Draw air-filled bullae with hairline walls, mostly above and at the pleura, in place."""
     inside = frame.lungs & (frame.depth_mm < 15) & (frame.height > 0.45)
-    places = np.argwhere(inside[::3, ::3, ::3]) * 3
-    if not len(places):
+    voxels = np.argwhere(inside[::3, ::3, ::3]) * 3
+    if not len(voxels):
         return
-    for place in places[rng.integers(0, len(places), count)]:
+    for voxel in voxels[rng.integers(0, len(voxels), count)]:
         radii = rng.uniform(5, 22) * rng.uniform(0.7, 1.3, 3)
         reach = (radii / frame.spacing_mm).astype(int) + 3
-        low, high = np.maximum(place - reach, 0), np.minimum(place + reach + 1, hu.shape)
+        low, high = np.maximum(voxel - reach, 0), np.minimum(voxel + reach + 1, hu.shape)
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         axes = np.ogrid[box]
         away = np.sqrt(
             sum(
                 ((a - p) * frame.spacing_mm / r) ** 2
-                for a, p, r in zip(axes, place, radii, strict=True)
+                for a, p, r in zip(axes, voxel, radii, strict=True)
             )
         )
         distance = (away - 1) * radii.min()

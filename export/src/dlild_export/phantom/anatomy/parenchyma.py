@@ -78,8 +78,8 @@ def _dependent_rim(
 ) -> Array:
     """Gravity closes the lowest few millimetres further."""
     rim = np.exp(-frame.depth_mm / rng.uniform(2, 6)) * np.clip((down - 0.6) / 0.4, 0, 1)
-    rise: Array = rng.uniform(0, 2.2) * max(spec.dependent_hu, 0) * rim
-    return rise
+    hu_offset: Array = rng.uniform(0, 2.2) * max(spec.dependent_hu, 0) * rim
+    return hu_offset
 
 
 def _fissures(frame: LungFrame, rng: np.random.Generator) -> Array:
@@ -114,16 +114,16 @@ def _with_nodules(
     """Round solid nodules."""
     if spec.nodules == 0:
         return hu
-    places = np.argwhere(frame.lungs[::3, ::3, ::3]) * 3
+    voxels = np.argwhere(frame.lungs[::3, ::3, ::3]) * 3
     hu = hu.copy()
-    for place in places[rng.integers(0, len(places), spec.nodules)]:
+    for voxel in voxels[rng.integers(0, len(voxels), spec.nodules)]:
         radius_mm = float(np.exp(rng.uniform(np.log(2.0), np.log(11.0))))
         reach = int(radius_mm / frame.spacing_mm) + 3
-        low = np.maximum(place - reach, 0)
-        high = np.minimum(place + reach + 1, hu.shape)
+        low = np.maximum(voxel - reach, 0)
+        high = np.minimum(voxel + reach + 1, hu.shape)
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         axes = np.ogrid[box]
-        away = np.sqrt(sum((a - p) ** 2 for a, p in zip(axes, place, strict=True)))
+        away = np.sqrt(sum((a - p) ** 2 for a, p in zip(axes, voxel, strict=True)))
         share = np.clip(0.5 + radius_mm / frame.spacing_mm - away, 0, 1)
         hu[box] += share * (rng.uniform(-30, 80) - hu[box])
     return hu

@@ -45,7 +45,7 @@ class Fibrosis:
 
 
 def hilar_nearness(frame: LungFrame, hila_mm: Sequence[Points]) -> Array:
-    """Tell how near a place is to a hilum: 1 there, 0 some centimetres away.
+    """Return how near each voxel is to a hilum: 1 there, 0 some centimetres away.
 
     Parameters
     ----------
@@ -191,12 +191,12 @@ def _haze(label: int, frame: LungFrame, rng: np.random.Generator) -> Array:
     grain = band_noise((z, y, x), rng.uniform(4, 8) / frame.spacing_mm, rng)
     slow = frame.noise(rng.uniform(14, 30), rng)
     if label == RETICULATION:
-        rise = np.exp(rng.normal(np.log(10), 0.4))
+        hu_offset = np.exp(rng.normal(np.log(10), 0.4))
     elif label == HONEYCOMBING:
-        rise = np.exp(rng.normal(np.log(18), 0.5))
+        hu_offset = np.exp(rng.normal(np.log(18), 0.5))
     else:
-        rise = rng.uniform(90, 300)
-    haze: Array = rise * np.clip(1 + 0.3 * slow + 0.25 * grain, 0.2, 2.2)
+        hu_offset = rng.uniform(90, 300)
+    haze: Array = hu_offset * np.clip(1 + 0.3 * slow + 0.25 * grain, 0.2, 2.2)
     return haze
 
 
@@ -242,14 +242,14 @@ def traction_bronchi(
         Shares of the voxels.
     """
     shape = (labels.shape[0], labels.shape[1], labels.shape[2])
-    places = np.argwhere(np.isin(labels[::3, ::3, ::3], (RETICULATION, HONEYCOMBING))) * 3
+    voxels = np.argwhere(np.isin(labels[::3, ::3, ::3], (RETICULATION, HONEYCOMBING))) * 3
     walls, lumens = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    if len(places) < 20:
+    if len(voxels) < 20:
         return walls, lumens
-    count = int(np.clip(rng.poisson(len(places) / 900), 0, 25))
+    count = int(np.clip(rng.poisson(len(voxels) / 900), 0, 25))
     tubes, thick = [], []
-    for place in places[rng.integers(0, len(places), count)]:
-        point = place * frame.spacing_mm
+    for voxel in voxels[rng.integers(0, len(voxels), count)]:
+        point = voxel * frame.spacing_mm
         way = rng.standard_normal(3)
         radius = rng.uniform(1.75, 4.2)
         wall = rng.uniform(0.5, 0.9)

@@ -112,7 +112,7 @@ def draw_layer(
 
 
 @dataclass(frozen=True)
-class Places:
+class SampleGrid:
     """Points of a scan, in voxels of the patient.
 
     Attributes
@@ -154,35 +154,37 @@ def _along(field: Array, axis: int, at: np.ndarray, order: int) -> Array:
     return between
 
 
-def show_layer(hu: Array, lung_hu: Array, layer: Layer, places: Places, optics: Optics) -> None:
+def show_layer(
+    hu: Array, lung_hu: Array, layer: Layer, sampling: SampleGrid, optics: Optics
+) -> None:
     """Paint a layer into a scan, in place.
 
     Parameters
     ----------
-    hu : ndarray of float32, shape `places.shape`
+    hu : ndarray of float32, shape `sampling.shape`
         The scan so far.
-    lung_hu : ndarray of float32, shape `places.shape`
-        Lung between vessels, which the texture takes the place of.
+    lung_hu : ndarray of float32, shape `sampling.shape`
+        Lung between vessels, which the texture replaces.
     layer : Layer
-    places : Places
+    sampling : SampleGrid
         Of the scan.
     optics : Optics
     """
-    weight = places.of(layer.weight)
+    weight = sampling.of(layer.weight)
     inside: Mask = weight > 0.01
     where = np.nonzero(inside)
     if not len(where[0]):
         return
     cube = layer.cube()
     tissue, lumen = scanned(cube, optics, layer.scale)
-    at = _in_cube(layer, where, places, cube)
+    at = _in_cube(layer, where, sampling, cube)
     own = lung_hu[inside]
     change = layer.strength * (TISSUE_HU - own) * _look_up(tissue, at)
     if layer.cube().lumen.any():
         change += (layer.lumen_hu - own) * _look_up(lumen, at)
     # Vessels run through a lesion as they were.
-    room = np.clip((TISSUE_HU - hu[inside]) / np.maximum(TISSUE_HU - own, 1), 0, 1)
-    hu[inside] += weight[inside] * change * room
+    share = np.clip((TISSUE_HU - hu[inside]) / np.maximum(TISSUE_HU - own, 1), 0, 1)
+    hu[inside] += weight[inside] * change * share
 
 
 def _look_up(cube: Array, at: np.ndarray) -> Array:
@@ -190,14 +192,16 @@ def _look_up(cube: Array, at: np.ndarray) -> Array:
     return values
 
 
-def _in_cube(layer: Layer, where: tuple[np.ndarray, ...], places: Places, cube: Tile) -> np.ndarray:
+def _in_cube(
+    layer: Layer, where: tuple[np.ndarray, ...], sampling: SampleGrid, cube: Tile
+) -> np.ndarray:
     """Where points of a scan lie in the cube, in its voxels, shape (3, n)."""
-    points = [axis[i] for axis, i in zip((places.z, places.y, places.x), where, strict=True)]
+    points = [axis[i] for axis, i in zip((sampling.z, sampling.y, sampling.x), where, strict=True)]
     size = np.array(layer.weight.shape) - 1
     near = tuple(
         np.clip(np.rint(p), 0, n).astype(np.intp) for p, n in zip(points, size, strict=True)
     )
-    z, y, x = (p * places.spacing_mm + layer.bend[i][near] for i, p in enumerate(points))
+    z, y, x = (p * sampling.spacing_mm + layer.bend[i][near] for i, p in enumerate(points))
     cosine, sine = np.cos(layer.turn), np.sin(layer.turn)
     turned = np.stack([z, cosine * y - sine * x, sine * y + cosine * x])
     offset = np.array(layer.offset_mm)[:, None]

@@ -54,7 +54,7 @@ def frame_lungs(lungs: Mask, spacing_mm: float) -> LungFrame:
     Parameters
     ----------
     lungs : ndarray of bool, shape (z, y, x)
-        Both lungs, with a little room round them.
+        Both lungs, with a margin round them.
     spacing_mm : float
         Edge of a voxel.
 
@@ -206,9 +206,9 @@ def _soft(where: Mask, rng: np.random.Generator) -> Array:
 
 
 def _ground_glass(hu: Array, frame: LungFrame, rng: np.random.Generator) -> Array:
-    rise = rng.uniform(140, 400) + rng.uniform(15, 60) * frame.noise(rng.uniform(6, 16), rng)
+    hu_offset = rng.uniform(140, 400) + rng.uniform(15, 60) * frame.noise(rng.uniform(6, 16), rng)
     # The denser the voxel is already, the less air there is to lose.
-    hazy: Array = hu + np.clip(rise, 90, 520) * np.clip((40 - hu) / 900, 0, 1)
+    hazy: Array = hu + np.clip(hu_offset, 90, 520) * np.clip((40 - hu) / 900, 0, 1)
     return hazy
 
 

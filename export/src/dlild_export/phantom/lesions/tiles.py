@@ -163,7 +163,7 @@ def _draw_radii(cysts: Cysts, edge_mm: float, rng: np.random.Generator) -> np.nd
 def _pack(
     radii: np.ndarray, edge_mm: float, packing: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find a place for each ball; those that find none are left out."""
+    """Find a position for each ball; those without one are left out."""
     centres = np.empty((len(radii), 3))
     kept = np.empty(len(radii))
     count = 0
@@ -171,11 +171,11 @@ def _pack(
         tries = rng.uniform(0, edge_mm, (40, 3))
         away = tries[:, None] - centres[None, :count]
         away -= edge_mm * np.rint(away / edge_mm)
-        room = np.sqrt((away**2).sum(axis=2)) - packing * (radius + kept[:count])
-        tightest = room.min(axis=1, initial=9.0)
+        gap = np.sqrt((away**2).sum(axis=2)) - packing * (radius + kept[:count])
+        tightest = gap.min(axis=1, initial=9.0)
         free = tightest > 0
         if free.any():
-            # The tightest place of those that are free: cysts lie in heaps.
+            # The tightest of the free positions: cysts lie in heaps.
             best = int(np.argmin(np.where(free, tightest, np.inf)))
             centres[count], kept[count] = tries[best], radius
             count += 1

@@ -100,7 +100,7 @@ def _settings(config: Path | None, out: Path, options: dict[str, Any]) -> TrainC
 
 
 def _run(data: Path, out: Path, config: TrainConfig, start: Path | None) -> None:
-    from dlild_export.training.loop import Stopped  # noqa: PLC0415
+    from dlild_export.training.loop import StoppedError  # noqa: PLC0415
     from dlild_export.training.loop import train as run  # noqa: PLC0415
 
     leader = os.environ.get("RANK", "0") == "0"
@@ -118,7 +118,7 @@ def _run(data: Path, out: Path, config: TrainConfig, start: Path | None) -> None
                     print(f"step {done} of {config.steps}, loss {loss:.3f}", file=sys.stderr)
 
             checkpoint = run(data, out, config, start=start, progress=show, preparing=preparing)
-    except Stopped as stopped:
+    except StoppedError as stopped:
         stderr.print(str(stopped), soft_wrap=True)
         raise typer.Exit(128 + stopped.signal_number) from None
     except (OSError, ValueError) as error:

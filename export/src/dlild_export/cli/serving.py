@@ -1,0 +1,161 @@
+"""`dlild-export onnx`, `parity` and `tensorrt`: the network as it is served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dlild_export.cli.console import ContractOption, input_errors, progress_bar, stderr
+
+
+def onnx(
+    run: Annotated[Path, typer.Argument(help="Folder or checkpoint that `train` wrote.")],
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Cases (*.npz), best unseen by the training: makes their volumes right."),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many cases to calibrate on.")] = 40,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Recipe that made the run: kept as RUN/recipe.toml, and in the file."),
+    ] = None,
+) -> None:
+    """Write the network of a run as it is served: RUN/model.onnx, with its provenance.
+
+    The metadata of the file hold the network's configuration, the trainings (steps, seeds, start
+    weights, versions), the calibration and the recipe. The same checkpoint, calibration and recipe
+    give the same bytes, so `evaluate` and `release` speak of the same weights.
+    """
+    from dlild_export.data.digest import sha256  # noqa: PLC0415
+    from dlild_export.serving.onnx import (  # noqa: PLC0415
+        CALIBRATION,
+        RECIPE,
+        checkpoint_of,
+        export_run,
+    )
+
+    with input_errors():
+        checkpoint = checkpoint_of(run)
+        if recipe:
+            checkpoint.with_name(RECIPE).write_text(recipe.read_text("utf-8"), "utf-8")
+        if calibrate:
+            calibration = checkpoint.with_name(CALIBRATION)
+            calibration.unlink(missing_ok=True)  # what is calibrated is the network as trained
+            biases = _calibrate(checkpoint, calibrate, count)
+            record = {"class_biases": biases, "cases": count}
+            calibration.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+            print(f"class biases {', '.join(map(str, biases))}")
+        weights = export_run(checkpoint)
+    print(f"{weights}: sha256 {sha256(weights)}")
+
+
+def _calibrate(checkpoint: Path, cases: Path, count: int) -> tuple[float, ...]:
+    from dlild_export.serving.calibration import find_class_biases  # noqa: PLC0415
+    from dlild_export.serving.engines import openvino_engines  # noqa: PLC0415
+    from dlild_export.serving.onnx import export_run  # noqa: PLC0415
+    from dlild_export.training.start import load_network  # noqa: PLC0415
+
+    with progress_bar() as bar:
+        task = bar.add_task("calibration", total=count)
+        return find_class_biases(
+            openvino_engines(export_run(checkpoint))[-1].load(),
+            cases,
+            stride=load_network(checkpoint).config.stride,
+            count=count,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+
+
+def parity(
+    weights: Annotated[
+        Path, typer.Argument(help="Run or checkpoint of `train`; or an ONNX file, without torch.")
+    ],
+    scan: Annotated[
+        list[Path] | None, typer.Option(help="Real scan: DICOM folder or image. May be repeated.")
+    ] = None,
+    phantom: Annotated[
+        list[int] | None, typer.Option(help="Seed of a phantom. May be repeated.")
+    ] = None,
+    contract: ContractOption = Path("model_repository/contract.json"),
+    out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
+) -> None:
+    """Show that every engine gives the same DL-ILD on whole scans; exit 1 where one does not.
+
+    Engines: torch, ONNX Runtime, OpenVINO in fp32, and in bf16 where the CPU offers it. Without
+    --scan and --phantom, three phantoms are taken.
+    """
+    from dlild_client.contract import parse_contract  # noqa: PLC0415
+    from dlild_export.data.digest import sha256  # noqa: PLC0415
+    from dlild_export.serving.engines import engines_of  # noqa: PLC0415
+    from dlild_export.serving.parity import (  # noqa: PLC0415
+        DEFAULT_SEEDS,
+        gather_scans,
+        measure_parity,
+    )
+
+    with input_errors():
+        terms = parse_contract(contract.read_text("utf-8"))
+        file, engines = engines_of(weights)
+        if engines[0].name != "torch":
+            stderr.print(f"note: {weights} has no checkpoint beside it: torch is not compared")
+        seeds = phantom or ([] if scan else DEFAULT_SEEDS)
+        scans = gather_scans(seeds, scan or [], terms)
+        figures = measure_parity(engines, scans, terms, sha256(file), progress=stderr.print)
+    print(figures.to_markdown(), end="")
+    if out:
+        out.write_text(figures.to_json(), "utf-8")
+    for failure in figures.failures():
+        stderr.print(f"error: {failure}", soft_wrap=True)
+    raise typer.Exit(0 if figures.passes else 1)
+
+
+def tensorrt(
+    repository: Annotated[Path, typer.Argument(help="Model repository.")],
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Version of the network; default: the one served.")
+    ] = None,
+    scan: Annotated[
+        list[Path] | None, typer.Option(help="Real scan for the gate, beside a phantom.")
+    ] = None,
+) -> None:
+    """Build the network's TensorRT plan on this GPU, for the profile `tensorrt`.
+
+    To be run in the Triton container that will serve it: a plan belongs to one version of TensorRT
+    and one kind of GPU. FP16, strongly typed; held against ONNX Runtime before it is put in place.
+    Without TensorRT or a GPU: one line, and exit code 2.
+    """
+    from dlild_export.data.contracts import read_contract  # noqa: PLC0415
+    from dlild_export.serving.cuda import CudaError, Device  # noqa: PLC0415
+    from dlild_export.serving.fp16 import HalfError  # noqa: PLC0415
+    from dlild_export.serving.parity import DEFAULT_SEEDS, gather_scans  # noqa: PLC0415
+    from dlild_export.serving.tensorrt import (  # noqa: PLC0415  # noqa: PLC0415
+        ParityError,
+        TensorRtError,
+        build_version,
+        load_tensorrt,
+        released_weights,
+    )
+
+    try:
+        trt = load_tensorrt()
+        with Device() as device, input_errors():
+            number, weights = released_weights(repository, version)
+            contract = read_contract(repository)
+            scans = gather_scans(DEFAULT_SEEDS[:1], scan or [], contract)
+            built, parity = build_version(
+                trt, device, repository, number, scans, progress=stderr.print
+            )
+    except (TensorRtError, CudaError) as error:
+        stderr.print(f"error: {error}", soft_wrap=True, markup=False)
+        raise typer.Exit(2) from None
+    except (ParityError, HalfError) as error:
+        stderr.print(f"error: {error}; nothing was written", soft_wrap=True, markup=False)
+        raise typer.Exit(1) from None
+    print(parity.to_markdown(), end="")
+    print(
+        f"{weights.with_name('model.plan')}: {built.plan_bytes / 1e6:.1f} MB in "
+        f"{built.build_seconds:.0f} s, TensorRT {built.tensorrt}, {built.gpu}"
+    )
