@@ -26,9 +26,9 @@ from dlild_export.release.model_card import (
     training_part,
     version_part,
 )
+from dlild_export.serving.config_text import Documents
 from dlild_export.serving.configs import (
     MODELS,
-    Documents,
     read_documents,
     render_all,
 )
