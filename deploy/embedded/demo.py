@@ -17,7 +17,7 @@ from launcher import EmbeddedServer
 from preflight import LauncherError
 
 if TYPE_CHECKING:
-    from dlild_client.result import Result
+    from dlild_client.results.result import Result
     from dlild_export.phantom import Phantom
 
 FAILED = 1

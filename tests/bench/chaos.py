@@ -17,10 +17,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.memory import server_memory, shared_memory
-from bench.rude import FAULTS, answers_to, requests_of, spoilt_messages, vanish
-from bench.small import SmallScan
-from bench.watch import read_metric
+from bench.support.memory import server_memory, shared_memory
+from bench.support.rude import FAULTS, answers_to, requests_of, spoilt_messages, vanish
+from bench.support.small import SmallScan
+from bench.support.watch import read_metric
 
 from dlild_client import Client, Retries
 from dlild_client.contract import Contract

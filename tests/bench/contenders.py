@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench.scan import REPOSITORY, MeasuredScan, network_path
+from bench.support.scan import REPOSITORY, MeasuredScan, network_path
 from monai.inferers import SlidingWindowInferer
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dlild_client import AsyncClient, CancelToken, Client, Limits, Retries, Timeout
 from dlild_client.errors import Cancelled, TooFewSlices, UnreadableFile
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 from dlild_client.transport.cancel import glancing
 from dlild_client.transport.retry import pause_s
 

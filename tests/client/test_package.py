@@ -11,7 +11,7 @@ import pytest
 
 import dlild_client
 from dlild_client import errors
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 from dlild_client.settings import VARIABLES
 
 README = Path(__file__).parents[2] / "client" / "README.md"

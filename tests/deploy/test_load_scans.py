@@ -13,7 +13,7 @@ from client.conftest import make_chest
 from deploy.checkers import ROOT
 from fake_server import FakeServer, cubes_only
 
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 from whole_scans import Attempt, Level, lay_out, main, summarise
 
 CHEST = {"shape": (30, 60, 80), "spacing": (4.0, 2.5, 2.25)}

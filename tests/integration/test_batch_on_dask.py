@@ -25,7 +25,7 @@ from dlild_client import TLS, Client
 from dlild_client.batch.on_dask import DaskScorer, WorkerLost
 from dlild_client.batch.run import Job
 from dlild_client.batch.scans import BatchScan
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 from dlild_client.volume import Volume
 from launcher import EmbeddedServer, ServerTLS
 

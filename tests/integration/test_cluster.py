@@ -33,7 +33,7 @@ import keys
 from cluster import Cluster
 from dlild_client import Client
 from dlild_client.errors import KeyRefused
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.volume import Volume
 from door import Door
 from preflight import ROOT

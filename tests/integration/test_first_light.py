@@ -15,7 +15,7 @@ from contract import Contract as ServerContract
 from dlild_client import Client, write_result
 from dlild_client.contract import Contract as ClientContract
 from dlild_client.preparation.prepare import PreparedScan
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.transport.wire import WindowRequest
 from dlild_export.phantom import Phantom
 from engine import Engine

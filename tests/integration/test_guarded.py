@@ -16,7 +16,7 @@ from integration.conftest import read_metrics, wait_for
 
 from dlild_client import TLS, AsyncClient, CancelToken, Client, Limits, Retries
 from dlild_client.errors import Cancelled, KeyRefused, TLSFailed
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.volume import Volume
 from launcher import EmbeddedServer, ServerTLS
 

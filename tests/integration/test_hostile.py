@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from bench.memory import server_memory
+from bench.support.memory import server_memory
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from bench.small import SmallScan, small_repository, small_scans
+from bench.support.small import SmallScan, small_repository, small_scans
 
 from dlild_client import Client, Retries
 from dlild_client.batch.run import PATIENT, run_batch
 from dlild_client.cli.screen import WaitingNotice
 from dlild_client.contract import parse_contract
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 from launcher import EmbeddedServer
 
 pytestmark = pytest.mark.server

@@ -26,7 +26,7 @@ from cluster import Cluster
 from dlild_client import Client
 from dlild_client.contract import Contract, parse_contract
 from dlild_client.preparation.prepare import prepare
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.volume import Volume
 from dlild_export.engines import engines_of
 from dlild_export.evaluation_file import EvaluationFile, Target

@@ -59,12 +59,6 @@ if TYPE_CHECKING:
     from dlild_client.many import (
         Outcome,
     )
-    from dlild_client.outputs import (
-        write_result,
-    )
-    from dlild_client.overlay import (
-        draw_overlay,
-    )
     from dlild_client.preparation.grid import (
         to_grid,
     )
@@ -95,7 +89,13 @@ if TYPE_CHECKING:
         SeriesSurvey,
         survey_series,
     )
-    from dlild_client.result import (
+    from dlild_client.results.files import (
+        write_result,
+    )
+    from dlild_client.results.overlay import (
+        draw_overlay,
+    )
+    from dlild_client.results.result import (
         Result,
     )
     from dlild_client.settings import (
@@ -235,14 +235,14 @@ _HOMES = {
         "find_lungs",
     ),
     "many": ("Outcome",),
-    "outputs": ("write_result",),
-    "overlay": ("draw_overlay",),
+    "results.files": ("write_result",),
+    "results.overlay": ("draw_overlay",),
     "preparation.prepare": (
         "PreparedScan",
         "prepare",
     ),
     "reading.read": ("read_volume",),
-    "result": ("Result",),
+    "results.result": ("Result",),
     "reading.series.candidates": ("SeriesRules",),
     "settings": ("Limits", "Retries", "Timeout"),
     "reading.survey": (

@@ -15,7 +15,7 @@ from dlild_client.core import FAREWELL_S, Core, Scan
 from dlild_client.errors import DlildError
 from dlild_client.many import DEFAULT_CONCURRENCY, Outcome, ScanProgress, bind
 from dlild_client.preparation.prepare import Progress
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.settings import Limits, Retries, Settings, Timeout, find_settings
 from dlild_client.tls import TLS
 from dlild_client.transport.blocking import BlockingLine, Turns, run

@@ -29,13 +29,13 @@ from dlild_client.errors import (
     TimedOut,
 )
 from dlild_client.preparation.prepare import PreparedScan, Progress, prepare, silent
-from dlild_client.reading.places import check_place
+from dlild_client.reading.files import check_place
 from dlild_client.reading.read import read_volume
-from dlild_client.result import Result, build_result
+from dlild_client.results.result import Result, build_result
+from dlild_client.transport.base import Connection, Line, is_retryable
 from dlild_client.transport.connection import ServerInfo, first_words_failed, read_info
 from dlild_client.transport.exchange import Exchange, window_requests
 from dlild_client.transport.failures import from_rpc_error
-from dlild_client.transport.line import Connection, Line, is_retryable
 from dlild_client.transport.wire import MODEL, FinalAnswer
 from dlild_client.volume import Volume
 

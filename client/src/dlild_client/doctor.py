@@ -20,9 +20,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from dlild_client.errors import DlildError, KeyRefused, NotReady
 from dlild_client.settings import Settings
 from dlild_client.tls import explain, shake_hands
+from dlild_client.transport.base import call_metadata
 from dlild_client.transport.blocking import open_channel
 from dlild_client.transport.connection import ServerInfo, first_words_failed, read_info
-from dlild_client.transport.line import call_metadata
 from dlild_client.transport.wire import MODEL
 from dlild_client.trial import send_trial
 

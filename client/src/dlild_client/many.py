@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dlild_client.core import Scan
     from dlild_client.errors import DlildError
     from dlild_client.preparation.prepare import Progress
-    from dlild_client.result import Result
+    from dlild_client.results.result import Result
 
 DEFAULT_CONCURRENCY = 2
 """Scans under way at once: while one is sent and waited for, the next is read."""

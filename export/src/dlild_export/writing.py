@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from dlild_client.contract import Contract
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 from dlild_export.dataset_json import image_path, label_path, write_dataset_json, write_text
 from dlild_export.faults import Kind, refuse
 from dlild_export.phantom.dicom import Scanner, slice_labels, write_series

@@ -15,12 +15,12 @@ from pydicom.uid import RLELossless
 
 from dlild_client import slabs
 from dlild_client.errors import MissingSlices, NotHU, TooLarge, UnreadableFile
-from dlild_client.nifti import write_nifti
 from dlild_client.preparation.grid import to_grid
 from dlild_client.reading import assemble, survey
 from dlild_client.reading.dicom import decode
 from dlild_client.reading.images import read, voxeldata
 from dlild_client.reading.read import read_volume
+from dlild_client.results.nifti import write_nifti
 from dlild_client.slabs import Slabs
 from dlild_client.volume import Volume
 

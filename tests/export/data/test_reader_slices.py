@@ -11,8 +11,8 @@ import pydicom
 import pytest
 
 from dlild_client.contract import Contract
-from dlild_client.outputs import write_nifti
 from dlild_client.reading.read import read_volume
+from dlild_client.results.files import write_nifti
 from dlild_export.readers import compare_study, read_study
 from dlild_export.readers.compare import LABEL_MAP
 from dlild_export.readers.slices import slice_uids

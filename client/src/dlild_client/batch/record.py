@@ -30,8 +30,8 @@ from dlild_client.batch.scans import BatchScan, Say, silent
 from dlild_client.batch.tables import Table, read_table
 from dlild_client.contract import Contract
 from dlild_client.errors import BadSettings, DlildError, InputError, printable
-from dlild_client.outputs import cannot_be_written
-from dlild_client.result import Result
+from dlild_client.results.files import cannot_be_written
+from dlild_client.results.result import Result
 from dlild_client.transport.wire import ZONES
 
 Status = Literal["scored", "rejected", "failed"]

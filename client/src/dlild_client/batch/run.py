@@ -22,8 +22,8 @@ from dlild_client.errors import (
     NotReady,
 )
 from dlild_client.many import Outcome, ScanProgress
-from dlild_client.outputs import try_folder, write_result
-from dlild_client.result import Result
+from dlild_client.results.files import try_folder, write_result
+from dlild_client.results.result import Result
 from dlild_client.settings import Retries
 from dlild_client.transport.connection import ServerInfo
 from dlild_client.volume import Volume

@@ -24,8 +24,8 @@ from dlild_client.reading.dicom.dicomdir import list_dicomdir
 from dlild_client.reading.dicom.dicomlib import load_pydicom
 from dlild_client.reading.dicom.headers import read_header
 from dlild_client.reading.dicom.values import digest
+from dlild_client.reading.files import check_place, find_files, is_zip
 from dlild_client.reading.images.read import is_image_name
-from dlild_client.reading.places import check_place, find_files, is_zip
 from dlild_client.reading.read import read_volume
 from dlild_client.reading.sources import FileSource
 from dlild_client.volume import Volume

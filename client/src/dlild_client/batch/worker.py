@@ -19,7 +19,7 @@ from dlild_client.batch.scans import BatchScan
 from dlild_client.client import Client
 from dlild_client.errors import BadSettings, ConnectionFailed, DlildError, TLSFailed
 from dlild_client.preparation.prepare import Progress
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.settings import Settings, find_settings
 
 INTRODUCTION_S = 60.0

@@ -21,7 +21,7 @@ from dlild_client.cli.options import (
 from dlild_client.cli.screen import TITLE, print_rows, scan_progress
 
 if TYPE_CHECKING:
-    from dlild_client.result import Result
+    from dlild_client.results.result import Result
 
 
 def score(
@@ -52,9 +52,9 @@ def score(
     """Score one chest CT."""
     from dlild_client.client import Client  # noqa: PLC0415
     from dlild_client.errors import DlildError  # noqa: PLC0415
-    from dlild_client.outputs import try_folder, write_result  # noqa: PLC0415
-    from dlild_client.reading.places import check_place  # noqa: PLC0415
+    from dlild_client.reading.files import check_place  # noqa: PLC0415
     from dlild_client.reading.read import read_volume  # noqa: PLC0415
+    from dlild_client.results.files import try_folder, write_result  # noqa: PLC0415
 
     settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
     check_place(path)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from dlild_client.contract import Contract, HuRange
 from dlild_client.errors import GeometryError
 from dlild_client.itk import load_sitk
-from dlild_client.preparation.separable import Band, resample
+from dlild_client.preparation.resampling import Band, resample
 from dlild_client.preparation.slices import has_plain_slices, slice_band, slice_faces_mm
 from dlild_client.slabs import is_slabs
 from dlild_client.volume import LPS_GRID, Triple, Volume

@@ -1,7 +1,7 @@
 """Resampling across slices that are not evenly spaced, or have gaps between them.
 
 Between slices that touch, values are interpolated along the true positions, as
-`dlild_client.preparation.separable` does between even ones. In a gap nothing was seen, and
+`dlild_client.preparation.resampling` does between even ones. In a gap nothing was seen, and
 interpolation makes vessels fade out over one centimetre, which the network takes for fibrosis: so
 each slice goes on to the middle of the gap. There it is smoothed about as much as slices that touch
 smooth each other, for its noise goes on, too. What gaps do to the index is measured in
@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.preparation.separable import Band
+from dlild_client.preparation.resampling import Band
 from dlild_client.volume import Volume
 
 Array = npt.NDArray[np.float64]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dlild_client.errors import InputError, NoSeries, UnreadableFile, printable
 from dlild_client.reading.assemble import read_dicom
+from dlild_client.reading.files import check_place, is_zip
 from dlild_client.reading.images.read import is_image_name, read_image
-from dlild_client.reading.places import check_place, is_zip
 from dlild_client.reading.series.candidates import SeriesRules
 from dlild_client.volume import Volume
 

@@ -12,12 +12,12 @@ from dlild_client.reading.assemble import read_chosen
 from dlild_client.reading.dicom.dicomlib import quiet
 from dlild_client.reading.dicom.headers import HeaderScan, read_headers
 from dlild_client.reading.dicom.slices import SliceHeader
+from dlild_client.reading.files import check_place, list_sources
 from dlild_client.reading.images.read import check_image, is_image_name
-from dlild_client.reading.places import check_place, list_sources
 from dlild_client.reading.series.candidates import Candidate, SeriesRules
-from dlild_client.reading.series.choice import assess_series
 from dlild_client.reading.series.kernels import judge_kernel
 from dlild_client.reading.series.repeats import Settled, settle, without
+from dlild_client.reading.series.selection import assess_series
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from grpc import aio
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client.settings import Settings
-from dlild_client.transport.line import call_metadata, channel_options, prepared_at_once
+from dlild_client.transport.base import call_metadata, channel_options, prepared_at_once
 from dlild_client.transport.retry import retry_context
 
 P = ParamSpec("P")

@@ -14,8 +14,8 @@ import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client.settings import Settings
+from dlild_client.transport.base import call_metadata, channel_options, prepared_at_once
 from dlild_client.transport.cancel import CancelToken, glancing
-from dlild_client.transport.line import call_metadata, channel_options, prepared_at_once
 from dlild_client.transport.retry import retry_context
 
 P = ParamSpec("P")

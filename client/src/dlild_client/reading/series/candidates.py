@@ -21,6 +21,7 @@ from dlild_client.errors import (
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.slices import SliceHeader
 from dlild_client.reading.series.acquisitions import check_one_acquisition
+from dlild_client.reading.series.ct_images import why_reformat
 from dlild_client.reading.series.geometry import (
     Stack,
     Tolerances,
@@ -28,8 +29,7 @@ from dlild_client.reading.series.geometry import (
     regular_stack,
     repeated_positions,
 )
-from dlild_client.reading.series.kinds import why_reformat
-from dlild_client.reading.series.steps import describe_steps
+from dlild_client.reading.series.spacing import describe_steps
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dlild_client.errors import (
     MixedOrientation,
     RepeatedPosition,
 )
-from dlild_client.reading.series.steps import StepRules, check_steps
+from dlild_client.reading.series.spacing import StepRules, check_steps
 
 Array = npt.NDArray[np.float64]
 

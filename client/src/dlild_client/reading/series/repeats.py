@@ -15,7 +15,7 @@ from dlild_client.reading.dicom.decode import check_size, read_stored
 from dlild_client.reading.dicom.headers import HeaderScan
 from dlild_client.reading.dicom.slices import SliceHeader
 from dlild_client.reading.series.candidates import Candidate, SeriesRules, check_coverage
-from dlild_client.reading.series.choice import Assessment, SetAside, choose
+from dlild_client.reading.series.selection import Assessment, SetAside, choose
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Settled:
     assessment : Assessment
         With what had to be set aside on the way.
     error : InputError or None
-        As of `dlild_client.reading.series.choice.choose`; `RepeatedPosition` where images at one
+        As of `dlild_client.reading.series.selection.choose`; `RepeatedPosition` where images at one
         position differ and nothing else can be scored.
     """
 
@@ -49,7 +49,7 @@ def settle(
     Parameters
     ----------
     assessment, scan, series, place
-        As of `dlild_client.reading.series.choice.choose`.
+        As of `dlild_client.reading.series.selection.choose`.
     rules : SeriesRules
 
     Returns

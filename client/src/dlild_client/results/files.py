@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dlild_client.errors import DlildError
-from dlild_client.nifti import write_nifti
-from dlild_client.overlay import draw_overlay
-from dlild_client.result import Result
+from dlild_client.results.nifti import write_nifti
+from dlild_client.results.overlay import draw_overlay
+from dlild_client.results.result import Result
 
 __all__ = ["write_nifti", "write_result"]
 

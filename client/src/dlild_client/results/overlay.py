@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from dlild_client.contract import Contract
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 
 LEVEL_HU, WIDTH_HU = -600.0, 1500.0
 PANEL_WIDTH = 440

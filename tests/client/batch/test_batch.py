@@ -29,9 +29,9 @@ from dlild_client.errors import (
     NoSeries,
     UnreadableFile,
 )
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOON = Retries(attempts=3, first_wait_s=0.05, longest_wait_s=0.1)
 
 

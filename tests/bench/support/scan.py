@@ -19,7 +19,7 @@ from dlild_client.volume import Volume
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
 from dlild_export.phantom.dicom import write_dicom_series
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 REPOSITORY = ROOT / "model_repository"
 REAL_CT = ROOT.parent / "shared" / "data" / "lidc-idri-0314" / "dicom"
 PHANTOM_SEED = 2_000_005

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from dlild_client.errors import GeometryError, MissingGeometry, NotCT, NotHU, UnreadableFile
-from dlild_client.nifti import write_nifti
 from dlild_client.reading.images.nifti import read_header
 from dlild_client.reading.read import read_volume
+from dlild_client.results.nifti import write_nifti
 from dlild_client.volume import Volume
 
 PIXDIM, CODES, QUATERNION, SFORM, UNITS = 80, 252, 256, 280, 123

@@ -10,9 +10,9 @@ import pytest
 from dlild_client.errors import Cancelled
 from dlild_client.settings import find_settings
 from dlild_client.transport.aio import AsyncLine
+from dlild_client.transport.base import Line, prepared_at_once
 from dlild_client.transport.blocking import BlockingLine, Turns, run
 from dlild_client.transport.cancel import CancelToken
-from dlild_client.transport.line import Line, prepared_at_once
 
 SCANS = 4 * prepared_at_once()
 

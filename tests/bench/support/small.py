@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from bench.scan import REPOSITORY, measured_scan, network_path
+from bench.support.scan import REPOSITORY, measured_scan, network_path
 
 from contract import Contract as ServerContract
 from dlild_client.contract import Contract
 from dlild_client.preparation.prepare import PreparedScan, prepare
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.volume import Volume
 from dlild_export.configs import write_configs
 from engine import Engine

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from certificates import Authority
 
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 # Even root may not read everything then.

@@ -13,10 +13,10 @@ from PIL import Image
 
 from dlild_client.client import Client
 from dlild_client.errors import DlildError
-from dlild_client.outputs import try_folder, write_result
-from dlild_client.overlay import draw_overlay
 from dlild_client.reading.read import read_volume
-from dlild_client.result import Result
+from dlild_client.results.files import try_folder, write_result
+from dlild_client.results.overlay import draw_overlay
+from dlild_client.results.result import Result
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from dlild_client.flags import Flag
 from dlild_client.reading.dicom.headers import HeaderScan
 from dlild_client.reading.dicom.slices import SliceHeader
 from dlild_client.reading.series.candidates import Candidate, SeriesRules
-from dlild_client.reading.series.parting import assess
 from dlild_client.reading.series.ranking import rank
+from dlild_client.reading.series.splitting import assess
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import threading
 from types import TracebackType
 from urllib.request import urlopen
 
-from bench.memory import server_memory
+from bench.support.memory import server_memory
 
 from launcher import EmbeddedServer
 

@@ -20,7 +20,7 @@ from dlild_client.flags import Flag
 from dlild_client.reading.dicom.slices import SliceHeader
 from dlild_client.reading.series.acquisitions import SEPARATORS
 from dlild_client.reading.series.candidates import Candidate, SeriesRules, candidate_of
-from dlild_client.reading.series.kinds import ct_images
+from dlild_client.reading.series.ct_images import ct_images
 
 DEPTH = 3
 """Attributes that one series is parted by, at most."""

@@ -20,7 +20,7 @@ from dlild_client.batch.run import run_batch
 from dlild_client.batch.scans import BatchScan, find_scans, read_list
 from dlild_client.batch.tables import read_table
 from dlild_client.errors import BadSettings, DlildError, UnreadableFile
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from dlild_client.batch.on_dask import DaskScorer
 from dlild_client.batch.run import Job, run_batch
 from dlild_client.batch.scans import BatchScan
 from dlild_client.errors import BadSettings, ConnectionFailed, DlildError, KeyRefused
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 
 SOON = Retries(attempts=3, first_wait_s=0.05, longest_wait_s=0.1)
 

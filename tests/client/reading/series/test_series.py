@@ -15,12 +15,12 @@ from dlild_client.errors import (
     SeveralStudies,
     TooFewSlices,
 )
-from dlild_client.outputs import write_nifti
 from dlild_client.reading.assemble import read_dicom
 from dlild_client.reading.read import read_volume
 from dlild_client.reading.series.candidates import SeriesRules
 from dlild_client.reading.series.kernels import Kernel, judge_kernel
 from dlild_client.reading.survey import survey_series
+from dlild_client.results.files import write_nifti
 from dlild_client.volume import Volume
 
 

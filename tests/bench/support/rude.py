@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc
 import numpy as np
-from bench.proxy import Proxy
-from bench.raw import PATIENCE_S, open_channel
-from bench.small import SmallScan
+from bench.support.proxy import Proxy
+from bench.support.raw import PATIENCE_S, open_channel
+from bench.support.small import SmallScan
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client.contract import Contract
