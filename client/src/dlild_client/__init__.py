@@ -20,6 +20,9 @@ if TYPE_CHECKING:
         LabelClass,
         parse_contract,
     )
+    from dlild_client.core import (
+        Outcome,
+    )
     from dlild_client.errors import (
         BadAddress,
         BadSettings,
@@ -55,9 +58,6 @@ if TYPE_CHECKING:
     )
     from dlild_client.flags import (
         Flag,
-    )
-    from dlild_client.many import (
-        Outcome,
     )
     from dlild_client.preparation.grid import (
         to_grid,
@@ -234,7 +234,7 @@ _HOMES = {
         "LungBox",
         "find_lungs",
     ),
-    "many": ("Outcome",),
+    "core": ("Outcome",),
     "results.files": ("write_result",),
     "results.overlay": ("draw_overlay",),
     "preparation.prepare": (

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from types import TracebackType
 
-from dlild_client.core import Core, Scan
+from dlild_client.core import DEFAULT_CONCURRENCY, Core, Outcome, Scan, ScanProgress, bind
 from dlild_client.errors import DlildError
-from dlild_client.many import DEFAULT_CONCURRENCY, Outcome, ScanProgress, bind
 from dlild_client.preparation.prepare import Progress
 from dlild_client.results.result import Result
 from dlild_client.settings import Limits, Retries, Timeout, find_settings

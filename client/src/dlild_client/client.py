@@ -11,9 +11,16 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from types import TracebackType
 
-from dlild_client.core import FAREWELL_S, Core, Scan
+from dlild_client.core import (
+    DEFAULT_CONCURRENCY,
+    FAREWELL_S,
+    Core,
+    Outcome,
+    Scan,
+    ScanProgress,
+    bind,
+)
 from dlild_client.errors import DlildError
-from dlild_client.many import DEFAULT_CONCURRENCY, Outcome, ScanProgress, bind
 from dlild_client.preparation.prepare import Progress
 from dlild_client.results.result import Result
 from dlild_client.settings import Limits, Retries, Settings, Timeout, find_settings

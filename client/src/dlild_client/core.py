@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dlild_client.errors import (
     Busy,
     ConnectionFailed,
     ContractError,
+    DlildError,
     ModelNotFound,
     NotReady,
     ScanLost,
@@ -53,6 +55,41 @@ UNHEARD_S = 1.0
 
 Scan = str | os.PathLike[str] | Volume | Callable[[], Volume]
 """What can be scored: a path that `read_volume` reads, a volume in HU, or what returns one."""
+
+DEFAULT_CONCURRENCY = 2
+"""Scans under way at once: while one is sent and waited for, the next is read."""
+
+ScanProgress = Callable[[Scan, str, int, int], None]
+"""Called with a scan, its stage, how much is done, and the whole."""
+
+
+def bind(progress: ScanProgress | None, scan: Scan) -> Progress | None:
+    """Progress of one scan among many."""
+    return None if progress is None else partial(progress, scan)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One scan of `score_many`: either `result` or `error` is there.
+
+    Attributes
+    ----------
+    scan : path or Volume
+        As it was given.
+    result : Result or None
+    error : DlildError or None
+    """
+
+    scan: Scan
+    result: Result | None = None
+    error: DlildError | None = None
+
+    def unwrap(self) -> Result:
+        """Return the result, or raise the error."""
+        if self.result is None:
+            assert self.error is not None
+            raise self.error
+        return self.result
 
 
 class Core:

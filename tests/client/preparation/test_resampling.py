@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client.preparation.grid import to_grid
-from dlild_client.preparation.slices import find_gaps, has_plain_slices, slice_band, slice_faces_mm
+from dlild_client.preparation.resampling import (
+    find_gaps,
+    has_plain_slices,
+    slice_band,
+    slice_faces_mm,
+)
 from dlild_client.volume import Volume
 
 

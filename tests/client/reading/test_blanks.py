@@ -7,7 +7,7 @@ import pytest
 from client.writers import write_image
 
 from dlild_client.errors import MissingSlices, NotHU
-from dlild_client.reading.blanks import check_blanks
+from dlild_client.reading.quality import check_blanks
 from dlild_client.reading.read import read_volume
 
 

@@ -10,7 +10,7 @@ import pytest
 from client.writers import write_medium, zip_up
 
 from dlild_client.errors import InputError, NoSeries, TooLarge, UnreadableFile
-from dlild_client.reading import places
+from dlild_client.reading import files
 from dlild_client.reading.read import read_volume
 from dlild_client.reading.survey import survey_series
 
@@ -93,10 +93,10 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
     with zipfile.ZipFile(big, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("small.dcm", b"\0" * 1000)
         file.writestr("bomb.dcm", b"\0" * 5000)
-    monkeypatch.setattr(places, "MAXIMUM_FILE_BYTES", 4000)
+    monkeypatch.setattr(files, "MAXIMUM_FILE_BYTES", 4000)
     with pytest.raises(TooLarge, match=r"bomb\.dcm unpacks to"):
         read_volume(big)
-    monkeypatch.setattr(places, "MAXIMUM_FILES", 1)
+    monkeypatch.setattr(files, "MAXIMUM_FILES", 1)
     with pytest.raises(TooLarge, match=r"big\.zip: more than 1 files"):
         read_volume(big)
 

@@ -7,7 +7,7 @@ import pytest
 from client.writers import write_image
 
 from dlild_client.errors import NotHU
-from dlild_client.reading.jumps import check_jumps
+from dlild_client.reading.quality import check_jumps
 from dlild_client.reading.read import read_volume
 from dlild_client.reading.survey import survey_series
 

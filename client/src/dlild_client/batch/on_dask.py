@@ -17,8 +17,8 @@ from typing import Any
 from dlild_client import __version__
 from dlild_client.batch.run import Job
 from dlild_client.batch.worker import Task, make_task, score_task
+from dlild_client.core import Outcome, ScanProgress
 from dlild_client.errors import BadSettings, ConnectionFailed, DlildError
-from dlild_client.many import Outcome, ScanProgress
 from dlild_client.results.result import Result
 from dlild_client.transport.connection import ServerInfo
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from dlild_client.batch.record import Record, Status
 from dlild_client.batch.scans import BatchScan, Say, find_scans, silent
-from dlild_client.core import Scan
+from dlild_client.core import Outcome, Scan, ScanProgress
 from dlild_client.errors import (
     BadSettings,
     Busy,
@@ -21,7 +21,6 @@ from dlild_client.errors import (
     KeyRefused,
     NotReady,
 )
-from dlild_client.many import Outcome, ScanProgress
 from dlild_client.results.files import try_folder, write_result
 from dlild_client.results.result import Result
 from dlild_client.settings import Retries

@@ -4,7 +4,7 @@ Scans whose axes run along the body axes (nearly all) go through separable resam
 axis a triangle kernel, as wide as the coarser of the two spacings, so that fine scans are averaged
 rather than picked from, and thick slices interpolated. Tilted and oblique scans are first averaged
 along their own axes and then interpolated at the voxels of the grid. Slices in uneven steps, or
-with gaps between them, are taken at their own positions (`dlild_client.preparation.slices`).
+with gaps between them, are taken at their own positions (`dlild_client.preparation.resampling`).
 
 The grid covers the scan from voxel face to voxel face and is centred on it, so that a scan turned
 round or written in another order gives the same grid.
@@ -13,6 +13,8 @@ round or written in another order gives the same grid.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,13 @@ import numpy.typing as npt
 
 from dlild_client.contract import Contract, HuRange
 from dlild_client.errors import GeometryError
-from dlild_client.itk import load_sitk
-from dlild_client.preparation.resampling import Band, resample
-from dlild_client.preparation.slices import has_plain_slices, slice_band, slice_faces_mm
+from dlild_client.preparation.resampling import (
+    Band,
+    has_plain_slices,
+    resample,
+    slice_band,
+    slice_faces_mm,
+)
 from dlild_client.slabs import is_slabs
 from dlild_client.volume import LPS_GRID, Triple, Volume
 
@@ -31,6 +37,14 @@ ALIGNED_COSINE = float(np.cos(np.radians(0.1)))
 
 MAXIMUM_EXTENT_MM = 2500.0
 MAXIMUM_GRID_VOXELS = 200_000_000
+
+
+@cache
+def load_sitk() -> Any:
+    """Import SimpleITK at first use, with its warnings off: an error is one line for the user."""
+    sitk = import_module("SimpleITK")
+    sitk.ProcessObject.GlobalWarningDisplayOff()
+    return sitk
 
 
 def to_grid(volume: Volume, contract: Contract) -> Volume:

@@ -25,8 +25,8 @@ import numpy.typing as npt
 
 from dlild_client.errors import NotChest
 from dlild_client.flags import Flag
-from dlild_client.itk import load_sitk
 from dlild_client.preparation.chest import Ends, Ribs, find_ribs, judge_ends
+from dlild_client.preparation.grid import load_sitk
 from dlild_client.volume import Volume
 
 Mask = npt.NDArray[np.bool_]

@@ -18,19 +18,21 @@ import numpy.typing as npt
 
 from dlild_client.errors import GeometryError
 from dlild_client.flags import Flag
-from dlild_client.reading.blanks import check_blanks
 from dlild_client.reading.dicom.decode import check_size
 from dlild_client.reading.dicom.dicomlib import quiet
 from dlild_client.reading.dicom.headers import HeaderScan, read_headers
-from dlild_client.reading.dicom.hu import read_hu
-from dlild_client.reading.dicom.rescale import Rescaled, settle_rescale
+from dlild_client.reading.dicom.hu import Rescaled, read_hu, settle_rescale
 from dlild_client.reading.dicom.slices import SliceHeader
 from dlild_client.reading.files import list_sources
-from dlild_client.reading.jumps import check_jumps
-from dlild_client.reading.quality import check_range, header_flags, pixel_flags
+from dlild_client.reading.quality import (
+    check_blanks,
+    check_jumps,
+    check_range,
+    header_flags,
+    pixel_flags,
+)
 from dlild_client.reading.series.candidates import Candidate, SeriesRules
-from dlild_client.reading.series.repeats import settle
-from dlild_client.reading.series.selection import Assessment, assess_series
+from dlild_client.reading.series.selection import Assessment, assess_series, settle
 from dlild_client.reading.sources import FileSource, Listing
 from dlild_client.slabs import HELD_VOXELS, Hu, Slabs, as_volume_array, thinned
 from dlild_client.volume import SeriesInfo, Volume, as_matrix

@@ -16,8 +16,7 @@ from dlild_client.reading.files import check_place, list_sources
 from dlild_client.reading.images.read import check_image, is_image_name
 from dlild_client.reading.series.candidates import Candidate, SeriesRules
 from dlild_client.reading.series.kernels import judge_kernel
-from dlild_client.reading.series.repeats import Settled, settle, without
-from dlild_client.reading.series.selection import assess_series
+from dlild_client.reading.series.selection import Settled, assess_series, settle, without
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import pydicom
 
 from dlild_client.contract import Contract
 from dlild_client.errors import InputError, UnreadableFile
-from dlild_client.itk import load_sitk
+from dlild_client.preparation.grid import load_sitk
 from dlild_client.reading.images.read import is_image_name
 from dlild_client.volume import Volume
 from dlild_export.faults import DatasetError

@@ -12,13 +12,18 @@ import numpy.typing as npt
 from dlild_client.errors import GeometryError, MissingSlices, NotHU, TooFewSlices
 from dlild_client.flags import Flag
 from dlild_client.reading.assemble import digest
-from dlild_client.reading.blanks import check_blanks
 from dlild_client.reading.dicom.decode import check_voxels
 from dlild_client.reading.images import metaimage, nifti, nrrd
 from dlild_client.reading.images.header import ImageHeader, shear_flags
 from dlild_client.reading.images.voxeldata import VoxelBytes, check_files
-from dlild_client.reading.jumps import check_jumps
-from dlild_client.reading.quality import check_hu, geometry_flags, pixel_flags, thickness_flags
+from dlild_client.reading.quality import (
+    check_blanks,
+    check_hu,
+    check_jumps,
+    geometry_flags,
+    pixel_flags,
+    thickness_flags,
+)
 from dlild_client.slabs import HELD_VOXELS, Fill, Hu, Slabs, as_volume_array, thinned
 from dlild_client.volume import AIR_HU, SeriesInfo, Volume, as_matrix
 
