@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client import AsyncClient, CancelToken, Client, Limits, Retries, Timeout
-from dlild_client.errors import Cancelled, TooFewSlices, UnreadableFile
+from dlild_client.errors import CancelledError, TooFewSlicesError, UnreadableFileError
 from dlild_client.results.files import write_nifti
 from dlild_client.transport.cancel import glancing
 from dlild_client.transport.retry import pause_s
@@ -46,9 +46,15 @@ def check(outcomes, scans):
     assert set(found) == set(scans)
     assert len(outcomes) == len(scans)
     kinds = [type(found[scan].error) for scan in scans]
-    assert kinds == [UnreadableFile, type(None), UnreadableFile, type(None), TooFewSlices]
+    assert kinds == [
+        UnreadableFileError,
+        type(None),
+        UnreadableFileError,
+        type(None),
+        TooFewSlicesError,
+    ]
     assert found[scans[1]].unwrap().dl_ild_percent != found[scans[3]].unwrap().dl_ild_percent
-    with pytest.raises(UnreadableFile):
+    with pytest.raises(UnreadableFileError):
         found[scans[0]].unwrap()
 
 
@@ -153,13 +159,13 @@ def test_a_token_stops_a_scan_from_another_thread(server, chest):
     timer = threading.Timer(1.5, token.cancel)
     timer.start()
     start = time.monotonic()
-    with Client(server.url) as client, pytest.raises(Cancelled) as stopped:
+    with Client(server.url) as client, pytest.raises(CancelledError) as stopped:
         client.score(chest, cancel=token)
     assert time.monotonic() - start < 5
     assert stopped.value.exit_code == 130
     assert not stopped.value.retryable
     assert server.farewells == server.sequence_ids
-    with Client(server.url) as client, pytest.raises(Cancelled):
+    with Client(server.url) as client, pytest.raises(CancelledError):
         client.info(token)
 
 
@@ -179,7 +185,7 @@ def test_a_wait_between_attempts_ends_with_the_scan(server, chest):
         time.sleep(0.1)
         start = time.monotonic()
         token.cancel()
-        with pytest.raises(Cancelled):
+        with pytest.raises(CancelledError):
             scan.result()
         assert time.monotonic() - start < 0.5
 
@@ -229,9 +235,9 @@ def test_a_closed_client_stops_its_scans_and_takes_no_more(server, chest):
     server.fault = lambda i, r: [r] if i < 2 else None
     client = Client(server.url)
     threading.Timer(1.5, client.close).start()
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         client.score(chest)
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         client.score(chest)
     assert server.farewells == server.sequence_ids
 

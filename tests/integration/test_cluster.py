@@ -32,7 +32,7 @@ import certs
 import keys
 from cluster import Cluster
 from dlild_client import Client
-from dlild_client.errors import KeyRefused
+from dlild_client.errors import KeyRefusedError
 from dlild_client.results.result import Result
 from dlild_client.volume import Volume
 from door import Door
@@ -196,7 +196,7 @@ def test_keys_and_certificate_are_rotated_without_dropping_open_scans(
                 assert scored == pytest.approx(expected[0], abs=ALLOWED_POINTS)
             keys.remove(papers.keys, keys.read(papers.keys), "ward-3")
             door.reload()
-            with pytest.raises(KeyRefused):
+            with pytest.raises(KeyRefusedError):
                 old.info()
             assert new.info().model_version == 1
 

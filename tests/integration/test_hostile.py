@@ -37,7 +37,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from cluster import Cluster
 from dlild_client import TLS, Client
-from dlild_client.errors import KeyRefused, TLSFailed
+from dlild_client.errors import KeyRefusedError, TLSFailedError
 from dlild_client.volume import Volume
 
 pytestmark = pytest.mark.server
@@ -147,7 +147,7 @@ def test_certificates_missing_expired_or_of_a_stranger(
     ):
         with (
             Client(cluster.door.url, tls=tls, api_key=papers.key) as client,
-            pytest.raises(TLSFailed, match="certificate of this client"),
+            pytest.raises(TLSFailedError, match="certificate of this client"),
         ):
             client.info()
 
@@ -156,7 +156,7 @@ def test_certificates_missing_expired_or_of_a_stranger(
 def test_keys_missing_or_wrong(cluster: Cluster, papers: Papers, scan: Scan, key: str) -> None:
     with (
         Client(cluster.door.url, tls=papers.tls, api_key=key) as client,
-        pytest.raises(KeyRefused, match="API key"),
+        pytest.raises(KeyRefusedError, match="API key"),
     ):
         client.score(scan.volume)
 

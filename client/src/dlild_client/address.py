@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from dlild_client.errors import BadAddress
+from dlild_client.errors import BadAddressError
 
 DEFAULT_PORT = 8001
 
@@ -46,13 +46,13 @@ def parse_url(url: str) -> Address:
 
     Raises
     ------
-    BadAddress
+    BadAddressError
         Any other scheme, no host, a bad port, or more than host and port.
     """
     url = url.strip()
     if "@" in url:
         # What stands before the @ may be a secret.
-        raise BadAddress("an address with a user is no address; use grpc://host:8001")
+        raise BadAddressError("an address with a user is no address; use grpc://host:8001")
     try:
         parts = urlsplit(url)
         name = parts.hostname
@@ -62,13 +62,17 @@ def parse_url(url: str) -> Address:
     if parts.scheme not in {"grpc", "grpcs"} or not name or extra:
         raise _not_an_address(url)
     if not _is_host(name):
-        raise BadAddress(f"{url}: {name!r} is no host; use grpc://host:8001, by name or number")
+        raise BadAddressError(
+            f"{url}: {name!r} is no host; use grpc://host:8001, by name or number"
+        )
     host = f"[{name}]" if ":" in name else name
     return Address(url, f"{host}:{_port(url, parts)}", parts.scheme == "grpcs")
 
 
-def _not_an_address(url: str) -> BadAddress:
-    return BadAddress(f"{url}: not an address; use grpc://host:8001 or grpcs://host:8001 (TLS)")
+def _not_an_address(url: str) -> BadAddressError:
+    return BadAddressError(
+        f"{url}: not an address; use grpc://host:8001 or grpcs://host:8001 (TLS)"
+    )
 
 
 def _port(url: str, parts: SplitResult) -> int:
@@ -78,7 +82,7 @@ def _port(url: str, parts: SplitResult) -> int:
     except ValueError:
         port = 0
     if port == 0:
-        raise BadAddress(
+        raise BadAddressError(
             f"{url}: the port is no number from 1 to 65535; use grpc://host:{DEFAULT_PORT}, with "
             "the server's gRPC port"
         )

@@ -47,7 +47,7 @@ class Client:
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         An argument or a `DLILD_*` variable is wrong. Nothing is sent yet; an absent server shows at
         the first call.
 
@@ -111,7 +111,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Stop what is still under way; calls after this fail with `Cancelled`."""
+        """Stop what is still under way; calls after this fail with `CancelledError`."""
         self._closed.cancel()
 
     def info(self, cancel: CancelToken | None = None) -> ServerInfo:
@@ -119,7 +119,7 @@ class Client:
 
         Raises
         ------
-        ConnectionFailed, Refused, ServerError, ContractError, Cancelled
+        ConnectionFailedError, RefusedError, ServerError, ContractError, CancelledError
         """
         with stopped_by(self._closed, cancel) as token:
             return run(self._core.info(self._line(token)))
@@ -182,7 +182,7 @@ class Client:
 
         Raises
         ------
-        Cancelled
+        CancelledError
         """
         with stopped_by(self._closed, cancel) as token:
             crew = _Crew(lambda scan: self.score(scan, bind(progress, scan), token))

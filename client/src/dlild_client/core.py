@@ -21,14 +21,14 @@ from tritonclient.grpc import service_pb2
 
 from dlild_client.contract import Contract
 from dlild_client.errors import (
-    Busy,
-    ConnectionFailed,
+    BusyError,
+    ConnectionFailedError,
     ContractError,
     DlildError,
-    ModelNotFound,
-    NotReady,
-    ScanLost,
-    TimedOut,
+    ModelNotFoundError,
+    NotReadyError,
+    ScanLostError,
+    TimedOutError,
 )
 from dlild_client.preparation.prepare import PreparedScan, Progress, prepare, silent
 from dlild_client.reading.files import check_place
@@ -147,7 +147,9 @@ class Core:
                 "ModelReady", service_pb2.ModelReadyRequest(name=MODEL), patience
             )
             if not ready.ready:
-                raise NotReady(f"{url}: the model {MODEL} is not ready; look at the server's log")
+                raise NotReadyError(
+                    f"{url}: the model {MODEL} is not ready; look at the server's log"
+                )
             answer = await connection.call(
                 "ModelConfig", service_pb2.ModelConfigRequest(name=MODEL), patience
             )
@@ -161,18 +163,18 @@ class Core:
         """Make sure that the contract is still the one that the scan was prepared for."""
         try:
             now = await self._ask(line, connection)
-        except ConnectionFailed:
+        except ConnectionFailedError:
             # The line broke behind the score: it came over this very connection, from the server
             # that was asked before it.
             return
         if now != info:
-            raise ScanLost(
+            raise ScanLostError(
                 "the server changed its model or profile during the scan; send the scan again"
             )
 
     def _may_ask_again(self, error: Exception) -> bool:
         """Whether the error may pass: not where this client has never reached its server."""
-        if isinstance(error, ConnectionFailed | NotReady) and not self._met:
+        if isinstance(error, ConnectionFailedError | NotReadyError) and not self._met:
             return False
         return is_retryable(error)
 
@@ -203,7 +205,7 @@ class _Sending:
         retries = self._line.settings.retries
         self._attempts += 1
         self._start_clock()
-        self._was_busy = isinstance(error, Busy)
+        self._was_busy = isinstance(error, BusyError)
         has_time = self._left_s() > retries.longest_wait_s and self._may_be_found(error)
         again = may_help and has_time and self._attempts < retries.attempts
         if again:
@@ -213,7 +215,7 @@ class _Sending:
 
     def _may_be_found(self, error: Exception) -> bool:
         """Whether a model that is not found may still appear; any other answer counts anew."""
-        if not isinstance(error, ModelNotFound):
+        if not isinstance(error, ModelNotFoundError):
             self._not_found_since = None
             return True
         now = time.monotonic()
@@ -307,8 +309,8 @@ async def talk(
     except BaseException as error:
         # The server holds the place until it hears of it; a refused first window holds none.
         message = exchange.farewell()
-        if message is not None and not (isinstance(error, Busy) and not exchange.answered):
-            patience = UNHEARD_S if isinstance(error, TimedOut) else FAREWELL_S
+        if message is not None and not (isinstance(error, BusyError) and not exchange.answered):
+            patience = UNHEARD_S if isinstance(error, TimedOutError) else FAREWELL_S
             await connection.say_farewell(message, patience)
         raise
 
@@ -317,7 +319,7 @@ async def _receive(receive: Callable[[float], Any], answer_s: float) -> Any:
     try:
         return await receive(answer_s)
     except TimeoutError:
-        raise TimedOut(
+        raise TimedOutError(
             f"no answer from the server for {answer_s:g} s; look at the server, or give it more "
             "time"
         ) from None

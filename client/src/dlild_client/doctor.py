@@ -22,7 +22,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from dlild_client.contract import Contract
 from dlild_client.core import talk
-from dlild_client.errors import DlildError, KeyRefused, NotReady
+from dlild_client.errors import DlildError, KeyRefusedError, NotReadyError
 from dlild_client.preparation.windows import Shape, WindowPlan, plan_windows
 from dlild_client.settings import Settings
 from dlild_client.tls import explain, shake_hands
@@ -190,7 +190,7 @@ class _Steps:
             return Finding("key", "good", "none, and the server wants none")
         try:
             self._call("ServerMetadata", service_pb2.ServerMetadataRequest(), metadata=())
-        except KeyRefused:
+        except KeyRefusedError:
             return Finding("key", "good", "the server takes it")
         return Finding(
             "key",
@@ -202,7 +202,9 @@ class _Steps:
     def readiness(self) -> Finding:
         ready = self._call("ModelReady", service_pb2.ModelReadyRequest(name=MODEL)).ready
         if not ready:
-            raise NotReady(f"the model {MODEL} is not ready; wait, or look at the server's log")
+            raise NotReadyError(
+                f"the model {MODEL} is not ready; wait, or look at the server's log"
+            )
         return Finding("readiness", "good", f"Triton {self._version} is ready with {MODEL}")
 
     def contract(self) -> Finding:

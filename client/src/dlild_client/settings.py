@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from dlild_client.address import Address, parse_url
-from dlild_client.errors import BadSettings
+from dlild_client.errors import BadSettingsError
 from dlild_client.tls import TLS
 
 DEFAULT_URL = "grpc://127.0.0.1:8001"
@@ -57,7 +57,7 @@ class Timeout:
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         A time is not positive.
     """
 
@@ -85,7 +85,7 @@ class Limits:
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         A limit is not positive, or messages are longer than gRPC can carry.
     """
 
@@ -97,7 +97,7 @@ class Limits:
         """Check the limits."""
         _check_positive(self)
         if self.message_bytes > LONGEST_MESSAGE:
-            raise BadSettings(
+            raise BadSettingsError(
                 f"message_bytes is {self.message_bytes}; gRPC carries {LONGEST_MESSAGE} at most"
             )
 
@@ -118,7 +118,7 @@ class Retries:
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         A number is not positive.
     """
 
@@ -178,13 +178,13 @@ def find_settings(
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         Naming the argument or variable that is wrong; never the key.
     """
     told = os.environ if variables is None else variables
     address = parse_url(url if url is not None else told.get("DLILD_URL") or DEFAULT_URL)
     if tls is not None and not address.secure:
-        raise BadSettings(
+        raise BadSettingsError(
             f"{address.url} does not use TLS, yet tls is given; use grpcs:// or leave tls out"
         )
     return Settings(
@@ -202,7 +202,7 @@ def read_key(path: str | os.PathLike[str]) -> str:
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         The file cannot be read or is empty.
     """
     place = Path(path)
@@ -210,9 +210,9 @@ def read_key(path: str | os.PathLike[str]) -> str:
         text = place.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
-        raise BadSettings(f"{place.name}: the API key cannot be read: {reason}") from None
+        raise BadSettingsError(f"{place.name}: the API key cannot be read: {reason}") from None
     if not text:
-        raise BadSettings(f"{place.name}: the file of the API key is empty")
+        raise BadSettingsError(f"{place.name}: the file of the API key is empty")
     return text
 
 
@@ -258,7 +258,7 @@ def _group(told: Mapping[str, str], rows: Mapping[str, _Row]) -> dict[str, Any]:
             try:
                 values[argument] = kind(text)
             except ValueError:
-                raise BadSettings(f"{name} is {text!r}, not a number") from None
+                raise BadSettingsError(f"{name} is {text!r}, not a number") from None
     return values
 
 
@@ -274,12 +274,12 @@ def _check_key(key: str | None, address: Address) -> str | None:
     if key is None:
         return None
     if not key or not all("!" <= character <= "~" for character in key):
-        raise BadSettings(
+        raise BadSettingsError(
             "the API key is empty or holds a space or a character beyond ASCII; "
             "look at where it comes from"
         )
     if not address.secure and not address.is_loopback:
-        raise BadSettings(
+        raise BadSettingsError(
             f"the API key would be sent to {address.url} without encryption; use grpcs://"
         )
     return key
@@ -288,4 +288,4 @@ def _check_key(key: str | None, address: Address) -> str | None:
 def _check_positive(values: Any) -> None:
     for name, value in vars(values).items():
         if value is not None and not value > 0:
-            raise BadSettings(f"{name} must be positive, not {value!r}")
+            raise BadSettingsError(f"{name} must be positive, not {value!r}")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlild_client.errors import BadSettings
+from dlild_client.errors import BadSettingsError
 
 if TYPE_CHECKING:
     import os
@@ -36,7 +36,7 @@ class TLS:
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         Only one of `cert` and `key` is given.
     """
 
@@ -48,14 +48,14 @@ class TLS:
     def __post_init__(self) -> None:
         """Check that certificate and key come together."""
         if (self.cert is None) != (self.key is None):
-            raise BadSettings("TLS needs both cert and key to show a certificate, or neither")
+            raise BadSettingsError("TLS needs both cert and key to show a certificate, or neither")
 
     def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
         """Read the files, in the order that gRPC wants: authorities, key, certificate.
 
         Raises
         ------
-        BadSettings
+        BadSettingsError
             A file cannot be read, is not PEM, or certificate and key do not belong together.
         """
         self.context()
@@ -70,7 +70,7 @@ class TLS:
 
         Raises
         ------
-        BadSettings
+        BadSettingsError
             As `read`.
         """
         context = ssl.create_default_context()
@@ -251,6 +251,6 @@ def _load(path: str | os.PathLike[str], fault: str, load: Any) -> None:
     try:
         load(str(path))
     except ssl.SSLError:
-        raise BadSettings(f"{name}: {fault}; give a PEM file") from None
+        raise BadSettingsError(f"{name}: {fault}; give a PEM file") from None
     except OSError as error:
-        raise BadSettings(f"{name}: cannot be read: {error.strerror}") from None
+        raise BadSettingsError(f"{name}: cannot be read: {error.strerror}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlild_client.contract import Contract, parse_contract
-from dlild_client.errors import UnreadableFile
+from dlild_client.errors import UnreadableFileError
 
 _CHECKOUT = Path(__file__).resolve().parents[3] / "model_repository"
 
@@ -25,7 +25,7 @@ def find_contract(repository: Path | None = None) -> Contract:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         There is none.
     ContractError
         It is not one that this package understands.
@@ -35,6 +35,6 @@ def find_contract(repository: Path | None = None) -> Contract:
         path = place / "contract.json"
         if path.is_file():
             return parse_contract(path.read_text(encoding="utf-8"))
-    raise UnreadableFile(
+    raise UnreadableFileError(
         f"{places[0].name}: no contract.json in it; name the model repository with --repository"
     )

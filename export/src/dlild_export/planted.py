@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dlild_client.contract import Contract
-from dlild_client.errors import NotChest
+from dlild_client.errors import NotChestError
 from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
@@ -88,7 +88,9 @@ def write_planted(
     try:
         lungs = threshold_lungs(grid.array, grid.spacing_mm[0])
     except NoLungsError as error:
-        raise NotChest(f"{scan.name}: {error}; give a chest CT without dense lesions") from None
+        raise NotChestError(
+            f"{scan.name}: {error}; give a chest CT without dense lesions"
+        ) from None
     unknown = np.zeros_like(lungs)
     if doubtful_unknown:
         unknown = doubtful_tissue(grid.array, lungs, grid.spacing_mm[0])

@@ -21,13 +21,13 @@ from dlild_client.batch.record import ROWS, Record
 from dlild_client.batch.run import run_batch
 from dlild_client.batch.scans import BatchScan, find_scans
 from dlild_client.errors import (
-    BadSettings,
-    ConnectionFailed,
+    BadSettingsError,
+    ConnectionFailedError,
     ContractError,
     DlildError,
-    KeyRefused,
-    NoSeries,
-    UnreadableFile,
+    KeyRefusedError,
+    NoSeriesError,
+    UnreadableFileError,
 )
 from dlild_client.results.files import write_nifti
 
@@ -212,7 +212,7 @@ def test_a_lost_server_ends_the_run_and_the_next_goes_on(server, tree, tmp_path)
         if len(rows_of(out)) == 2:
             server.stop()
 
-    with pytest.raises(ConnectionFailed):
+    with pytest.raises(ConnectionFailedError):
         batch(server, place, out, concurrency=1, finished=finished)
     assert [row["status"] for row in rows_of(out)] == ["scored"] * 2
     server.start()
@@ -224,7 +224,7 @@ def test_a_lost_server_ends_the_run_and_the_next_goes_on(server, tree, tmp_path)
 def test_a_wrong_key_ends_the_run_without_a_row(server, tree, tmp_path):
     place, out = tree(2), tmp_path / "out"
     server.key = "right"
-    with pytest.raises(KeyRefused):
+    with pytest.raises(KeyRefusedError):
         batch(server, place, out)
     assert not out.exists()
 
@@ -241,14 +241,14 @@ def test_scores_of_two_models_never_mix(server, tree, tmp_path):
     with pytest.raises(ContractError, match="another model"):
         batch(server, place, out, concurrency=1, finished=finished)
     assert len(rows_of(out)) == 1
-    with pytest.raises(BadSettings, match="another model"):
+    with pytest.raises(BadSettingsError, match="another model"):
         batch(server, place, out)
     assert batch(server, place, tmp_path / "other").counts["scored"] == 3
 
 
 def test_one_run_at_a_time_writes_into_a_folder(server, tmp_path):
     first = Record(tmp_path / "out", server.contract)
-    with first, pytest.raises(BadSettings, match="another run"):
+    with first, pytest.raises(BadSettingsError, match="another run"):
         Record(tmp_path / "out", server.contract)
     with Record(tmp_path / "out", server.contract) as second:
         assert not second.is_done("k")
@@ -264,7 +264,7 @@ def test_a_folder_that_cannot_be_written_is_told(server, tree, tmp_path):
 def test_cells_are_no_formulas(server, tmp_path):
     scan = BatchScan('=HYPERLINK("x")\n', tmp_path)
     with Record(tmp_path / "out", server.contract) as record:
-        record.add(scan, "k1", UnreadableFile("+1 is wrong"))
+        record.add(scan, "k1", UnreadableFileError("+1 is wrong"))
     (row,) = rows_of(tmp_path / "out")
     assert row["scan"].startswith("'=")
     assert row["message"] == "'+1 is wrong"
@@ -365,7 +365,7 @@ def test_a_list_names_paths_ids_and_series(server, tree, series_writer, small, t
 )
 def test_a_list_that_is_none_is_told_by_line(tmp_path, text, words):
     (tmp_path / "list.csv").write_text(text)
-    with pytest.raises(BadSettings, match=words):
+    with pytest.raises(BadSettingsError, match=words):
         list(find_scans(tmp_path / "list.csv"))
 
 
@@ -389,16 +389,16 @@ def test_a_dicomdir_gives_its_studies(series_writer, small, tmp_path):
 def test_a_list_that_is_none_is_told_before_an_absent_server(server, tmp_path):
     server.stop()
     (tmp_path / "list.csv").write_text("id,where\n1,a\n")
-    with pytest.raises(BadSettings, match="no column path"):
+    with pytest.raises(BadSettingsError, match="no column path"):
         batch(server, tmp_path / "list.csv", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_places_without_scans_are_told(tmp_path):
     (tmp_path / "letter.txt").write_text("Dear all")
-    with pytest.raises(NoSeries, match="no scan in it"):
+    with pytest.raises(NoSeriesError, match="no scan in it"):
         list(find_scans(tmp_path))
-    with pytest.raises(UnreadableFile, match="neither a folder"):
+    with pytest.raises(UnreadableFileError, match="neither a folder"):
         list(find_scans(tmp_path / "letter.txt"))
-    with pytest.raises(UnreadableFile, match="no such file"):
+    with pytest.raises(UnreadableFileError, match="no such file"):
         list(find_scans(tmp_path / "absent"))

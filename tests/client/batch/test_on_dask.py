@@ -17,7 +17,7 @@ from dlild_client.batch import on_dask, worker
 from dlild_client.batch.on_dask import DaskScorer
 from dlild_client.batch.run import Job, run_batch
 from dlild_client.batch.scans import BatchScan
-from dlild_client.errors import BadSettings, ConnectionFailed, DlildError, KeyRefused
+from dlild_client.errors import BadSettingsError, ConnectionFailedError, DlildError, KeyRefusedError
 from dlild_client.results.files import write_nifti
 
 SOON = Retries(attempts=3, first_wait_s=0.05, longest_wait_s=0.1)
@@ -134,7 +134,7 @@ def test_a_worker_without_the_key_ends_the_run_and_says_whose_settings(
 ):
     server.key = "right"
 
-    with pytest.raises(KeyRefused, match=r"worker, which reads its own DLILD_\* variables"):
+    with pytest.raises(KeyRefusedError, match=r"worker, which reads its own DLILD_\* variables"):
         score(tree(2), api_key="right")
 
     assert rows_of(tmp_path / "out") == []
@@ -156,7 +156,7 @@ def test_a_worker_reads_the_key_and_the_address_of_its_own(
 def test_a_wrong_address_is_told_and_not_waited_for_long(score, tree, monkeypatch):
     monkeypatch.setattr(worker, "INTRODUCTION_S", 0.5)
 
-    with pytest.raises(ConnectionFailed, match="said by a worker"):
+    with pytest.raises(ConnectionFailedError, match="said by a worker"):
         score(tree(1), url="grpc://127.0.0.1:1")
 
 
@@ -169,14 +169,14 @@ def test_scans_that_a_worker_does_not_see_end_the_run(score, tree, tmp_path, mon
         return worker.Task(moved, key, url, task.present, voxels)
 
     monkeypatch.setattr(on_dask, "make_task", elsewhere)
-    with pytest.raises(BadSettings, match="mount the folder of the scans under the same path"):
+    with pytest.raises(BadSettingsError, match="mount the folder of the scans under the same path"):
         score(tree(2))
 
 
 def test_another_version_on_a_worker_ends_the_run(score, tree, monkeypatch):
     monkeypatch.setattr(worker, "__version__", "0.0.9")
 
-    with pytest.raises(BadSettings, match=r"a worker has dlild-client 0\.0\.9, the batch"):
+    with pytest.raises(BadSettingsError, match=r"a worker has dlild-client 0\.0\.9, the batch"):
         score(tree(1))
 
 
@@ -213,7 +213,7 @@ def test_a_fault_of_a_worker_is_a_row_and_names_no_path(server, cluster, tree, f
 
 
 def test_a_worker_without_the_package_ends_the_run(server, cluster, tree):
-    with pytest.raises(BadSettings, match=r"install dlild-client\[dask\]"):
+    with pytest.raises(BadSettingsError, match=r"install dlild-client\[dask\]"):
         outcomes_of(server, cluster, Broken("bad", tree(1), fault=ImportError))
 
 
@@ -229,7 +229,7 @@ def test_a_lost_scheduler_ends_the_run_and_the_next_goes_on(server, tree, score,
         DaskScorer(
             client, server.url, short.scheduler_address, voxels=False, patience_s=2
         ) as scorer,
-        pytest.raises(ConnectionFailed, match=r"scheduler at .* is gone"),
+        pytest.raises(ConnectionFailedError, match=r"scheduler at .* is gone"),
     ):
         run_batch(scorer, place, tmp_path / "out", concurrency=1, finished=finished)
     done = len(rows_of(tmp_path / "out"))
@@ -242,9 +242,9 @@ def test_a_lost_scheduler_ends_the_run_and_the_next_goes_on(server, tree, score,
 @pytest.mark.parametrize(
     ("address", "kind", "words"),
     [
-        ("tcp://127.0.0.1:1", ConnectionFailed, "no Dask scheduler answers"),
-        ("carrier-pigeon://loft", BadSettings, "give tcp://host:8786"),
-        ("tls://127.0.0.1:1", BadSettings, "Dask's own TLS"),
+        ("tcp://127.0.0.1:1", ConnectionFailedError, "no Dask scheduler answers"),
+        ("carrier-pigeon://loft", BadSettingsError, "give tcp://host:8786"),
+        ("tls://127.0.0.1:1", BadSettingsError, "Dask's own TLS"),
     ],
 )
 def test_an_address_where_no_scheduler_is_gets_one_line(server, address, kind, words):

@@ -19,7 +19,7 @@ from dlild_client.batch.record import ROWS, Record
 from dlild_client.batch.run import run_batch
 from dlild_client.batch.scans import BatchScan, find_scans, read_list
 from dlild_client.batch.tables import read_table
-from dlild_client.errors import BadSettings, DlildError, UnreadableFile
+from dlild_client.errors import BadSettingsError, DlildError, UnreadableFileError
 from dlild_client.results.files import write_nifti
 
 
@@ -103,7 +103,7 @@ def test_names_in_the_code_page_of_the_list_and_home_folders_are_found(tmp_path,
 )
 def test_a_list_that_cannot_be_read_is_told_by_line(tmp_path, data, words):
     (tmp_path / "list.csv").write_bytes(data)
-    with pytest.raises(BadSettings, match="list") as told:
+    with pytest.raises(BadSettingsError, match="list") as told:
         read_list(tmp_path / "list.csv")
     assert words in str(told.value)
 
@@ -223,7 +223,7 @@ def test_what_a_spreadsheet_damaged_is_told_and_read_from_the_json_files(server,
     assert "1 whose key or status was changed are left out" in said[0]
 
     (out / ROWS).write_text(as_text([row[:5] + row[6:] for row in rows]))
-    with pytest.raises(BadSettings, match="lacks the column message"):
+    with pytest.raises(BadSettingsError, match="lacks the column message"):
         batch(server, tree, out)
 
 
@@ -266,7 +266,7 @@ def test_names_that_are_no_utf8_have_their_rows_and_are_gone_on_with(
 def test_rows_and_files_take_any_name(server, tmp_path):
     name = os.fsdecode(b"Pr\xe9s.nii")
     with Record(tmp_path, server.contract) as record:
-        record.add(BatchScan(name, tmp_path / name), "a", UnreadableFile(f"{name}: broken"))
+        record.add(BatchScan(name, tmp_path / name), "a", UnreadableFileError(f"{name}: broken"))
     (row,) = rows_of(tmp_path)
     assert (row["scan"], row["message"]) == (r"Pr\xe9s.nii", r"Pr\xe9s.nii: broken")
 

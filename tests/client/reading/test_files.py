@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from client.writers import write_medium, zip_up
 
-from dlild_client.errors import InputError, NoSeries, TooLarge, UnreadableFile
+from dlild_client.errors import InputError, NoSeriesError, TooLargeError, UnreadableFileError
 from dlild_client.reading import files
 from dlild_client.reading.read import read_volume
 from dlild_client.reading.survey import survey_series
@@ -53,17 +53,19 @@ def test_archives_that_cannot_be_read_say_why(series_writer, scan, tmp_path):
     whole = zip_up(folder, tmp_path / "whole.zip").read_bytes()
     broken = tmp_path / "broken.zip"
     broken.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UnreadableFile, match=r"broken\.zip: a zip archive that cannot be opened"):
+    with pytest.raises(
+        UnreadableFileError, match=r"broken\.zip: a zip archive that cannot be opened"
+    ):
         read_volume(broken)
     locked = tmp_path / "locked.zip"
     # The flag of encryption in every entry of the table of contents.
     locked.write_bytes(_with_flag(whole))
-    with pytest.raises(UnreadableFile, match=r"locked\.zip: an encrypted archive"):
+    with pytest.raises(UnreadableFileError, match=r"locked\.zip: an encrypted archive"):
         read_volume(locked)
     letter = tmp_path / "letter.zip"
     with zipfile.ZipFile(letter, "w") as file:
         file.writestr("letter.txt", "Dear all")
-    with pytest.raises(NoSeries, match=r"letter\.zip: no DICOM image"):
+    with pytest.raises(NoSeriesError, match=r"letter\.zip: no DICOM image"):
         read_volume(letter)
 
 
@@ -94,10 +96,10 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
         file.writestr("small.dcm", b"\0" * 1000)
         file.writestr("bomb.dcm", b"\0" * 5000)
     monkeypatch.setattr(files, "MAXIMUM_FILE_BYTES", 4000)
-    with pytest.raises(TooLarge, match=r"bomb\.dcm unpacks to"):
+    with pytest.raises(TooLargeError, match=r"bomb\.dcm unpacks to"):
         read_volume(big)
     monkeypatch.setattr(files, "MAXIMUM_FILES", 1)
-    with pytest.raises(TooLarge, match=r"big\.zip: more than 1 files"):
+    with pytest.raises(TooLargeError, match=r"big\.zip: more than 1 files"):
         read_volume(big)
 
 
@@ -121,7 +123,7 @@ def test_files_that_a_medium_lacks_are_never_passed_over(series_writer, scan, tm
     assert next(f for f in volume.flags if f == "files_missing").values == {"files": 1}
     for path in by_height[:-1]:
         path.unlink()
-    with pytest.raises(UnreadableFile, match="names 30 files and none is there"):
+    with pytest.raises(UnreadableFileError, match="names 30 files and none is there"):
         read_volume(dicomdir)
 
 
@@ -137,13 +139,13 @@ def test_a_dicomdir_does_not_lead_out_of_its_folder(series_writer, scan, tmp_pat
     ):
         record.ReferencedFileID = ["..", "OUT", path.name]
     ds.save_as(dicomdir)
-    with pytest.raises(UnreadableFile, match="none is there"):
+    with pytest.raises(UnreadableFileError, match="none is there"):
         read_volume(dicomdir)
 
 
 def test_a_dicomdir_that_is_none_is_refused(tmp_path):
     (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 500)
-    with pytest.raises(UnreadableFile, match="DICOMDIR cannot be read"):
+    with pytest.raises(UnreadableFileError, match="DICOMDIR cannot be read"):
         read_volume(tmp_path / "DICOMDIR")
 
 
@@ -152,14 +154,14 @@ def test_a_pipe_is_neither_waited_for_nor_read(series_writer, scan, tmp_path):
     folder = series_writer.write(scan)
     os.mkfifo(folder / "pipe.dcm")
     assert read_volume(folder).shape == scan.shape
-    with pytest.raises(UnreadableFile, match="neither a file nor a folder"):
+    with pytest.raises(UnreadableFileError, match="neither a file nor a folder"):
         read_volume(folder / "pipe.dcm")
 
 
 @pytest.mark.parametrize("path", ["", "no such", "a\0b", "x" * 5000])
 def test_what_is_no_path_is_refused_in_one_line(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises((UnreadableFile, NoSeries)) as error:
+    with pytest.raises((UnreadableFileError, NoSeriesError)) as error:
         read_volume(path)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 200

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dlild_client.errors import Cancelled
+from dlild_client.errors import CancelledError
 from dlild_client.settings import find_settings
 from dlild_client.transport.aio import AsyncLine
 from dlild_client.transport.base import Line, prepared_at_once
@@ -63,5 +63,5 @@ def test_a_scan_that_waits_for_the_processors_can_be_cancelled() -> None:
     settings, token = find_settings(variables={}), CancelToken()
     turns = Turns(threading.Semaphore(1), threading.Semaphore(0))
     threading.Timer(0.05, token.cancel).start()
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         run(Processors().prepare_on(BlockingLine(settings, turns, token)))

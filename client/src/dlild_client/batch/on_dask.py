@@ -18,7 +18,12 @@ from dlild_client import __version__
 from dlild_client.batch.run import Job
 from dlild_client.batch.worker import Task, make_task, score_task
 from dlild_client.core import Outcome, ScanProgress
-from dlild_client.errors import BadSettings, ConnectionFailed, DlildError
+from dlild_client.errors import (
+    BadSettingsError,
+    ConnectionFailedError,
+    DlildError,
+    WorkerLostError,
+)
 from dlild_client.results.result import Result
 from dlild_client.transport.connection import ServerInfo
 
@@ -27,10 +32,6 @@ TASKS_A_THREAD = 2
 
 FEWEST_TASKS = 8
 """Handed out whatever there is of workers: a cluster that grows with its work must see some."""
-
-
-class WorkerLost(DlildError):  # noqa: N818  (as the names in `errors`)
-    """A scan took down every worker that tried it: most likely their memory is too small."""
 
 
 class DaskScorer:
@@ -51,9 +52,9 @@ class DaskScorer:
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         The extra is not installed, or the address is none.
-    ConnectionFailed
+    ConnectionFailedError
         No scheduler answers there.
     """
 
@@ -112,7 +113,7 @@ class DaskScorer:
 
         Raises
         ------
-        ConnectionFailed
+        ConnectionFailedError
             The scheduler is gone.
         DlildError
             The workers cannot run the tasks at all.
@@ -150,7 +151,7 @@ class DaskScorer:
         try:
             yield
         except (OSError, TimeoutError, _dask().CancelledError):
-            raise ConnectionFailed(
+            raise ConnectionFailedError(
                 f"the Dask scheduler at {self._scheduler} is gone; "
                 "start it, and the same command goes on from here"
             ) from None
@@ -215,12 +216,12 @@ def _settle(future: Any) -> dict[str, Any]:
 def _fault(error: Exception) -> DlildError:
     """Return the error that a scan's row will bear; raise what all scans would meet."""
     if isinstance(error, _dask().KilledWorker):
-        return WorkerLost(
+        return WorkerLostError(
             f"{error.allowed_failures + 1} workers were lost over this scan, the last one at it; "
             "look at their logs, and give them more memory"
         )
     if isinstance(error, ImportError) or "deserializ" in str(error):
-        raise BadSettings(
+        raise BadSettingsError(
             f"scheduler or workers cannot run the tasks ({type(error).__name__}); "
             f"install dlild-client[dask] {__version__} there, and the same versions of Dask"
         ) from None
@@ -234,11 +235,11 @@ def _connect(scheduler: str, patience_s: float) -> Any:
     try:
         return dask.Client(scheduler, timeout=patience_s, set_as_default=False)
     except (ValueError, TypeError) as error:
-        raise BadSettings(
+        raise BadSettingsError(
             f"--dask {scheduler}: {error}; give tcp://host:8786, or tls:// with Dask's own TLS"
         ) from None
     except (OSError, TimeoutError):
-        raise ConnectionFailed(
+        raise ConnectionFailedError(
             f"--dask {scheduler}: no Dask scheduler answers within {patience_s:g} s; "
             "check the address, and that it runs"
         ) from None
@@ -249,7 +250,7 @@ def _dask() -> Any:
     try:
         import distributed  # noqa: PLC0415
     except ImportError:
-        raise BadSettings(
+        raise BadSettingsError(
             "--dask needs the extra: pip install 'dlild-client[dask]', here and on the workers"
         ) from None
     return distributed

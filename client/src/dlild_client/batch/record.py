@@ -29,7 +29,7 @@ from typing import Any, Literal, cast, get_args
 from dlild_client.batch.scans import BatchScan, Say, silent
 from dlild_client.batch.tables import Table, read_table
 from dlild_client.contract import Contract
-from dlild_client.errors import BadSettings, DlildError, InputError, printable
+from dlild_client.errors import BadSettingsError, DlildError, InputError, printable
 from dlild_client.results.files import cannot_be_written
 from dlild_client.results.result import Result
 from dlild_client.transport.wire import ZONES
@@ -55,7 +55,7 @@ class Record:
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         Another run is at work there, or the rows there are of another model.
     DlildError
         The folder cannot be written.
@@ -194,7 +194,7 @@ class Record:
         lost = [name for name in self.columns if name not in table.columns]
         if lost or weights - {self._weights}:
             what = f"; {ROWS} lacks the column {lost[0]}" if lost else ""
-            raise BadSettings(
+            raise BadSettingsError(
                 f"{self.folder.name}: the rows there are of another model or version{what}; "
                 "choose another folder, so that scores of two models do not mix"
             )
@@ -279,7 +279,7 @@ def result_row(facts: Mapping[str, Any]) -> dict[str, Any]:
 def error_facts(error: DlildError) -> dict[str, Any]:
     """Keep of an error whether the scan was rejected or something failed on the way, and why."""
     status: Status = "rejected" if isinstance(error, InputError) else "failed"
-    return {"status": status, "error": type(error).__name__, "message": str(error)}
+    return {"status": status, "error": error.kind, "message": str(error)}
 
 
 def _names(scan: BatchScan, key: str) -> dict[str, str]:
@@ -330,7 +330,7 @@ def _held(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BadSettings(
+            raise BadSettingsError(
                 f"{path.parent.name}: another run is writing there; wait, or choose another folder"
             ) from None
         yield

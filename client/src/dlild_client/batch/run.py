@@ -13,13 +13,13 @@ from dlild_client.batch.record import Record, Status
 from dlild_client.batch.scans import BatchScan, Say, find_scans, silent
 from dlild_client.core import Outcome, Scan, ScanProgress
 from dlild_client.errors import (
-    BadSettings,
-    Busy,
-    ConnectionFailed,
+    BadSettingsError,
+    BusyError,
+    ConnectionFailedError,
     ContractError,
     DlildError,
-    KeyRefused,
-    NotReady,
+    KeyRefusedError,
+    NotReadyError,
 )
 from dlild_client.results.files import try_folder, write_result
 from dlild_client.results.result import Result
@@ -33,7 +33,14 @@ PATIENT = Retries(attempts=1000, longest_wait_s=30.0)
 CONCURRENCY = 3
 """One scan in the network, one on its way, one being read."""
 
-STOPPING = (BadSettings, Busy, ConnectionFailed, ContractError, KeyRefused, NotReady)
+STOPPING = (
+    BadSettingsError,
+    BusyError,
+    ConnectionFailedError,
+    ContractError,
+    KeyRefusedError,
+    NotReadyError,
+)
 """Errors that are no scan's own: every other scan would meet them as well."""
 
 Told = Callable[[BatchScan, str, int, int], None]
@@ -173,7 +180,7 @@ def run_batch(
             status = record.add(job.scan, job.key, what)
             summary.counts[status] += 1
             if isinstance(what, DlildError):
-                summary.errors[type(what).__name__] += 1
+                summary.errors[what.kind] += 1
             if finished is not None:
                 finished(job.scan, status)
         summary.seconds = time.perf_counter() - start

@@ -18,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 
 from dlild_client.batch.tables import read_table
-from dlild_client.errors import BadSettings, NoSeries, UnreadableFile, printable
+from dlild_client.errors import BadSettingsError, NoSeriesError, UnreadableFileError, printable
 from dlild_client.reading.assemble import read_dicom_files
 from dlild_client.reading.dicom.dicomdir import list_dicomdir
 from dlild_client.reading.dicom.dicomlib import load_pydicom
@@ -111,13 +111,13 @@ def find_scans(
     Returns
     -------
     iterator of BatchScan
-        As they are found. It raises `NoSeries` where there is nothing that could be a scan.
+        As they are found. It raises `NoSeriesError` where there is nothing that could be a scan.
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         There is no such place, it may not be read, or it is none of the three.
-    BadSettings
+    BadSettingsError
         The list is not one; which line and why.
     """
     check_place(place)
@@ -129,7 +129,7 @@ def find_scans(
     elif place.suffix.lower() == ".csv":
         found = iter(read_list(place, say))
     else:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{place.name}: neither a folder, nor a .csv list, nor a DICOMDIR; "
             "`dlild score` takes one scan"
         )
@@ -142,7 +142,9 @@ def _at_least_one(found: Iterator[BatchScan], place: Path) -> Iterator[BatchScan
         empty = False
         yield scan
     if empty:
-        raise NoSeries(f"{place.name or place}: no scan in it; give the folder above the scans")
+        raise NoSeriesError(
+            f"{place.name or place}: no scan in it; give the folder above the scans"
+        )
 
 
 def read_list(path: Path, say: Say = silent) -> list[BatchScan]:
@@ -160,17 +162,17 @@ def read_list(path: Path, say: Say = silent) -> list[BatchScan]:
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         No column `path`, an empty path, or an id that is no file name or is there twice.
     """
     try:
         table = read_table(path.read_bytes(), path.name, "path")
     except OSError as error:
-        raise BadSettings(
+        raise BadSettingsError(
             f"{path.name}: {error.strerror}; give a list with a column path"
         ) from None
     if not table.rows:
-        raise BadSettings(f"{path.name}, line 2: the path is empty; the list names no scan")
+        raise BadSettingsError(f"{path.name}, line 2: the path is empty; the list names no scan")
     scans: list[BatchScan] = []
     lines: dict[str, int] = {}
     seen: dict[tuple[str, str | None], tuple[int, str]] = {}
@@ -178,7 +180,7 @@ def read_list(path: Path, say: Say = silent) -> list[BatchScan]:
         where = f"{path.name}, line {row.line}"
         scan = _listed(row.cells, path.parent, table.encoding, where)
         if scan.id and scan.id in lines:
-            raise BadSettings(
+            raise BadSettingsError(
                 f"{where}: the id {scan.id} is there twice, first in line {lines[scan.id]}"
             )
         lines[scan.id] = row.line
@@ -198,9 +200,9 @@ def _listed(cells: Mapping[str, str], folder: Path, encoding: str, where: str) -
     """Make a scan of a row of a list."""
     text, name = cells["path"], cells.get("id", "")
     if not text:
-        raise BadSettings(f"{where}: the path is empty")
+        raise BadSettingsError(f"{where}: the path is empty")
     if name and not _SAFE_ID.fullmatch(name):
-        raise BadSettings(f"{where}: the id is no file name; use letters, digits and ._-")
+        raise BadSettingsError(f"{where}: the id is no file name; use letters, digits and ._-")
     place = _find(text, folder, encoding)
     return BatchScan(printable(text), place, series=cells.get("series") or None, id=name)
 
@@ -365,7 +367,7 @@ def _name(root: Path, path: Path) -> str:
 def _files_of(place: Path) -> list[Path]:
     try:
         return find_files(place) if place.is_dir() else [place]
-    except UnreadableFile:
+    except UnreadableFileError:
         return [place]
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from dlild_client.errors import BadSettings
+from dlild_client.errors import BadSettingsError
 
 _MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -72,7 +72,7 @@ def read_table(data: bytes, name: str, column: str) -> Table:
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         It is no text, has no such column, or a row has more cells than the first line names.
     """
     text, encoding = _decode(data, name)
@@ -87,13 +87,15 @@ def read_table(data: bytes, name: str, column: str) -> Table:
     if separator is None:
         named = lines[first].strip()[:60] if first < len(lines) else ""
         found = f"it is {named!r}" if named else "the file is empty"
-        raise BadSettings(f"{name}: no column {column}; the first line must name it, and {found}")
+        raise BadSettingsError(
+            f"{name}: no column {column}; the first line must name it, and {found}"
+        )
     return _parse(text, name, encoding, separator, first)
 
 
 def _decode(data: bytes, name: str) -> tuple[str, str]:
     if data.startswith(b"PK"):
-        raise BadSettings(f"{name}: a workbook or an archive, not text; save it as CSV")
+        raise BadSettingsError(f"{name}: a workbook or an archive, not text; save it as CSV")
     encodings = [encoding for mark, encoding in _MARKS if data.startswith(mark)][:1]
     if not encodings and b"\0" in data:
         start = data[:2].find(b"\0")
@@ -106,7 +108,7 @@ def _decode(data: bytes, name: str) -> tuple[str, str]:
         if "\0" not in text:
             # As any of the three ends of a line.
             return io.StringIO(text, newline=None).getvalue(), encoding
-    raise BadSettings(f"{name}: not a table of text; save it as CSV in UTF-8")
+    raise BadSettingsError(f"{name}: not a table of text; save it as CSV in UTF-8")
 
 
 def _find_separator(line: str, separators: tuple[str, ...], column: str) -> str | None:
@@ -132,7 +134,7 @@ def _parse(text: str, name: str, encoding: str, separator: str, first: int) -> T
         ]
     except csv.Error as error:
         line = reader.line_num + first
-        raise BadSettings(f"{name}, line {line}: {error}; look at its quotes") from None
+        raise BadSettingsError(f"{name}, line {line}: {error}; look at its quotes") from None
     return Table(columns, tuple(rows), encoding, separator)
 
 
@@ -142,7 +144,7 @@ def _columns(cells: list[str], name: str) -> tuple[str, ...]:
         names.pop()
     (most, count), *_ = Counter(filter(None, names)).most_common(1)
     if count > 1:
-        raise BadSettings(f"{name}: the column {most} is there {count} times; keep one")
+        raise BadSettingsError(f"{name}: the column {most} is there {count} times; keep one")
     return tuple(text or f"column {place}" for place, text in enumerate(names, start=1))
 
 
@@ -153,7 +155,7 @@ def _filled(reader: Any, name: str, count: int, first: int) -> list[tuple[int, l
         texts = [cell.strip() for cell in cells]
         line = reader.line_num + first
         if any(texts[count:]):
-            raise BadSettings(
+            raise BadSettingsError(
                 f"{name}, line {line}: {len(cells)} cells for {count} columns; "
                 "put quotes round a cell that holds the separator"
             )

@@ -17,7 +17,7 @@ from dlild_client import __version__
 from dlild_client.batch.run import PATIENT, STOPPING
 from dlild_client.batch.scans import BatchScan
 from dlild_client.client import Client
-from dlild_client.errors import BadSettings, ConnectionFailed, DlildError, TLSFailed
+from dlild_client.errors import BadSettingsError, ConnectionFailedError, DlildError, TLSFailedError
 from dlild_client.preparation.prepare import Progress
 from dlild_client.results.result import Result
 from dlild_client.settings import Settings, find_settings
@@ -100,12 +100,12 @@ def without_voxels(result: Result) -> Result:
 
 def _check(task: Task) -> None:
     if task.version != __version__:
-        raise BadSettings(
+        raise BadSettingsError(
             f"a worker has dlild-client {__version__}, the batch {task.version}; "
             "install the same on both"
         )
     if task.present and not task.scan.place.exists():
-        raise BadSettings(
+        raise BadSettingsError(
             "a scan that lies on the machine of the batch is not there for a worker; "
             "mount the folder of the scans under the same path on all workers"
         )
@@ -129,4 +129,4 @@ def _client(settings: Settings) -> Client:
 
 
 def _may_pass(error: Exception) -> bool:
-    return isinstance(error, ConnectionFailed) and not isinstance(error, TLSFailed)
+    return isinstance(error, ConnectionFailedError) and not isinstance(error, TLSFailedError)

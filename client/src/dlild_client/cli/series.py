@@ -54,7 +54,7 @@ def _facts(survey: SeriesSurvey) -> dict[str, object]:
     return {
         "series": [asdict(summary) for summary in survey.series],
         "unreadable": survey.unreadable,
-        "error": None if error is None else type(error).__name__,
+        "error": None if error is None else error.kind,
         "message": None if error is None else str(error),
     }
 

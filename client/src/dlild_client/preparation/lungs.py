@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import NotChest
+from dlild_client.errors import NotChestError
 from dlild_client.flags import Flag
 from dlild_client.preparation.chest import Ends, Ribs, find_ribs, judge_ends
 from dlild_client.preparation.grid import load_sitk
@@ -133,7 +133,7 @@ def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
 
     Raises
     ------
-    NotChest
+    NotChestError
         No lungs, or less than `minimum_ml` that does not look like lung.
     """
     factors = np.array([max(1, round(COARSE_MM / s)) for s in grid.spacing_mm])
@@ -145,7 +145,7 @@ def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
     millilitres = float(lungs.sum()) * voxel_ml
     flags = _cut_off(lungs, spacing)
     if millilitres < minimum_ml and not _is_little_lung(lungs, coarse, millilitres):
-        raise NotChest(_too_little(millilitres, minimum_ml, flags))
+        raise NotChestError(_too_little(millilitres, minimum_ml, flags))
     areas_cm2 = lungs.sum(axis=(1, 2)) * float(spacing[1] * spacing[2]) / 100
     low, high = _extent(lungs, areas_cm2)
     cells = int(factors[0]), int(factors[1]), int(factors[2])

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import Contract, WindowSpec
-from dlild_client.errors import TooLarge
+from dlild_client.errors import TooLargeError
 
 Shape = tuple[int, int, int]
 
@@ -143,14 +143,14 @@ def plan_windows(box_shape: Shape, contract: Contract) -> WindowPlan:
 
     Raises
     ------
-    TooLarge
+    TooLargeError
         More voxels or windows than the contract allows.
     ValueError
         The box is shorter than its windows; see `fit_box`.
     """
     limits = contract.limits
     if math.prod(box_shape) > limits.box_voxels:
-        raise TooLarge(
+        raise TooLargeError(
             f"the lung box has {box_shape} = {math.prod(box_shape)} voxels, more than the "
             f"{limits.box_voxels} that the server takes; check the spacing of the scan"
         )
@@ -161,7 +161,7 @@ def plan_windows(box_shape: Shape, contract: Contract) -> WindowPlan:
     ]
     plan = WindowPlan(shape, tuple((z, y, x) for z, y, x in product(*axes)))
     if len(plan.origins) > limits.windows:
-        raise TooLarge(
+        raise TooLargeError(
             f"the lung box of {box_shape} voxels takes {len(plan.origins)} windows, more than the "
             f"{limits.windows} that the server takes; check the spacing of the scan"
         )

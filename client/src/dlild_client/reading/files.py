@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dlild_client.errors import TooLarge, UnreadableFile
+from dlild_client.errors import TooLargeError, UnreadableFileError
 from dlild_client.reading.dicom.dicomdir import list_dicomdir
 from dlild_client.reading.sources import (
     MAXIMUM_FILE_BYTES,
@@ -34,7 +34,7 @@ def check_place(place: Path) -> None:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         It does not.
     """
     name = (place.name or str(place))[:80]
@@ -44,15 +44,15 @@ def check_place(place: Path) -> None:
         elif place.is_file():
             place.open("rb").close()
         elif place.exists():
-            raise UnreadableFile(f"{name}: neither a file nor a folder")
+            raise UnreadableFileError(f"{name}: neither a file nor a folder")
         else:
-            raise UnreadableFile(f"{name}: no such file or folder")
+            raise UnreadableFileError(f"{name}: no such file or folder")
     except PermissionError:
-        raise UnreadableFile(f"{name}: no permission to read it") from None
+        raise UnreadableFileError(f"{name}: no permission to read it") from None
     except OSError as error:
-        raise UnreadableFile(f"{name}: {error.strerror}") from None
+        raise UnreadableFileError(f"{name}: {error.strerror}") from None
     except ValueError:
-        raise UnreadableFile(f"{name}: not a path") from None
+        raise UnreadableFileError(f"{name}: not a path") from None
 
 
 @contextmanager
@@ -66,9 +66,9 @@ def list_sources(place: Path) -> Iterator[Listing]:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         The folder cannot be listed, or the archive is broken or encrypted.
-    TooLarge
+    TooLargeError
         More files than any study has, or a member that unpacks to more than 1 GB.
     """
     if place.is_dir():
@@ -93,7 +93,9 @@ def find_files(folder: Path) -> list[Path]:
     def cannot(error: OSError) -> None:
         # Of a folder within, less is read; the slices that are missing will tell.
         if Path(error.filename or "") == folder:
-            raise UnreadableFile(f"{folder.name}: cannot be listed: {error.strerror}") from None
+            raise UnreadableFileError(
+                f"{folder.name}: cannot be listed: {error.strerror}"
+            ) from None
 
     for here, folders, names in os.walk(folder, followlinks=True, onerror=cannot):
         visited.add(os.path.realpath(here))
@@ -128,7 +130,7 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(path)
     except (*READ_ERRORS, ValueError):
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: a zip archive that cannot be opened; is the file whole?"
         ) from None
     with archive:
@@ -140,10 +142,12 @@ def _members(archive: zipfile.ZipFile, name: str) -> tuple[ZipMember, ...]:
     members = [m for m in members if _counts(m.name) and LEFTOVERS not in m.info.filename]
     _check_count(len(members), name)
     if any(m.info.flag_bits & 1 for m in members):
-        raise UnreadableFile(f"{name}: an encrypted archive; unpack it first and give the folder")
+        raise UnreadableFileError(
+            f"{name}: an encrypted archive; unpack it first and give the folder"
+        )
     for member in members:
         if member.size > MAXIMUM_FILE_BYTES:
-            raise TooLarge(
+            raise TooLargeError(
                 f"{name}: {member.name} unpacks to {member.size / 1e9:.1f} GB, more than 1.1 GB; "
                 "give the folder of one CT series"
             )
@@ -152,4 +156,6 @@ def _members(archive: zipfile.ZipFile, name: str) -> tuple[ZipMember, ...]:
 
 def _check_count(count: int, name: str) -> None:
     if count > MAXIMUM_FILES:
-        raise TooLarge(f"{name}: more than {MAXIMUM_FILES} files; give the folder of one CT study")
+        raise TooLargeError(
+            f"{name}: more than {MAXIMUM_FILES} files; give the folder of one CT study"
+        )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import MissingSlices, NotHU
+from dlild_client.errors import MissingSlicesError, NotHUError
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.hu import air_level, from_the_edges
 from dlild_client.reading.dicom.protocol import EXPIRATION, LATERAL, PRONE
@@ -143,24 +143,24 @@ def pixel_flags(array: Hu | Slabs) -> list[Flag]:
 
 
 def check_hu(hu: npt.NDArray[Any]) -> None:
-    """Raise `NotHU` unless there is something like lung or air, and something like tissue."""
+    """Raise `NotHUError` unless there is something like lung or air, and something like tissue."""
     check_range(hu)
     air, tissue = (float(np.mean(part)) for part in (hu < -500, hu > -200))
     if air < 0.01 or tissue < 0.01:
-        raise NotHU(
+        raise NotHUError(
             f"values from {hu.min():g} to {hu.max():g} are not the HU of a chest "
             "(air near -1000, tissue above 0); give the CT in HU"
         )
 
 
 def check_range(hu: npt.NDArray[Any]) -> None:
-    """Raise `NotHU` where many values are far above those of any body: a wrong sign or byte order.
+    """Raise `NotHUError` where many values exceed those of any body: wrong sign or byte order.
 
     Bone ends near 2000 HU. Metal reaches further, but fills no scan.
     """
     share = float(np.mean(hu > HIGHEST_HU))
     if share > MOST_ABOVE:
-        raise NotHU(
+        raise NotHUError(
             f"{100 * share:.0f} % of the values are above {HIGHEST_HU} HU; sign, byte order or "
             "rescale must be wrong; export the original CT"
         )
@@ -222,7 +222,7 @@ def check_blanks(
 
     Raises
     ------
-    MissingSlices
+    MissingSlicesError
         Between slices of the body lie some that are a constant, or hold hardly any tissue.
     """
     small = thinned(array, axis)
@@ -236,7 +236,7 @@ def check_blanks(
     inside = shown[0] + np.flatnonzero(hollow[shown[0] : shown[-1]])
     if len(inside):
         first = names[inside[0]] if names else f"slice {inside[0] + 1}"
-        raise MissingSlices(
+        raise MissingSlicesError(
             f"{len(inside)} slice{'s hold' if len(inside) > 1 else ' holds'} no picture of the "
             f"body, the first {first}, between slices that do; export the whole series"
         )
@@ -265,7 +265,7 @@ def check_jumps(
     names: Sequence[str] | None = None,
     rescales: Sequence[tuple[float, float]] | None = None,
 ) -> None:
-    """Raise `NotHU` where HU jump between slices that show nearly the same.
+    """Raise `NotHUError` where HU jump between slices that show nearly the same.
 
     What is air, or soft tissue, in one slice is so in the next, but for its edges. A median that
     moves, up from one slice to the next and down the other way, is a change of the grey values.
@@ -295,7 +295,7 @@ def check_jumps(
     count = f"{len(odd)} slice{'s' if len(odd) > 1 else ''}"
     listed = ", ".join(shown if len(shown) <= 4 else [*shown[:3], "...", shown[-1]])
     largest = float(jumps[np.argmax(np.abs(jumps))])
-    raise NotHU(
+    raise NotHUError(
         f"HU jump by {abs(largest):.0f} between slices: {count} ({listed}) differ from the others"
         f"{_why(odd, rescales)}; export the original CT"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dlild_client.errors import InputError, NoSeries, UnreadableFile, printable
+from dlild_client.errors import InputError, NoSeriesError, UnreadableFileError, printable
 from dlild_client.reading.assemble import read_dicom
 from dlild_client.reading.files import check_place, is_zip
 from dlild_client.reading.images.read import is_image_name, read_image
@@ -52,9 +52,9 @@ def read_volume(
             return read_image(place)
         return read_dicom(place, rules, series)
     except PermissionError:
-        raise UnreadableFile(f"{place.name}: no permission to read it") from None
+        raise UnreadableFileError(f"{place.name}: no permission to read it") from None
     except OSError as error:
-        raise UnreadableFile(f"{place.name}: {error.strerror}") from None
+        raise UnreadableFileError(f"{place.name}: {error.strerror}") from None
     except InputError as error:
         if place.is_dir():
             raise
@@ -63,14 +63,14 @@ def read_volume(
 
 def _of_one_file(place: Path, error: InputError) -> InputError:
     """Say of a single file what it is, and what to give in its place."""
-    if isinstance(error, NoSeries) and place.suffix.lower() in PAIR_SUFFIXES:
-        return UnreadableFile(
+    if isinstance(error, NoSeriesError) and place.suffix.lower() in PAIR_SUFFIXES:
+        return UnreadableFileError(
             f"{place.name}: a pair of .hdr and .img files is not read; convert it to one .nii file"
         )
-    if isinstance(error, NoSeries) and place.suffix.lower() in ARCHIVE_SUFFIXES:
-        return UnreadableFile(f"{place.name}: of archives only .zip is read; unpack it first")
-    if isinstance(error, NoSeries) and not is_zip(place) and place.name.upper() != "DICOMDIR":
-        return UnreadableFile(
+    if isinstance(error, NoSeriesError) and place.suffix.lower() in ARCHIVE_SUFFIXES:
+        return UnreadableFileError(f"{place.name}: of archives only .zip is read; unpack it first")
+    if isinstance(error, NoSeriesError) and not is_zip(place) and place.name.upper() != "DICOMDIR":
+        return UnreadableFileError(
             f"{place.name}: neither DICOM nor NIfTI, NRRD, MetaImage or zip; give a chest CT series"
         )
     text = str(error)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlild_client.errors import InputError, NoSeries
+from dlild_client.errors import InputError, NoSeriesError
 from dlild_client.reading.assemble import read_chosen
 from dlild_client.reading.dicom.dicomlib import quiet
 from dlild_client.reading.dicom.headers import HeaderScan, read_headers
@@ -121,9 +121,9 @@ def survey_series(
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         The place itself cannot be read.
-    NoSeries
+    NoSeriesError
         It is an image file, whose header raises nothing.
     InputError
         What its header raises: the same as `read_volume`.
@@ -132,7 +132,7 @@ def survey_series(
     check_place(place)
     if place.is_file() and is_image_name(place):
         check_image(place)
-        raise NoSeries(
+        raise NoSeriesError(
             f"{place.name}: an image file is one volume, without series to choose from; score it "
             "as it is"
         )
@@ -156,7 +156,7 @@ def summarise(
         if other.candidate is not None and other.candidate is chosen:
             told.insert(0, _summary(other.slices, chosen, "chosen", "asked for"))
         else:
-            kind = type(other.reason).__name__
+            kind = other.reason.kind
             told.append(_summary(other.slices, other.candidate, "aside", str(other.reason), kind))
     return SeriesSurvey(tuple(told), settled.error, len(scan.unreadable))
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import Contract
-from dlild_client.errors import NotChest, ServerError
+from dlild_client.errors import NotChestError, ServerError
 from dlild_client.flags import Flag, details, merge
 from dlild_client.preparation.inspection import MUCH_LUNG_ML, ONE_SIDE
 from dlild_client.preparation.orientation import find_spine
@@ -174,7 +174,7 @@ def build_result(
     ------
     ServerError
         Score, volumes and label map do not agree.
-    NotChest
+    NotChestError
         The network found no lung.
     """
     contract = info.contract
@@ -183,7 +183,7 @@ def build_result(
     lung = float(sum(volumes[label] for label in contract.lung_labels))
     lesion = float(sum(volumes[label] for label in contract.lesion_labels))
     if lung <= 0:
-        raise NotChest("the network found no lung in this scan; give a chest CT")
+        raise NotChestError("the network found no lung in this scan; give a chest CT")
     labels, spilled = _labels_on_grid(final.labels, prepared.box, prepared.grid.shape)
     spec = info.engine
     words = (engine or "").split(maxsplit=1)

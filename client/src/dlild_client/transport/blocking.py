@@ -43,7 +43,7 @@ def open_channel(settings: Settings) -> Any:
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         A certificate or key cannot be used.
     """
     target, options = settings.address.target, channel_options(settings)

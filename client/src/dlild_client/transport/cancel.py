@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from dlild_client.errors import Cancelled
+from dlild_client.errors import CancelledError
 
 T = TypeVar("T")
 _GLANCE_S = 0.25
@@ -69,12 +69,12 @@ class CancelToken:
             callback()
 
     def check(self) -> None:
-        """Raise `Cancelled` once `cancel` was called."""
+        """Raise `CancelledError` once `cancel` was called."""
         if self._cancelled:
-            raise Cancelled("the scan was stopped by its caller; nothing was scored")
+            raise CancelledError("the scan was stopped by its caller; nothing was scored")
 
     def wait(self, seconds: float) -> None:
-        """Wait, and raise `Cancelled` as soon as `cancel` is called."""
+        """Wait, and raise `CancelledError` as soon as `cancel` is called."""
         stopped: queue.SimpleQueue[None] = queue.SimpleQueue()
         with self.calling(lambda: stopped.put(None)), suppress(TimeoutError):
             glancing(lambda glance_s: stopped.get(timeout=glance_s), seconds)

@@ -12,12 +12,12 @@ import grpc
 from dlild_client.address import DEFAULT_PORT, Address
 from dlild_client.contract import Contract, ProfileSpec, parse_contract
 from dlild_client.errors import (
-    ConnectionFailed,
+    ConnectionFailedError,
     ContractError,
     DlildError,
-    ModelNotFound,
-    NotReady,
-    TLSFailed,
+    ModelNotFoundError,
+    NotReadyError,
+    TLSFailedError,
 )
 from dlild_client.settings import Settings
 from dlild_client.tls import TLS, explain, shake_hands, speaks_tls
@@ -100,22 +100,22 @@ def first_words_failed(error: Any, settings: Settings) -> DlildError:
     code, url = error.code(), settings.address.url
     patience = settings.timeout.connect_s
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ConnectionFailed(
+        return ConnectionFailedError(
             f"no answer from {url} within {patience:g} s; check the address and the firewall"
         )
     told = from_rpc_error(error)
-    if isinstance(told, NotReady) and not isinstance(told, ModelNotFound):
-        return NotReady(f"{url}: {told}")
-    if isinstance(told, ModelNotFound) or code in _NO_MODEL:
-        return ModelNotFound(
+    if isinstance(told, NotReadyError) and not isinstance(told, ModelNotFoundError):
+        return NotReadyError(f"{url}: {told}")
+    if isinstance(told, ModelNotFoundError) or code in _NO_MODEL:
+        return ModelNotFoundError(
             f"{url}: the server has no model {MODEL}; is it a DL-ILD server? Look at its log"
         )
-    if not isinstance(told, ConnectionFailed):
+    if not isinstance(told, ConnectionFailedError):
         return told
     return why_no_answer(settings.address, settings.tls, patience)
 
 
-def why_no_answer(address: Address, tls: TLS, timeout_s: float) -> ConnectionFailed:
+def why_no_answer(address: Address, tls: TLS, timeout_s: float) -> ConnectionFailedError:
     """Find out why a call failed at an address that gRPC says nobody answers at.
 
     Parameters
@@ -127,30 +127,30 @@ def why_no_answer(address: Address, tls: TLS, timeout_s: float) -> ConnectionFai
 
     Returns
     -------
-    ConnectionFailed
+    ConnectionFailedError
         What is there instead of a gRPC server: nothing, a name that is not known, TLS, HTTP.
     """
     url = address.url
     try:
         socket.create_connection((address.host, address.port), timeout_s).close()
     except (socket.gaierror, UnicodeError):
-        return ConnectionFailed(
+        return ConnectionFailedError(
             f"{url}: the name {address.host} is not known; look for a typing error in the address"
         )
     except OSError:
-        return ConnectionFailed(
+        return ConnectionFailedError(
             f"nobody answers at {url}; is the server running, and are address, port and TLS right?"
         )
     mistrust = why_no_trust(address, tls, timeout_s)
     if mistrust is not None:
         return mistrust
     if speaks_http1(address, timeout_s):
-        return ConnectionFailed(
+        return ConnectionFailedError(
             f"{url}: this port speaks HTTP/1, not gRPC; "
             f"give the server's gRPC port, mostly {DEFAULT_PORT} "
             "(8000 is Triton's HTTP port, 8002 that of its metrics)"
         )
-    return ConnectionFailed(
+    return ConnectionFailedError(
         f"nobody answers gRPC at {url}, which takes connections; "
         "is it the server's gRPC port, and does the server run?"
     )
@@ -166,18 +166,18 @@ def speaks_http1(address: Address, timeout_s: float) -> bool:
         return False
 
 
-def why_no_trust(address: Address, tls: TLS, timeout_s: float) -> TLSFailed | None:
+def why_no_trust(address: Address, tls: TLS, timeout_s: float) -> TLSFailedError | None:
     """Find out whether it is TLS that keeps the two sides apart."""
     url = address.url
     if not address.secure:
         if speaks_tls(address, timeout_s):
-            return TLSFailed(f"{url}: the server speaks TLS; use grpcs:// instead of grpc://")
+            return TLSFailedError(f"{url}: the server speaks TLS; use grpcs:// instead of grpc://")
         return None
     try:
         shake_hands(address, tls, timeout_s)
     except ssl.SSLError as error:
         finding, remedy = explain(error, address, tls)
-        return TLSFailed(f"{url}: {finding}; {remedy}")
+        return TLSFailedError(f"{url}: {finding}; {remedy}")
     except (OSError, socket.gaierror):
         return None
     return None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dlild_client.contract import Contract
-from dlild_client.errors import ConnectionFailed, ContractError, ServerError
+from dlild_client.errors import ConnectionFailedError, ContractError, ServerError
 from dlild_client.preparation.prepare import PreparedScan
 from dlild_client.transport.failures import from_server_message
 from dlild_client.transport.wire import Answer, FinalAnswer, WindowRequest, parse_answer
@@ -107,7 +107,7 @@ class Exchange:
             It says, or is, that the scan has failed.
         """
         if response is None:
-            raise ConnectionFailed(
+            raise ConnectionFailedError(
                 "the server closed the stream before the scan was done; try again"
             )
         self._responses += 1

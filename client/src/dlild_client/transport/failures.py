@@ -8,46 +8,46 @@ from typing import Any
 import grpc
 
 from dlild_client.errors import (
-    Busy,
-    ConnectionFailed,
+    BusyError,
+    ConnectionFailedError,
     DlildError,
-    KeyRefused,
-    ModelNotFound,
-    NotReady,
-    Refused,
-    ScanLost,
+    KeyRefusedError,
+    ModelNotFoundError,
+    NotReadyError,
+    RefusedError,
+    ScanLostError,
     ServerError,
-    TimedOut,
+    TimedOutError,
 )
 
 _KINDS: dict[str, tuple[type[DlildError], str]] = {
-    "BUSY": (Busy, "try again later"),
-    "GONE": (ScanLost, "send the scan again"),
-    "REFUSED": (Refused, "sending the same again will not help"),
-    "INCOMPLETE": (ScanLost, "send the scan again"),
+    "BUSY": (BusyError, "try again later"),
+    "GONE": (ScanLostError, "send the scan again"),
+    "REFUSED": (RefusedError, "sending the same again will not help"),
+    "INCOMPLETE": (ScanLostError, "send the scan again"),
     "FAILED": (ServerError, "look at its log"),
-    "CANCELLED": (ScanLost, "send the scan again"),
+    "CANCELLED": (ScanLostError, "send the scan again"),
 }
 _PREFIX = re.compile(rf"\b({'|'.join(_KINDS)}): .*", flags=re.DOTALL)
 
 _TRITON_SAYS: tuple[tuple[str, type[DlildError], str], ...] = (
     # Triton itself does not hold the sequence: it never began there, was ended, or fell silent.
-    ("must specify the start flag", ScanLost, "send the scan again"),
-    ("must specify a non-zero or non-empty correlation", Refused, "update the client"),
-    ("maximum queue size", Busy, "try again later"),
+    ("must specify the start flag", ScanLostError, "send the scan again"),
+    ("must specify a non-zero or non-empty correlation", RefusedError, "update the client"),
+    ("maximum queue size", BusyError, "try again later"),
     # A server that stops refuses what is new and cuts off what is open.
-    ("stopped accepting new inference requests", NotReady, "try again when it is back"),
-    ("server is stopping", NotReady, "try again when it is back"),
-    ("server exiting", NotReady, "try again when it is back"),
-    ("server not ready", NotReady, "try again when it is"),
-    ("is not ready", NotReady, "try again when it is"),
-    ("not at ready state", NotReady, "try again when it is"),
+    ("stopped accepting new inference requests", NotReadyError, "try again when it is back"),
+    ("server is stopping", NotReadyError, "try again when it is back"),
+    ("server exiting", NotReadyError, "try again when it is back"),
+    ("server not ready", NotReadyError, "try again when it is"),
+    ("is not ready", NotReadyError, "try again when it is"),
+    ("not at ready state", NotReadyError, "try again when it is"),
     # A model that the repository has, and that is not loaded yet, or not any more.
-    ("has no available versions", NotReady, "try again when it is ready"),
-    ("unloaded", NotReady, "try again when it is back"),
-    ("unknown model", ModelNotFound, "look at its model repository and its log"),
+    ("has no available versions", NotReadyError, "try again when it is ready"),
+    ("unloaded", NotReadyError, "try again when it is back"),
+    ("unknown model", ModelNotFoundError, "look at its model repository and its log"),
     # The process of a Python model was killed, for want of memory mostly; Triton starts another.
-    ("is not healthy", NotReady, "look at its memory and its log"),
+    ("is not healthy", NotReadyError, "look at its memory and its log"),
 )
 _CUT_OFF = "Internal error from Core"
 """What gRPC's event loop makes of a stream that the server ended while a window was written."""
@@ -71,23 +71,23 @@ _LINE_CODES = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 
 _CODES: dict[grpc.StatusCode, tuple[type[DlildError], str]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: (
-        TimedOut,
+        TimedOutError,
         "the scan took longer than its time limit; look at the server, or give it more time",
     ),
     grpc.StatusCode.UNAUTHENTICATED: (
-        KeyRefused,
+        KeyRefusedError,
         "the server refuses the key: {}; check the API key",
     ),
     grpc.StatusCode.PERMISSION_DENIED: (
-        KeyRefused,
+        KeyRefusedError,
         "the server refuses the key: {}; check the API key",
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
-        Refused,
+        RefusedError,
         "a message is too large or too many are sent: {}; look at the limits on the way",
     ),
     grpc.StatusCode.INVALID_ARGUMENT: (
-        Refused,
+        RefusedError,
         "the server refuses the request: {}; check address and versions",
     ),
 }
@@ -129,12 +129,12 @@ def from_rpc_error(error: Any) -> DlildError:
 def _from_proxy(status: str, code: grpc.StatusCode, details: str) -> DlildError:
     """Find the error for an HTTP status in the place of a gRPC answer."""
     if status in _PROXY_WAITS:
-        return NotReady(
+        return NotReadyError(
             f"a proxy on the way answers HTTP {status}: no server behind it is ready; "
             "try again when one is"
         )
     if status == "404":
-        return ModelNotFound(
+        return ModelNotFoundError(
             "a proxy on the way answers HTTP 404: it knows no way to a server; "
             "look at the address and at its routes"
         )
@@ -151,14 +151,16 @@ def _from_code(code: grpc.StatusCode, details: str) -> DlildError:
 def _from_unavailable(details: str) -> DlildError:
     """Tell apart what all comes as UNAVAILABLE: a wrong key, a full queue, a broken line."""
     if _RESTRICTED in details.lower():
-        return KeyRefused(
+        return KeyRefusedError(
             "the server wants an API key, and there was none or a wrong one; "
             "give the right one with api_key=, --api-key-file or DLILD_API_KEY"
         )
     told = from_server_message(details)
-    if isinstance(told, Busy | NotReady):
+    if isinstance(told, BusyError | NotReadyError):
         return told
-    return ConnectionFailed(f"the connection to the server broke: {_short(details)}; try again")
+    return ConnectionFailedError(
+        f"the connection to the server broke: {_short(details)}; try again"
+    )
 
 
 def _short(message: str) -> str:

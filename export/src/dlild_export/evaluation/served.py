@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from dlild_client.contract import Contract
-from dlild_client.errors import UnreadableFile
+from dlild_client.errors import UnreadableFileError
 from dlild_export.contracts import find_contract
 from dlild_export.engines import Engine, onnxruntime_engine, openvino_engines
 from dlild_export.onnx_export import WEIGHTS, export_run, sha256
@@ -70,7 +70,7 @@ def load_served(
         run = chosen.load()
     except Exception as error:
         # Each engine raises errors of its own, some of them bare RuntimeErrors.
-        raise UnreadableFile(f"{onnx}: {engine} cannot load it: {error}") from None
+        raise UnreadableFileError(f"{onnx}: {engine} cannot load it: {error}") from None
     return Served(run, f"{chosen.name} {chosen.precision}", sha256(onnx), contract)
 
 
@@ -79,12 +79,12 @@ def find_onnx(weights: Path) -> Path:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         There are no weights.
     """
     if weights.suffix == ".onnx":
         if not weights.is_file():
-            raise UnreadableFile(f"{weights}: no such file")
+            raise UnreadableFileError(f"{weights}: no such file")
         return weights
     try:
         return export_run(weights)
@@ -92,12 +92,12 @@ def find_onnx(weights: Path) -> Path:
         served = weights / WEIGHTS
         if served.is_file():
             return served
-        raise UnreadableFile(str(error)) from None
+        raise UnreadableFileError(str(error)) from None
     except OSError as error:
-        raise UnreadableFile(f"{weights}: {error}") from None
+        raise UnreadableFileError(f"{weights}: {error}") from None
     except Exception as error:
         # torch raises whatever its reader met.
-        raise UnreadableFile(f"{weights}: not a checkpoint of the training: {error}") from None
+        raise UnreadableFileError(f"{weights}: not a checkpoint of the training: {error}") from None
 
 
 def contract_of(onnx: Path, repository: Path | None = None) -> Contract:
@@ -105,7 +105,7 @@ def contract_of(onnx: Path, repository: Path | None = None) -> Contract:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         There is none.
     ContractError
         It is not one that this package understands.

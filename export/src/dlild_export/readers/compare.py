@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dlild_client.contract import Contract
-from dlild_client.errors import InputError, UnreadableFile
+from dlild_client.errors import InputError, UnreadableFileError
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.evaluation.reliability import intraclass_correlation
@@ -270,7 +270,9 @@ def _label_map(
         return read_labels(scan.result, contract), {}
     place = scan.result / LABELS
     if not place.is_file():
-        raise UnreadableFile(f"{scan.result.name}: no {LABELS} in it; score the scan with --out")
+        raise UnreadableFileError(
+            f"{scan.result.name}: no {LABELS} in it; score the scan with --out"
+        )
     return read_labels(place, contract), _zones(scan.result / "result.json", contract)
 
 
@@ -286,7 +288,7 @@ def _zones(path: Path, contract: Contract) -> dict[str, float]:
             if zone["lung_ml"] > 0
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableFile(f"{path.name}: no result of DL-ILD: {error}") from None
+        raise UnreadableFileError(f"{path.name}: no result of DL-ILD: {error}") from None
     ours = {c.name: c.label for c in contract.classes}
     if other := [name for name, label in labels.items() if ours.get(name) != label]:
         raise InputError(

@@ -9,7 +9,13 @@ import numpy as np
 import pydicom
 import pytest
 
-from dlild_client.errors import InputError, MissingSlices, NoSeries, TooFewSlices, UnreadableFile
+from dlild_client.errors import (
+    InputError,
+    MissingSlicesError,
+    NoSeriesError,
+    TooFewSlicesError,
+    UnreadableFileError,
+)
 from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.assemble import read_dicom
 from dlild_client.reading.read import read_volume
@@ -79,7 +85,7 @@ def test_a_broken_slice_is_named_with_its_transfer_syntax(series_writer, scan):
     ds = pydicom.dcmread(path)
     ds.PixelData = ds.PixelData[:100]
     ds.save_as(path)
-    with pytest.raises(UnreadableFile, match="Explicit VR Little Endian") as error:
+    with pytest.raises(UnreadableFileError, match="Explicit VR Little Endian") as error:
         read_dicom(folder)
     assert path.name in str(error.value)
     assert str(folder) not in str(error.value)
@@ -87,7 +93,7 @@ def test_a_broken_slice_is_named_with_its_transfer_syntax(series_writer, scan):
 
 def test_one_file_of_a_series_says_to_give_the_folder(series_writer, scan):
     path = sorted(series_writer.write(scan).iterdir())[0]
-    with pytest.raises(TooFewSlices, match="give the folder"):
+    with pytest.raises(TooFewSlicesError, match="give the folder"):
         read_volume(path)
 
 
@@ -95,13 +101,13 @@ def test_paths_that_lead_nowhere(tmp_path):
     (tmp_path / "empty").mkdir()
     text = tmp_path / "letter.txt"
     text.write_text("Dear all")
-    with pytest.raises(NoSeries, match="empty"):
+    with pytest.raises(NoSeriesError, match="empty"):
         read_volume(tmp_path / "empty")
-    with pytest.raises(NoSeries, match="no DICOM image"):
+    with pytest.raises(NoSeriesError, match="no DICOM image"):
         read_volume(tmp_path)
-    with pytest.raises(UnreadableFile, match=r"letter\.txt"):
+    with pytest.raises(UnreadableFileError, match=r"letter\.txt"):
         read_volume(text)
-    with pytest.raises(UnreadableFile, match="no such file"):
+    with pytest.raises(UnreadableFileError, match="no such file"):
         read_volume(tmp_path / "absent")
 
 
@@ -120,7 +126,7 @@ def test_a_file_cut_off_within_its_pixels_is_named(series_writer, scan):
     folder = series_writer.write(scan)
     path = sorted(folder.iterdir())[8]
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(UnreadableFile, match="copy or export it again") as error:
+    with pytest.raises(UnreadableFileError, match="copy or export it again") as error:
         read_dicom(folder)
     assert path.name in str(error.value)
 
@@ -129,7 +135,9 @@ def test_an_unreadable_slice_is_named_beside_the_gap_it_leaves(series_writer, sc
     folder = series_writer.write(scan)
     path = sorted(folder.iterdir())[8]
     path.write_bytes(path.read_bytes()[:140])
-    with pytest.raises(MissingSlices, match=re.escape(f"cannot be read, the first {path.name}")):
+    with pytest.raises(
+        MissingSlicesError, match=re.escape(f"cannot be read, the first {path.name}")
+    ):
         read_dicom(folder)
 
 

@@ -9,7 +9,7 @@ from client.writers import write_enhanced, write_medium, zip_up
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEGLSLossless, RLELossless
 
-from dlild_client.errors import InputError, MissingGeometry, MissingSlices, NotCT
+from dlild_client.errors import InputError, MissingGeometryError, MissingSlicesError, NotCTError
 from dlild_client.reading.dicom.headers import read_header
 from dlild_client.reading.dicom.hu import read_hu
 from dlild_client.reading.read import read_volume
@@ -67,13 +67,13 @@ def test_rescale_may_differ_from_frame_to_frame(series_writer, scan, tmp_path, p
 
 def test_a_missing_frame_and_a_frame_without_position_are_noticed(series_writer, scan, tmp_path):
     folder = series_writer.write(scan, edit=lambda ds, i: i != 9)
-    with pytest.raises(MissingSlices, match="1 slice is missing"):
+    with pytest.raises(MissingSlicesError, match="1 slice is missing"):
         read_volume(write_enhanced(folder, tmp_path / "gap.dcm"))
     path = write_enhanced(series_writer.write(scan, "whole"), tmp_path / "one.dcm")
     ds = pydicom.dcmread(path)
     del ds.PerFrameFunctionalGroupsSequence[4].PlanePositionSequence
     ds.save_as(path)
-    with pytest.raises(MissingGeometry, match=r"one\.dcm"):
+    with pytest.raises(MissingGeometryError, match=r"one\.dcm"):
         read_volume(path)
 
 
@@ -95,7 +95,7 @@ def test_frames_without_functional_groups_are_no_geometry(series_writer, scan, t
     del ds.PerFrameFunctionalGroupsSequence, ds.SharedFunctionalGroupsSequence
     ds.RescaleSlope, ds.RescaleIntercept = 1, 0
     ds.save_as(path)
-    with pytest.raises(MissingGeometry, match="30 frames in one file without positions"):
+    with pytest.raises(MissingGeometryError, match="30 frames in one file without positions"):
         read_volume(path)
 
 
@@ -116,7 +116,7 @@ def test_a_map_of_perfusion_is_no_ct(series_writer, scan, tmp_path):
     kind.FrameType = ["DERIVED", "PRIMARY", "PERFUSION", "RCBF"]
     ds.SharedFunctionalGroupsSequence[0].CTImageFrameTypeSequence = [kind]
     ds.save_as(path)
-    with pytest.raises(NotCT, match=r"map \(PERFUSION/RCBF"):
+    with pytest.raises(NotCTError, match=r"map \(PERFUSION/RCBF"):
         read_volume(path)
 
 
@@ -140,7 +140,7 @@ def test_real_enhanced_objects_decode_like_their_uncompressed_twin(shared_data):
 
 def test_real_enhanced_maps_are_set_aside_by_name(shared_data):
     for path in sorted((shared_data / "enhanced-ct").iterdir()):
-        with pytest.raises(NotCT, match="PERFUSION/RCBF") as error:
+        with pytest.raises(NotCTError, match="PERFUSION/RCBF") as error:
             read_volume(path)
         assert path.name in str(error.value)
         assert survey_series(path).series[0].images == 2

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dlild_client.errors import NotHU
+from dlild_client.errors import NotHUError
 from dlild_client.reading.assemble import read_dicom
 from dlild_client.reading.dicom.hu import rescale, used_bits
 from dlild_client.reading.dicom.slices import PixelFormat
@@ -57,7 +57,7 @@ def test_padding_becomes_air_but_not_inside_the_body(series_writer, scan, pixel_
     ],
 )
 def test_values_that_are_no_hu_are_refused(series_writer, scan, edit, words):
-    with pytest.raises(NotHU, match=words):
+    with pytest.raises(NotHUError, match=words):
         read_dicom(series_writer.write(scan, edit=edit))
 
 
@@ -102,7 +102,7 @@ def test_a_missing_rescale_that_two_intercepts_would_explain_is_refused(series_w
         unsigned(ds, np.maximum(body.array[i].astype(int) + 1012, 0))
         del ds.RescaleSlope, ds.RescaleIntercept
 
-    with pytest.raises(NotHU, match="the grey values do not tell them"):
+    with pytest.raises(NotHUError, match="the grey values do not tell them"):
         read_dicom(series_writer.write(body, edit=edit))
 
 

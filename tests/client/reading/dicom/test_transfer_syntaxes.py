@@ -17,7 +17,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dlild_client.errors import InputError, TooLarge, UnreadableFile
+from dlild_client.errors import InputError, TooLargeError, UnreadableFileError
 from dlild_client.reading.assemble import read_dicom
 from dlild_client.reading.dicom import deflate, gdcm_process
 from dlild_client.reading.dicom.codestream import StreamSize, stream_size
@@ -87,7 +87,7 @@ def test_a_compressed_slice_that_is_cut_off_is_refused_by_name(series_writer, sc
     content = path.read_bytes()
     start = header.pixels.offset
     path.write_bytes(content[: start + int((len(content) - start) * share)])
-    with pytest.raises(UnreadableFile, match=re.escape(path.name)):
+    with pytest.raises(UnreadableFileError, match=re.escape(path.name)):
         read_dicom(folder)
 
 
@@ -99,7 +99,7 @@ def test_a_stream_that_ends_early_within_a_whole_file_is_refused(series_writer, 
     frame = next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
     ds.PixelData = encapsulate([frame[: len(frame) // 2]])
     ds.save_as(path)
-    with pytest.raises(UnreadableFile, match=r"cut off; copy or export it again"):
+    with pytest.raises(UnreadableFileError, match=r"cut off; copy or export it again"):
         read_dicom(folder)
 
 
@@ -121,7 +121,7 @@ def test_a_stream_of_another_size_than_the_header_is_refused_unread(series_write
         rows = content.index(marker, stream) + 5
         changed = content[:rows] + (60000).to_bytes(2, "big") + content[rows + 2 :]
     path.write_bytes(changed)
-    with pytest.raises(UnreadableFile, match="60000 x 72"):
+    with pytest.raises(UnreadableFileError, match="60000 x 72"):
         read_dicom(folder)
 
 
@@ -136,7 +136,7 @@ def test_a_deflated_bomb_is_refused(series_writer, scan, monkeypatch):
     path.write_bytes(content[:start] + body)
     assert path.stat().st_size < 100_000
     assert read_header(FileSource(path)) == []
-    with path.open("rb") as file, pytest.raises(TooLarge, match="more than 256 MB"):
+    with path.open("rb") as file, pytest.raises(TooLargeError, match="more than 256 MB"):
         deflate.inflate(file, path.name)
 
 
@@ -154,7 +154,7 @@ def test_a_decoder_that_dies_or_hangs_is_a_slice_that_cannot_be_decoded(
     monkeypatch.setattr(gdcm_process, "_WORKER", tmp_path / "worker.py")
     monkeypatch.setattr(gdcm_process, "START_S", 0.5)
     monkeypatch.setattr(gdcm_process, "LONGEST_S", 0.5)
-    with pytest.raises(UnreadableFile, match="the compressed pixels are broken"):
+    with pytest.raises(UnreadableFileError, match="the compressed pixels are broken"):
         read_dicom(folder)
 
 
@@ -167,7 +167,7 @@ def test_a_stream_that_the_decoder_fills_up_with_grey_is_refused(series_writer, 
     # Half of the image, and an end as if all of it were there.
     ds.PixelData = encapsulate([frame[: len(frame) // 2] + b"\xff\xd9"])
     ds.save_as(path)
-    with pytest.raises(UnreadableFile, match="Corrupt JPEG data: premature end"):
+    with pytest.raises(UnreadableFileError, match="Corrupt JPEG data: premature end"):
         read_dicom(folder)
 
 
@@ -216,7 +216,7 @@ def test_every_real_twin_decodes_alike_or_is_refused_by_name(ct_slices):
         header = headers_of(path)[0]
         uid = header.pixels.transfer_syntax
         if uid in undecodable:
-            with pytest.raises(UnreadableFile, match=re.escape(uid)) as error:
+            with pytest.raises(UnreadableFileError, match=re.escape(uid)) as error:
                 hu_of(header)
             assert path.name in str(error.value)
             continue
@@ -238,7 +238,7 @@ def test_real_decoders_say_nothing_of_their_own(ct_slices, capfd):
     for path in sorted(ct_slices.glob("CTImage.dcm_*")):
         try:
             hu_of(headers_of(path)[0])
-        except UnreadableFile:
+        except UnreadableFileError:
             continue
     assert capfd.readouterr() == ("", "")
 

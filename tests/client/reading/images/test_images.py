@@ -10,12 +10,12 @@ from client.writers import write_image
 
 from dlild_client.errors import (
     GeometryError,
-    NoSeries,
-    NotCT,
-    NotHU,
-    TooFewSlices,
-    TooLarge,
-    UnreadableFile,
+    NoSeriesError,
+    NotCTError,
+    NotHUError,
+    TooFewSlicesError,
+    TooLargeError,
+    UnreadableFileError,
 )
 from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.read import read_volume
@@ -48,14 +48,18 @@ def test_a_nifti_and_its_dicom_give_the_same_grid(tmp_path, chest, series_writer
 @pytest.mark.parametrize("name", ["pair.hdr", "PAIR.IMG"])
 def test_a_pair_of_files_is_told_from_what_is_no_image(tmp_path, name):
     (tmp_path / name).write_bytes(bytes(348))
-    with pytest.raises(UnreadableFile, match=rf"{name}: a pair of .hdr and .img .* one .nii file"):
+    with pytest.raises(
+        UnreadableFileError, match=rf"{name}: a pair of .hdr and .img .* one .nii file"
+    ):
         read_volume(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["scan.tar.gz", "scan.7z", "scan.RAR"])
 def test_archives_that_are_not_read_are_told(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x1f\x8b" + bytes(400))
-    with pytest.raises(UnreadableFile, match=rf"{name}: of archives only .zip is read; unpack it"):
+    with pytest.raises(
+        UnreadableFileError, match=rf"{name}: of archives only .zip is read; unpack it"
+    ):
         read_volume(tmp_path / name)
 
 
@@ -63,7 +67,9 @@ def test_an_archive_of_image_files_is_to_be_unpacked(tmp_path, chest):
     write_image(chest, tmp_path / "scan.nii")
     with zipfile.ZipFile(tmp_path / "scan.zip", "w") as archive:
         archive.write(tmp_path / "scan.nii", "scan.nii")
-    with pytest.raises(NoSeries, match=r"scan\.zip: no DICOM image in this archive; unpack it"):
+    with pytest.raises(
+        NoSeriesError, match=r"scan\.zip: no DICOM image in this archive; unpack it"
+    ):
         read_volume(tmp_path / "scan.zip")
     assert "unpack it" in str(survey_series(tmp_path / "scan.zip").error)
 
@@ -99,23 +105,23 @@ def test_files_that_are_no_chest_ct_are_refused(tmp_path, chest):
         write_image(replace(chest, array=array, spacing_mm=spacing), tmp_path / name)
         return tmp_path / name
 
-    with pytest.raises(NotHU, match="values from 0 to 5"):
+    with pytest.raises(NotHUError, match="values from 0 to 5"):
         read_volume(write("mask.nii", (chest.array > 0).astype(np.int16) * 5))
-    with pytest.raises(TooFewSlices, match="over 20 mm"):
+    with pytest.raises(TooFewSlicesError, match="over 20 mm"):
         read_volume(write("thin.nii", chest.array, (20 / 60, 3, 3)))
     with pytest.raises(GeometryError, match="cannot be right"):
         read_volume(write("huge.nii", chest.array, (30, 3, 3)))
     broken = tmp_path / "broken.nii.gz"
     broken.write_bytes(b"not a gzip")
-    with pytest.raises(UnreadableFile, match=r"broken\.nii\.gz"):
+    with pytest.raises(UnreadableFileError, match=r"broken\.nii\.gz"):
         read_volume(broken)
     colours = sitk.GetImageFromArray(np.zeros((12, 12, 12, 3), dtype=np.uint8), isVector=True)
     sitk.WriteImage(colours, str(tmp_path / "rgb.nrrd"))
-    with pytest.raises(NotCT, match=r"3 value\(s\)"):
+    with pytest.raises(NotCTError, match=r"3 value\(s\)"):
         read_volume(tmp_path / "rgb.nrrd")
     four = sitk.GetImageFromArray(np.zeros((2, 12, 12, 12), dtype=np.int16), isVector=False)
     sitk.WriteImage(four, str(tmp_path / "time.nii"))
-    with pytest.raises(NotCT, match="4 dimensions"):
+    with pytest.raises(NotCTError, match="4 dimensions"):
         read_volume(tmp_path / "time.nii")
 
 
@@ -146,7 +152,7 @@ def test_a_header_that_asks_for_too_much_is_refused_unread(tmp_path):
         "ElementSpacing = 1 1 1\nElementDataFile = huge.raw\n"
     )
     (tmp_path / "huge.raw").write_bytes(b"")
-    with pytest.raises(TooLarge, match="20000 x 20000 x 20000 voxels"):
+    with pytest.raises(TooLargeError, match="20000 x 20000 x 20000 voxels"):
         read_volume(tmp_path / "huge.mhd")
 
 
@@ -171,5 +177,5 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path, chest, name, share):
     write_image(chest, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(UnreadableFile, match=name):
+    with pytest.raises(UnreadableFileError, match=name):
         read_volume(path)

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlild_client.errors import UnreadableFile
+from dlild_client.errors import UnreadableFileError
 from dlild_client.reading.images.nifti import survey
 
 
@@ -51,7 +51,7 @@ def test_no_file_that_is_cut_short_passes(
     whole = contents[name]
     path.write_bytes(whole[: int(share * len(whole))])
 
-    with pytest.raises(UnreadableFile, match=f"cut-{name}"):
+    with pytest.raises(UnreadableFileError, match=f"cut-{name}"):
         survey(path)
 
 
@@ -64,5 +64,5 @@ def test_no_packed_file_with_a_wrong_bit_passes(
     path = tmp_path_factory.getbasetemp() / "bit.nii.gz"
     path.write_bytes(content)
 
-    with pytest.raises(UnreadableFile):
+    with pytest.raises(UnreadableFileError):
         survey(path)

@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlild_client.errors import GeometryError, MissingGeometry, NotCT, NotHU, UnreadableFile
+from dlild_client.errors import (
+    GeometryError,
+    MissingGeometryError,
+    NotCTError,
+    NotHUError,
+    UnreadableFileError,
+)
 from dlild_client.reading.images.nifti import read_header
 from dlild_client.reading.read import read_volume
 from dlild_client.results.nifti import write_nifti
@@ -126,25 +132,37 @@ def test_two_valid_affines_that_disagree_are_refused_with_both_spacings(put, fie
 @pytest.mark.parametrize(
     ("fields", "kind", "told"),
     [
-        ([codes(0, 1), sform(np.zeros((3, 3)))], MissingGeometry, "its sform is zero"),
-        ([codes(0, 1), sform(np.full((3, 3), NAN))], MissingGeometry, "sform holds numbers that"),
-        ([codes(0, 1), sform(STRAIGHT, (NAN, 0, 0))], MissingGeometry, "sform has an origin"),
-        ([codes(0, 1), sform([[3, 0, 0], [0, 2, 0], [0, 0, 0]])], MissingGeometry, "zero length"),
-        ([codes(0, 1), sform([[3, 3, 0], [2, 2, 0], [0, 0, 4]])], MissingGeometry, "one plane"),
-        ([codes(1, 0), spacing(0, 0, 0)], MissingGeometry, "its qform is zero"),
-        ([codes(1, 0), spacing(3, NAN, 4)], MissingGeometry, "qform holds numbers that"),
-        ([codes(0, 0), spacing(3, 2, 0)], MissingGeometry, "pixdim of 3 x 2 x 0 mm"),
-        ([codes(0, 0), spacing(NAN, 2, 4)], MissingGeometry, "pixdim of nan"),
+        ([codes(0, 1), sform(np.zeros((3, 3)))], MissingGeometryError, "its sform is zero"),
+        (
+            [codes(0, 1), sform(np.full((3, 3), NAN))],
+            MissingGeometryError,
+            "sform holds numbers that",
+        ),
+        ([codes(0, 1), sform(STRAIGHT, (NAN, 0, 0))], MissingGeometryError, "sform has an origin"),
+        (
+            [codes(0, 1), sform([[3, 0, 0], [0, 2, 0], [0, 0, 0]])],
+            MissingGeometryError,
+            "zero length",
+        ),
+        (
+            [codes(0, 1), sform([[3, 3, 0], [2, 2, 0], [0, 0, 4]])],
+            MissingGeometryError,
+            "one plane",
+        ),
+        ([codes(1, 0), spacing(0, 0, 0)], MissingGeometryError, "its qform is zero"),
+        ([codes(1, 0), spacing(3, NAN, 4)], MissingGeometryError, "qform holds numbers that"),
+        ([codes(0, 0), spacing(3, 2, 0)], MissingGeometryError, "pixdim of 3 x 2 x 0 mm"),
+        ([codes(0, 0), spacing(NAN, 2, 4)], MissingGeometryError, "pixdim of nan"),
         ([codes(0, 1), sform(np.diag([3000, 2000, 4000]))], GeometryError, "4000 x 2000 x 3000 mm"),
         ([(UNITS, "b", (3,))], GeometryError, r"0\.004 x 0\.002 x 0\.003 mm"),
-        ([(112, "2f", (1, NAN))], NotHU, "scl_slope and scl_inter are 1 and nan"),
-        ([(70, "h", (128,))], NotCT, "colours"),
-        ([(70, "h", (32,))], NotCT, "complex"),
-        ([(70, "h", (1536,))], UnreadableFile, "data type 1536"),
-        ([(108, "f", (-8,))], UnreadableFile, "voxels at byte -8"),
-        ([(108, "f", (NAN,))], UnreadableFile, "voxels at byte nan"),
-        ([(344, "4s", (b"ni1\0",))], UnreadableFile, "one half of a pair"),
-        ([(40, "8h", (3, 20, 24, -30, 1, 1, 1, 1))], UnreadableFile, "cannot be right"),
+        ([(112, "2f", (1, NAN))], NotHUError, "scl_slope and scl_inter are 1 and nan"),
+        ([(70, "h", (128,))], NotCTError, "colours"),
+        ([(70, "h", (32,))], NotCTError, "complex"),
+        ([(70, "h", (1536,))], UnreadableFileError, "data type 1536"),
+        ([(108, "f", (-8,))], UnreadableFileError, "voxels at byte -8"),
+        ([(108, "f", (NAN,))], UnreadableFileError, "voxels at byte nan"),
+        ([(344, "4s", (b"ni1\0",))], UnreadableFileError, "one half of a pair"),
+        ([(40, "8h", (3, 20, 24, -30, 1, 1, 1, 1))], UnreadableFileError, "cannot be right"),
     ],
 )
 def test_what_is_no_geometry_is_refused_with_what_stands_there(put, fields, kind, told):
@@ -190,7 +208,7 @@ def test_names_say_nothing_of_compression(put, placed, tmp_path):
     for name in ("a.nii.gz", "b.nii", "c.NII.GZ", "d.nii", "e.nii.gz"):
         same(tmp_path / name, placed)
     (tmp_path / "f.nii.gz").write_bytes(gzip.compress(plain) + b"garbage")
-    with pytest.raises(UnreadableFile, match=r"f\.nii\.gz: cut short or corrupt"):
+    with pytest.raises(UnreadableFileError, match=r"f\.nii\.gz: cut short or corrupt"):
         read_volume(tmp_path / "f.nii.gz")
 
 

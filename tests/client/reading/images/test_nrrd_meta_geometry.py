@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlild_client.errors import GeometryError, MissingGeometry, NotCT, NotHU, UnreadableFile
+from dlild_client.errors import (
+    GeometryError,
+    MissingGeometryError,
+    NotCTError,
+    NotHUError,
+    UnreadableFileError,
+)
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 
@@ -108,41 +114,47 @@ def test_spacings_alone_are_a_spacing(put, scan):
 @pytest.mark.parametrize(
     ("kind", "fields", "error", "told"),
     [
-        ("nrrd", {"space directions": None}, MissingGeometry, "neither space directions nor spac"),
-        ("nrrd", {"space directions": "(3,0,0) (0,2,0)"}, MissingGeometry, "not 3 vectors"),
-        ("nrrd", {"space directions": "(3,0,0) (0,2,0) (0,0,x)"}, MissingGeometry, "not 3 vectors"),
-        ("nrrd", {"space directions": "(3,0,0) (0,2,0) (0,0,0)"}, MissingGeometry, "zero length"),
-        ("nrrd", {"space directions": "(nan,0,0) (0,2,0) (0,0,4)"}, MissingGeometry, "NaN"),
-        ("nrrd", {"space directions": "(3,0,0) (0,2,0) none"}, MissingGeometry, "NaN"),
-        ("nrrd", {"space origin": "(nan,nan,nan)"}, MissingGeometry, "origin that is no position"),
-        ("nrrd", {"space origin": "here"}, MissingGeometry, "space origin here is no position"),
+        ("nrrd", {"space directions": None},
+         MissingGeometryError, "neither space directions nor spac"),
+        ("nrrd", {"space directions": "(3,0,0) (0,2,0)"}, MissingGeometryError, "not 3 vectors"),
+        ("nrrd", {"space directions": "(3,0,0) (0,2,0) (0,0,x)"},
+         MissingGeometryError, "not 3 vectors"),
+        ("nrrd", {"space directions": "(3,0,0) (0,2,0) (0,0,0)"},
+         MissingGeometryError, "zero length"),
+        ("nrrd", {"space directions": "(nan,0,0) (0,2,0) (0,0,4)"}, MissingGeometryError, "NaN"),
+        ("nrrd", {"space directions": "(3,0,0) (0,2,0) none"}, MissingGeometryError, "NaN"),
+        ("nrrd", {"space origin": "(nan,nan,nan)"},
+         MissingGeometryError, "origin that is no position"),
+        ("nrrd", {"space origin": "here"},
+         MissingGeometryError, "space origin here is no position"),
         ("nrrd", {"spacings": "1 1 1"}, GeometryError, "3 x 2 x 4 mm .* and of 1 x 1 x 1 mm"),
-        ("nrrd", {"space directions": None, "spacings": "3 nan 4"}, MissingGeometry, "NaN"),
-        ("nrrd", {"space directions": None, "spacings": "3 2"}, MissingGeometry, "not 3 numbers"),
+        ("nrrd", {"space directions": None, "spacings": "3 nan 4"}, MissingGeometryError, "NaN"),
+        ("nrrd", {"space directions": None, "spacings": "3 2"},
+         MissingGeometryError, "not 3 numbers"),
         ("nrrd", {"space units": '"px" "px" "px"'}, GeometryError, "lengths in 'px'"),
-        ("nrrd", {"space": "talairach"}, MissingGeometry, "unknown space talairach"),
-        ("nrrd", {"endian": None}, UnreadableFile, "byte order"),
-        ("nrrd", {"type": "block"}, UnreadableFile, "type block"),
-        ("nrrd", {"sizes": "20 24"}, UnreadableFile, "dimension 3 and sizes 20 24"),
-        ("nrrd", {"sizes": None}, UnreadableFile, "sizes none"),
+        ("nrrd", {"space": "talairach"}, MissingGeometryError, "unknown space talairach"),
+        ("nrrd", {"endian": None}, UnreadableFileError, "byte order"),
+        ("nrrd", {"type": "block"}, UnreadableFileError, "type block"),
+        ("nrrd", {"sizes": "20 24"}, UnreadableFileError, "dimension 3 and sizes 20 24"),
+        ("nrrd", {"sizes": None}, UnreadableFileError, "sizes none"),
         ("nrrd", {"dimension": "4", "sizes": "2 20 24 15", "kinds": "vector domain domain domain",
-                  "space directions": "none (3,0,0) (0,2,0) (0,0,8)"}, NotCT, r"2 value\(s\)"),
-        ("mha", {"ElementSpacing": None}, MissingGeometry, "no ElementSpacing"),
-        ("mha", {"ElementSpacing": "3 2"}, MissingGeometry, r"3 2 is not 3 number"),
-        ("mha", {"ElementSpacing": "3 2 four"}, MissingGeometry, "four is not 3 number"),
-        ("mha", {"ElementSpacing": "3 2 0"}, MissingGeometry, "zero length"),
-        ("mha", {"ElementSpacing": "3 nan 4"}, MissingGeometry, "NaN"),
-        ("mha", {"Offset": "nan 0 0"}, MissingGeometry, "origin that is no position"),
-        ("mha", {"TransformMatrix": "0 0 0 0 0 0 0 0 0"}, MissingGeometry, "is zero"),
-        ("mha", {"TransformMatrix": "1 0 0 1 0 0 0 0 1"}, MissingGeometry, "one plane"),
+                  "space directions": "none (3,0,0) (0,2,0) (0,0,8)"}, NotCTError, r"2 value\(s\)"),
+        ("mha", {"ElementSpacing": None}, MissingGeometryError, "no ElementSpacing"),
+        ("mha", {"ElementSpacing": "3 2"}, MissingGeometryError, r"3 2 is not 3 number"),
+        ("mha", {"ElementSpacing": "3 2 four"}, MissingGeometryError, "four is not 3 number"),
+        ("mha", {"ElementSpacing": "3 2 0"}, MissingGeometryError, "zero length"),
+        ("mha", {"ElementSpacing": "3 nan 4"}, MissingGeometryError, "NaN"),
+        ("mha", {"Offset": "nan 0 0"}, MissingGeometryError, "origin that is no position"),
+        ("mha", {"TransformMatrix": "0 0 0 0 0 0 0 0 0"}, MissingGeometryError, "is zero"),
+        ("mha", {"TransformMatrix": "1 0 0 1 0 0 0 0 1"}, MissingGeometryError, "one plane"),
         ("mha", {"TransformMatrix": "3 0 0 0 2 0 0 0 4"}, GeometryError,
          "3 x 2 x 4 mm by ElementSpacing, and a TransformMatrix with axes 3 x 2 x 4 mm long"),
-        ("mha", {"ElementToIntensityFunctionOffset": "-1024"}, NotHU, "ElementToIntensity"),
+        ("mha", {"ElementToIntensityFunctionOffset": "-1024"}, NotHUError, "ElementToIntensity"),
         ("mha", {"DistanceUnits": "furlong"}, GeometryError, "lengths in furlong"),
-        ("mha", {"ElementType": "MET_SHORT_ARRAY"}, UnreadableFile, "MET_SHORT_ARRAY"),
-        ("mha", {"ElementNumberOfChannels": "3"}, NotCT, r"3 value\(s\)"),
-        ("mha", {"DimSize": "20 24"}, UnreadableFile, "NDims 3 and DimSize 20 24"),
-        ("mha", {"NDims": "2", "DimSize": "480 30"}, NotCT, "2 dimensions"),
+        ("mha", {"ElementType": "MET_SHORT_ARRAY"}, UnreadableFileError, "MET_SHORT_ARRAY"),
+        ("mha", {"ElementNumberOfChannels": "3"}, NotCTError, r"3 value\(s\)"),
+        ("mha", {"DimSize": "20 24"}, UnreadableFileError, "NDims 3 and DimSize 20 24"),
+        ("mha", {"NDims": "2", "DimSize": "480 30"}, NotCTError, "2 dimensions"),
     ],
 )  # fmt: skip
 def test_what_does_not_add_up_is_refused_with_what_stands_there(put, kind, fields, error, told):
@@ -187,7 +199,7 @@ def test_types_that_hold_no_hu_are_read_right_and_refused(put, scan, order, nrrd
     stored = np.resize(np.arange(101), scan.shape).astype(order + kind)
     for names in ((nrrd, None), (None, meta)):
         if any(names):
-            with pytest.raises(NotHU, match="values from 0 to 100 are not the HU"):
+            with pytest.raises(NotHUError, match="values from 0 to 100 are not the HU"):
                 list(_read_as(put, stored, order, *names))
 
 
@@ -208,5 +220,5 @@ def test_a_data_file_that_moved_with_its_header_is_found(put, scan, tmp_path):
         (tmp_path / "scan.mhd").write_text(f"{head}ElementDataFile = {told}\n")
         same(tmp_path / "scan.mhd", scan)
     (tmp_path / "x.raw").write_bytes(b"another")
-    with pytest.raises(UnreadableFile, match=r"x\.raw: 7 bytes of voxels"):
+    with pytest.raises(UnreadableFileError, match=r"x\.raw: 7 bytes of voxels"):
         read_volume(tmp_path / "scan.mhd")

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlild_client.errors import UnreadableFile
+from dlild_client.errors import UnreadableFileError
 from dlild_client.reading.read import read_volume
 
 SHAPE = (30, 24, 20)
@@ -75,7 +75,7 @@ def test_whole_files_are_read(put, voxels, header, data):
 @pytest.mark.parametrize(("header", "data"), PLACES)
 @pytest.mark.parametrize("lost", [1, 8, 1000, 5000])
 def test_what_is_cut_short_is_refused(put, capfd, header, data, lost):
-    with pytest.raises(UnreadableFile, match=header):
+    with pytest.raises(UnreadableFileError, match=header):
         read_volume(put(header, data, lambda content: content[:-lost]))
     assert capfd.readouterr() == ("", "")
 
@@ -83,7 +83,9 @@ def test_what_is_cut_short_is_refused(put, capfd, header, data, lost):
 @pytest.mark.parametrize(("header", "data"), [p for p in PLACES if p[0].startswith("plain")])
 def test_more_voxels_than_the_header_says_are_refused(put, header, data):
     """Which of them would be the right ones?"""
-    with pytest.raises(UnreadableFile, match=r"28900 bytes of voxels where the header says 28800"):
+    with pytest.raises(
+        UnreadableFileError, match=r"28900 bytes of voxels where the header says 28800"
+    ):
         read_volume(put(header, data, lambda content: content + bytes(100)))
 
 
@@ -96,7 +98,7 @@ def test_no_wrong_bit_of_packed_voxels_passes(files, tmp_path_factory, place, bi
     content[header + place % (len(content) - header)] ^= 1 << bit
     path = tmp_path_factory.getbasetemp() / f"bit.{name}"
     path.write_bytes(content)
-    with pytest.raises(UnreadableFile, match=f"bit.{name}: .*(corrupt|bytes of voxels)"):
+    with pytest.raises(UnreadableFileError, match=f"bit.{name}: .*(corrupt|bytes of voxels)"):
         read_volume(path)
 
 
@@ -104,10 +106,10 @@ def test_no_wrong_bit_of_packed_voxels_passes(files, tmp_path_factory, place, bi
 def test_a_data_file_that_is_not_there_is_named(put, tmp_path, capfd, header, data):
     path = put(header, data)
     (tmp_path / data).unlink()
-    with pytest.raises(UnreadableFile, match=f"{header}: its data file {data}"):
+    with pytest.raises(UnreadableFileError, match=f"{header}: its data file {data}"):
         read_volume(path)
     os.mkfifo(tmp_path / data)
-    with pytest.raises(UnreadableFile, match=f"{header}: its data file {data}"):
+    with pytest.raises(UnreadableFileError, match=f"{header}: its data file {data}"):
         read_volume(path)
     assert capfd.readouterr() == ("", "")
 
@@ -129,10 +131,10 @@ def test_a_file_a_slice(tmp_path, voxels, name, text):
     np.testing.assert_array_equal(read_volume(tmp_path / name).array, voxels)
 
     (tmp_path / "s07.raw").write_bytes(b"short")
-    with pytest.raises(UnreadableFile, match=r"s07\.raw: 5 bytes of voxels where .* says 960"):
+    with pytest.raises(UnreadableFileError, match=r"s07\.raw: 5 bytes of voxels where .* says 960"):
         read_volume(tmp_path / name)
     (tmp_path / "s07.raw").unlink()
-    with pytest.raises(UnreadableFile, match=r"its data file s07\.raw"):
+    with pytest.raises(UnreadableFileError, match=r"its data file s07\.raw"):
         read_volume(tmp_path / name)
 
 
@@ -143,7 +145,7 @@ def test_a_list_that_lacks_a_slice_is_refused(tmp_path, voxels):
     for name, text in (("x.nhdr", NRRD + "encoding: raw\ndata file: LIST\n"),
                        ("x.mhd", META + "ElementDataFile = LIST\n")):  # fmt: skip
         (tmp_path / name).write_text(text + names)
-        with pytest.raises(UnreadableFile, match=name):
+        with pytest.raises(UnreadableFileError, match=name):
             read_volume(tmp_path / name)
 
 
@@ -175,5 +177,5 @@ def test_encodings_that_are_not_read_are_refused_by_name(tmp_path, voxels):
         ("h.nrrd", b"", "not an NRRD file"),
     ):  # fmt: skip
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UnreadableFile, match=f"{name}: .*{words}"):
+        with pytest.raises(UnreadableFileError, match=f"{name}: .*{words}"):
             read_volume(tmp_path / name)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlild_client.errors import MissingGeometry, MissingSlices, MixedOrientation
+from dlild_client.errors import MissingGeometryError, MissingSlicesError, MixedOrientationError
 from dlild_client.reading.series.geometry import (
     Tolerances,
     common_orientation,
@@ -42,7 +42,7 @@ def test_any_even_stack_is_put_in_order(count, step, tilt_deg, shuffle):
 def test_any_missing_slice_is_noticed(count, step, data):
     gone = data.draw(st.integers(1, count - 2))
     positions = np.array([[0, 0, i * step] for i in range(count) if i != gone])
-    with pytest.raises(MissingSlices, match="1 slice is missing"):
+    with pytest.raises(MissingSlicesError, match="1 slice is missing"):
         regular_stack(positions, ROW, COLUMN, [None] * (count - 1), Tolerances())
 
 
@@ -50,13 +50,13 @@ def test_slightly_different_cosines_are_one_orientation():
     orientations = np.array([[1, 0, 0, 0, 1, 0], [0.999999, 0.001, 0, -0.001, 0.999999, 0]])
     row, column = common_orientation(orientations, Tolerances())
     assert row @ column == pytest.approx(0, abs=1e-12)
-    with pytest.raises(MixedOrientation):
+    with pytest.raises(MixedOrientationError):
         common_orientation(orientations, Tolerances(angle_deg=0.01))
 
 
 @pytest.mark.parametrize("bad", [[1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0], [2, 0, 0, 0, 1, 0]])
 def test_vectors_that_are_no_axes_are_refused(bad):
-    with pytest.raises(MissingGeometry):
+    with pytest.raises(MissingGeometryError):
         common_orientation(np.array([bad], dtype=float), Tolerances())
 
 

@@ -9,11 +9,11 @@ import pytest
 from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 
 from dlild_client.errors import (
-    NoSeries,
-    NotCT,
-    RepeatedPosition,
-    SeveralStudies,
-    TooFewSlices,
+    NoSeriesError,
+    NotCTError,
+    RepeatedPositionError,
+    SeveralStudiesError,
+    TooFewSlicesError,
 )
 from dlild_client.reading.assemble import read_dicom
 from dlild_client.reading.read import read_volume
@@ -79,7 +79,7 @@ def iodine_map(ds, i):
 def test_what_is_no_axial_ct_is_refused_alone_and_set_aside_in_company(
     series_writer, scan, edit, words
 ):
-    with pytest.raises(NotCT, match=words):
+    with pytest.raises(NotCTError, match=words):
         read_dicom(series_writer.write(scan, "study/other", edit))
     series_writer.write(replace(scan, array=scan.array[:28]), "study/ct")
     volume = read_dicom(series_writer.folder / "study")
@@ -118,16 +118,16 @@ def test_two_studies_in_one_folder_are_refused(series_writer, scan):
     series_writer.write(scan, "both/a")
     series_writer.study = generate_uid()
     series_writer.write(scan, "both/b")
-    with pytest.raises(SeveralStudies, match="2 different studies"):
+    with pytest.raises(SeveralStudiesError, match="2 different studies"):
         read_dicom(series_writer.folder / "both")
 
 
 def test_too_little_of_a_chest_is_refused_with_the_numbers(series_writer, scan):
-    with pytest.raises(TooFewSlices, match="9 slices over 36 mm"):
+    with pytest.raises(TooFewSlicesError, match="9 slices over 36 mm"):
         read_dicom(series_writer.write(replace(scan, array=scan.array[:9]), "few"))
-    with pytest.raises(TooFewSlices, match="20 slices over 80 mm"):
+    with pytest.raises(TooFewSlicesError, match="20 slices over 80 mm"):
         read_dicom(series_writer.write(replace(scan, array=scan.array[:20]), "short"))
-    with pytest.raises(TooFewSlices, match="one CT slice only"):
+    with pytest.raises(TooFewSlicesError, match="one CT slice only"):
         read_dicom(series_writer.write(replace(scan, array=scan.array[:1]), "one"))
     rules = SeriesRules(minimum_slices=5, minimum_coverage_mm=30)
     assert read_dicom(series_writer.folder / "few", rules).shape[0] == 9
@@ -197,7 +197,7 @@ def test_images_at_one_position_are_no_series_that_could_be_scored(series_writer
     assert "30 images share 1 position" in summary.reason
     assert str(survey.error) == summary.reason
     assert survey.chosen is None
-    with pytest.raises(RepeatedPosition):
+    with pytest.raises(RepeatedPositionError):
         read_volume(path)
 
 
@@ -237,10 +237,10 @@ def test_a_series_that_is_asked_for_is_read_in_place_of_the_best(series_writer, 
     assert read_volume(place, series="1.2.7").shape[0] == 15
     assert read_volume(place, series="7").shape[0] == 15
     assert survey_series(place, series="7").chosen.uid == "1.2.7"
-    with pytest.raises(NoSeries, match="none of 2 series"):
+    with pytest.raises(NoSeriesError, match="none of 2 series"):
         read_volume(place, series="1.2.8")
     series_writer.write(scan, "study/same-number", change(SeriesNumber=7))
-    with pytest.raises(NoSeries, match="several series have the number 7"):
+    with pytest.raises(NoSeriesError, match="several series have the number 7"):
         read_volume(place, series="7")
 
 
@@ -250,7 +250,7 @@ def test_a_reformat_is_scored_only_where_it_is_asked_for(series_writer, scan):
         ds.SeriesInstanceUID = "1.2.9"
 
     place = series_writer.write(scan, edit=edit)
-    with pytest.raises(NotCT, match="ask for this one by its UID"):
+    with pytest.raises(NotCTError, match="ask for this one by its UID"):
         read_volume(place)
     volume = read_volume(place, series="1.2.9")
     np.testing.assert_array_equal(volume.array, scan.array)
@@ -258,7 +258,7 @@ def test_a_reformat_is_scored_only_where_it_is_asked_for(series_writer, scan):
     # What can never be scored cannot be asked for either.
     other = series_writer.write(scan, "mip", lambda ds, i: (projection(ds, i), edit)[0])
     uid = pydicom.dcmread(next(other.iterdir())).SeriesInstanceUID
-    with pytest.raises(NotCT, match="MIP"):
+    with pytest.raises(NotCTError, match="MIP"):
         read_volume(other, series=uid)
 
 
@@ -277,7 +277,7 @@ def test_several_studies_can_be_surveyed_one_by_one(series_writer, scan):
     series_writer.study = generate_uid()
     series_writer.write(scan, "both/b")
     survey = survey_series(series_writer.folder / "both")
-    assert isinstance(survey.error, SeveralStudies)
+    assert isinstance(survey.error, SeveralStudiesError)
     best = survey.best_of_each_study
     assert len({s.study for s in best}) == 2
     for s in best:
@@ -291,7 +291,7 @@ def test_slices_of_two_patient_ids_under_one_uid_are_told(series_writer, scan):
 
     path = series_writer.write(scan, edit=half_anonymised)
     rules = SeriesRules(minimum_slices=2, minimum_coverage_mm=1)
-    with pytest.raises(SeveralStudies, match="2 patient IDs or studies under one series UID"):
+    with pytest.raises(SeveralStudiesError, match="2 patient IDs or studies under one series UID"):
         read_volume(path, rules)
 
 
@@ -301,7 +301,9 @@ def test_images_that_are_studies_of_their_own_are_told(series_writer, scan):
 
     path = series_writer.write(scan, edit=loose)
     count = len(scan.array)
-    with pytest.raises(TooFewSlices, match=f"{count} CT images, .* of {count} patients or studies"):
+    with pytest.raises(
+        TooFewSlicesError, match=f"{count} CT images, .* of {count} patients or studies"
+    ):
         read_volume(path)
 
 
@@ -343,11 +345,11 @@ def test_a_series_with_different_images_at_one_position_gives_way_to_the_next(
     np.testing.assert_array_equal(volume.array, thick.array)
     assert "other_series_with_faulty_geometry" in volume.flags
     alone = survey_series(series_writer.folder / "study" / "b")
-    assert isinstance(alone.error, RepeatedPosition)
+    assert isinstance(alone.error, RepeatedPositionError)
     assert alone.chosen is None
 
 
 def test_an_image_file_has_no_series(chest, tmp_path):
     write_nifti(chest, tmp_path / "scan.nii.gz")
-    with pytest.raises(NoSeries, match=r"scan\.nii\.gz: an image file is one volume"):
+    with pytest.raises(NoSeriesError, match=r"scan\.nii\.gz: an image file is one volume"):
         survey_series(tmp_path / "scan.nii.gz")

@@ -8,14 +8,14 @@ from pydicom.uid import generate_uid
 from dlild_client.errors import (
     GeometryError,
     InputError,
-    IrregularSpacing,
-    MissingGeometry,
-    MissingSlices,
-    MixedOrientation,
-    MixedShape,
-    NotCT,
-    RepeatedPosition,
-    TooFewSlices,
+    IrregularSpacingError,
+    MissingGeometryError,
+    MissingSlicesError,
+    MixedOrientationError,
+    MixedShapeError,
+    NotCTError,
+    RepeatedPositionError,
+    TooFewSlicesError,
 )
 from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.assemble import read_dicom
@@ -60,7 +60,7 @@ def leave_out(*gone):
 
 def test_missing_slices_are_counted(series_writer, scan):
     with pytest.raises(
-        MissingSlices, match=r"2 slices are missing: the step is 4.00 mm, but 12.00"
+        MissingSlicesError, match=r"2 slices are missing: the step is 4.00 mm, but 12.00"
     ):
         read_dicom(series_writer.write(scan, edit=leave_out(10, 11)))
 
@@ -88,7 +88,7 @@ def test_two_orientations_in_one_series_are_refused(series_writer, scan):
         if i % 5 == 0:
             ds.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
 
-    with pytest.raises(MixedOrientation, match=r"2 orientations, 90\.0°"):
+    with pytest.raises(MixedOrientationError, match=r"2 orientations, 90\.0°"):
         read_dicom(series_writer.write(scan, edit=edit))
 
 
@@ -97,7 +97,7 @@ def test_two_pixel_spacings_in_one_series_are_refused(series_writer, scan):
         if i == 4:
             ds.PixelSpacing = [2.1, 3.0]
 
-    with pytest.raises(MixedShape, match=r"\[2\.0, 3\.0\] and \[2\.1, 3\.0\]"):
+    with pytest.raises(MixedShapeError, match=r"\[2\.0, 3\.0\] and \[2\.1, 3\.0\]"):
         read_dicom(series_writer.write(scan, edit=edit))
 
 
@@ -116,7 +116,7 @@ def test_different_images_at_one_position_are_refused(series_writer, scan, pixel
     ds.SOPInstanceUID = generate_uid()
     pixel_setter(ds, ds.pixel_array + 1)
     ds.save_as(folder / "other.dcm")
-    with pytest.raises(RepeatedPosition, match="31 images share 30 position"):
+    with pytest.raises(RepeatedPositionError, match="31 images share 30 position"):
         read_dicom(folder)
 
 
@@ -126,19 +126,23 @@ def test_missing_geometry_is_named(series_writer, scan, tag):
         if i == 3:
             delattr(ds, tag)
 
-    with pytest.raises(MissingGeometry, match=r"-3\.dcm: no (image|pixel)"):
+    with pytest.raises(MissingGeometryError, match=r"-3\.dcm: no (image|pixel)"):
         read_dicom(series_writer.write(scan, edit=edit))
 
 
 @pytest.mark.parametrize(
     ("folder", "kind", "words"),
     [
-        ("gantrytilting/001", TooFewSlices, "4 slices over 19 mm"),
-        ("notavolume/001", RepeatedPosition, "4 images share 1 position"),
-        ("slicecount/001", NotCT, r"MR, not CT \(2 images\)"),
-        ("sliceincrement/001", IrregularSpacing, "5.00 to 10.00 mm"),
-        ("sliceincrement/002", MissingSlices, "1 slice is missing: the step is 0.75 mm, but 1.50"),
-        ("sliceorientation/001", NotCT, "4 images in 2 orientations"),
+        ("gantrytilting/001", TooFewSlicesError, "4 slices over 19 mm"),
+        ("notavolume/001", RepeatedPositionError, "4 images share 1 position"),
+        ("slicecount/001", NotCTError, r"MR, not CT \(2 images\)"),
+        ("sliceincrement/001", IrregularSpacingError, "5.00 to 10.00 mm"),
+        (
+            "sliceincrement/002",
+            MissingSlicesError,
+            "1 slice is missing: the step is 0.75 mm, but 1.50",
+        ),
+        ("sliceorientation/001", NotCTError, "4 images in 2 orientations"),
     ],
 )
 def test_every_real_fault_has_its_own_error(shared_data, folder, kind, words):
@@ -176,7 +180,7 @@ def test_two_acquisitions_in_one_series_are_parted_with_a_flag(series_writer, sc
 
 
 def test_two_acquisitions_that_nothing_tells_apart_are_refused(series_writer, scan):
-    with pytest.raises(RepeatedPosition, match="30 images share 15 position"):
+    with pytest.raises(RepeatedPositionError, match="30 images share 15 position"):
         read_dicom(series_writer.write(scan, edit=by("SliceLocation")))
 
 
@@ -208,7 +212,7 @@ def test_numbers_that_are_no_geometry_are_named(series_writer, scan, name, value
         if i == 3:
             setattr(ds, name, value)
 
-    with pytest.raises(MissingGeometry, match=words):
+    with pytest.raises(MissingGeometryError, match=words):
         read_dicom(series_writer.write(scan, edit=edit))
 
 
@@ -223,7 +227,7 @@ def test_text_in_place_of_a_position_is_a_missing_one(series_writer, scan, text)
     path.write_bytes(
         content.replace(b"\\" + old, b"\\" + text.encode().ljust(len(old))[: len(old)])
     )
-    with pytest.raises(MissingGeometry, match="no image position"):
+    with pytest.raises(MissingGeometryError, match="no image position"):
         read_dicom(folder)
 
 
@@ -233,7 +237,7 @@ def test_two_sizes_in_one_series_are_refused(series_writer, scan, pixel_setter):
             ds.Rows = 12
             pixel_setter(ds, scan.array[i, :12])
 
-    with pytest.raises(MixedShape, match="12 x 20 and 24 x 20"):
+    with pytest.raises(MixedShapeError, match="12 x 20 and 24 x 20"):
         read_dicom(series_writer.write(scan, edit=edit))
 
 
@@ -265,7 +269,7 @@ def test_tolerances_are_parameters(series_writer, scan):
     assert read_dicom(folder).slice_positions_mm is not None
     rules = SeriesRules(tolerances=Tolerances(step_mm=1.1))
     assert read_dicom(folder, rules).slice_positions_mm is None
-    with pytest.raises(IrregularSpacing, match=r"a gap of 4\.50 mm .* at most 4 mm"):
+    with pytest.raises(IrregularSpacingError, match=r"a gap of 4\.50 mm .* at most 4 mm"):
         read_dicom(folder, SeriesRules(tolerances=Tolerances(gap_mm=4.0)))
 
 
@@ -295,5 +299,5 @@ def test_acquisitions_between_each_other_s_slices_are_told_apart(series_writer, 
 
 @pytest.mark.parametrize("shift_mm", [61.5, 125.5], ids=["overlapping", "behind"])
 def test_parts_of_a_chest_are_not_taken_for_the_whole(series_writer, scan, shift_mm):
-    with pytest.raises(IrregularSpacing):
+    with pytest.raises(IrregularSpacingError):
         read_volume(_two_acquisitions(series_writer, scan, scan, shift_mm))

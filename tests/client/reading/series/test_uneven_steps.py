@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from client.writers import write_enhanced
 
-from dlild_client.errors import GeometryError, IrregularSpacing, MissingSlices
+from dlild_client.errors import GeometryError, IrregularSpacingError, MissingSlicesError
 from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.read import read_volume
 from dlild_client.reading.survey import survey_series
@@ -201,7 +201,7 @@ def leave_out(edit, *gone):
 )
 def test_missing_slices_are_refused(series_writer, scan, steps, thickness, gone, words):
     edit = leave_out(place_at(steps, thickness=thickness), *gone)
-    with pytest.raises(MissingSlices, match=words):
+    with pytest.raises(MissingSlicesError, match=words):
         read_volume(series_writer.write(scan, edit=edit))
 
 
@@ -214,7 +214,7 @@ def test_missing_slices_are_refused(series_writer, scan, steps, thickness, gone,
     ],
 )
 def test_slices_that_are_missing_are_refused_though_numbers_go_on(series_writer, scan, steps):
-    with pytest.raises(IrregularSpacing, match="as if slices were missing"):
+    with pytest.raises(IrregularSpacingError, match="as if slices were missing"):
         read_volume(series_writer.write(scan, edit=place_at(steps, thickness=4.0)))
 
 
@@ -228,7 +228,9 @@ def test_a_slice_that_a_scan_with_gaps_lacks_is_flagged_within_the_bound(series_
 
 def test_a_gap_beyond_the_bound_is_refused_with_its_place(series_writer, scan):
     steps = [5] * 14 + [16] + [5] * 14
-    with pytest.raises(IrregularSpacing, match=r"a gap of 16\.00 mm between -230\.00 and -214\.00"):
+    with pytest.raises(
+        IrregularSpacingError, match=r"a gap of 16\.00 mm between -230\.00 and -214\.00"
+    ):
         read_volume(series_writer.write(scan, edit=place_at(steps, thickness=1.0)))
 
 
@@ -258,7 +260,7 @@ def test_slices_of_two_acquisitions_between_each_other_are_refused(
 
     edit = place_at(interleaved(1.2), thickness=4.0, numbers=numbers, more=mark)
     folder = series_writer.write(scan, edit=edit)
-    with pytest.raises(IrregularSpacing, match="lie between each other"):
+    with pytest.raises(IrregularSpacingError, match="lie between each other"):
         read_volume(folder)
     assert survey_series(folder).series[0].error == "IrregularSpacing"
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import DlildError, TooLarge, UnreadableFile
+from dlild_client.errors import DlildError, TooLargeError, UnreadableFileError
 from dlild_client.reading.dicom.codestream import stream_size
 from dlild_client.reading.dicom.deflate import inflate, is_deflated
 from dlild_client.reading.dicom.dicomlib import PLUGIN, load_pydicom
@@ -60,13 +60,13 @@ Stored = npt.NDArray[Any]
 
 
 def check_size(slices: tuple[SliceHeader, ...]) -> None:
-    """Raise `TooLarge` where slices would not fit the bounds on a slice and on a volume."""
+    """Raise `TooLargeError` where slices would not fit the bounds on a slice and on a volume."""
     pixels = slices[0].pixels
     check_voxels(slices[0].name, (pixels.columns, pixels.rows, len(slices)))
 
 
 def check_voxels(name: str, size: tuple[int, int, int]) -> None:
-    """Raise `TooLarge` where a volume would not fit the bounds on a slice and on a volume.
+    """Raise `TooLargeError` where a volume would not fit the bounds on a slice and on a volume.
 
     Parameters
     ----------
@@ -77,12 +77,12 @@ def check_voxels(name: str, size: tuple[int, int, int]) -> None:
     """
     columns, rows, slices = size
     if not (0 < rows <= MAXIMUM_SIDE and 0 < columns <= MAXIMUM_SIDE):
-        raise TooLarge(
+        raise TooLargeError(
             f"{name}: {columns} x {rows} x {slices} voxels, slices of {rows} x {columns} pixels, "
             f"more than {MAXIMUM_SIDE} a side; give one chest CT series"
         )
     if math.prod(size) > MAXIMUM_VOXELS:
-        raise TooLarge(
+        raise TooLargeError(
             f"{name}: {columns} x {rows} x {slices} voxels are more than "
             f"{MAXIMUM_VOXELS / 1e6:.0f} million; give one chest CT series"
         )
@@ -107,7 +107,7 @@ def read_stored(header: SliceHeader, out: npt.NDArray[np.int16] | None = None) -
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         The file is shorter than its header says, or no decoder understands it.
     """
     try:
@@ -119,7 +119,7 @@ def read_stored(header: SliceHeader, out: npt.NDArray[np.int16] | None = None) -
     except DlildError:
         raise
     except READ_ERRORS as error:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: cannot be read: {_last_line(error)}; copy or export it again"
         ) from None
 
@@ -147,10 +147,10 @@ def _read_plain(header: SliceHeader, file: BinaryIO, out: npt.NDArray[np.int16] 
     return target if p.signed else target.view(np.uint16)
 
 
-def _too_short(header: SliceHeader, length: int) -> UnreadableFile:
+def _too_short(header: SliceHeader, length: int) -> UnreadableFileError:
     p = header.pixels
     needed = p.frames * p.rows * p.columns * p.samples * math.ceil(p.bits_allocated / 8)
-    return UnreadableFile(
+    return UnreadableFileError(
         f"{header.name}: pixels cannot be decoded ({_syntax_name(p.transfer_syntax)}): {length} "
         f"bytes where {p.rows} x {p.columns} need {needed}; copy or export it again"
     )
@@ -163,7 +163,7 @@ def _seek_value(header: SliceHeader, file: BinaryIO) -> int:
     file.seek(offset)
     head = file.read(8)
     if head[:4] != _PIXEL_TAG and head[:4] != b"\x7f\xe0\x00\x10":
-        raise UnreadableFile(f"{header.name}: no pixel data; export the series again")
+        raise UnreadableFileError(f"{header.name}: no pixel data; export the series again")
     if head[4:6] not in {b"OW", b"OB", b"UN"}:
         # No type: implicit, whatever the transfer syntax says. A length never begins with one of
         # these, for it is even.
@@ -179,7 +179,7 @@ def _native_length(header: SliceHeader, file: BinaryIO) -> int:
     """Go to uncompressed pixels; return their length."""
     length = _seek_value(header, file)
     if length == _UNDEFINED:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: compressed pixels, but the header says "
             f"{_syntax_name(header.pixels.transfer_syntax)}; export the series again"
         )
@@ -207,12 +207,12 @@ def _decode(header: SliceHeader, file: BinaryIO) -> Stored:
     except DlildError:
         raise
     except Exception as error:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: pixels cannot be decoded ({_syntax_name(p.transfer_syntax)}): "
             f"{_last_line(error)}; export the series uncompressed"
         ) from None
     if stored.shape != (p.rows, p.columns) or stored.dtype.kind not in "iu":
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: pixels of shape {stored.shape}, not {(p.rows, p.columns)}"
         )
     return np.asarray(stored, dtype=stored.dtype.newbyteorder("="))
@@ -248,7 +248,7 @@ def _native_frame(header: SliceHeader, file: BinaryIO) -> bytes:
     p = header.pixels
     length = _native_length(header, file)
     if p.bits_allocated not in {8, 16, 32}:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: {p.bits_allocated} bits a pixel, not 8, 16 or 32; give the original CT"
         )
     needed = p.rows * p.columns * p.samples * p.bits_allocated // 8
@@ -267,16 +267,18 @@ def _frame(header: SliceHeader, file: BinaryIO, pydicom: Any) -> bytes:
     if size is None:
         return bytes(pydicom.encaps.encapsulate([frame]))
     if (size.rows, size.columns, size.samples) != (p.rows, p.columns, p.samples):
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: compressed pixels of {size.rows} x {size.columns} x {size.samples}, "
             f"the header says {p.rows} x {p.columns} x {p.samples}; export the series again"
         )
     if END_OF_IMAGE not in frame[-64:]:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: the compressed pixels are cut off; copy or export it again"
         )
     if size.bits > 32:
-        raise UnreadableFile(f"{header.name}: {size.bits} bits a pixel; export the series again")
+        raise UnreadableFileError(
+            f"{header.name}: {size.bits} bits a pixel; export the series again"
+        )
     return bytes(pydicom.encaps.encapsulate([frame]))
 
 

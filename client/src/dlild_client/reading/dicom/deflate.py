@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import BinaryIO
 
-from dlild_client.errors import TooLarge, UnreadableFile
+from dlild_client.errors import TooLargeError, UnreadableFileError
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 EXPLICIT = b"1.2.840.10008.1.2.1\0\0\0"
@@ -36,20 +36,22 @@ def inflate(file: BinaryIO, name: str) -> bytes:
 
     Raises
     ------
-    TooLarge
+    TooLargeError
         More than 256 MB comes out.
-    UnreadableFile
+    UnreadableFileError
         The stream is broken, or its beginning cannot be found.
     """
     content = file.read()
     if content[132:140] != GROUP_LENGTH:
-        raise UnreadableFile(f"{name}: deflated, without the length of its meta information")
+        raise UnreadableFileError(f"{name}: deflated, without the length of its meta information")
     start = 144 + int.from_bytes(content[140:144], "little")
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         body = stream.decompress(content[start:], MAXIMUM_BYTES)
     except zlib.error:
-        raise UnreadableFile(f"{name}: deflated, and broken; export the series again") from None
+        raise UnreadableFileError(
+            f"{name}: deflated, and broken; export the series again"
+        ) from None
     if stream.unconsumed_tail:
-        raise TooLarge(f"{name}: inflates to more than 256 MB; export the series uncompressed")
+        raise TooLargeError(f"{name}: inflates to more than 256 MB; export the series uncompressed")
     return content[:start].replace(DEFLATED, EXPLICIT, 1) + body

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dlild_client.errors import NoSeries, TooLarge, UnreadableFile
+from dlild_client.errors import NoSeriesError, TooLargeError, UnreadableFileError
 from dlild_client.reading.dicom.dicomlib import load_pydicom, quiet
 from dlild_client.reading.sources import MAXIMUM_FILES, FileSource, Listing
 
@@ -31,19 +31,19 @@ def list_dicomdir(path: Path) -> Listing:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         Not a DICOMDIR, or none of its files is there.
-    NoSeries
+    NoSeriesError
         It names no image.
     """
     names = _file_ids(path)
     if not names:
-        raise NoSeries("DICOMDIR names no image; give the folder of a chest CT series")
+        raise NoSeriesError("DICOMDIR names no image; give the folder of a chest CT series")
     folders: dict[Path, dict[str, Path]] = {}
     found = [_find(path.parent, parts, folders) for parts in names]
     present = sorted({p for p in found if p is not None})
     if not present:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"DICOMDIR names {len(names)} files and none is there; copy the whole medium"
         )
     missing = sum(p is None for p in found)
@@ -54,18 +54,18 @@ def _file_ids(path: Path) -> list[list[str]]:
     """Components of the file IDs of all image records, in order."""
     pydicom = load_pydicom()
     if path.stat().st_size > MAXIMUM_BYTES:
-        raise TooLarge("DICOMDIR is over 100 MB; give the folder of a chest CT series")
+        raise TooLargeError("DICOMDIR is over 100 MB; give the folder of a chest CT series")
     try:
         with quiet():
             dataset = pydicom.dcmread(path)
             records = dataset.DirectoryRecordSequence
             ids = [_parts(record) for record in records if "ReferencedFileID" in record]
     except Exception:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             "DICOMDIR cannot be read; give the folder that it lies in, or that of the series"
         ) from None
     if len(ids) > MAXIMUM_FILES:
-        raise TooLarge(f"DICOMDIR names {len(ids)} files; give the folder of one CT study")
+        raise TooLargeError(f"DICOMDIR names {len(ids)} files; give the folder of one CT study")
     return [parts for parts in ids if parts]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import NotHU
+from dlild_client.errors import NotHUError
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.decode import Stored, read_stored
 from dlild_client.reading.dicom.slices import PixelFormat, SliceHeader
@@ -39,9 +39,9 @@ def read_hu(header: SliceHeader, out: npt.NDArray[np.int16], *, inverted: bool =
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         The slice cannot be decoded.
-    NotHU
+    NotHUError
         The header does not say whether values are signed, and it matters.
     """
     assert header.slope is not None
@@ -58,7 +58,7 @@ def read_hu(header: SliceHeader, out: npt.NDArray[np.int16], *, inverted: bool =
 
 
 def _check_sign(stored: Stored, header: SliceHeader, outside: Mask | None) -> None:
-    """Raise `NotHU` where values mean another thing with a sign, and the header is silent."""
+    """Raise `NotHUError` where values mean another thing with a sign, and the header is silent."""
     pixels = header.pixels
     if pixels.sign_known or not 0 < pixels.bits_stored <= 8 * stored.dtype.itemsize:
         return
@@ -66,7 +66,7 @@ def _check_sign(stored: Stored, header: SliceHeader, outside: Mask | None) -> No
     if outside is not None:
         top = top[~outside]
     if top.any():
-        raise NotHU(
+        raise NotHUError(
             f"{header.name}: no pixel representation in the header, so that negative values cannot "
             "be told from large ones; export the original CT"
         )
@@ -216,7 +216,7 @@ def settle_rescale(slices: tuple[SliceHeader, ...]) -> Rescaled:
 
     Raises
     ------
-    NotHU
+    NotHUError
         Colours, a slope or a type that is not HU, or a missing rescale that the pixels do not tell.
     """
     for s in slices:
@@ -241,23 +241,23 @@ def _check(s: SliceHeader) -> None:
     p = s.pixels
     if p.photometric not in {"MONOCHROME1", "MONOCHROME2"} or p.samples != 1:
         kind = p.photometric or "unknown"
-        raise NotHU(
+        raise NotHUError(
             f"{s.name}: photometric interpretation {kind}, not grey values; export the original CT"
         )
     for tag, name in (("RescaleSlope", "slope"), ("RescaleIntercept", "intercept")):
         if tag in s.unreadable:
-            raise NotHU(
+            raise NotHUError(
                 f"{s.name}: no rescale {name} in numbers, but '{s.unreadable[tag]}'; export the "
                 "original CT"
             )
     if s.slope is not None and not 0 < s.slope < 1000:
-        raise NotHU(f"{s.name}: rescale slope {s.slope:g} gives no HU; export the original CT")
+        raise NotHUError(f"{s.name}: rescale slope {s.slope:g} gives no HU; export the original CT")
     if s.intercept is not None and abs(s.intercept) > 100_000:
-        raise NotHU(
+        raise NotHUError(
             f"{s.name}: rescale intercept {s.intercept:g} gives no HU; export the original CT"
         )
     if s.rescale_type not in {"", "HU", "US"}:
-        raise NotHU(f"{s.name}: rescale type {s.rescale_type}, not HU; export the original CT")
+        raise NotHUError(f"{s.name}: rescale type {s.rescale_type}, not HU; export the original CT")
 
 
 def _assume(slices: tuple[SliceHeader, ...]) -> tuple[tuple[SliceHeader, ...], Flag]:
@@ -273,7 +273,7 @@ def _assume(slices: tuple[SliceHeader, ...]) -> tuple[tuple[SliceHeader, ...], F
         missing = "slope" if bare.slope is None else ""
         missing += " and " if bare.slope is None and bare.intercept is None else ""
         missing += "intercept" if bare.intercept is None else ""
-        raise NotHU(
+        raise NotHUError(
             f"{bare.name}: no rescale {missing}, and the grey values do not tell them "
             f"({sample.min():g} to {sample.max():g}); export the original CT"
         )
@@ -292,7 +292,7 @@ def _is_inverted(slices: tuple[SliceHeader, ...]) -> bool:
         return False
     if looks_like_hu(turned * first.slope + first.intercept):
         return True
-    raise NotHU(
+    raise NotHUError(
         f"{first.name}: MONOCHROME1, and the grey values are not HU either way; export the "
         "original CT"
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import MissingGeometry, NotCT, NotHU
+from dlild_client.errors import MissingGeometryError, NotCTError, NotHUError
 from dlild_client.flags import Flag
 from dlild_client.reading.images.voxeldata import VoxelData
 from dlild_client.volume import Triple
@@ -85,7 +85,7 @@ class ImageHeader:
 
 
 def check_affine(path: Path, affine: Array, source: str) -> None:
-    """Raise `MissingGeometry` where an affine does not say where voxels lie.
+    """Raise `MissingGeometryError` where an affine does not say where voxels lie.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def check_affine(path: Path, affine: Array, source: str) -> None:
     """
     fault = affine_fault(affine)
     if fault:
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"{path.name}: its {source} {fault}, so that nobody knows where its voxels lie; "
             "convert it again from DICOM"
         )
@@ -165,11 +165,11 @@ def grey_shape(
 
     Raises
     ------
-    NotCT
+    NotCTError
         It is none.
     """
     if len(sizes) < 3 or any(n != 1 for n in sizes[3:]) or components != 1 or min(sizes) < 1:
-        raise NotCT(
+        raise NotCTError(
             f"{path.name}: {axes or len(sizes)} dimensions ({' x '.join(map(str, sizes))}) with "
             f"{components} value(s) a voxel, not one grey 3D image; give a chest CT"
         )
@@ -178,9 +178,9 @@ def grey_shape(
 
 
 def check_scale(path: Path, slope: float, intercept: float, names: str) -> None:
-    """Raise `NotHU` where slope or intercept are no numbers."""
+    """Raise `NotHUError` where slope or intercept are no numbers."""
     if not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise NotHU(
+        raise NotHUError(
             f"{path.name}: its {names} are {slope:g} and {intercept:g}, so that its values cannot "
             "be turned into HU; convert it again from DICOM"
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import GeometryError, MissingGeometry, NotHU, UnreadableFile
+from dlild_client.errors import GeometryError, MissingGeometryError, NotHUError, UnreadableFileError
 from dlild_client.flags import Flag
 from dlild_client.reading.images.header import (
     UNITS_MM,
@@ -56,9 +56,9 @@ def read_header(path: Path) -> ImageHeader:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         It names no data, or voxels in a form that is not read.
-    NotCT
+    NotCTError
         Not one grey 3D image.
     GeometryError
         No spacing, or one that is none.
@@ -72,7 +72,7 @@ def read_header(path: Path) -> ImageHeader:
         if len(sizes) != int(fields["NDims"]):
             raise ValueError
     except (KeyError, ValueError):
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: NDims {fields.get('NDims', 'none')} and DimSize "
             f"{fields.get('DimSize', 'none')[:40]} cannot be right; save it again"
         ) from None
@@ -85,16 +85,18 @@ def read_header(path: Path) -> ImageHeader:
 def _locate(path: Path, fields: Fields, head: bytes, end: int) -> VoxelData:
     """Find the files of the voxels."""
     if "ElementDataFile" not in fields:
-        raise UnreadableFile(f"{path.name}: no ElementDataFile in its header; give the whole image")
+        raise UnreadableFileError(
+            f"{path.name}: no ElementDataFile in its header; give the whole image"
+        )
     if not _is_true(fields, "BinaryData", default=True):
-        raise UnreadableFile(f"{path.name}: voxels as text are not read; save them in binary")
+        raise UnreadableFileError(f"{path.name}: voxels as text are not read; save them in binary")
     try:
         files, here = _files(path, fields["ElementDataFile"], head[end:])
         start = int(fields.get("HeaderSize", "0"))
         packed = _is_true(fields, "CompressedData")
         size = int(fields.get("CompressedDataSize", "0")) or None
     except (ValueError, IndexError):
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: its header does not tell where the voxels lie; save it again"
         ) from None
     if here and start == 0:
@@ -141,20 +143,22 @@ def _files(path: Path, told: str, rest: bytes) -> tuple[tuple[Path, ...], bool]:
 def _dtype(path: Path, fields: Fields) -> np.dtype[np.generic]:
     told = fields.get("ElementType", "none")
     if told.upper() not in _TYPES:
-        raise UnreadableFile(f"{path.name}: ElementType {told[:30]} is not read; save it as short")
+        raise UnreadableFileError(
+            f"{path.name}: ElementType {told[:30]} is not read; save it as short"
+        )
     big = _is_true(fields, "BinaryDataByteOrderMSB") or _is_true(fields, "ElementByteOrderMSB")
     return np.dtype((">" if big else "<") + _TYPES[told.upper()])
 
 
 def _check_intensity(path: Path, fields: Fields) -> None:
-    """Raise `NotHU` where the header names a function from stored values to others.
+    """Raise `NotHUError` where the header names a function from stored values to others.
 
     Readers differ in whether they apply it, so that the values may be meant either way.
     """
     slope = _numbers(path, fields, ("ElementToIntensityFunctionSlope",), 1)
     offset = _numbers(path, fields, ("ElementToIntensityFunctionOffset",), 1)
     if (slope is not None and slope[0] != 1) or (offset is not None and offset[0] != 0):
-        raise NotHU(
+        raise NotHUError(
             f"{path.name}: its values have an ElementToIntensityFunction, which some software "
             "applies and some does not; save it in HU without"
         )
@@ -169,7 +173,7 @@ def _numbers(path: Path, fields: Fields, names: tuple[str, ...], count: int) -> 
             except ValueError:
                 numbers = np.zeros(0)
             if len(numbers) != count:
-                raise MissingGeometry(
+                raise MissingGeometryError(
                     f"{path.name}: {name} = {fields[name][:60]} is not {count} number(s); convert "
                     "it again from DICOM"
                 )
@@ -182,7 +186,7 @@ def _geometry(path: Path, fields: Fields, dimensions: int) -> tuple[Array, tuple
     # What lies from centre to centre is the spacing; a size alone says that voxels touch.
     spacing = _numbers(path, fields, ("ElementSpacing", "ElementSize"), dimensions)
     if spacing is None:
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"{path.name}: no ElementSpacing in its header; convert it again from DICOM"
         )
     unit = UNITS_MM.get(fields.get("DistanceUnits", "").lower())

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import GeometryError, MissingGeometry, NotCT, UnreadableFile
+from dlild_client.errors import GeometryError, MissingGeometryError, NotCTError, UnreadableFileError
 from dlild_client.flags import Flag
 from dlild_client.reading.images.header import (
     ImageHeader,
@@ -108,18 +108,18 @@ def read_header(path: Path) -> ImageHeader:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         The file is no NIfTI, or a header that cannot be right.
-    NotCT
+    NotCTError
         Not one grey 3D image.
     GeometryError
         No geometry, or two that disagree.
-    NotHU
+    NotHUError
         Slope or intercept that are no numbers.
     """
     fields, data = _open(path)
     if fields.datatype in _NOT_GREY:
-        raise NotCT(f"{path.name}: {_NOT_GREY[fields.datatype][0]}, not HU; give a chest CT")
+        raise NotCTError(f"{path.name}: {_NOT_GREY[fields.datatype][0]}, not HU; give a chest CT")
     affine, flags = _geometry(path, fields)
     slope, intercept = _scale(path, fields)
     return ImageHeader(
@@ -163,7 +163,7 @@ def survey(path: Path) -> NiftiSurvey:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         The file is no NIfTI, is cut short, or does not match its checksum.
     """
     fields, data = _open(path)
@@ -188,7 +188,7 @@ def _open(path: Path) -> tuple[_Fields, VoxelData]:
     fields = _fields(path, unpack_head(path, head, _HEAD_BYTES) if packed else head)
     known = fields.datatype in _TYPES or fields.datatype in _NOT_GREY
     if not fields.sizes or min(fields.sizes) < 1 or not known:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: a header of dimensions {fields.dim} and data type {fields.datatype} "
             "cannot be right"
         )
@@ -205,7 +205,7 @@ def _fields(path: Path, head: bytes) -> _Fields:
             return _version_1(path, head, order)
         if size == 540 and len(head) >= 540:
             return _version_2(path, head, order)
-    raise UnreadableFile(f"{path.name}: not a NIfTI file; give .nii or .nii.gz")
+    raise UnreadableFileError(f"{path.name}: not a NIfTI file; give .nii or .nii.gz")
 
 
 def _version_1(path: Path, head: bytes, order: str) -> _Fields:
@@ -213,7 +213,7 @@ def _version_1(path: Path, head: bytes, order: str) -> _Fields:
         return struct.unpack_from(order + form, head, at)
 
     if head[344:347] != b"n+1":
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: a header without voxels behind it (Analyze, or one half of a pair of "
             "files); save it as .nii"
         )
@@ -260,7 +260,7 @@ def _version_2(path: Path, head: bytes, order: str) -> _Fields:
 def _offset(path: Path, value: float, least: int) -> int:
     """Place of the voxels; 0 in some files, for behind the header."""
     if not 0 <= value < 1 << 40:
-        raise UnreadableFile(f"{path.name}: voxels at byte {value:g} cannot be right")
+        raise UnreadableFileError(f"{path.name}: voxels at byte {value:g} cannot be right")
     return max(int(value), least + 4 if value == 0 else least)
 
 
@@ -291,7 +291,7 @@ def _geometry(path: Path, fields: _Fields) -> tuple[Array, tuple[Flag, ...]]:
             flags += (Flag("orientation_assumed", header="a negative pixdim"),)
         return _TO_LPS * affine, flags
     if not np.all(np.isfinite(spacing)) or np.any(spacing == 0):
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"{path.name}: neither sform nor qform, and a pixdim of {numbers_text(spacing)}: its "
             "spacing is not known; convert it again from DICOM"
         )

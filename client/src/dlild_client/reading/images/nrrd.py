@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import GeometryError, MissingGeometry, NotCT, UnreadableFile
+from dlild_client.errors import GeometryError, MissingGeometryError, NotCTError, UnreadableFileError
 from dlild_client.flags import Flag
 from dlild_client.reading.images.header import (
     UNITS_MM,
@@ -74,16 +74,16 @@ def read_header(path: Path) -> ImageHeader:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         It is no NRRD file, or has its voxels in an encoding that is not read.
-    NotCT
+    NotCTError
         Not one grey 3D image.
     GeometryError
         No spacing, or one that is none.
     """
     head = read_head(path)
     if not head.startswith(b"NRRD000"):
-        raise UnreadableFile(f"{path.name}: not an NRRD file; save it again")
+        raise UnreadableFileError(f"{path.name}: not an NRRD file; save it again")
     lines, end = _lines(head)
     fields = _fields(lines)
     data = _locate(path, fields, lines, end)
@@ -92,7 +92,7 @@ def read_header(path: Path) -> ImageHeader:
         if len(sizes) != int(fields["dimension"]):
             raise ValueError
     except (KeyError, ValueError):
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: dimension {fields.get('dimension', 'none')} and sizes "
             f"{fields.get('sizes', 'none')[:40]} cannot be right; save it again"
         ) from None
@@ -111,7 +111,7 @@ def _locate(path: Path, fields: dict[str, str], lines: list[str], end: int) -> V
     """Find the files of the voxels."""
     encoding = fields.get("encoding", "none").lower()
     if encoding not in ENCODINGS:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: NRRD encoding {encoding[:20]}, not raw or gzip; save it as one of them"
         )
     packed = ENCODINGS[encoding]
@@ -121,7 +121,7 @@ def _locate(path: Path, fields: dict[str, str], lines: list[str], end: int) -> V
         own = files == (path,)
         start = _behind_lines(files[0], skip_lines, end if own else 0)
     except (ValueError, IndexError):
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: its header does not tell where the voxels lie; save it again"
         ) from None
     if packed:
@@ -178,12 +178,14 @@ def _behind_lines(path: Path, count: int, start: int) -> int:
 def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[np.generic]:
     told = fields.get("type", "none").lower()
     if told not in TYPES:
-        raise UnreadableFile(f"{path.name}: NRRD type {told[:30]} is not read; save it as int16")
+        raise UnreadableFileError(
+            f"{path.name}: NRRD type {told[:30]} is not read; save it as int16"
+        )
     kind, endian = TYPES[told], fields.get("endian", "none").lower()
     if kind[1] == "1":
         return np.dtype(kind)
     if endian not in {"little", "big"}:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: its header does not tell the byte order of its values (endian: "
             f"{endian[:20]}); save it again"
         )
@@ -204,7 +206,7 @@ def _domain_axes(path: Path, fields: dict[str, str], sizes: list[int]) -> list[i
     axes = [axis for axis in range(len(sizes)) if sizes[axis] != 1 or lies_in_space(axis)]
     values = [sizes[axis] for axis in axes if not lies_in_space(axis)]
     if values and len(sizes) - len(values) >= 3:
-        raise NotCT(
+        raise NotCTError(
             f"{path.name}: {len(sizes)} dimensions with {math.prod(values)} value(s) a voxel, not "
             "one grey 3D image; give a chest CT"
         )
@@ -225,7 +227,7 @@ def _vectors(path: Path, fields: dict[str, str], count: int) -> list[Array | Non
     except ValueError:
         vectors = []
     if len(vectors) != count:
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"{path.name}: space directions {told[:80]} are not {count} vectors of three numbers; "
             "convert it again from DICOM"
         )
@@ -249,7 +251,7 @@ def _geometry(
     vectors = _vectors(path, fields, count)
     spacings = _spacings(path, fields, axes, count)
     if vectors is None and spacings is None:
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"{path.name}: neither space directions nor spacings in its header; convert it again "
             "from DICOM"
         )
@@ -271,7 +273,9 @@ def _geometry(
     if space[:3] in _SIGNS_TO_LPS and space[3:] == "t":
         return affine * np.array(_SIGNS_TO_LPS[space[:3]])[:, None], unit_flags(affine)
     if space and space not in _OTHER_SPACES:
-        raise MissingGeometry(f"{path.name}: an unknown space {space[:40]}; save it as LPS or RAS")
+        raise MissingGeometryError(
+            f"{path.name}: an unknown space {space[:40]}; save it as LPS or RAS"
+        )
     return affine, (*unit_flags(affine), _assumed(f"space {space or 'not named'}"))
 
 
@@ -289,7 +293,7 @@ def _origin(path: Path, fields: dict[str, str]) -> Array:
     except ValueError:
         origin = None
     if origin is None:
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"{path.name}: a space origin {told[:60]} is no position; convert it again from DICOM"
         )
     return np.asarray(origin * _factors(path, fields.get("spaceunits"), range(3)))
@@ -313,7 +317,7 @@ def _spacings(path: Path, fields: dict[str, str], axes: list[int], count: int) -
     except ValueError:
         spacings = np.zeros(0)
     if len(spacings) != count:
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"{path.name}: spacings {told[:60]} are not {count} numbers; convert it again from "
             "DICOM"
         )

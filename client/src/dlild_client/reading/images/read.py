@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import GeometryError, MissingSlices, NotHU, TooFewSlices
+from dlild_client.errors import GeometryError, MissingSlicesError, NotHUError, TooFewSlicesError
 from dlild_client.flags import Flag
 from dlild_client.reading.assemble import digest
 from dlild_client.reading.dicom.decode import check_voxels
@@ -57,23 +57,23 @@ def read_image(path: Path) -> Volume:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         The file cannot be read, or is cut short.
-    NotCT
+    NotCTError
         Not one three-dimensional grey image.
-    NotHU
+    NotHUError
         Values that cannot be HU of a chest.
-    GeometryError, TooFewSlices
+    GeometryError, TooFewSlicesError
         A geometry that is missing, contradicts itself or cannot be that of a chest.
-    TooLarge
+    TooLargeError
         More voxels than any scan has.
     """
     header = check_image(path)
     hu = _read_hu(path, header)
     try:
         check_hu(thinned(hu)[:: max(1, len(hu) // 60)])
-    except NotHU as error:
-        raise NotHU(f"{path.name}: {error}") from None
+    except NotHUError as error:
+        raise NotHUError(f"{path.name}: {error}") from None
     spacing, direction = header.spacing_mm, header.direction
     body_axis = int(np.argmax(np.abs(direction[2])))
     step = spacing[body_axis]
@@ -165,7 +165,7 @@ def _slice_flags(hu: Hu | Slabs, body_axis: int, name: str) -> list[Flag]:
     try:
         flags = check_blanks(hu, axis=body_axis)
         check_jumps(thinned(hu, body_axis))
-    except (MissingSlices, NotHU) as error:
+    except (MissingSlicesError, NotHUError) as error:
         raise type(error)(f"{name}: {error}") from None
     return flags
 
@@ -179,7 +179,7 @@ def _check_geometry(header: ImageHeader, name: str) -> None:
         )
     extent = np.abs(header.direction) @ (np.asarray(shape) * np.asarray(spacing))
     if min(shape) < 10 or extent[2] < MINIMUM_COVERAGE_MM:
-        raise TooFewSlices(
+        raise TooFewSlicesError(
             f"{name}: {shape} voxels over {extent[2]:.0f} mm of the body; a chest needs at least "
             f"10 slices and {MINIMUM_COVERAGE_MM:.0f} mm; give the whole series"
         )

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import UnreadableFile
+from dlild_client.errors import UnreadableFileError
 from dlild_client.reading.sources import MAXIMUM_FILES
 
 _CHUNK = 1 << 22
@@ -63,13 +63,13 @@ class VoxelData:
 
 
 def check_files(name: str, data: VoxelData) -> None:
-    """Raise `UnreadableFile` unless the files of the voxels are there.
+    """Raise `UnreadableFileError` unless the files of the voxels are there.
 
     A pipe or a device is no file: it could keep a reader waiting for ever.
     """
     for path in data.files:
         if not path.is_file():
-            raise UnreadableFile(
+            raise UnreadableFileError(
                 f"{name}: its data file {path.name} is no file here; copy it to its header"
             )
 
@@ -87,7 +87,7 @@ class VoxelBytes:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         A file is too short or too long. Of compressed ones this shows when they are read: whoever
         reads the last voxels hears of it.
     """
@@ -95,7 +95,7 @@ class VoxelBytes:
     def __init__(self, name: str, data: VoxelData, needed: int) -> None:
         self._share, rest = divmod(needed, max(1, len(data.files)))
         if rest or not data.files:
-            raise UnreadableFile(
+            raise UnreadableFileError(
                 f"{name}: {len(data.files)} data files cannot share {needed} bytes of voxels; "
                 "give the whole image"
             )
@@ -106,14 +106,14 @@ class VoxelBytes:
             try:
                 self._files.append(kind(where, path, data, self._share))
             except OSError as error:
-                raise UnreadableFile(f"{where}: {error.strerror or error}") from None
+                raise UnreadableFileError(f"{where}: {error.strerror or error}") from None
 
     def read(self, offset: int, out: npt.NDArray[np.uint8]) -> None:
         """Fill an array with the bytes from some place on.
 
         Raises
         ------
-        UnreadableFile
+        UnreadableFileError
             They are not there, or do not unpack to their checksum.
         """
         done = 0
@@ -124,11 +124,11 @@ class VoxelBytes:
             try:
                 file.read(place, out[done : done + count])
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise UnreadableFile(
+                raise UnreadableFileError(
                     f"{file.where}: cut short or corrupt ({error}); copy it again"
                 ) from None
             except OSError as error:
-                raise UnreadableFile(f"{file.where}: {error.strerror or error}") from None
+                raise UnreadableFileError(f"{file.where}: {error.strerror or error}") from None
             done += count
 
 
@@ -274,8 +274,8 @@ class _Stream:
         return False
 
 
-def _wrong_length(where: str, length: int, share: int) -> UnreadableFile:
-    return UnreadableFile(
+def _wrong_length(where: str, length: int, share: int) -> UnreadableFileError:
+    return UnreadableFileError(
         f"{where}: {length} bytes of voxels where the header says {share}; copy or export it again"
     )
 
@@ -285,14 +285,14 @@ def read_head(path: Path, most: int = 1 << 20) -> bytes:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         It cannot be read.
     """
     try:
         with path.open("rb") as file:
             return file.read(most)
     except OSError as error:
-        raise UnreadableFile(f"{path.name}: {error.strerror or error}") from None
+        raise UnreadableFileError(f"{path.name}: {error.strerror or error}") from None
 
 
 def is_gzip(head: bytes) -> bool:
@@ -305,13 +305,13 @@ def unpack_head(path: Path, head: bytes, most: int) -> bytes:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         It is no gzip file.
     """
     try:
         return zlib.decompressobj(_WBITS["gzip"]).decompress(head, most)
     except zlib.error as error:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: cut short or corrupt ({error}); copy it again"
         ) from None
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import IrregularSpacing
+from dlild_client.errors import IrregularSpacingError
 from dlild_client.reading.dicom.slices import SliceHeader
 from dlild_client.reading.series.geometry import Stack
 
@@ -48,7 +48,7 @@ def overlap(parts: Sequence[Sequence[SliceHeader]]) -> bool:
 
 
 def check_one_acquisition(slices: Sequence[SliceHeader], stack: Stack) -> None:
-    """Raise `IrregularSpacing` where acquisitions that overlap make the steps of a stack uneven.
+    """Raise `IrregularSpacingError` where overlapping acquisitions make the steps uneven.
 
     The patient breathes and moves between acquisitions: their slices are no one volume.
     """
@@ -56,7 +56,7 @@ def check_one_acquisition(slices: Sequence[SliceHeader], stack: Stack) -> None:
         parts = parts_by(slices, key)
         if len(parts) > 1 and overlap(parts):
             steps = stack.steps_mm
-            raise IrregularSpacing(
+            raise IrregularSpacingError(
                 f"slices are not evenly spaced: steps from {steps.min():.2f} to "
                 f"{steps.max():.2f} mm, for slices of {len(parts)} acquisitions lie between each "
                 "other; give one acquisition"

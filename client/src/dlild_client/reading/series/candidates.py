@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dlild_client.errors import (
-    MissingGeometry,
-    MixedShape,
-    NotCT,
-    TooFewSlices,
+    MissingGeometryError,
+    MixedShapeError,
+    NotCTError,
+    TooFewSlicesError,
 )
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.slices import SliceHeader
@@ -76,7 +76,7 @@ class Candidate:
         Slices (kept, repeat) at one position, still to be compared.
     axial : bool
     flags : tuple of Flag
-    only_if_asked : NotCT or None
+    only_if_asked : NotCTError or None
         Why it is scored only where it is asked for by its UID.
     """
 
@@ -85,7 +85,7 @@ class Candidate:
     repeats: tuple[tuple[SliceHeader, SliceHeader], ...]
     axial: bool
     flags: tuple[Flag, ...]
-    only_if_asked: NotCT | None = None
+    only_if_asked: NotCTError | None = None
 
     @property
     def images(self) -> tuple[SliceHeader, ...]:
@@ -124,7 +124,7 @@ def candidate_of(
     ------
     GeometryError
         The slices do not add up to a volume; its kind says why.
-    TooFewSlices, NotCT
+    TooFewSlicesError, NotCTError
         They cannot hold a pair of lungs.
     """
     positions, orientations = _geometry(slices)
@@ -143,7 +143,7 @@ def candidate_of(
     if repeats:
         flags.append(Flag("repeated_slices_dropped", slices=len(repeats)))
     if len(keep) == 1 and not repeats:
-        raise TooFewSlices("one CT slice only; give the folder with the whole series")
+        raise TooFewSlicesError("one CT slice only; give the folder with the whole series")
     if len(keep) == 1:
         # All at one place: only the pixels can tell repeats from a measurement over time.
         stack = Stack((0,), positions[keep[0]], row, column, normal, 0.0)
@@ -161,7 +161,7 @@ def candidate_of(
     if not repeats:
         try:
             check_coverage(candidate, rules)
-        except TooFewSlices as error:
+        except TooFewSlicesError as error:
             # Of a reformat it matters more what it is than how long it is.
             raise asked or error from None
     return candidate
@@ -179,16 +179,16 @@ def _uneven_flag(stack: Stack) -> Flag:
 
 
 def check_coverage(candidate: Candidate, rules: SeriesRules) -> None:
-    """Raise `TooFewSlices` where a stack cannot hold a pair of lungs."""
+    """Raise `TooFewSlicesError` where a stack cannot hold a pair of lungs."""
     count, coverage = len(candidate.stack.order), candidate.coverage_mm
     if count < rules.minimum_slices or coverage < rules.minimum_coverage_mm:
-        raise TooFewSlices(
+        raise TooFewSlicesError(
             f"{count} slice{'s' if count > 1 else ''} over {coverage:.0f} mm; a chest needs at "
             f"least {rules.minimum_slices} slices and {rules.minimum_coverage_mm:.0f} mm; give the "
             "whole series"
         )
     if candidate.step_mm > rules.maximum_step_mm:
-        raise TooFewSlices(
+        raise TooFewSlicesError(
             f"slices are {candidate.step_mm:.1f} mm apart, more than {rules.maximum_step_mm:.0f} "
             "mm; give a series with smaller steps"
         )
@@ -207,7 +207,7 @@ def _body_extent_mm(slices: Sequence[SliceHeader], stack: Stack) -> float:
 
 
 def _geometry(slices: Sequence[SliceHeader]) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (n, 3) and orientations (n, 6), or `MissingGeometry`."""
+    """Positions (n, 3) and orientations (n, 6), or `MissingGeometryError`."""
     for s in slices:
         spacing = s.pixel_spacing
         for name, tag, value in (
@@ -218,14 +218,14 @@ def _geometry(slices: Sequence[SliceHeader]) -> tuple[np.ndarray, np.ndarray]:
             if value is None:
                 stands = s.unreadable.get(tag)
                 where = "in the header" if stands is None else f"in numbers, but '{stands}'"
-                raise MissingGeometry(f"{s.name}: no {name} {where}; export the series again")
+                raise MissingGeometryError(f"{s.name}: no {name} {where}; export the series again")
         if spacing is not None and not all(0.05 <= v <= 10 for v in spacing):
-            raise MissingGeometry(
+            raise MissingGeometryError(
                 f"{s.name}: a pixel spacing of {spacing} mm cannot be right; export the "
                 "series again"
             )
         if s.position is not None and max(map(abs, s.position)) > 100_000:
-            raise MissingGeometry(
+            raise MissingGeometryError(
                 f"{s.name}: an image position of {s.position} mm cannot be right; export the "
                 "series again"
             )
@@ -236,13 +236,13 @@ def _geometry(slices: Sequence[SliceHeader]) -> tuple[np.ndarray, np.ndarray]:
 def _check_shape(slices: Sequence[SliceHeader]) -> None:
     shapes = {(s.pixels.rows, s.pixels.columns) for s in slices}
     if len(shapes) > 1:
-        raise MixedShape(
+        raise MixedShapeError(
             f"one series holds slices of {_list(shapes)} pixels; give a series of one size"
         )
     spacings = np.array([s.pixel_spacing for s in slices])
     if np.any(np.ptp(spacings, axis=0) > 1e-3 * spacings.min(axis=0)):
         odd = spacings[int(np.argmax(np.abs(spacings - spacings[0]).max(axis=1)))]
-        raise MixedShape(
+        raise MixedShapeError(
             f"one series holds pixel spacings of {spacings[0].tolist()} and {odd.tolist()} mm; "
             "give a series of one size"
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import MissingGeometry, NotCT, UnreadableFile
+from dlild_client.errors import MissingGeometryError, NotCTError, UnreadableFileError
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.slices import SliceHeader
 
@@ -49,9 +49,9 @@ def ct_images(group: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[Fla
 
     Raises
     ------
-    NotCT
+    NotCTError
         Another modality; nothing but localizers or captures; projections or maps.
-    UnreadableFile, MissingGeometry
+    UnreadableFileError, MissingGeometryError
         An image without pixels, or several frames without positions.
     """
     kinds = [_kind(s) for s in group]
@@ -103,33 +103,37 @@ def _has_ct_geometry(s: SliceHeader) -> bool:
     return None not in known and s.pixels.bits_stored > 8 and s.pixels.samples == 1
 
 
-def _why_none(group: Sequence[SliceHeader], kinds: Counter[str]) -> NotCT:
+def _why_none(group: Sequence[SliceHeader], kinds: Counter[str]) -> NotCTError:
     """Say what a series without CT slices is."""
     others = sorted({s.modality or NO_MODALITY for s in group if s.modality != "CT"})
     if others:
-        return NotCT(f"{'/'.join(others)}, not CT ({_describe(group)}); give a chest CT series")
+        return NotCTError(
+            f"{'/'.join(others)}, not CT ({_describe(group)}); give a chest CT series"
+        )
     count = _count(group, "image")
     if kinds[CAPTURE]:
-        return NotCT(f"a secondary capture ({count}), not the CT itself; give the axial series")
+        return NotCTError(
+            f"a secondary capture ({count}), not the CT itself; give the axial series"
+        )
     if kinds[LOCALIZER]:
-        return NotCT(f"a localizer ({count}), not a chest CT; give the axial series")
+        return NotCTError(f"a localizer ({count}), not a chest CT; give the axial series")
     found = {w for s in group for w in (PROJECTIONS | MAPS) & set(s.image_type)}
     what = "a projection" if found & PROJECTIONS else "a map" if found else "no image"
     shown = "/".join(sorted(found & PROJECTIONS or found or kinds))
-    return NotCT(f"{what} ({shown}, {count}), not HU of slices; give the axial series")
+    return NotCTError(f"{what} ({shown}, {count}), not HU of slices; give the axial series")
 
 
 def _check_pixels(slices: Sequence[SliceHeader]) -> None:
     for s in slices:
         for name in PIXEL_FORMAT & set(s.unreadable):
-            raise UnreadableFile(
+            raise UnreadableFileError(
                 f"{s.name}: no {name} in numbers, but '{s.unreadable[name]}'; export the series "
                 "again"
             )
         if not s.has_pixels:
-            raise UnreadableFile(f"{s.name}: no pixel data; export the series again")
+            raise UnreadableFileError(f"{s.name}: no pixel data; export the series again")
         if s.pixels.frames > 1 and s.position is None:
-            raise MissingGeometry(
+            raise MissingGeometryError(
                 f"{s.source.name}: {s.pixels.frames} frames in one file without positions; export "
                 "it as Enhanced CT or as single slices"
             )
@@ -137,7 +141,7 @@ def _check_pixels(slices: Sequence[SliceHeader]) -> None:
 
 def why_reformat(
     slices: Sequence[SliceHeader], normal: npt.NDArray[np.float64], *, axial: bool
-) -> NotCT | None:
+) -> NotCTError | None:
     """Say why a reformat is not scored of its own accord; None for an original stack.
 
     Parameters
@@ -155,7 +159,7 @@ def why_reformat(
     view = "axial" if axial else "coronal" if abs(normal[1]) > abs(normal[0]) else "sagittal"
     kind = f", {'/'.join(words)}" if words else ""
     article = "an" if axial else "a"
-    return NotCT(
+    return NotCTError(
         f"{article} {view} reformat ({_count(slices, 'slice')}{kind}); give the original axial "
         "series, or ask for this one by its UID"
     )

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from dlild_client.errors import (
     GeometryError,
-    MissingGeometry,
-    MixedOrientation,
-    RepeatedPosition,
+    MissingGeometryError,
+    MixedOrientationError,
+    RepeatedPositionError,
 )
 from dlild_client.reading.series.spacing import StepRules, check_steps
 
@@ -125,27 +125,27 @@ def common_orientation(orientations: Array, tolerances: Tolerances) -> tuple[Arr
 
     Raises
     ------
-    MissingGeometry
+    MissingGeometryError
         The vectors are no directions, or not orthogonal.
-    MixedOrientation
+    MixedOrientationError
         Two slices look in different directions.
     """
     rows, columns = orientations[:, :3], orientations[:, 3:]
     lengths = np.linalg.norm(np.stack([rows, columns]), axis=2)
     if not np.all(np.isfinite(lengths)) or np.any(np.abs(lengths - 1) > 0.02):
-        raise MissingGeometry(
+        raise MissingGeometryError(
             "an image orientation is not made of unit vectors; export the series again"
         )
     rows, columns = rows / lengths[0, :, None], columns / lengths[1, :, None]
     skew = float(np.max(np.abs(np.sum(rows * columns, axis=1))))
     if skew > 0.01:
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"an image orientation has axes that are not square (cosine {skew:.3f})"
         )
     angle = max(_largest_angle_deg(rows), _largest_angle_deg(columns))
     if angle > tolerances.angle_deg:
         count = _count_directions(rows, columns, tolerances.angle_deg)
-        raise MixedOrientation(
+        raise MixedOrientationError(
             f"one series holds slices in {count} orientations, {angle:.1f}° apart; "
             "give a series of parallel slices"
         )
@@ -211,11 +211,11 @@ def regular_stack(
 
     Raises
     ------
-    RepeatedPosition
+    RepeatedPositionError
         Two slices at one position.
-    MissingSlices
+    MissingSlicesError
         Gaps in an otherwise contiguous scan.
-    IrregularSpacing
+    IrregularSpacingError
         A step wider than `Tolerances.gap_mm` among others, or slices of two acquisitions between
         each other.
     GeometryError
@@ -227,7 +227,7 @@ def regular_stack(
     sorted_mm = distances[order]
     steps = np.diff(sorted_mm)
     if np.any(steps <= tolerances.same_position_mm):
-        raise RepeatedPosition(
+        raise RepeatedPositionError(
             f"two slices lie at one position ({sorted_mm[np.argmin(steps)]:.2f} mm); give one "
             "series"
         )

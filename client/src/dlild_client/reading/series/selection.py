@@ -12,12 +12,12 @@ import numpy as np
 from dlild_client.errors import (
     GeometryError,
     InputError,
-    NoSeries,
-    NotCT,
-    RepeatedPosition,
-    SeveralStudies,
-    TooFewSlices,
-    UnreadableFile,
+    NoSeriesError,
+    NotCTError,
+    RepeatedPositionError,
+    SeveralStudiesError,
+    TooFewSlicesError,
+    UnreadableFileError,
 )
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.decode import check_size, read_stored
@@ -78,7 +78,7 @@ def _join(others: list[SetAside], rules: SeriesRules) -> tuple[list[Candidate], 
     """
     studies: dict[str, list[SetAside]] = defaultdict(list)
     for other in others:
-        if isinstance(other.reason, TooFewSlices) and len(other.slices) < rules.minimum_slices:
+        if isinstance(other.reason, TooFewSlicesError) and len(other.slices) < rules.minimum_slices:
             studies[other.slices[0].study].append(other)
     joined: list[Candidate] = []
     for fragments in studies.values():
@@ -113,26 +113,26 @@ def choose(
 
     Raises
     ------
-    NoSeries
+    NoSeriesError
         No DICOM image at all, or none with this UID.
-    SeveralStudies
+    SeveralStudiesError
         Series of two studies or patients could be scored.
     InputError
         Of the kind that keeps the most promising series from being scored.
     """
     where = f"{place}: " if place else ""
     if not scan.headers and scan.unreadable:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{where}{len(scan.unreadable)} DICOM file(s), none of which can be read "
             f"({scan.unreadable[0]}); copy or export the series again"
         )
     if not scan.headers and place.lower().endswith(".zip"):
-        raise NoSeries(
+        raise NoSeriesError(
             f"{where}no DICOM image in this archive; unpack it where it holds image files or other "
             "archives, and give those"
         )
     if not scan.headers:
-        raise NoSeries(
+        raise NoSeriesError(
             f"{where}no DICOM image; give the folder of a chest CT series, or a NIfTI file"
         )
     if series is not None:
@@ -142,11 +142,11 @@ def choose(
     studies = {c.slices[0].study for c in assessment.candidates}
     if len(studies) > 1:
         if len({c.slices[0].series_uid for c in assessment.candidates} - {""}) == 1:
-            raise SeveralStudies(
+            raise SeveralStudiesError(
                 f"{where}slices of {len(studies)} patient IDs or studies under one series UID; "
                 "give those of one, or export the series again"
             )
-        raise SeveralStudies(
+        raise SeveralStudiesError(
             f"{where}chest CT series of {len(studies)} different studies; give one study, or the "
             "UID of one series"
         )
@@ -163,12 +163,12 @@ def _asked_for(assessment: Assessment, series: str, where: str) -> Candidate:
     asides = [o for o in assessment.others if matches(o.slices)]
     if not fitting and not asides:
         count = len({first.series for first in _firsts(assessment)})
-        raise NoSeries(
+        raise NoSeriesError(
             f"{where}none of {count} series has this UID or number; list them with `dlild series`"
         )
     found = [c.slices[0] for c in fitting] + [o.slices[0] for o in asides]
     if len({first.series for first in found}) > 1:
-        raise NoSeries(f"{where}several series have the number {series}; give the UID of one")
+        raise NoSeriesError(f"{where}several series have the number {series}; give the UID of one")
     if fitting:
         return fitting[0]
     if asides[0].candidate is not None:
@@ -185,13 +185,13 @@ def _why_none(others: Sequence[SetAside], unreadable: Sequence[str]) -> InputErr
     """Pick the reason of the series that came nearest to a chest CT, with a word on the others."""
 
     def nearness(item: SetAside) -> tuple[int, int]:
-        trivial = isinstance(item.reason, NotCT | UnreadableFile)
+        trivial = isinstance(item.reason, NotCTError | UnreadableFileError)
         return (1 if trivial else 0, -len(item.slices))
 
-    alone = [o for o in others if len(o.slices) == 1 and isinstance(o.reason, TooFewSlices)]
+    alone = [o for o in others if len(o.slices) == 1 and isinstance(o.reason, TooFewSlicesError)]
     if len(alone) >= SeriesRules.minimum_slices and len(alone) > len(others) / 2:
         studies = len({o.slices[0].study for o in alone})
-        return TooFewSlices(
+        return TooFewSlicesError(
             f"{len(alone)} CT images, each a series of its own, of {studies} patients or studies, "
             "that do not make one scan; export the scan as one series"
         )
@@ -216,8 +216,8 @@ class Settled:
     assessment : Assessment
         With what had to be set aside on the way.
     error : InputError or None
-        As of `dlild_client.reading.series.selection.choose`; `RepeatedPosition` where images at one
-        position differ and nothing else can be scored.
+        As of `choose`; `RepeatedPositionError` where images at one position differ and nothing else
+        can be scored.
     """
 
     chosen: Candidate | None
@@ -237,7 +237,7 @@ def settle(
     Parameters
     ----------
     assessment, scan, series, place
-        As of `dlild_client.reading.series.selection.choose`.
+        As of `choose`.
     rules : SeriesRules
 
     Returns
@@ -271,12 +271,12 @@ def without(assessment: Assessment, chosen: Candidate, reason: InputError) -> As
 
 
 def _check_repeats(chosen: Candidate) -> None:
-    """Raise `RepeatedPosition` unless slices at one position are the same image."""
+    """Raise `RepeatedPositionError` unless slices at one position are the same image."""
     for kept, repeat in chosen.repeats:
         if not _are_same(kept, repeat):
             count = len(chosen.repeats) + len(chosen.slices)
             assert kept.position is not None
-            raise RepeatedPosition(
+            raise RepeatedPositionError(
                 f"{count} images share {len(chosen.slices)} position(s): {kept.name} and "
                 f"{repeat.name} differ at z = {kept.position[2]:.2f} mm; give one acquisition"
             )

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import IrregularSpacing, MissingSlices
+from dlild_client.errors import IrregularSpacingError, MissingSlicesError
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -77,13 +77,13 @@ def check_steps(
 
     Raises
     ------
-    IrregularSpacing
+    IrregularSpacingError
         Slices of two acquisitions lie between each other; a step is too wide.
-    MissingSlices
+    MissingSlicesError
         Slices are missing from an otherwise contiguous scan.
     """
     if _are_interleaved(sorted_mm, numbers, thicknesses_mm):
-        raise IrregularSpacing(
+        raise IrregularSpacingError(
             "slices are not evenly spaced, and those of two acquisitions lie between each other: "
             f"{_steps_text(np.diff(sorted_mm))}, and the instance numbers do not follow the "
             "positions; give one acquisition"
@@ -92,7 +92,7 @@ def check_steps(
     steps = np.diff(sorted_mm)
     widest = int(np.argmax(steps))
     if steps[widest] > rules.widest_mm:
-        raise IrregularSpacing(
+        raise IrregularSpacingError(
             f"a gap of {steps[widest]:.2f} mm {_where(sorted_mm, widest)}, where at most "
             f"{rules.widest_mm:g} mm may be unseen ({_steps_text(steps)}); give a series with "
             "smaller steps"
@@ -136,7 +136,7 @@ def _check_gaps(
     if len(missing):
         count = int(np.sum(multiples[missing] - 1))
         first = int(missing[0])
-        raise MissingSlices(
+        raise MissingSlicesError(
             f"{count} slice{'s are' if count > 1 else ' is'} missing: the step is {usual:.2f} mm, "
             f"but {steps[first]:.2f} mm {_where(sorted_mm, first)}; export the whole series"
         )
@@ -144,7 +144,7 @@ def _check_gaps(
     broken = np.flatnonzero(odd & ~covered & (jumped | double))
     if contiguous and not planned and len(broken):
         first = int(broken[0])
-        raise IrregularSpacing(
+        raise IrregularSpacingError(
             f"slices are not evenly spaced: {_steps_text(steps)}, usually {usual:.2f} mm, but "
             f"{steps[first]:.2f} mm {_where(sorted_mm, first)}, as if slices were missing; "
             "export the whole series"

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import GeometryError, InputError, TooFewSlices
+from dlild_client.errors import GeometryError, InputError, TooFewSlicesError
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.slices import SliceHeader
 from dlild_client.reading.series.acquisitions import SEPARATORS
@@ -120,7 +120,7 @@ def _parted(
     for number, part in enumerate(parts, start=1):
         try:
             if len(part) < rules.minimum_slices:
-                raise TooFewSlices("too few for a stack")
+                raise TooFewSlicesError("too few for a stack")
             found = _stacks(part, met, rules, further, depth)
         except InputError:
             continue
