@@ -327,13 +327,13 @@ def test_a_cancelled_scan_frees_its_place(server, chest):
 
     with Client(server.url) as client, pytest.raises(KeyboardInterrupt):
         client.score(chest, progress=stop)
-    assert server.farewells == server.sequence_ids
+    assert server.aborts == server.sequence_ids
 
 
 @pytest.mark.parametrize("text", ["BUSY: full", "REFUSED: NaN", "FAILED: see the log"])
 def test_a_refused_scan_frees_its_place(server, chest, text):
     faulty(server, chest, lambda i, r: [error(text)] if i == 2 else [r], DlildError, text)
-    assert server.farewells == server.sequence_ids
+    assert server.aborts == server.sequence_ids
 
 
 def test_a_scan_whose_stream_broke_frees_its_place(server, chest):
@@ -343,16 +343,16 @@ def test_a_scan_whose_stream_broke_frees_its_place(server, chest):
         return [r]
 
     faulty(server, chest, fault, ServerError, "broke")
-    assert server.farewells == server.sequence_ids
+    assert server.aborts == server.sequence_ids
 
 
-def test_a_scan_that_was_sent_to_its_end_needs_no_farewell(server, chest):
+def test_a_scan_that_was_sent_to_its_end_needs_no_abort_request(server, chest):
     with Client(server.url) as client:
         client.score(chest)
     server.fault = lambda i, r: [error("INCOMPLETE: 3")] if i == 11 else [r]
     with Client(server.url, retries=ONCE) as client, pytest.raises(ScanLostError):
         client.score(chest)
-    assert server.farewells == []
+    assert server.aborts == []
 
 
 def test_the_next_scan_after_a_failure_is_scored(server, chest):

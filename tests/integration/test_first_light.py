@@ -114,13 +114,13 @@ def test_the_whole_scan_sent_again_scores_after_a_failure(
     assert count_scores(answers) == 1
 
 
-def test_a_farewell_ends_a_scan_at_once(
+def test_an_abort_request_ends_a_scan_at_once(
     embedded_server: EmbeddedServer, requests: list[WindowRequest], contract: ClientContract
 ) -> None:
     talk(embedded_server.grpc_url, requests[:2], ends=False)
 
     smallest = contract.windows.minimum
-    ended = send(embedded_server.grpc_url, [requests[0].farewell(smallest)])
+    ended = send(embedded_server.grpc_url, [requests[0].abort_request(smallest)])
     late = send(embedded_server.grpc_url, [requests[2].message()])
 
     assert count_scores(ended + late) == 0

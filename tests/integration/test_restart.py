@@ -101,17 +101,17 @@ def test_a_batch_waits_for_the_server_says_so_and_scores_all(
 
     def told(scan: object, stage: str, done: int, whole: int) -> None:
         if stage == "again":
-            notice.waits(scan)
+            notice.on_wait(scan)
         if stage == "inference" and 0 < done < whole:
             under_way.set()
-            notice.goes_on(scan)
+            notice.on_answer(scan)
 
     with (
         Client(server.grpc_url, retries=PATIENT) as client,
         notice.listening(),
         ThreadPoolExecutor(1) as pool,
     ):
-        waiting = pool.submit(run_batch, client, tmp_path / "in", tmp_path / "out", told=told)
+        waiting = pool.submit(run_batch, client, tmp_path / "in", tmp_path / "out", progress=told)
         assert under_way.wait(60)
         stop(server)
         server.start()

@@ -13,7 +13,7 @@ from dlild_client.preparation.prepare import Progress
 from dlild_client.results.result import Result
 from dlild_client.settings import Limits, Retries, Timeout, find_settings
 from dlild_client.tls import TLS
-from dlild_client.transport.aio import AsyncLine
+from dlild_client.transport.aio import AsyncTransport
 from dlild_client.transport.connection import ServerInfo
 
 
@@ -46,7 +46,7 @@ class AsyncClient:
         if self._settings.address.secure:
             self._settings.tls.read()
         self._core = Core()
-        self._line = AsyncLine(self._settings)
+        self._transport = AsyncTransport(self._settings)
         self._tasks: set[asyncio.Task[object]] = set()
 
     def __repr__(self) -> str:
@@ -74,11 +74,11 @@ class AsyncClient:
 
     async def info(self) -> ServerInfo:
         """Ask the server for its contract, version and profile; see `Client.info`."""
-        return await self._core.info(self._line)
+        return await self._core.info(self._transport)
 
     async def score(self, scan: Scan, progress: Progress | None = None) -> Result:
         """Score one scan; see `Client.score`. `progress` may be called from a worker thread."""
-        return await self._core.score(self._line, scan, progress)
+        return await self._core.score(self._transport, scan, progress)
 
     async def score_many(
         self,

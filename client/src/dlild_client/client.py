@@ -13,7 +13,7 @@ from types import TracebackType
 
 from dlild_client.core import (
     DEFAULT_CONCURRENCY,
-    FAREWELL_S,
+    ABORT_TIMEOUT_S,
     Core,
     Outcome,
     Scan,
@@ -25,8 +25,8 @@ from dlild_client.preparation.prepare import Progress
 from dlild_client.results.result import Result
 from dlild_client.settings import Limits, Retries, Settings, Timeout, find_settings
 from dlild_client.tls import TLS
-from dlild_client.transport.blocking import BlockingLine, Turns, run
-from dlild_client.transport.cancel import CancelToken, glancing
+from dlild_client.transport.blocking import BlockingTransport, Slots, run
+from dlild_client.transport.cancel import CancelToken, poll
 from dlild_client.transport.connection import ServerInfo
 
 
@@ -90,7 +90,7 @@ class Client:
         if self._settings.address.secure:
             self._settings.tls.read()
         self._core = Core()
-        self._turns = Turns.of(self._settings)
+        self._slots = Slots.of(self._settings)
         self._closed = CancelToken()
 
     def __repr__(self) -> str:
@@ -121,8 +121,8 @@ class Client:
         ------
         ConnectionFailedError, RefusedError, ServerError, ContractError, CancelledError
         """
-        with stopped_by(self._closed, cancel) as token:
-            return run(self._core.info(self._line(token)))
+        with linked_token(self._closed, cancel) as token:
+            return run(self._core.info(self._transport(token)))
 
     def score(
         self, scan: Scan, progress: Progress | None = None, cancel: CancelToken | None = None
@@ -151,8 +151,8 @@ class Client:
         DlildError
             Any branch of the tree in `dlild_client.errors`.
         """
-        with stopped_by(self._closed, cancel) as token:
-            return run(self._core.score(self._line(token), scan, progress))
+        with linked_token(self._closed, cancel) as token:
+            return run(self._core.score(self._transport(token), scan, progress))
 
     def score_many(
         self,
@@ -184,39 +184,39 @@ class Client:
         ------
         CancelledError
         """
-        with stopped_by(self._closed, cancel) as token:
-            crew = _Crew(lambda scan: self.score(scan, bind(progress, scan), token))
+        with linked_token(self._closed, cancel) as token:
+            pool = _WorkerPool(lambda scan: self.score(scan, bind(progress, scan), token))
             feed = iter(scans)
             try:
                 for scan in islice(feed, max(1, concurrency)):
-                    crew.start(scan)
-                while crew.running:
-                    outcome = crew.next_outcome()
+                    pool.start(scan)
+                while pool.running:
+                    outcome = pool.next_outcome()
                     token.check()
                     # The next scan starts before this one's result is dealt with.
                     for scan in islice(feed, 1):
-                        crew.start(scan)
+                        pool.start(scan)
                     yield outcome
             finally:
                 token.cancel()
-                crew.leave()
+                pool.join()
 
-    def _line(self, token: CancelToken) -> BlockingLine:
-        return BlockingLine(self._settings, self._turns, token)
+    def _transport(self, token: CancelToken) -> BlockingTransport:
+        return BlockingTransport(self._settings, self._slots, token)
 
 
 @contextmanager
-def stopped_by(*tokens: CancelToken | None) -> Iterator[CancelToken]:
+def linked_token(*tokens: CancelToken | None) -> Iterator[CancelToken]:
     """Make a token that is cancelled with any of the others."""
     own = CancelToken()
     with ExitStack() as stack:
         for token in tokens:
             if token is not None:
-                stack.enter_context(token.calling(own.cancel))
+                stack.enter_context(token.on_cancel(own.cancel))
         yield own
 
 
-class _Crew:
+class _WorkerPool:
     """Threads that score one scan each. They do not keep the program from its end."""
 
     def __init__(self, score: Callable[[Scan], Result]) -> None:
@@ -231,24 +231,24 @@ class _Crew:
         return bool(self._threads)
 
     def start(self, scan: Scan) -> None:
-        thread = threading.Thread(target=self._work, args=(scan,), daemon=True, name="dlild-scan")
+        thread = threading.Thread(target=self._run, args=(scan,), daemon=True, name="dlild-scan")
         self._threads.add(thread)
         thread.start()
 
     def next_outcome(self) -> Outcome:
-        thread, outcome = glancing(lambda glance_s: self._done.get(timeout=glance_s), math.inf)
+        thread, outcome = poll(lambda poll_s: self._done.get(timeout=poll_s), math.inf)
         self._threads.discard(thread)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    def leave(self) -> None:
+    def join(self) -> None:
         """Wait until the server was told."""
-        deadline = time.monotonic() + FAREWELL_S
+        deadline = time.monotonic() + ABORT_TIMEOUT_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _work(self, scan: Scan) -> None:
+    def _run(self, scan: Scan) -> None:
         outcome: Outcome | BaseException
         try:
             outcome = Outcome(scan, result=self._score(scan))

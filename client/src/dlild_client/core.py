@@ -31,11 +31,11 @@ from dlild_client.errors import (
     TimedOutError,
 )
 from dlild_client.preparation.prepare import PreparedScan, Progress, prepare, silent
-from dlild_client.reading.files import check_place
+from dlild_client.reading.files import check_path
 from dlild_client.reading.read import read_volume
 from dlild_client.results.result import Result, build_result
-from dlild_client.transport.base import Connection, Line, is_retryable
-from dlild_client.transport.connection import ServerInfo, first_words_failed, read_info
+from dlild_client.transport.base import Connection, Transport, is_retryable
+from dlild_client.transport.connection import ServerInfo, connect_error, read_info
 from dlild_client.transport.exchange import Exchange, window_requests
 from dlild_client.transport.failures import from_rpc_error
 from dlild_client.transport.wire import MODEL, FinalAnswer
@@ -46,11 +46,11 @@ WAITING = "dlild_client.waiting"
 _LOG = logging.getLogger(WAITING)
 
 CLOSING_S = 2.0
-FAREWELL_S = 15.0
+ABORT_TIMEOUT_S = 15.0
 """A farewell waits behind the windows under way, which a server without a GPU takes seconds for."""
 MODEL_NOT_FOUND_S = 60.0
 """For so long a server that was met before may answer that it knows no such model, as it starts."""
-UNHEARD_S = 1.0
+SILENT_ABORT_TIMEOUT_S = 1.0
 """Time for a farewell to a server that has just been silent for too long."""
 
 Scan = str | os.PathLike[str] | Volume | Callable[[], Volume]
@@ -96,48 +96,48 @@ class Core:
     """What is kept from call to call: whether this client ever reached its server."""
 
     def __init__(self) -> None:
-        self._met = False
+        self._has_connected = False
 
-    async def info(self, line: Line) -> ServerInfo:
+    async def info(self, transport: Transport) -> ServerInfo:
         """Ask the server for its contract, version and profile."""
-        async for attempt in line.attempts(self._may_ask_again):
+        async for attempt in transport.attempts(self._may_retry):
             with attempt:
-                async with line.connect() as connection:
-                    return await self._ask(line, connection)
+                async with transport.connect() as connection:
+                    return await self._fetch_info(transport, connection)
         raise AssertionError("an attempt ends in an answer or an error")
 
-    async def score(self, line: Line, scan: Scan, progress: Progress | None) -> Result:
+    async def score(self, transport: Transport, scan: Scan, progress: Progress | None) -> Result:
         """Score one scan, sending it again where that may help."""
-        sending = _Sending(line, scan, progress or silent)
+        job = _ScanJob(transport, scan, progress or silent)
         if isinstance(scan, str | os.PathLike):
             # Who has mistyped a path should not hear of an absent server first.
-            await line.work(check_place, Path(scan))
+            await transport.run_sync(check_path, Path(scan))
 
         def may_retry(error: Exception) -> bool:
-            return sending.goes_on(error, self._may_ask_again(error))
+            return job.should_retry(error, self._may_retry(error))
 
-        async for attempt in line.attempts(may_retry):
+        async for attempt in transport.attempts(may_retry):
             with attempt:
-                async with line.connect() as connection:
+                async with transport.connect() as connection:
                     # Before the scan is read: an absent server must not cost the time to read it.
-                    info = await self._ask(line, connection)
-                    prepared = await sending.prepare(info)
+                    info = await self._fetch_info(transport, connection)
+                    prepared = await job.prepare(info)
                     try:
-                        async with line.turn():
-                            final, engine = await sending.send(connection, prepared, info)
+                        async with transport.sending_slot():
+                            final, engine = await job.send(connection, prepared, info)
                     except ContractError:
                         # Changed in mid-scan, and the scan is sent again; or else it stands.
-                        await self._check_same(line, connection, info)
+                        await self._check_same(transport, connection, info)
                         raise
-                    await self._check_same(line, connection, info)
-                    return await line.work(
-                        build_result, prepared, final, engine, info, sending.timings()
+                    await self._check_same(transport, connection, info)
+                    return await transport.run_sync(
+                        build_result, prepared, final, engine, info, job.timings()
                     )
         raise AssertionError("an attempt ends in a result or an error")
 
-    async def _ask(self, line: Line, connection: Connection) -> ServerInfo:
+    async def _fetch_info(self, transport: Transport, connection: Connection) -> ServerInfo:
         """Ask whether the model is ready, and for its contract."""
-        settings = line.settings
+        settings = transport.settings
         url, patience = settings.address.url, settings.timeout.connect_s
         try:
             metadata = await connection.call(
@@ -154,15 +154,17 @@ class Core:
                 "ModelConfig", service_pb2.ModelConfigRequest(name=MODEL), patience
             )
         except grpc.RpcError as error:
-            raise await line.work(first_words_failed, error, settings) from None
+            raise await transport.run_sync(connect_error, error, settings) from None
         info = read_info(url, metadata.version, answer.config)
-        self._met = True
+        self._has_connected = True
         return info
 
-    async def _check_same(self, line: Line, connection: Connection, info: ServerInfo) -> None:
+    async def _check_same(
+        self, transport: Transport, connection: Connection, info: ServerInfo
+    ) -> None:
         """Make sure that the contract is still the one that the scan was prepared for."""
         try:
-            now = await self._ask(line, connection)
+            now = await self._fetch_info(transport, connection)
         except ConnectionFailedError:
             # The line broke behind the score: it came over this very connection, from the server
             # that was asked before it.
@@ -172,9 +174,9 @@ class Core:
                 "the server changed its model or profile during the scan; send the scan again"
             )
 
-    def _may_ask_again(self, error: Exception) -> bool:
+    def _may_retry(self, error: Exception) -> bool:
         """Whether the error may pass: not where this client has never reached its server."""
-        if isinstance(error, ConnectionFailedError | NotReadyError) and not self._met:
+        if isinstance(error, ConnectionFailedError | NotReadyError) and not self._has_connected:
             return False
         return is_retryable(error)
 
@@ -185,11 +187,11 @@ class _Stages:
     inference_s: float = 0.0
 
 
-class _Sending:
+class _ScanJob:
     """One scan on its way: what is kept from attempt to attempt."""
 
-    def __init__(self, line: Line, scan: Scan, report: Progress) -> None:
-        self._line = line
+    def __init__(self, transport: Transport, scan: Scan, report: Progress) -> None:
+        self._transport = transport
         self._scan = scan
         self._report = report
         self._start = time.monotonic()
@@ -200,9 +202,9 @@ class _Sending:
         self._was_busy = False
         self._not_found_since: float | None = None
 
-    def goes_on(self, error: Exception, may_help: bool) -> bool:
+    def should_retry(self, error: Exception, may_help: bool) -> bool:
         """Take note of how an attempt ended; tell whether another may help and has the time."""
-        retries = self._line.settings.retries
+        retries = self._transport.settings.retries
         self._attempts += 1
         self._start_clock()
         self._was_busy = isinstance(error, BusyError)
@@ -228,8 +230,10 @@ class _Sending:
             # Scans are large: what was read goes as soon as it is prepared, and is read again in
             # the rare case of another contract.
             volume = await self._read()
-            async with self._line.processors():
-                prepared = await self._line.work(prepare, volume, info.contract, self._report)
+            async with self._transport.preparing_slot():
+                prepared = await self._transport.run_sync(
+                    prepare, volume, info.contract, self._report
+                )
             self._prepared = info.contract, prepared
         return self._prepared[1]
 
@@ -239,7 +243,7 @@ class _Sending:
         """Send the windows and wait for the score."""
         start = time.perf_counter()
         self._start_clock()
-        most, limit = info.contract.windows.in_flight, self._line.settings.limits.in_flight
+        most, limit = info.contract.windows.in_flight, self._transport.settings.limits.in_flight
         exchange = Exchange(
             window_requests(prepared, info.contract),
             info.contract,
@@ -248,7 +252,9 @@ class _Sending:
             cautious=self._was_busy,
         )
         self._report("inference", 0, exchange.count)
-        final = await talk(self._line, connection, exchange, self._left_s(), self._report)
+        final = await run_exchange(
+            self._transport, connection, exchange, self._left_s(), self._report
+        )
         self._stages.inference_s = time.perf_counter() - start
         return final, exchange.engine
 
@@ -265,7 +271,7 @@ class _Sending:
     async def _read(self) -> Volume:
         start = time.perf_counter()
         self._report("read", 0, 1)
-        volume = await self._line.work(_read, self._scan)
+        volume = await self._transport.run_sync(_read, self._scan)
         self._report("read", 1, 1)
         self._stages.read_s = time.perf_counter() - start
         return volume
@@ -273,15 +279,15 @@ class _Sending:
     def _start_clock(self) -> None:
         """Begin to count the time of the scan: what the user's own disk takes is not in it."""
         if self._deadline is None:
-            self._deadline = time.monotonic() + self._line.settings.timeout.scan_s
+            self._deadline = time.monotonic() + self._transport.settings.timeout.scan_s
 
     def _left_s(self) -> float:
         assert self._deadline is not None
         return max(0.01, self._deadline - time.monotonic())
 
 
-async def talk(
-    line: Line,
+async def run_exchange(
+    transport: Transport,
     connection: Connection,
     exchange: Exchange,
     scan_s: float,
@@ -295,12 +301,12 @@ async def talk(
         Any branch of the tree but `InputError`. The server is told that the
         scan will not be finished, also when the caller cancels.
     """
-    answer_s = line.settings.timeout.answer_s
+    answer_s = transport.settings.timeout.answer_s
     try:
         async with connection.stream(scan_s) as stream:
             while not exchange.is_answered:
                 while exchange.may_send:
-                    await stream.send(await line.work(exchange.next_message))
+                    await stream.send(await transport.run_sync(exchange.next_message))
                 exchange.take(await _receive(stream.receive, answer_s))
                 report("inference", exchange.answered, exchange.count)
             final = exchange.result()
@@ -308,10 +314,12 @@ async def talk(
             return final
     except BaseException as error:
         # The server holds the place until it hears of it; a refused first window holds none.
-        message = exchange.farewell()
+        message = exchange.abort_request()
         if message is not None and not (isinstance(error, BusyError) and not exchange.answered):
-            patience = UNHEARD_S if isinstance(error, TimedOutError) else FAREWELL_S
-            await connection.say_farewell(message, patience)
+            patience = (
+                SILENT_ABORT_TIMEOUT_S if isinstance(error, TimedOutError) else ABORT_TIMEOUT_S
+            )
+            await connection.abort(message, patience)
         raise
 
 

@@ -21,15 +21,15 @@ import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from dlild_client.contract import Contract
-from dlild_client.core import talk
+from dlild_client.core import run_exchange
 from dlild_client.errors import DlildError, KeyRefusedError, NotReadyError
 from dlild_client.preparation.windows import Shape, WindowPlan, plan_windows
 from dlild_client.settings import Settings
 from dlild_client.tls import explain, shake_hands
 from dlild_client.transport.base import call_metadata
-from dlild_client.transport.blocking import BlockingLine, Turns, open_channel, run
+from dlild_client.transport.blocking import BlockingTransport, Slots, open_channel, run
 from dlild_client.transport.cancel import CancelToken
-from dlild_client.transport.connection import ServerInfo, first_words_failed, read_info
+from dlild_client.transport.connection import ServerInfo, connect_error, read_info
 from dlild_client.transport.exchange import Exchange
 from dlild_client.transport.wire import MODEL, WindowRequest
 
@@ -247,7 +247,7 @@ class _Steps:
 
     def throughput(self) -> Finding:
         assert self._info is not None
-        seen = send_trial(self._settings, self._info.contract)
+        seen = measure_throughput(self._settings, self._info.contract)
         text = (
             f"{seen.windows_per_s:.1f} windows/s of {'x'.join(map(str, seen.shape))}, "
             f"{seen.mb_per_s:.1f} MB/s; a chest takes about {seen.chest_s:.1f} s"
@@ -267,7 +267,7 @@ class _Steps:
         try:
             return getattr(stub, method)(request, timeout=self._patience, metadata=sent)
         except grpc.RpcError as error:
-            raise first_words_failed(error, self._settings) from None
+            raise connect_error(error, self._settings) from None
 
 
 def _from_error(check: str, error: DlildError) -> Finding:
@@ -280,7 +280,7 @@ def _ms(start: float) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
-TRIAL_BOX = (160, 112, 112)
+BOX_SHAPE = (160, 112, 112)
 """Box of air that is sent, in voxels (z, y, x)."""
 
 CHEST_VOXELS = 4_000_000
@@ -288,7 +288,7 @@ CHEST_VOXELS = 4_000_000
 
 
 @dataclass(frozen=True)
-class Trial:
+class Throughput:
     """What was measured.
 
     Attributes
@@ -320,7 +320,7 @@ class Trial:
         return self.seconds * CHEST_VOXELS / (self.windows * math.prod(self.shape))
 
 
-def send_trial(settings: Settings, contract: Contract) -> Trial:
+def measure_throughput(settings: Settings, contract: Contract) -> Throughput:
     """Send windows of air the way a scan goes, and time them.
 
     Raises
@@ -328,16 +328,16 @@ def send_trial(settings: Settings, contract: Contract) -> Trial:
     DlildError
         As of a scan.
     """
-    plan = plan_windows(_trial_box(contract), contract)
+    plan = plan_windows(_box_shape(contract), contract)
     _send(settings, contract, plan, count=1)  # what is made at first use is made now
     start = time.perf_counter()
     _send(settings, contract, plan, count=len(plan.origins))
-    return Trial(plan.shape, len(plan.origins), time.perf_counter() - start)
+    return Throughput(plan.shape, len(plan.origins), time.perf_counter() - start)
 
 
-def _trial_box(contract: Contract) -> Shape:
+def _box_shape(contract: Contract) -> Shape:
     """Return the shape of a small box that the server takes."""
-    edges = zip(contract.windows.minimum, TRIAL_BOX, strict=True)
+    edges = zip(contract.windows.minimum, BOX_SHAPE, strict=True)
     z, y, x = (max(low, n) for low, n in edges)
     return z, y, x
 
@@ -351,12 +351,12 @@ def _send(settings: Settings, contract: Contract, plan: WindowPlan, count: int) 
         WindowRequest(sequence_id, air, origin, whole, index, count, contract.grid.voxel_volume_mm3)
         for index, origin in enumerate(plan.origins[:count])
     )
-    line = BlockingLine(settings, Turns.of(settings), CancelToken())
+    transport = BlockingTransport(settings, Slots.of(settings), CancelToken())
 
     async def send() -> None:
         exchange = Exchange(requests, contract, count=count, in_flight=contract.windows.in_flight)
-        async with line.connect() as connection:
-            await talk(line, connection, exchange, settings.timeout.scan_s)
+        async with transport.connect() as connection:
+            await run_exchange(transport, connection, exchange, settings.timeout.scan_s)
 
     run(send())
 

@@ -96,8 +96,8 @@ class Flag(str):
     def text(self) -> str:
         """One line for people: the meaning, and the numbers in brackets."""
         meaning = MEANINGS.get(str(self), str(self).replace("_", " "))
-        told = ", ".join(f"{name} {_short(value)}" for name, value in self.values.items())
-        return f"{meaning} ({told})" if told else meaning
+        numbers = ", ".join(f"{name} {_short(value)}" for name, value in self.values.items())
+        return f"{meaning} ({numbers})" if numbers else meaning
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy with the values."""

@@ -181,19 +181,19 @@ def find_settings(
     BadSettingsError
         Naming the argument or variable that is wrong; never the key.
     """
-    told = os.environ if variables is None else variables
-    address = parse_url(url if url is not None else told.get("DLILD_URL") or DEFAULT_URL)
+    variables = os.environ if variables is None else variables
+    address = parse_url(url if url is not None else variables.get("DLILD_URL") or DEFAULT_URL)
     if tls is not None and not address.secure:
         raise BadSettingsError(
             f"{address.url} does not use TLS, yet tls is given; use grpcs:// or leave tls out"
         )
     return Settings(
         address=address,
-        tls=tls or TLS(**_group(told, _TLS)),
-        api_key=_check_key(api_key if api_key is not None else _find_key(told), address),
-        timeout=timeout or Timeout(**_group(told, _TIMEOUT)),
-        limits=limits or Limits(**_group(told, _LIMITS)),
-        retries=retries or Retries(**_group(told, _RETRIES)),
+        tls=tls or TLS(**_group(variables, _TLS)),
+        api_key=_check_key(api_key if api_key is not None else _find_key(variables), address),
+        timeout=timeout or Timeout(**_group(variables, _TIMEOUT)),
+        limits=limits or Limits(**_group(variables, _LIMITS)),
+        retries=retries or Retries(**_group(variables, _RETRIES)),
     )
 
 
@@ -205,14 +205,14 @@ def read_key(path: str | os.PathLike[str]) -> str:
     BadSettingsError
         The file cannot be read or is empty.
     """
-    place = Path(path)
+    path = Path(path)
     try:
-        text = place.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
-        raise BadSettingsError(f"{place.name}: the API key cannot be read: {reason}") from None
+        raise BadSettingsError(f"{path.name}: the API key cannot be read: {reason}") from None
     if not text:
-        raise BadSettingsError(f"{place.name}: the file of the API key is empty")
+        raise BadSettingsError(f"{path.name}: the file of the API key is empty")
     return text
 
 
@@ -250,11 +250,11 @@ VARIABLES = (
 """Every variable that a client reads."""
 
 
-def _group(told: Mapping[str, str], rows: Mapping[str, _Row]) -> dict[str, Any]:
+def _group(variables: Mapping[str, str], rows: Mapping[str, _Row]) -> dict[str, Any]:
     """Values of one group; an empty variable counts as unset."""
     values = {}
     for name, (argument, kind) in rows.items():
-        if text := told.get(name):
+        if text := variables.get(name):
             try:
                 values[argument] = kind(text)
             except ValueError:
@@ -262,10 +262,10 @@ def _group(told: Mapping[str, str], rows: Mapping[str, _Row]) -> dict[str, Any]:
     return values
 
 
-def _find_key(told: Mapping[str, str]) -> str | None:
-    if key := told.get("DLILD_API_KEY"):
+def _find_key(variables: Mapping[str, str]) -> str | None:
+    if key := variables.get("DLILD_API_KEY"):
         return key
-    path = told.get("DLILD_API_KEY_FILE")
+    path = variables.get("DLILD_API_KEY_FILE")
     return read_key(path) if path else None
 
 

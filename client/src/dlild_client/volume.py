@@ -138,11 +138,11 @@ class Volume:
             (x, y, z) in mm, LPS.
         """
         steps = np.asarray(self.direction) * np.asarray(self.spacing_mm)
-        places = np.asarray(indices, dtype=float)
+        located = np.asarray(indices, dtype=float)
         if self.slice_positions_mm is not None:
-            places = places.copy()
-            places[..., 0] = self._positions_mm(places[..., 0]) / self.spacing_mm[0]
-        points = places @ steps.T + np.asarray(self.origin_mm)
+            located = located.copy()
+            located[..., 0] = self._positions_mm(located[..., 0]) / self.spacing_mm[0]
+        points = located @ steps.T + np.asarray(self.origin_mm)
         return np.asarray(points, dtype=np.float64)
 
     def slice_indices(self, positions_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:

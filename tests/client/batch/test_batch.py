@@ -327,7 +327,7 @@ def test_a_key_follows_the_contents_and_the_place(tree):
     first, second = find_scans(place)
     key = first.key()
     assert key == next(find_scans(place)).key() != second.key()
-    shutil.copy(second.place, first.place)
+    shutil.copy(second.path, first.path)
     assert next(find_scans(place)).key() != key
 
 

@@ -86,7 +86,7 @@ def test_rows_are_those_of_a_batch_on_one_machine(score, server, tree, tmp_path)
     def tell(scan, stage, done, whole):
         told.add((scan.name, stage))
 
-    summary = score(place, told=tell)
+    summary = score(place, progress=tell)
     with Client(server.url, retries=SOON) as client:
         run_batch(client, place, tmp_path / "alone")
 

@@ -72,7 +72,7 @@ def test_a_list_is_read_however_it_was_saved(tmp_path, kind):
     (tmp_path / "a" / "ct.nii").touch()
     (tmp_path / "list.csv").write_bytes(LISTS[kind])
     (scan,) = read_list(tmp_path / "list.csv")
-    assert scan.place.samefile(tmp_path / "a" / "ct.nii")
+    assert scan.path.samefile(tmp_path / "a" / "ct.nii")
     assert (scan.id, scan.series) == ("P1", None)
 
 
@@ -83,8 +83,8 @@ def test_names_in_the_code_page_of_the_list_and_home_folders_are_found(tmp_path,
     (tmp_path / "home.nii").touch()
     (tmp_path / "list.csv").write_bytes(b"path\n" + name + b"\n~/home.nii\n")
     first, second = read_list(tmp_path / "list.csv")
-    assert first.place.exists()
-    assert second.place.exists()
+    assert first.path.exists()
+    assert second.path.exists()
     assert first.name == "Müller.nii"
 
 
@@ -191,7 +191,7 @@ def test_a_record_saved_by_another_program_is_gone_on_with(server, tree, tmp_pat
         (out / ROWS).write_bytes(data)
         said: list[str] = []
 
-        summary = batch(server, tree, out, say=said.append)
+        summary = batch(server, tree, out, notify=said.append)
 
         assert (kind, summary.before, summary.exit_code) == (kind, 3, 0)
         after = rows_of(out)
@@ -201,7 +201,7 @@ def test_a_record_saved_by_another_program_is_gone_on_with(server, tree, tmp_pat
         quiet = {"no last line end", "a column of notes"}
         assert (len(said) == 1) == (kind not in quiet), (kind, said)
         # The next run finds a file of its own again.
-        assert batch(server, tree, out, say=said.append).before == 3
+        assert batch(server, tree, out, notify=said.append).before == 3
         assert len(said) <= 1
         (out / ROWS).write_bytes(original)
     assert len(server.sequence_ids) == sent
@@ -216,7 +216,7 @@ def test_what_a_spreadsheet_damaged_is_told_and_read_from_the_json_files(server,
     (out / ROWS).write_text(as_text(rows, delimiter=";"))
     said: list[str] = []
 
-    summary = batch(server, tree, out, say=said.append)
+    summary = batch(server, tree, out, notify=said.append)
 
     assert summary.before == 3
     assert {row["key"]: row for row in rows_of(out)} == before

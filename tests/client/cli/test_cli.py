@@ -174,7 +174,7 @@ def test_an_interruption_is_one_line_and_the_server_is_told(server, scan_file, n
     running.send_signal(number)
     out, err = running.communicate(timeout=30)
     assert (running.returncode, out, err) == (130, "", "error: interrupted\n")
-    assert server.farewells == server.sequence_ids
+    assert server.aborts == server.sequence_ids
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from dlild_client.errors import (
     ServerError,
 )
 from dlild_client.settings import find_settings
-from dlild_client.transport.connection import first_words_failed
+from dlild_client.transport.connection import connect_error
 from dlild_client.transport.failures import from_rpc_error, from_server_message
 
 Code = grpc.StatusCode
@@ -71,7 +71,7 @@ def test_a_server_that_starts_or_stops_is_not_ready(code, words):
     settings = find_settings("grpc://127.0.0.1:1", variables={})
     for error in (
         from_rpc_error(Failed(code, words)),
-        first_words_failed(Failed(code, words), settings),
+        connect_error(Failed(code, words), settings),
     ):
         assert type(error) is NotReadyError
         assert error.retryable
@@ -121,7 +121,7 @@ def test_an_unknown_model_is_told_at_once_by_a_server_that_was_never_met(server)
     server.parameters = {}
     settings = find_settings(server.url, variables={})
     words = "Request for unknown model: 'dlild' is not found"
-    error = first_words_failed(Failed(Code.NOT_FOUND, words), settings)
+    error = connect_error(Failed(Code.NOT_FOUND, words), settings)
     assert type(error) is ModelNotFoundError
     assert "has no model dlild; is it a DL-ILD server" in str(error)
 

@@ -109,7 +109,7 @@ def test_a_server_that_stays_busy_is_busy(server, chest, score):
         score(server.url, chest)
 
     assert server.busy == 1000 - SOON.attempts
-    assert server.farewells == []
+    assert server.aborts == []
 
 
 def test_a_server_that_stops_is_waited_for(server, chest, expected, score):
@@ -220,7 +220,7 @@ def test_another_version_than_the_contract_s_is_no_score(server, chest, score, v
 
     # Its contract has not changed: it would be the same again.
     assert len(server.sequence_ids) == 1
-    assert server.farewells == server.sequence_ids
+    assert server.aborts == server.sequence_ids
 
 
 def test_a_version_that_is_loaded_in_mid_scan_is_met_by_a_scan_of_its_own(
@@ -240,7 +240,7 @@ def test_a_version_that_is_loaded_in_mid_scan_is_met_by_a_scan_of_its_own(
 
     assert (result.model.version, len(server.sequence_ids)) == (77, 2)
     assert result.dl_ild_percent == expected
-    assert server.farewells == server.sequence_ids[:1]
+    assert server.aborts == server.sequence_ids[:1]
 
 
 def test_what_is_refused_is_not_sent_again(server, chest, score):

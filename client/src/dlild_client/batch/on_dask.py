@@ -124,8 +124,8 @@ class DaskScorer:
         with self._taking_back(jobs), self._listening(jobs, progress) as topic:
             while True:
                 with self._reached():
-                    room = (concurrency or self._enough()) - len(jobs)
-                for job in islice(feed, max(0, room)):
+                    free = (concurrency or self._enough()) - len(jobs)
+                for job in islice(feed, max(0, free)):
                     with self._reached():
                         finished.add(self._submit(job, jobs, topic))
                 if not jobs:
@@ -199,7 +199,7 @@ def score_on_worker(task: Task, key: str, topic: str | None) -> Result | DlildEr
     if topic is None:
         return score_task(task)
     worker = _dask().get_worker()
-    return score_task(task, lambda *told: worker.log_event(topic, (key, *told)))
+    return score_task(task, lambda *progress: worker.log_event(topic, (key, *progress)))
 
 
 def _settle(future: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from dlild_client.batch.scans import BatchScan, Say, silent
+from dlild_client.batch.scans import BatchScan, Notify, no_notice
 from dlild_client.batch.tables import Table, read_table
 from dlild_client.contract import Contract
 from dlild_client.errors import BadSettingsError, DlildError, InputError, printable
@@ -50,7 +50,7 @@ class Record:
         Made if need be.
     contract : Contract
         Of the server: its classes are columns.
-    say : callable, optional
+    notify : callable, optional
         Told, in a line, of rows that another program has saved.
 
     Raises
@@ -61,11 +61,11 @@ class Record:
         The folder cannot be written.
     """
 
-    def __init__(self, folder: Path, contract: Contract, say: Say = silent) -> None:
+    def __init__(self, folder: Path, contract: Contract, notify: Notify = no_notice) -> None:
         self.folder = folder
         self.columns = columns(contract)
         self._weights = f"sha256:{contract.model.weights_sha256}"
-        self._say = say
+        self._notify = notify
         self._stack = contextlib.ExitStack()
         try:
             for name in ("scans", "failed"):
@@ -121,14 +121,14 @@ class Record:
         stem = scan.id or key
         if isinstance(outcome, DlildError):
             facts = error_facts(outcome)
-            place = self.folder / "failed" / f"{stem}.json"
+            path = self.folder / "failed" / f"{stem}.json"
             row: Mapping[str, Any] = facts
         else:
             facts = outcome.to_dict()
-            place = self.folder / "scans" / f"{stem}.json"
+            path = self.folder / "scans" / f"{stem}.json"
             row = result_row(facts)
         try:
-            _write_whole(place, json.dumps({"key": key, **facts}, indent=2, allow_nan=False))
+            _write_whole(path, json.dumps({"key": key, **facts}, indent=2, allow_nan=False))
             self._add(key, {**_names(scan, key), **row})
         except OSError as error:
             raise cannot_be_written(self.folder, error) from None
@@ -214,7 +214,7 @@ class Record:
                 continue
             rows[key] = {**row.cells, **self._stored(row.cells)}
         self._rewrite(rows)
-        self._say(
+        self._notify(
             f"{ROWS} was saved by another program ({table.encoding}, separator "
             f"{table.separator!r}): {len(rows)} rows are read and written anew from their JSON "
             "files"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dlild_client.batch.record import Record, Status
-from dlild_client.batch.scans import BatchScan, Say, find_scans, silent
+from dlild_client.batch.scans import BatchScan, Notify, find_scans, no_notice
 from dlild_client.core import Outcome, Scan, ScanProgress
 from dlild_client.errors import (
     BadSettingsError,
@@ -43,7 +43,7 @@ STOPPING = (
 )
 """Errors that are no scan's own: every other scan would meet them as well."""
 
-Told = Callable[[BatchScan, str, int, int], None]
+JobProgress = Callable[[BatchScan, str, int, int], None]
 
 
 @dataclass
@@ -116,15 +116,15 @@ class Scorer(Protocol):
 
 def run_batch(
     scorer: Scorer,
-    place: Path,
+    path: Path,
     out: Path,
     *,
     concurrency: int = CONCURRENCY,
     images: bool = False,
     again: bool = False,
-    told: Told | None = None,
+    progress: JobProgress | None = None,
     finished: Callable[[BatchScan, Status], None] | None = None,
-    say: Say = silent,
+    notify: Notify = no_notice,
 ) -> Summary:
     """Score all scans of a place into a folder; go on where an earlier run was cut off.
 
@@ -132,7 +132,7 @@ def run_batch(
     ----------
     scorer : Scorer
         A client, or a cluster of them.
-    place : Path
+    path : Path
         Folder tree, CSV list or DICOMDIR.
     out : Path
         Folder for `results.csv` and the JSON files.
@@ -142,11 +142,11 @@ def run_batch(
         Write `labels.nii.gz` and `overlay.png` of each scan into `images/NAME`, too.
     again : bool
         Try scans again that failed in an earlier run; rejected ones stay rejected.
-    told : callable, optional
-        Progress of a scan: ``told(scan, stage, done, whole)``.
+    progress : callable, optional
+        Progress of a scan: ``progress(scan, stage, done, whole)``.
     finished : callable, optional
         Called with each scan that has its row now, and its status.
-    say : callable, optional
+    notify : callable, optional
         Told, in a line, of what a user may not have meant.
 
     Returns
@@ -162,15 +162,15 @@ def run_batch(
     start = time.perf_counter()
     summary = Summary()
     # What is wrong with either place shows before anything is asked of the server.
-    scans = find_scans(place, leave_out=out, say=say)
+    scans = find_scans(path, leave_out=out, notify=notify)
     try_folder(out)
     contract = scorer.info().contract
-    with Record(out, contract, say) as record:
+    with Record(out, contract, notify) as record:
         if again:
             record.forget_failed()
         jobs = _open_jobs(scans, record, summary, finished)
         for outcome in scorer.score_many(
-            jobs, concurrency=concurrency, progress=None if told is None else _adapt(told)
+            jobs, concurrency=concurrency, progress=None if progress is None else _adapt(progress)
         ):
             job = outcome.scan
             assert isinstance(job, Job)
@@ -223,9 +223,9 @@ def _settle(outcome: Outcome, weights: str) -> Result | DlildError:
     return outcome.result
 
 
-def _adapt(told: Told) -> ScanProgress:
+def _adapt(progress: JobProgress) -> ScanProgress:
     def report(job: Scan, stage: str, done: int, whole: int) -> None:
         assert isinstance(job, Job)
-        told(job.scan, stage, done, whole)
+        progress(job.scan, stage, done, whole)
 
     return report

@@ -24,7 +24,7 @@ from dlild_client.reading.dicom.dicomdir import list_dicomdir
 from dlild_client.reading.dicom.dicomlib import load_pydicom
 from dlild_client.reading.dicom.headers import read_header
 from dlild_client.reading.dicom.values import digest
-from dlild_client.reading.files import check_place, find_files, is_zip
+from dlild_client.reading.files import check_path, find_files, is_zip
 from dlild_client.reading.images.read import is_image_name
 from dlild_client.reading.read import read_volume
 from dlild_client.reading.sources import FileSource
@@ -38,11 +38,11 @@ _NAMING = ["SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID
 _HEAD_BYTES = 1 << 15
 """Of a DICOM file, in which these elements stand unless a long sequence comes before them."""
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
-def silent(_line: str) -> None:
-    """Say nothing."""
+def no_notice(_line: str) -> None:
+    """Drop the notice."""
 
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -56,10 +56,10 @@ class BatchScan:
     ----------
     name : str
         Where it lies, as the user named it: below the root of a tree, or in the list.
-    place : Path
+    path : Path
         What `read_volume` reads.
     files : tuple of Path
-        DICOM files of one study, where it is less than the place; else empty.
+        DICOM files of one study, where they are less than all files of the path; else empty.
     series : str or None
         UID or number of the series, where the list asks for one.
     id : str
@@ -70,7 +70,7 @@ class BatchScan:
     """
 
     name: str
-    place: Path
+    path: Path
     files: tuple[Path, ...] = ()
     series: str | None = None
     id: str = ""
@@ -79,33 +79,33 @@ class BatchScan:
     def read(self) -> Volume:
         """Read the volume; raises `InputError`."""
         if self.files:
-            return read_dicom_files(self.files, self.place.name)
-        return read_volume(self.place, series=self.series)
+            return read_dicom_files(self.files, self.path.name)
+        return read_volume(self.path, series=self.series)
 
     def key(self) -> str:
         """Digest that tells this scan from all others, in this run and the next.
 
-        Over where it lies, and sizes and samples of all its files: the same scan at another place
-        is another scan, and so is another one at the same place.
+        Over where it lies, and sizes and samples of all its files: the same scan under another path
+        is another scan, and so is another one under the same path.
         """
-        told = "\n".join([self.name, self.series or "", self.id, ""])
-        sha = hashlib.sha256(told.encode("utf-8", "replace"))
-        for sampled in sorted(_digest(path) for path in self.files or _files_of(self.place)):
+        text = "\n".join([self.name, self.series or "", self.id, ""])
+        sha = hashlib.sha256(text.encode("utf-8", "replace"))
+        for sampled in sorted(_digest(path) for path in self.files or _files_of(self.path)):
             sha.update(sampled)
         return sha.hexdigest()[:16]
 
 
 def find_scans(
-    place: Path, leave_out: Path | None = None, say: Say = silent
+    path: Path, leave_out: Path | None = None, notify: Notify = no_notice
 ) -> Iterator[BatchScan]:
     """Find the scans of a folder tree, a CSV list or a DICOMDIR.
 
     Parameters
     ----------
-    place : Path
+    path : Path
     leave_out : Path, optional
         A folder that is not searched: the one for the results.
-    say : callable, optional
+    notify : callable, optional
         Told, in a line, of what a user may not have meant.
 
     Returns
@@ -116,38 +116,36 @@ def find_scans(
     Raises
     ------
     UnreadableFileError
-        There is no such place, it may not be read, or it is none of the three.
+        There is no such path, it may not be read, or it is none of the three.
     BadSettingsError
         The list is not one; which line and why.
     """
-    check_place(place)
-    if place.is_dir():
-        found = _of_tree(place, leave_out.resolve() if leave_out else None)
-    elif place.name.upper() == "DICOMDIR":
-        files = sorted(s.path for s in list_dicomdir(place).sources if isinstance(s, FileSource))
-        found = _of_folders(place.parent, _by_folder(files))
-    elif place.suffix.lower() == ".csv":
-        found = iter(read_list(place, say))
+    check_path(path)
+    if path.is_dir():
+        found = _of_tree(path, leave_out.resolve() if leave_out else None)
+    elif path.name.upper() == "DICOMDIR":
+        files = sorted(s.path for s in list_dicomdir(path).sources if isinstance(s, FileSource))
+        found = _of_folders(path.parent, _by_folder(files))
+    elif path.suffix.lower() == ".csv":
+        found = iter(read_list(path, notify))
     else:
         raise UnreadableFileError(
-            f"{place.name}: neither a folder, nor a .csv list, nor a DICOMDIR; "
+            f"{path.name}: neither a folder, nor a .csv list, nor a DICOMDIR; "
             "`dlild score` takes one scan"
         )
-    return _at_least_one(found, place)
+    return _at_least_one(found, path)
 
 
-def _at_least_one(found: Iterator[BatchScan], place: Path) -> Iterator[BatchScan]:
+def _at_least_one(found: Iterator[BatchScan], path: Path) -> Iterator[BatchScan]:
     empty = True
     for scan in found:
         empty = False
         yield scan
     if empty:
-        raise NoSeriesError(
-            f"{place.name or place}: no scan in it; give the folder above the scans"
-        )
+        raise NoSeriesError(f"{path.name or path}: no scan in it; give the folder above the scans")
 
 
-def read_list(path: Path, say: Say = silent) -> list[BatchScan]:
+def read_list(path: Path, notify: Notify = no_notice) -> list[BatchScan]:
     """Read a CSV list: a column `path`, and if wanted `id` and `series`.
 
     Paths are taken from the folder of the list. An id names the scan's JSON file, so it must not
@@ -157,7 +155,7 @@ def read_list(path: Path, say: Say = silent) -> list[BatchScan]:
     Parameters
     ----------
     path : Path
-    say : callable, optional
+    notify : callable, optional
         Told of a path that is there twice. Without another id or series it is scored once.
 
     Raises
@@ -184,14 +182,14 @@ def read_list(path: Path, say: Say = silent) -> list[BatchScan]:
                 f"{where}: the id {scan.id} is there twice, first in line {lines[scan.id]}"
             )
         lines[scan.id] = row.line
-        place = os.path.realpath(scan.place), scan.series
-        before, other = seen.setdefault(place, (row.line, scan.id))
+        target = os.path.realpath(scan.path), scan.series
+        before, other = seen.setdefault(target, (row.line, scan.id))
         if before != row.line:
             same = f"{where}: the same path as in line {before}"
             if scan.id == other or not scan.id:
-                say(f"{same}; it is scored once")
+                notify(f"{same}; it is scored once")
                 continue
-            say(f"{same}, under another id; it is scored for both")
+            notify(f"{same}, under another id; it is scored for both")
         scans.append(scan)
     return scans
 
@@ -203,8 +201,8 @@ def _listed(cells: Mapping[str, str], folder: Path, encoding: str, where: str) -
         raise BadSettingsError(f"{where}: the path is empty")
     if name and not _SAFE_ID.fullmatch(name):
         raise BadSettingsError(f"{where}: the id is no file name; use letters, digits and ._-")
-    place = _find(text, folder, encoding)
-    return BatchScan(printable(text), place, series=cells.get("series") or None, id=name)
+    path = _find(text, folder, encoding)
+    return BatchScan(printable(text), path, series=cells.get("series") or None, id=name)
 
 
 def _find(text: str, folder: Path, encoding: str) -> Path:
@@ -254,15 +252,15 @@ class _Study:
 
     digest: str = ""
     top: str = ""
-    places: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     instances: set[str] = field(default_factory=set)
     shares: bool = False
 
     def scan(self, root: Path) -> BatchScan:
-        place = Path(os.path.commonpath(self.places))
+        folder = Path(os.path.commonpath(self.folders))
         part = f"study-{self.digest[:8]}" if self.shares else ""
-        return BatchScan(_name(root, place), place, files=tuple(self.files), part=part)
+        return BatchScan(_name(root, folder), folder, files=tuple(self.files), part=part)
 
     def takes(self, other: _Study) -> bool:
         """Whether another folder's files are of this study, and not a copy of what is in it."""
@@ -284,7 +282,7 @@ def _of_folders(
         top = str(folder.relative_to(root).parts[:1]) if apart else ""
         for found in _studies([p for p in names if not (is_image_name(p) or is_zip(p))]):
             found.top = top
-            found.places = [folder]
+            found.folders = [folder]
             if study.files and not study.takes(found):
                 yield study.scan(root)
                 study = _Study()
@@ -300,7 +298,7 @@ def _merge(study: _Study, found: _Study) -> _Study:
     return _Study(
         found.digest,
         found.top,
-        study.places + found.places,
+        study.folders + found.folders,
         study.files + found.files,
         study.instances | found.instances,
         study.shares or found.shares,
@@ -364,11 +362,11 @@ def _name(root: Path, path: Path) -> str:
     return "".join(c if c.isprintable() else "?" for c in name)
 
 
-def _files_of(place: Path) -> list[Path]:
+def _files_of(path: Path) -> list[Path]:
     try:
-        return find_files(place) if place.is_dir() else [place]
+        return find_files(path) if path.is_dir() else [path]
     except UnreadableFileError:
-        return [place]
+        return [path]
 
 
 def _digest(path: Path) -> bytes:

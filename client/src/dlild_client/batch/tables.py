@@ -78,11 +78,11 @@ def read_table(data: bytes, name: str, column: str) -> Table:
     text, encoding = _decode(data, name)
     lines = text.splitlines()
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    told = lines[first].strip().strip('"').lower() if lines else ""
+    declared = lines[first].strip().strip('"').lower() if lines else ""
     separators: tuple[str, ...] = _SEPARATORS
-    if told.startswith("sep=") and len(told) == len("sep=") + 1:
+    if declared.startswith("sep=") and len(declared) == len("sep=") + 1:
         # Excel's own way to name the separator; the columns follow.
-        separators, first = (told[-1],), first + 1
+        separators, first = (declared[-1],), first + 1
     separator = _find_separator(lines[first] if first < len(lines) else "", separators, column)
     if separator is None:
         named = lines[first].strip()[:60] if first < len(lines) else ""
@@ -145,7 +145,7 @@ def _columns(cells: list[str], name: str) -> tuple[str, ...]:
     (most, count), *_ = Counter(filter(None, names)).most_common(1)
     if count > 1:
         raise BadSettingsError(f"{name}: the column {most} is there {count} times; keep one")
-    return tuple(text or f"column {place}" for place, text in enumerate(names, start=1))
+    return tuple(text or f"column {number}" for number, text in enumerate(names, start=1))
 
 
 def _filled(reader: Any, name: str, count: int, first: int) -> list[tuple[int, list[str]]]:

@@ -60,8 +60,8 @@ class Task:
 def make_task(scan: BatchScan, key: str, url: str, *, voxels: bool) -> Task:
     """Make a task of a scan, for workers that see the same files under the same paths."""
     files = tuple(path.absolute() for path in scan.files)
-    there = replace(scan, place=scan.place.absolute(), files=files)
-    return Task(there, key, url, present=scan.place.exists(), voxels=voxels)
+    there = replace(scan, path=scan.path.absolute(), files=files)
+    return Task(there, key, url, present=scan.path.exists(), voxels=voxels)
 
 
 def score_task(task: Task, progress: Progress | None = None) -> Result | DlildError:
@@ -104,7 +104,7 @@ def _check(task: Task) -> None:
             f"a worker has dlild-client {__version__}, the batch {task.version}; "
             "install the same on both"
         )
-    if task.present and not task.scan.place.exists():
+    if task.present and not task.scan.path.exists():
         raise BadSettingsError(
             "a scan that lies on the machine of the batch is not there for a worker; "
             "mount the folder of the scans under the same path on all workers"

@@ -34,7 +34,7 @@ MOST_AT_ONCE = 64
 
 
 def batch(
-    place: Annotated[
+    path: Annotated[
         Path,
         typer.Argument(
             help="Folder tree, DICOMDIR, or CSV list with a column path (and id, series).",
@@ -98,14 +98,14 @@ def batch(
         progress = stack.enter_context(batch_progress())
         summary = run_batch(
             scorer,
-            place,
+            path,
             out,
             concurrency=concurrency or (CONCURRENCY if dask is None else 0),
             images=images,
             again=again,
-            told=progress.told,
+            progress=progress.on_progress,
             finished=progress.finished,
-            say=progress.say,
+            notify=progress.notify,
         )
     if as_json:
         print(json.dumps(summary.to_dict(), indent=2))

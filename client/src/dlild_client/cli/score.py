@@ -52,12 +52,12 @@ def score(
     """Score one chest CT."""
     from dlild_client.client import Client  # noqa: PLC0415
     from dlild_client.errors import DlildError  # noqa: PLC0415
-    from dlild_client.reading.files import check_place  # noqa: PLC0415
+    from dlild_client.reading.files import check_path  # noqa: PLC0415
     from dlild_client.reading.read import read_volume  # noqa: PLC0415
     from dlild_client.results.files import try_folder, write_result  # noqa: PLC0415
 
     settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
-    check_place(path)
+    check_path(path)
     if out is not None:
         try_folder(out)
     with Client.from_settings(settings) as client, scan_progress() as progress:

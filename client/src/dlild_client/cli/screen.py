@@ -83,53 +83,53 @@ class WaitingNotice(logging.Handler):
 
     Parameters
     ----------
-    say : callable
+    notify : callable
         Prints a line.
     """
 
     EVERY_S = 60.0
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, notify: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
-        self._say = say
+        self._notify = notify
         self._mutex = threading.Lock()
         self._reason = ""
         self._scans: set[int] = set()
         self._since = 0.0
-        self._said: float | None = None
-        self._told = False
+        self._announced_at: float | None = None
+        self._announced = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep what the client says of why it waits; what to do is for those who gave up."""
         message = record.getMessage()
         self._reason = message.rpartition("; ")[0] or message
 
-    def waits(self, scan: BatchScan) -> None:
+    def on_wait(self, scan: BatchScan) -> None:
         """Say that a scan is sent again, unless that was said just now."""
         with self._mutex:
             now = time.monotonic()
             if not self._scans:
-                self._since, self._told = now, False
+                self._since, self._announced = now, False
             self._scans.add(id(scan))
-            if self._said is not None and now - self._said < self.EVERY_S:
+            if self._announced_at is not None and now - self._announced_at < self.EVERY_S:
                 return
-            waited = f" for {now - self._since:.0f} s" if self._told else ""
-            self._said, self._told = now, True
-        self._say(
+            waited = f" for {now - self._since:.0f} s" if self._announced else ""
+            self._announced_at, self._announced = now, True
+        self._notify(
             f"waiting for the server{waited}: {self._reason or 'a worker has lost it'}; "
             "the scan is sent again"
         )
 
-    def goes_on(self, scan: BatchScan) -> None:
+    def on_answer(self, scan: BatchScan) -> None:
         """Say that the server answers again, once no scan waits for it any more."""
         with self._mutex:
             if id(scan) not in self._scans:
                 return
             self._scans.discard(id(scan))
-            if self._scans or not self._told:
+            if self._scans or not self._announced:
                 return
             seconds = time.monotonic() - self._since
-        self._say(f"the server answers again, after {seconds:.0f} s")
+        self._notify(f"the server answers again, after {seconds:.0f} s")
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -155,14 +155,14 @@ class BatchProgress:
         self._counts: dict[str, int] = {"scored": 0, "rejected": 0, "failed": 0}
         self._whole = bar.add_task(self._line(), total=None)
         self._tasks: dict[int, TaskID] = {}
-        self._waiting = WaitingNotice(self.say)
+        self._waiting = WaitingNotice(self.notify)
 
-    def told(self, scan: BatchScan, stage: str, done: int, whole: int) -> None:
+    def on_progress(self, scan: BatchScan, stage: str, done: int, whole: int) -> None:
         """Show the stage of a scan; called from several threads."""
         if stage == "again":
-            self._waiting.waits(scan)
+            self._waiting.on_wait(scan)
         elif stage == "inference" and done:
-            self._waiting.goes_on(scan)
+            self._waiting.on_answer(scan)
         task = self._tasks.get(id(scan))
         if task is None:
             task = self._tasks[id(scan)] = self._bar.add_task("", total=whole)
@@ -170,7 +170,7 @@ class BatchProgress:
         short = name if len(name) <= 32 else f"…{name[-31:]}"
         self._bar.update(task, description=f"{short:<32} {stage:<10}", completed=done, total=whole)
 
-    def say(self, line: str) -> None:
+    def notify(self, line: str) -> None:
         """Print a line beside the progress."""
         # A batch does not end because nobody can hear it.
         with suppress(OSError):

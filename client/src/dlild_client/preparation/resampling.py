@@ -74,11 +74,11 @@ def triangle_band(n_in: int, spacing_in: float, n_out: int, spacing_out: float) 
         In mm.
     """
     width = max(spacing_in, spacing_out) / spacing_in
-    places = (np.arange(n_out) - (n_out - 1) / 2) * (spacing_out / spacing_in) + (n_in - 1) / 2
-    places = np.clip(places, 0, n_in - 1)
+    centres = (np.arange(n_out) - (n_out - 1) / 2) * (spacing_out / spacing_in) + (n_in - 1) / 2
+    centres = np.clip(centres, 0, n_in - 1)
     k = min(n_in, int(np.ceil(2 * width)) + 1)
-    first = np.clip(np.floor(places - width).astype(np.intp) + 1, 0, n_in - k)
-    distance = np.abs(places[:, None] - (first[:, None] + np.arange(k)))
+    first = np.clip(np.floor(centres - width).astype(np.intp) + 1, 0, n_in - k)
+    distance = np.abs(centres[:, None] - (first[:, None] + np.arange(k)))
     taps = np.maximum(0.0, 1 - distance / width)
     return Band(first, (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32))
 
@@ -129,7 +129,7 @@ def resample(
     return out
 
 
-class _Room:
+class _Buffers:
     """Memory of one thread, by name, used again for every piece."""
 
     def __init__(self) -> None:
@@ -159,7 +159,7 @@ def _fill(
 ) -> None:
     """Resample some slices of the output, holding only the planes of the input that they need."""
     depth, rows, columns = bands
-    room = _Room()
+    buffers = _Buffers()
     taps = depth.taps.shape[1]
     planes = np.empty((max(_SLAB, taps) + taps, *out.shape[1:]), dtype=np.float32)
     begin = end = 0  # slices of the input whose planes are held
@@ -172,9 +172,9 @@ def _fill(
             slab = array[end : end + max(_SLAB, taps)]
             for at, part in pieces(slab):
                 target = planes[kept + at : kept + at + len(part)]
-                _resample_planes(part, rows, columns, hu, room, target)
+                _resample_planes(part, rows, columns, hu, buffers, target)
             end += len(slab)
-        values = room.array("values of a plane", out.shape[1:])
+        values = buffers.array("values of a plane", out.shape[1:])
         held = planes[first - begin : first - begin + taps]
         _sum_up(depth.taps[i], held.reshape(taps, -1), values.reshape(-1))
         if depth.in_gap is not None and depth.in_gap[i]:
@@ -184,19 +184,19 @@ def _fill(
 
 
 def _resample_planes(
-    slab: npt.NDArray[Any], rows: Band, columns: Band, hu: HuRange, room: _Room, out: Float
+    slab: npt.NDArray[Any], rows: Band, columns: Band, hu: HuRange, buffers: _Buffers, out: Float
 ) -> None:
     """Resample slices in their plane: (n, n_rows, n_columns) to (n, ny, nx)."""
     n, n_rows, n_columns = slab.shape
     # Padding of -2000 or -3024 must not bleed into the body: values are clipped first.
-    clipped = room.array("clipped", slab.shape, slab.dtype)
+    clipped = buffers.array("clipped", slab.shape, slab.dtype)
     np.clip(slab, hu.minimum, hu.maximum, out=clipped)
-    values = room.array("values", (n_rows, n, n_columns))
+    values = buffers.array("values", (n_rows, n, n_columns))
     np.copyto(values, clipped.transpose(1, 0, 2))
-    by_row = _apply(rows, values, room.rows("by row", len(rows), n * n_columns))
-    turned = room.array("turned", (n_columns, n, len(rows)))
+    by_row = _apply(rows, values, buffers.rows("by row", len(rows), n * n_columns))
+    turned = buffers.array("turned", (n_columns, n, len(rows)))
     _put_columns_first(by_row, turned)
-    by_column = _apply(columns, turned, room.rows("by column", len(columns), n * len(rows)))
+    by_column = _apply(columns, turned, buffers.rows("by column", len(columns), n * len(rows)))
     out[...] = by_column.transpose(1, 2, 0)
 
 
@@ -272,9 +272,9 @@ def has_plain_slices(volume: Volume) -> bool:
 
 def slice_faces_mm(volume: Volume) -> tuple[float, float]:
     """Outer faces of the first and the last slice: half a step before and behind their centres."""
-    places = _positions_mm(volume)
-    low = places[0] - (places[1] - places[0]) / 2
-    return float(low), float(places[-1] + (places[-1] - places[-2]) / 2)
+    positions = _positions_mm(volume)
+    low = positions[0] - (positions[1] - positions[0]) / 2
+    return float(low), float(positions[-1] + (positions[-1] - positions[-2]) / 2)
 
 
 def slice_band(volume: Volume, count: int, spacing_mm: float, *, backwards: bool = False) -> Band:
@@ -295,18 +295,20 @@ def slice_band(volume: Volume, count: int, spacing_mm: float, *, backwards: bool
     -------
     Band
     """
-    places, gaps = _positions_mm(volume), find_gaps(volume)
+    positions, gaps = _positions_mm(volume), find_gaps(volume)
     centre = sum(slice_faces_mm(volume)) / 2
     if backwards:
-        places, gaps, centre = -places[::-1], gaps[::-1], -centre
+        positions, gaps, centre = -positions[::-1], gaps[::-1], -centre
     wanted = np.round(centre + (np.arange(count) - (count - 1) / 2) * spacing_mm, 6)
-    return _as_band(_weights(places, gaps, wanted, spacing_mm), gaps[_steps_of(places, wanted)])
+    return _as_band(
+        _weights(positions, gaps, wanted, spacing_mm), gaps[_steps_of(positions, wanted)]
+    )
 
 
-def _steps_of(places: Array, wanted: Array) -> npt.NDArray[np.intp]:
-    """Index of the step between slices that each place lies in; beyond the ends, the outermost."""
-    steps = np.searchsorted(places, wanted, side="right") - 1
-    return np.asarray(np.clip(steps, 0, len(places) - 2), dtype=np.intp)
+def _steps_of(positions: Array, wanted: Array) -> npt.NDArray[np.intp]:
+    """Index of the step between slices that each position lies in; beyond the ends, the outermost."""
+    steps = np.searchsorted(positions, wanted, side="right") - 1
+    return np.asarray(np.clip(steps, 0, len(positions) - 2), dtype=np.intp)
 
 
 def _positions_mm(volume: Volume) -> Array:
@@ -316,28 +318,28 @@ def _positions_mm(volume: Volume) -> Array:
     return np.arange(len(volume.array), dtype=np.float64) * np.float64(volume.spacing_mm[0])
 
 
-def _weights(places: Array, gaps: Mask, wanted: Array, spacing_mm: float) -> Array:
+def _weights(positions: Array, gaps: Mask, wanted: Array, spacing_mm: float) -> Array:
     """Weights, shape (voxels, slices), not normalised.
 
     Between slices as far apart as voxels or further the weights are those of linear interpolation,
     or of the nearest slice in a gap. Where slices are nearer to each other they are those of a
     triangle as wide as a voxel, times the length that each slice stands for.
     """
-    at = np.clip(wanted, places[0], places[-1])
-    before = _steps_of(places, at)
-    step = np.diff(places)[before]
-    share = (at - places[before]) / step
+    at = np.clip(wanted, positions[0], positions[-1])
+    before = _steps_of(positions, at)
+    step = np.diff(positions)[before]
+    share = (at - positions[before]) / step
     beyond_middle = (share - 0.5) * step
     nearest = np.where(np.abs(beyond_middle) < TIE_MM, 0.5, beyond_middle > 0)
     share = np.where(gaps[before], nearest, share)
     rows = np.arange(len(at))
-    weights = np.zeros((len(at), len(places)))
+    weights = np.zeros((len(at), len(positions)))
     weights[rows, before] = 1 - share
     weights[rows, before + 1] = share
     fine = step < spacing_mm
-    halves = np.minimum(np.diff(places), spacing_mm) / 2
+    halves = np.minimum(np.diff(positions), spacing_mm) / 2
     length = np.concatenate([halves[:1], halves[1:] + halves[:-1], halves[-1:]])
-    distance = np.abs(at[fine, None] - places)
+    distance = np.abs(at[fine, None] - positions)
     weights[fine] = np.maximum(0.0, 1 - distance / spacing_mm) * length
     return weights
 

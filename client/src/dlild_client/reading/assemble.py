@@ -39,13 +39,13 @@ from dlild_client.volume import SeriesInfo, Volume, as_matrix
 
 
 def read_dicom(
-    place: Path, rules: SeriesRules | None = None, series: str | None = None, threads: int = 2
+    path: Path, rules: SeriesRules | None = None, series: str | None = None, threads: int = 2
 ) -> Volume:
     """Read the chest CT series of a folder (through all its levels), archive, DICOMDIR or file.
 
     Parameters
     ----------
-    place : Path
+    path : Path
         Files that are not DICOM are skipped.
     rules : SeriesRules, optional
         What a series must be to be scored, with the tolerances of geometry.
@@ -65,8 +65,8 @@ def read_dicom(
     InputError
         No series that can be scored; its kind says why.
     """
-    with list_sources(place) as listing:
-        return _read_listing(listing, place.name, rules or SeriesRules(), series, threads)
+    with list_sources(path) as listing:
+        return _read_listing(listing, path.name, rules or SeriesRules(), series, threads)
 
 
 def read_dicom_files(files: Sequence[Path], name: str = "", threads: int = 2) -> Volume:
@@ -99,7 +99,7 @@ def _read_listing(
         if settled.chosen is None:
             assert settled.error is not None
             raise settled.error
-        flags = _place_flags(listing, scan, settled.assessment)
+        flags = _listing_flags(listing, scan, settled.assessment)
         return read_chosen(settled.chosen, flags, scan, threads)
 
 
@@ -110,7 +110,7 @@ def read_chosen(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads:
     ----------
     chosen : Candidate
     flags : list of Flag
-        Of the place that it was found in.
+        Of the files that it was found among.
     scan : HeaderScan
     threads : int
         Slices decoded at once.
@@ -142,8 +142,8 @@ def _rescales(slices: Sequence[SliceHeader]) -> list[tuple[float, float]]:
     return [(s.slope or 0.0, s.intercept or 0.0) for s in slices]
 
 
-def _place_flags(listing: Listing, scan: HeaderScan, assessment: Assessment) -> list[Flag]:
-    """Flag what is odd about the place that the series was found in."""
+def _listing_flags(listing: Listing, scan: HeaderScan, assessment: Assessment) -> list[Flag]:
+    """Flag what is odd about the files that the series was found among."""
     flags = []
     faulty = sum(isinstance(o.reason, GeometryError) for o in assessment.others)
     if faulty:

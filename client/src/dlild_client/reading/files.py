@@ -27,7 +27,7 @@ LEFTOVERS = "__MACOSX"
 """Folder of what an archive of a Mac keeps beside the files."""
 
 
-def check_place(place: Path) -> None:
+def check_path(path: Path) -> None:
     """Make sure that a path leads to a file or a folder that may be read.
 
     It costs one look: what is in there is not read yet.
@@ -37,13 +37,13 @@ def check_place(place: Path) -> None:
     UnreadableFileError
         It does not.
     """
-    name = (place.name or str(place))[:80]
+    name = (path.name or str(path))[:80]
     try:
-        if place.is_dir():
-            os.scandir(place).close()
-        elif place.is_file():
-            place.open("rb").close()
-        elif place.exists():
+        if path.is_dir():
+            os.scandir(path).close()
+        elif path.is_file():
+            path.open("rb").close()
+        elif path.exists():
             raise UnreadableFileError(f"{name}: neither a file nor a folder")
         else:
             raise UnreadableFileError(f"{name}: no such file or folder")
@@ -56,12 +56,12 @@ def check_place(place: Path) -> None:
 
 
 @contextmanager
-def list_sources(place: Path) -> Iterator[Listing]:
+def list_sources(path: Path) -> Iterator[Listing]:
     """List the files of a folder, an archive, a DICOMDIR, or a single file.
 
     Parameters
     ----------
-    place : Path
+    path : Path
         Archives stay open within the context.
 
     Raises
@@ -71,15 +71,15 @@ def list_sources(place: Path) -> Iterator[Listing]:
     TooLargeError
         More files than any study has, or a member that unpacks to more than 1 GB.
     """
-    if place.is_dir():
-        yield Listing(tuple(FileSource(p) for p in find_files(place)))
-    elif place.name.upper() == "DICOMDIR":
-        yield list_dicomdir(place)
-    elif is_zip(place):
-        with _open_zip(place) as archive:
-            yield Listing(_members(archive, place.name))
+    if path.is_dir():
+        yield Listing(tuple(FileSource(p) for p in find_files(path)))
+    elif path.name.upper() == "DICOMDIR":
+        yield list_dicomdir(path)
+    elif is_zip(path):
+        with _open_zip(path) as archive:
+            yield Listing(_members(archive, path.name))
     else:
-        yield Listing((FileSource(place),))
+        yield Listing((FileSource(path),))
 
 
 def find_files(folder: Path) -> list[Path]:

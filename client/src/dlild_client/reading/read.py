@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dlild_client.errors import InputError, NoSeriesError, UnreadableFileError, printable
 from dlild_client.reading.assemble import read_dicom
-from dlild_client.reading.files import check_place, is_zip
+from dlild_client.reading.files import check_path, is_zip
 from dlild_client.reading.images.read import is_image_name, read_image
 from dlild_client.reading.series.candidates import SeriesRules
 from dlild_client.volume import Volume
@@ -45,33 +45,33 @@ def read_volume(
     InputError
         The path does not lead to a chest CT; its kind and message say why.
     """
-    place = Path(path)
-    check_place(place)
+    path = Path(path)
+    check_path(path)
     try:
-        if place.is_file() and is_image_name(place):
-            return read_image(place)
-        return read_dicom(place, rules, series)
+        if path.is_file() and is_image_name(path):
+            return read_image(path)
+        return read_dicom(path, rules, series)
     except PermissionError:
-        raise UnreadableFileError(f"{place.name}: no permission to read it") from None
+        raise UnreadableFileError(f"{path.name}: no permission to read it") from None
     except OSError as error:
-        raise UnreadableFileError(f"{place.name}: {error.strerror}") from None
+        raise UnreadableFileError(f"{path.name}: {error.strerror}") from None
     except InputError as error:
-        if place.is_dir():
+        if path.is_dir():
             raise
-        raise _of_one_file(place, error) from None
+        raise _of_one_file(path, error) from None
 
 
-def _of_one_file(place: Path, error: InputError) -> InputError:
+def _of_one_file(path: Path, error: InputError) -> InputError:
     """Say of a single file what it is, and what to give in its place."""
-    if isinstance(error, NoSeriesError) and place.suffix.lower() in PAIR_SUFFIXES:
+    if isinstance(error, NoSeriesError) and path.suffix.lower() in PAIR_SUFFIXES:
         return UnreadableFileError(
-            f"{place.name}: a pair of .hdr and .img files is not read; convert it to one .nii file"
+            f"{path.name}: a pair of .hdr and .img files is not read; convert it to one .nii file"
         )
-    if isinstance(error, NoSeriesError) and place.suffix.lower() in ARCHIVE_SUFFIXES:
-        return UnreadableFileError(f"{place.name}: of archives only .zip is read; unpack it first")
-    if isinstance(error, NoSeriesError) and not is_zip(place) and place.name.upper() != "DICOMDIR":
+    if isinstance(error, NoSeriesError) and path.suffix.lower() in ARCHIVE_SUFFIXES:
+        return UnreadableFileError(f"{path.name}: of archives only .zip is read; unpack it first")
+    if isinstance(error, NoSeriesError) and not is_zip(path) and path.name.upper() != "DICOMDIR":
         return UnreadableFileError(
-            f"{place.name}: neither DICOM nor NIfTI, NRRD, MetaImage or zip; give a chest CT series"
+            f"{path.name}: neither DICOM nor NIfTI, NRRD, MetaImage or zip; give a chest CT series"
         )
     text = str(error)
-    return error if printable(place.name) in text else type(error)(f"{place.name}: {text}")
+    return error if printable(path.name) in text else type(error)(f"{path.name}: {text}")

@@ -12,7 +12,7 @@ from dlild_client.reading.assemble import read_chosen
 from dlild_client.reading.dicom.dicomlib import quiet
 from dlild_client.reading.dicom.headers import HeaderScan, read_headers
 from dlild_client.reading.dicom.slices import SliceHeader
-from dlild_client.reading.files import check_place, list_sources
+from dlild_client.reading.files import check_path, list_sources
 from dlild_client.reading.images.read import check_image, is_image_name
 from dlild_client.reading.series.candidates import Candidate, SeriesRules
 from dlild_client.reading.series.kernels import judge_kernel
@@ -128,37 +128,39 @@ def survey_series(
     InputError
         What its header raises: the same as `read_volume`.
     """
-    place = Path(path)
-    check_place(place)
-    if place.is_file() and is_image_name(place):
-        check_image(place)
+    path = Path(path)
+    check_path(path)
+    if path.is_file() and is_image_name(path):
+        check_image(path)
         raise NoSeriesError(
-            f"{place.name}: an image file is one volume, without series to choose from; score it "
+            f"{path.name}: an image file is one volume, without series to choose from; score it "
             "as it is"
         )
     rules = rules or SeriesRules()
-    with list_sources(place) as listing, quiet():
-        return summarise(read_headers(listing.sources), rules, series, place.name)
+    with list_sources(path) as listing, quiet():
+        return summarise(read_headers(listing.sources), rules, series, path.name)
 
 
 def summarise(
-    scan: HeaderScan, rules: SeriesRules, series: str | None = None, place: str = ""
+    scan: HeaderScan, rules: SeriesRules, series: str | None = None, name: str = ""
 ) -> SeriesSurvey:
     """Tell of every series what it is and what becomes of it."""
-    settled = settle(assess_series(scan.headers, rules), rules, scan, series, place)
+    settled = settle(assess_series(scan.headers, rules), rules, scan, series, name)
     settled = _try_pixels(settled, scan)
     chosen, assessment = settled.chosen, settled.assessment
-    told = [
+    summaries = [
         _summary(c.images, c, "chosen" if c is chosen else "lower", _why_lower(c, chosen))
         for c in sorted(assessment.candidates, key=lambda c: c is not chosen)
     ]
     for other in assessment.others:
         if other.candidate is not None and other.candidate is chosen:
-            told.insert(0, _summary(other.slices, chosen, "chosen", "asked for"))
+            summaries.insert(0, _summary(other.slices, chosen, "chosen", "asked for"))
         else:
             kind = other.reason.kind
-            told.append(_summary(other.slices, other.candidate, "aside", str(other.reason), kind))
-    return SeriesSurvey(tuple(told), settled.error, len(scan.unreadable))
+            summaries.append(
+                _summary(other.slices, other.candidate, "aside", str(other.reason), kind)
+            )
+    return SeriesSurvey(tuple(summaries), settled.error, len(scan.unreadable))
 
 
 def _try_pixels(settled: Settled, scan: HeaderScan) -> Settled:
@@ -189,8 +191,8 @@ def _why_lower(candidate: Candidate, chosen: Candidate | None) -> str:
         ("kernel", mine.kernel or "unknown", best.kernel or "unknown"),
         ("slices", str(len(candidate.slices)), str(len(chosen.slices))),
     )
-    told = [f"{what} {a}, chosen {b}" for what, a, b in differences if a != b]
-    return f"ranks lower: {'; '.join(told)}" if told else "ranks lower by its number"
+    shown = [f"{what} {a}, chosen {b}" for what, a, b in differences if a != b]
+    return f"ranks lower: {'; '.join(shown)}" if shown else "ranks lower by its number"
 
 
 def _summary(

@@ -43,7 +43,7 @@ def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
     DlildError
         The folder or a file cannot be written.
     """
-    place = Path(folder)
+    folder = Path(folder)
     writers: dict[str, Callable[[Path], Any]] = {
         "labels.nii.gz": lambda path: write_nifti(result.labels, path),
         "overlay.png": lambda path: draw_overlay(result).save(path),
@@ -51,14 +51,14 @@ def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
         "result.json": lambda path: path.write_text(result.to_json() + "\n", encoding="utf-8"),
     }
     try:
-        with _making(place), _stage(place) as stage:
+        with _made_folder(folder), _stage(folder) as stage:
             for name, write in writers.items():
                 write(stage / name)
                 _sync(stage / name)
-            _exchange(stage, place, list(writers))
+            _exchange(stage, folder, list(writers))
     except (OSError, RuntimeError) as error:
-        raise cannot_be_written(place, error) from None
-    return [place / name for name in ("result.json", "labels.nii.gz", "overlay.png")]
+        raise cannot_be_written(folder, error) from None
+    return [folder / name for name in ("result.json", "labels.nii.gz", "overlay.png")]
 
 
 def try_folder(folder: str | os.PathLike[str]) -> None:
@@ -71,16 +71,16 @@ def try_folder(folder: str | os.PathLike[str]) -> None:
     DlildError
         It cannot, and why.
     """
-    place = Path(folder)
-    missing = [path for path in (place, *place.parents) if not path.exists()]
+    folder = Path(folder)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        with _stage(place) as stage:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _stage(folder) as stage:
             trial = stage / "trial"
             trial.write_bytes(bytes(TRIAL_BYTES))
             _sync(trial)
     except OSError as error:
-        raise cannot_be_written(place, error) from None
+        raise cannot_be_written(folder, error) from None
     finally:
         for path in missing:
             with suppress(OSError):
@@ -96,11 +96,11 @@ def cannot_be_written(folder: Path, error: Exception) -> DlildError:
 
 
 @contextmanager
-def _making(place: Path) -> Iterator[None]:
+def _made_folder(folder: Path) -> Iterator[None]:
     """Make a folder; take away again what was made where it stays empty."""
-    missing = [path for path in (place, *place.parents) if not path.exists()]
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
         for path in missing:
@@ -110,16 +110,16 @@ def _making(place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _stage(place: Path) -> Iterator[Path]:
+def _stage(folder: Path) -> Iterator[Path]:
     """Make a hidden folder within a folder, on the same disk; it goes with the block."""
-    stage = Path(tempfile.mkdtemp(prefix=".dlild-", dir=place))
+    stage = Path(tempfile.mkdtemp(prefix=".dlild-", dir=folder))
     try:
         yield stage
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _exchange(stage: Path, place: Path, names: list[str]) -> None:
+def _exchange(stage: Path, folder: Path, names: list[str]) -> None:
     """Put new files in the place of old ones: all of them, or none.
 
     The last one says that the others are there. It goes first, so that at no time, and after no
@@ -135,12 +135,12 @@ def _exchange(stage: Path, place: Path, names: list[str]) -> None:
 
     try:
         for name in reversed(names):
-            if (place / name).is_dir():
+            if (folder / name).is_dir():
                 raise IsADirectoryError(errno.EISDIR, f"{name} is a folder there")
-            if os.path.lexists(place / name):
-                move(place / name, old / name)
+            if os.path.lexists(folder / name):
+                move(folder / name, old / name)
         for name in names:
-            move(stage / name, place / name)
+            move(stage / name, folder / name)
     except BaseException:
         for source, target in reversed(moved):
             target.replace(source)

@@ -329,11 +329,11 @@ def check_answer(final: FinalAnswer, box: Box, contract: Contract) -> None:
         )
 
 
-def _agree(told: npt.NDArray[np.float64], counted: npt.NDArray[np.float64], what: str) -> None:
-    if not np.allclose(told, counted, rtol=1e-5, atol=1e-2):
-        worst = int(np.argmax(np.abs(told - counted)))
+def _agree(reported: npt.NDArray[np.float64], counted: npt.NDArray[np.float64], what: str) -> None:
+    if not np.allclose(reported, counted, rtol=1e-5, atol=1e-2):
+        worst = int(np.argmax(np.abs(reported - counted)))
         raise ServerError(
-            f"the server's {what} do not agree: {told[worst]:.3f} and {counted[worst]:.3f} mL; "
+            f"the server's {what} do not agree: {reported[worst]:.3f} and {counted[worst]:.3f} mL; "
             "try again"
         )
 

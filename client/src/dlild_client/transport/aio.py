@@ -13,20 +13,20 @@ from grpc import aio
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client.settings import Settings
-from dlild_client.transport.base import call_metadata, channel_options, prepared_at_once
+from dlild_client.transport.base import call_metadata, channel_options, preparing_limit
 from dlild_client.transport.retry import retry_context
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncLine:
+class AsyncTransport:
     """See `line.Line`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._turns = asyncio.Semaphore(settings.limits.scans)
-        self._processors = asyncio.Semaphore(prepared_at_once())
+        self._slots = asyncio.Semaphore(settings.limits.scans)
+        self._preparing = asyncio.Semaphore(preparing_limit())
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[_AsyncConnection]:
@@ -44,15 +44,15 @@ class AsyncLine:
             await channel.close()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def sending_slot(self) -> AsyncIterator[None]:
         """Wait until one scan more may be sent."""
-        async with self._turns:
+        async with self._slots:
             yield
 
     @asynccontextmanager
-    async def processors(self) -> AsyncIterator[None]:
+    async def preparing_slot(self) -> AsyncIterator[None]:
         """Wait until the processors are free to prepare one scan more."""
-        async with self._processors:
+        async with self._preparing:
             yield
 
     def attempts(
@@ -61,7 +61,7 @@ class AsyncLine:
         """Try as often as stamina says."""
         return aiter(retry_context(self.settings.retries, may_retry))
 
-    async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run_sync(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do the work in a thread; the loop goes on meanwhile."""
         return await asyncio.to_thread(function, *args, **kwargs)
 
@@ -85,14 +85,14 @@ class _AsyncConnection:
             yield stream
         finally:
             call.cancel()
-            await stream.leave()
+            await stream.close()
 
-    async def say_farewell(self, message: Any, timeout_s: float) -> None:
+    async def abort(self, message: Any, timeout_s: float) -> None:
         # Also while this task is being cancelled: the server must hear of it.
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(self._say(message, timeout_s))
+            await asyncio.shield(self._send_abort(message, timeout_s))
 
-    async def _say(self, message: Any, timeout_s: float) -> None:
+    async def _send_abort(self, message: Any, timeout_s: float) -> None:
         call = self._stub.ModelStreamInfer(timeout=timeout_s, metadata=self._metadata)
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError, TimeoutError):
             await asyncio.wait_for(call.write(message), timeout_s)
@@ -131,7 +131,7 @@ class _AsyncStream:
             return await self.receive(timeout_s)
         return None
 
-    async def leave(self) -> None:
+    async def close(self) -> None:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
 

@@ -49,11 +49,11 @@ class Connection(Protocol):
     def stream(self, timeout_s: float) -> AbstractAsyncContextManager[Stream]:
         """Open a stream that ends, at the latest, after `timeout_s`."""
 
-    async def say_farewell(self, message: Any, timeout_s: float) -> None:
+    async def abort(self, message: Any, timeout_s: float) -> None:
         """Send one message on a stream of its own and wait for any answer; never raises."""
 
 
-class Line(Protocol):
+class Transport(Protocol):
     """What differs between a client that blocks and one that awaits."""
 
     settings: Settings
@@ -61,10 +61,10 @@ class Line(Protocol):
     def connect(self) -> AbstractAsyncContextManager[Connection]:
         """Open a connection; nothing is sent yet."""
 
-    def turn(self) -> AbstractAsyncContextManager[None]:
+    def sending_slot(self) -> AbstractAsyncContextManager[None]:
         """Wait until one scan more may be sent."""
 
-    def processors(self) -> AbstractAsyncContextManager[None]:
+    def preparing_slot(self) -> AbstractAsyncContextManager[None]:
         """Wait until the processors are free to prepare one scan more."""
 
     def attempts(
@@ -72,11 +72,11 @@ class Line(Protocol):
     ) -> AsyncIterator[AbstractContextManager[None]]:
         """Try several times, with waits between, as `Settings.retries` has them."""
 
-    async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run_sync(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what keeps a processor busy, or waits for a disk."""
 
 
-def prepared_at_once() -> int:
+def preparing_limit() -> int:
     """Return how many scans may be prepared at the same time.
 
     Preparing a scan keeps two processors busy. Many at once would all be ready at the same late

@@ -14,8 +14,8 @@ import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client.settings import Settings
-from dlild_client.transport.base import call_metadata, channel_options, prepared_at_once
-from dlild_client.transport.cancel import CancelToken, glancing
+from dlild_client.transport.base import call_metadata, channel_options, preparing_limit
+from dlild_client.transport.cancel import CancelToken, poll
 from dlild_client.transport.retry import retry_context
 
 P = ParamSpec("P")
@@ -24,7 +24,7 @@ T = TypeVar("T")
 _END = object()
 _CANCELLED = object()
 _JOINING_S = 2.0
-_GLANCE_S = 0.1
+_POLL_S = 0.1
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -55,7 +55,7 @@ def open_channel(settings: Settings) -> Any:
 
 
 @dataclass(frozen=True)
-class Turns:
+class Slots:
     """What the scans of a client wait for.
 
     Attributes
@@ -68,27 +68,27 @@ class Turns:
     preparing: threading.Semaphore
 
     @classmethod
-    def of(cls, settings: Settings) -> Turns:
+    def of(cls, settings: Settings) -> Slots:
         """Return as many turns as the limits and the processors allow."""
         return cls(
-            threading.Semaphore(settings.limits.scans), threading.Semaphore(prepared_at_once())
+            threading.Semaphore(settings.limits.scans), threading.Semaphore(preparing_limit())
         )
 
 
-class BlockingLine:
+class BlockingTransport:
     """See `line.Line`.
 
     Parameters
     ----------
     settings : Settings
-    turns : Turns
+    slots : Slots
         Shared by all scans of a client.
     cancel : CancelToken
     """
 
-    def __init__(self, settings: Settings, turns: Turns, cancel: CancelToken) -> None:
+    def __init__(self, settings: Settings, slots: Slots, cancel: CancelToken) -> None:
         self.settings = settings
-        self._turns = turns
+        self._slots = slots
         self._cancel = cancel
 
     @asynccontextmanager
@@ -102,15 +102,15 @@ class BlockingLine:
             channel.close()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def sending_slot(self) -> AsyncIterator[None]:
         """Wait until one scan more may be sent."""
-        with self._holding(self._turns.sending):
+        with self._hold(self._slots.sending):
             yield
 
     @asynccontextmanager
-    async def processors(self) -> AsyncIterator[None]:
+    async def preparing_slot(self) -> AsyncIterator[None]:
         """Wait until the processors are free to prepare one scan more."""
-        with self._holding(self._turns.preparing):
+        with self._hold(self._slots.preparing):
             yield
 
     def attempts(
@@ -119,19 +119,19 @@ class BlockingLine:
         """Try as often as stamina says; a wait ends at once where the scan is cancelled."""
         return _Steps(iter(retry_context(self.settings.retries, may_retry, self._cancel.wait)))
 
-    async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run_sync(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do the work here and now."""
         self._cancel.check()
         return function(*args, **kwargs)
 
     @contextlib.contextmanager
-    def _holding(self, turns: threading.Semaphore) -> Iterator[None]:
-        while not turns.acquire(timeout=_GLANCE_S):
+    def _hold(self, slots: threading.Semaphore) -> Iterator[None]:
+        while not slots.acquire(timeout=_POLL_S):
             self._cancel.check()
         try:
             yield
         finally:
-            turns.release()
+            slots.release()
 
 
 class _Steps:
@@ -160,7 +160,7 @@ class _BlockingConnection:
         call = getattr(self._stub, method).future(
             request, timeout=timeout_s, metadata=self._metadata
         )
-        with self._cancel.calling(call.cancel):
+        with self._cancel.on_cancel(call.cancel):
             try:
                 return call.result()
             except grpc.FutureCancelledError:
@@ -173,10 +173,10 @@ class _BlockingConnection:
     @asynccontextmanager
     async def stream(self, timeout_s: float) -> AsyncIterator[_BlockingStream]:
         stream = _BlockingStream(self._stub, timeout_s, self._metadata, self._cancel)
-        with self._cancel.calling(stream.wake), stream:
+        with self._cancel.on_cancel(stream.wake), stream:
             yield stream
 
-    async def say_farewell(self, message: Any, timeout_s: float) -> None:
+    async def abort(self, message: Any, timeout_s: float) -> None:
         # ValueError: the channel was closed under the scan.
         with contextlib.suppress(grpc.RpcError, ValueError):
             for _ in self._stub.ModelStreamInfer(
@@ -222,7 +222,7 @@ class _BlockingStream:
         self._outgoing.put(message)
 
     async def receive(self, timeout_s: float) -> Any:
-        item = glancing(lambda glance_s: self._incoming.get(timeout=glance_s), timeout_s)
+        item = poll(lambda poll_s: self._incoming.get(timeout=poll_s), timeout_s)
         self._cancel.check()
         if isinstance(item, grpc.RpcError):
             raise item
@@ -231,7 +231,7 @@ class _BlockingStream:
     async def finish(self, timeout_s: float) -> Any:
         self._outgoing.put(None)
         with contextlib.suppress(TimeoutError):
-            item = glancing(lambda glance_s: self._incoming.get(timeout=glance_s), timeout_s)
+            item = poll(lambda poll_s: self._incoming.get(timeout=poll_s), timeout_s)
             return None if item is _END or isinstance(item, grpc.RpcError) else item
         return None
 

@@ -12,10 +12,10 @@ from typing import TypeVar
 from dlild_client.errors import CancelledError
 
 T = TypeVar("T")
-_GLANCE_S = 0.25
+_POLL_S = 0.25
 
 
-def glancing(get: Callable[[float], T], timeout_s: float) -> T:
+def poll(get: Callable[[float], T], timeout_s: float) -> T:
     """Wait for an item of a queue, and glance up now and then.
 
     A signal that comes just before a thread falls asleep on a lock is not seen by Python until it
@@ -35,7 +35,7 @@ def glancing(get: Callable[[float], T], timeout_s: float) -> T:
     deadline = time.monotonic() + timeout_s
     while (left := deadline - time.monotonic()) > 0:
         with suppress(queue.Empty):
-            return get(min(left, _GLANCE_S))
+            return get(min(left, _POLL_S))
     raise TimeoutError
 
 
@@ -76,12 +76,12 @@ class CancelToken:
     def wait(self, seconds: float) -> None:
         """Wait, and raise `CancelledError` as soon as `cancel` is called."""
         stopped: queue.SimpleQueue[None] = queue.SimpleQueue()
-        with self.calling(lambda: stopped.put(None)), suppress(TimeoutError):
-            glancing(lambda glance_s: stopped.get(timeout=glance_s), seconds)
+        with self.on_cancel(lambda: stopped.put(None)), suppress(TimeoutError):
+            poll(lambda poll_s: stopped.get(timeout=poll_s), seconds)
         self.check()
 
     @contextmanager
-    def calling(self, callback: Callable[[], object]) -> Iterator[None]:
+    def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
         """Have `callback` called when it is cancelled, from the thread that does so."""
         key = object()
         with self._lock:

@@ -92,7 +92,7 @@ def read_info(url: str, server_version: str, config: Any) -> ServerInfo:
     return ServerInfo(url, server_version, profile, contract)
 
 
-def first_words_failed(error: Any, settings: Settings) -> DlildError:
+def connect_error(error: Any, settings: Settings) -> DlildError:
     """Find the error for a call that failed before any scan was sent.
 
     It may speak to the server again, apart from gRPC, which hardly says why a handshake fails.
@@ -103,19 +103,19 @@ def first_words_failed(error: Any, settings: Settings) -> DlildError:
         return ConnectionFailedError(
             f"no answer from {url} within {patience:g} s; check the address and the firewall"
         )
-    told = from_rpc_error(error)
-    if isinstance(told, NotReadyError) and not isinstance(told, ModelNotFoundError):
-        return NotReadyError(f"{url}: {told}")
-    if isinstance(told, ModelNotFoundError) or code in _NO_MODEL:
+    found = from_rpc_error(error)
+    if isinstance(found, NotReadyError) and not isinstance(found, ModelNotFoundError):
+        return NotReadyError(f"{url}: {found}")
+    if isinstance(found, ModelNotFoundError) or code in _NO_MODEL:
         return ModelNotFoundError(
             f"{url}: the server has no model {MODEL}; is it a DL-ILD server? Look at its log"
         )
-    if not isinstance(told, ConnectionFailedError):
-        return told
-    return why_no_answer(settings.address, settings.tls, patience)
+    if not isinstance(found, ConnectionFailedError):
+        return found
+    return diagnose_no_answer(settings.address, settings.tls, patience)
 
 
-def why_no_answer(address: Address, tls: TLS, timeout_s: float) -> ConnectionFailedError:
+def diagnose_no_answer(address: Address, tls: TLS, timeout_s: float) -> ConnectionFailedError:
     """Find out why a call failed at an address that gRPC says nobody answers at.
 
     Parameters
@@ -141,7 +141,7 @@ def why_no_answer(address: Address, tls: TLS, timeout_s: float) -> ConnectionFai
         return ConnectionFailedError(
             f"nobody answers at {url}; is the server running, and are address, port and TLS right?"
         )
-    mistrust = why_no_trust(address, tls, timeout_s)
+    mistrust = diagnose_tls(address, tls, timeout_s)
     if mistrust is not None:
         return mistrust
     if speaks_http1(address, timeout_s):
@@ -166,7 +166,7 @@ def speaks_http1(address: Address, timeout_s: float) -> bool:
         return False
 
 
-def why_no_trust(address: Address, tls: TLS, timeout_s: float) -> TLSFailedError | None:
+def diagnose_tls(address: Address, tls: TLS, timeout_s: float) -> TLSFailedError | None:
     """Find out whether it is TLS that keeps the two sides apart."""
     url = address.url
     if not address.secure:

@@ -139,7 +139,7 @@ class Exchange:
             )
         return self._final
 
-    def farewell(self) -> Any | None:
+    def abort_request(self) -> Any | None:
         """Message that frees an unfinished scan's place on the server; None where it holds none.
 
         Also where every window was sent: Triton drops those of a stream that ends between its
@@ -147,7 +147,7 @@ class Exchange:
         """
         if self._first is None or self._responses >= self.count:
             return None
-        return self._first.farewell(self._smallest)
+        return self._first.abort_request(self._smallest)
 
     def _check_version(self, version: str) -> None:
         if version != self._version:

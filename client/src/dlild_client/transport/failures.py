@@ -155,9 +155,9 @@ def _from_unavailable(details: str) -> DlildError:
             "the server wants an API key, and there was none or a wrong one; "
             "give the right one with api_key=, --api-key-file or DLILD_API_KEY"
         )
-    told = from_server_message(details)
-    if isinstance(told, BusyError | NotReadyError):
-        return told
+    error = from_server_message(details)
+    if isinstance(error, BusyError | NotReadyError):
+        return error
     return ConnectionFailedError(
         f"the connection to the server broke: {_short(details)}; try again"
     )

@@ -59,7 +59,7 @@ class WindowRequest:
         """Protobuf `ModelInferRequest` of this window."""
         return self._message(start=self.index == 0, end=self.index == self.count - 1)
 
-    def farewell(self, shape: Shape) -> Any:
+    def abort_request(self, shape: Shape) -> Any:
         """Protobuf request that gives the scan up: its first window, flagged as first and last.
 
         As the first it is heard whatever has become of the scan in Triton, which may have ended it

@@ -38,19 +38,19 @@ def stream_size(stream: bytes) -> StreamSize | None:
 
 
 def _jpeg(stream: bytes) -> StreamSize | None:
-    place = 2
-    while place + 9 < len(stream):
-        if stream[place] != 0xFF:
+    offset = 2
+    while offset + 9 < len(stream):
+        if stream[offset] != 0xFF:
             return None
-        marker = stream[place + 1]
+        marker = stream[offset + 1]
         if marker == 0xFF:  # fill byte
-            place += 1
+            offset += 1
             continue
         if marker in SOF:
-            _, _, bits, rows, columns, samples = _numbers(stream[place + 2 :], 1, 1, 1, 2, 2, 1)
+            _, _, bits, rows, columns, samples = _numbers(stream[offset + 2 :], 1, 1, 1, 2, 2, 1)
             return StreamSize(rows, columns, samples, bits)
-        length = int.from_bytes(stream[place + 2 : place + 4], "big")
-        place += 2 + max(2, length)
+        length = int.from_bytes(stream[offset + 2 : offset + 4], "big")
+        offset += 2 + max(2, length)
     return None
 
 
@@ -64,8 +64,8 @@ def _jpeg2000(stream: bytes) -> StreamSize | None:
 
 def _numbers(data: bytes, *widths: int) -> list[int]:
     """Unsigned big-endian numbers of the given widths, one after the other."""
-    out, place = [], 0
+    out, offset = [], 0
     for width in widths:
-        out.append(int.from_bytes(data[place : place + width], "big"))
-        place += width
+        out.append(int.from_bytes(data[offset : offset + width], "big"))
+        offset += width
     return out

@@ -18,9 +18,9 @@ _HEAD = 2048  # file meta information is far shorter
 
 def is_deflated(file: BinaryIO) -> bool:
     """Tell whether the file's meta information names the deflated transfer syntax."""
-    place = file.tell()
+    offset = file.tell()
     head = file.read(_HEAD)
-    file.seek(place)
+    file.seek(offset)
     return head[128:132] == b"DICM" and DEFLATED in head
 
 

@@ -77,19 +77,19 @@ def _parts(record: Any) -> list[str]:
 
 def _find(root: Path, parts: list[str], folders: dict[Path, dict[str, Path]]) -> Path | None:
     """Walk down from the root by names without their case; None where there is no such file."""
-    place = root
+    path = root
     for part in parts:
         if part in {".", ".."}:
             return None
-        if place not in folders:
-            folders[place] = _entries(place)
-        known = folders[place]
+        if path not in folders:
+            folders[path] = _entries(path)
+        known = folders[path]
         key = part.strip().casefold()
         match = known.get(key) or known.get(f"{key}.dcm") or known.get(f"{key};1")
         if match is None:
             return None
-        place = match
-    return place if place.is_file() else None
+        path = match
+    return path if path.is_file() else None
 
 
 def _entries(folder: Path) -> dict[str, Path]:

@@ -53,9 +53,9 @@ def _answer(gdcm: Any, order: dict[str, Any], frame: bytes, log: IO[bytes]) -> t
     except Exception as error:
         return b"", str(error) or type(error).__name__
     log.seek(0)
-    told = [line for line in log.read().splitlines() if line.strip() and HARMLESS not in line]
-    if told:
-        return b"", told[0].decode("utf-8", "replace")
+    printed = [line for line in log.read().splitlines() if line.strip() and HARMLESS not in line]
+    if printed:
+        return b"", printed[0].decode("utf-8", "replace")
     return pixels, ""
 
 

@@ -83,8 +83,8 @@ class FunctionalGroups:
         if not self.there:
             return self.dataset
         group, inner = GROUP_OF[name], self.name_of(name)
-        for place in (self._frames[frame], self._shared):
-            items = values.many(place, group)
+        for groups in (self._frames[frame], self._shared):
+            items = values.many(groups, group)
             if items and values.is_there(items[0], inner):
                 return items[0]
         return self.dataset if inner == name else {}
@@ -129,7 +129,7 @@ would be read as empty elements without end."""
 
 @dataclass(frozen=True)
 class HeaderScan:
-    """Headers of all slices of a place, and the files that look like DICOM but cannot be read."""
+    """Headers of all slices, and the files that look like DICOM but cannot be read."""
 
     headers: tuple[SliceHeader, ...]
     unreadable: tuple[str, ...]
@@ -193,7 +193,7 @@ def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader] |
     if is_deflated(file):
         file = BytesIO(inflate(file, source.name))
     else:
-        file = cast(BinaryIO, _Sparing(file))
+        file = cast(BinaryIO, _BoundedReader(file))
     try:
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=force)
         return _slices(source, dataset, _pixel_offset(file))
@@ -201,28 +201,27 @@ def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader] |
         return []
 
 
-class _Sparing:
+class _BoundedReader:
     """A file that hands out no more, and no more often, than any header needs.
 
-    It keeps its place itself: pydicom asks for it at every element, and each time a file would ask
-    the system, and let another thread of Python in. For three scans read at once that took half
-    the time.
+    It tracks its offset itself: pydicom calls `tell` at every element, and on a real file each call
+    is a system call that releases the GIL. With three scans read at once that took half the time.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._left = MAXIMUM_READS
-        self._place = file.tell()
+        self._offset = file.tell()
         self.close = file.close
 
     def tell(self) -> int:
-        """Tell the place that the next read begins at."""
-        return self._place
+        """Offset at which the next read begins."""
+        return self._offset
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place, and tell it."""
-        self._place = self._file.seek(offset, whence)
-        return self._place
+        """Move to an offset, and return it."""
+        self._offset = self._file.seek(offset, whence)
+        return self._offset
 
     def read(self, count: int = -1) -> bytes:
         """Read a header's worth."""
@@ -232,14 +231,14 @@ class _Sparing:
         if self._left < 0:
             raise ValueError("more elements than a header has")
         held = self._file.read(count)
-        self._place += len(held)
+        self._offset += len(held)
         return held
 
 
 def _pixel_offset(file: BinaryIO) -> int | None:
     """Offset of the pixel data, where reading the header has stopped; None at the end."""
-    place = file.tell()
-    return place if len(file.read(8)) == 8 else None
+    offset = file.tell()
+    return offset if len(file.read(8)) == 8 else None
 
 
 def _slices(source: Source, ds: Any, offset: int | None) -> list[SliceHeader] | None:
@@ -319,7 +318,7 @@ def _frame_fields(
 
     whole = Numbers().whole  # of numbers that only tell apart
     # One position for several frames is none: which of them would it be?
-    one_place = groups.there or frames == 1
+    one_position = groups.there or frames == 1
     kernel = values.many(find("ConvolutionKernel", frame), "ConvolutionKernel")
     types = values.many(find("ImageType", frame), groups.name_of("ImageType"))
     return {
@@ -333,7 +332,7 @@ def _frame_fields(
         "stack_id": values.text(find("StackID", frame), "StackID"),
         "kernel": "/".join(str(v) for v in kernel) or None,
         "slice_thickness_mm": one("SliceThickness", values.MM),
-        "position": several("ImagePositionPatient", 3, values.MM) if one_place else None,
+        "position": several("ImagePositionPatient", 3, values.MM) if one_position else None,
         "orientation": several("ImageOrientationPatient", 6),
         "pixel_spacing": several("PixelSpacing", 2, values.MM),
         "slope": one("RescaleSlope", values.HU),

@@ -107,7 +107,7 @@ def judge_breath(texts: Iterable[str]) -> str:
     >>> judge_breath(["Thorax 1.0 B60", "EXP_1mm"]), judge_breath(["Exposure test"])
     ('expiration', '')
     """
-    return _first_told(texts, (INSPIRATION, EXPIRATION))
+    return _first_named(texts, (INSPIRATION, EXPIRATION))
 
 
 def judge_posture(texts: Iterable[str], position: str) -> str:
@@ -133,12 +133,12 @@ def judge_posture(texts: Iterable[str], position: str) -> str:
     >>> judge_posture(["Bauchlage"], "HFS"), judge_posture([], "FFP"), judge_posture([], "HFS")
     ('prone', 'prone', 'supine')
     """
-    told = _first_told(texts, (SUPINE, PRONE, LATERAL))
+    described = _first_named(texts, (SUPINE, PRONE, LATERAL))
     entered = POSITIONS.get(position.strip().upper(), "")
-    return told if told in {PRONE, LATERAL} else entered or told
+    return described if described in {PRONE, LATERAL} else entered or described
 
 
-def _first_told(texts: Iterable[str], kinds: tuple[str, ...]) -> str:
+def _first_named(texts: Iterable[str], kinds: tuple[str, ...]) -> str:
     for text in texts:
         found = [kind for kind in kinds if _names(text, kind)]
         if found:

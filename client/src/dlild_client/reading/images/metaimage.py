@@ -107,47 +107,47 @@ def _locate(path: Path, fields: Fields, head: bytes, end: int) -> VoxelData:
 
 
 def _is_true(fields: Fields, name: str, *, default: bool = False) -> bool:
-    told = fields.get(name, "")
-    return told[:1] in "Tt1" if told else default
+    value = fields.get(name, "")
+    return value[:1] in "Tt1" if value else default
 
 
 def _fields(head: bytes) -> tuple[dict[str, str], int]:
     """Fields of a header, and where it ends: behind the line of ElementDataFile."""
     fields: dict[str, str] = {}
-    place = 0
+    offset = 0
     # A header of a file of its own may end without a line break.
     text = head + b"\n"
-    while match := _LINE.match(text, place):
+    while match := _LINE.match(text, offset):
         # File names are bytes: what is no UTF-8 among them must come through.
         name, value = (part.decode("utf-8", "surrogateescape") for part in match.groups())
         fields[name] = value
-        place = min(match.end(), len(head))
+        offset = min(match.end(), len(head))
         if name == "ElementDataFile":
             break
-    return fields, place
+    return fields, offset
 
 
-def _files(path: Path, told: str, rest: bytes) -> tuple[tuple[Path, ...], bool]:
+def _files(path: Path, data_file: str, rest: bytes) -> tuple[tuple[Path, ...], bool]:
     """Files of the voxels, and whether that is the header's own; ValueError for nonsense."""
-    if told.upper() == "LOCAL":
+    if data_file.upper() == "LOCAL":
         return (path,), True
-    if told.upper().startswith("LIST"):
+    if data_file.upper().startswith("LIST"):
         names = [line.strip() for line in rest.decode("utf-8", "surrogateescape").splitlines()]
         return tuple(path.parent / name for name in names if name), False
-    if "%" in told:
-        pattern, *numbers = told.split()
+    if "%" in data_file:
+        pattern, *numbers = data_file.split()
         return tuple(path.parent / name for name in numbered(pattern, numbers)), False
-    return (beside(path, told),), False
+    return (beside(path, data_file),), False
 
 
 def _dtype(path: Path, fields: Fields) -> np.dtype[np.generic]:
-    told = fields.get("ElementType", "none")
-    if told.upper() not in _TYPES:
+    type_name = fields.get("ElementType", "none")
+    if type_name.upper() not in _TYPES:
         raise UnreadableFileError(
-            f"{path.name}: ElementType {told[:30]} is not read; save it as short"
+            f"{path.name}: ElementType {type_name[:30]} is not read; save it as short"
         )
     big = _is_true(fields, "BinaryDataByteOrderMSB") or _is_true(fields, "ElementByteOrderMSB")
-    return np.dtype((">" if big else "<") + _TYPES[told.upper()])
+    return np.dtype((">" if big else "<") + _TYPES[type_name.upper()])
 
 
 def _check_intensity(path: Path, fields: Fields) -> None:

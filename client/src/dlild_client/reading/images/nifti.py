@@ -347,10 +347,10 @@ def _check_agreement(path: Path, fields: _Fields, sform: Array, qform: Array) ->
 
 def _doubts(affine: Array, spacing: Array, one_is_void: bool) -> tuple[Flag, ...]:
     """Flag a geometry that another part of the header contradicts, or that looks like none."""
-    told = np.linalg.norm(affine[:, :3], axis=0)
-    if one_is_void or np.any(np.abs(told - spacing) > LARGEST_RATIO * told):
+    lengths = np.linalg.norm(affine[:, :3], axis=0)
+    if one_is_void or np.any(np.abs(lengths - spacing) > LARGEST_RATIO * lengths):
         return (
-            Flag("spacing_doubtful", **dict(zip(("x_mm", "y_mm", "z_mm"), told, strict=True)),
+            Flag("spacing_doubtful", **dict(zip(("x_mm", "y_mm", "z_mm"), lengths, strict=True)),
                  pixdim=numbers_text(spacing)),
         )  # fmt: skip
     return unit_flags(affine)

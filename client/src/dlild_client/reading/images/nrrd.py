@@ -132,17 +132,17 @@ def _locate(path: Path, fields: dict[str, str], lines: list[str], end: int) -> V
 def _lines(head: bytes) -> tuple[list[str], int]:
     """Lines of the header, and where the voxels begin that follow it: behind an empty line."""
     lines: list[str] = []
-    place = 0
-    while place < len(head):
-        end = head.find(b"\n", place)
+    offset = 0
+    while offset < len(head):
+        end = head.find(b"\n", offset)
         end = len(head) if end < 0 else end
         # File names are bytes: what is no UTF-8 among them must come through.
-        line = head[place:end].rstrip(b"\r").decode("utf-8", "surrogateescape")
-        place = end + 1
+        line = head[offset:end].rstrip(b"\r").decode("utf-8", "surrogateescape")
+        offset = end + 1
         if not line:
             break
         lines.append(line)
-    return lines, place
+    return lines, offset
 
 
 def _fields(lines: list[str]) -> dict[str, str]:
@@ -151,17 +151,17 @@ def _fields(lines: list[str]) -> dict[str, str]:
     return {name.lower().replace(" ", ""): value.strip() for name, value in pairs}
 
 
-def _files(path: Path, told: str | None, lines: list[str]) -> tuple[Path, ...]:
+def _files(path: Path, data_file: str | None, lines: list[str]) -> tuple[Path, ...]:
     """Files of the voxels; ValueError for nonsense."""
-    if told is None:
+    if data_file is None:
         return (path,)
-    if told.upper().startswith("LIST"):
-        place = next(i for i, line in enumerate(lines) if line.rstrip().endswith(told))
-        return tuple(path.parent / line.strip() for line in lines[place + 1 :])
-    parts = told.split()
-    if "%" in told and len(parts) >= 4:
+    if data_file.upper().startswith("LIST"):
+        index = next(i for i, line in enumerate(lines) if line.rstrip().endswith(data_file))
+        return tuple(path.parent / line.strip() for line in lines[index + 1 :])
+    parts = data_file.split()
+    if "%" in data_file and len(parts) >= 4:
         return tuple(path.parent / name for name in numbered(parts[0], parts[1:4]))
-    return (beside(path, told),)
+    return (beside(path, data_file),)
 
 
 def _behind_lines(path: Path, count: int, start: int) -> int:
@@ -176,12 +176,12 @@ def _behind_lines(path: Path, count: int, start: int) -> int:
 
 
 def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[np.generic]:
-    told = fields.get("type", "none").lower()
-    if told not in TYPES:
+    type_name = fields.get("type", "none").lower()
+    if type_name not in TYPES:
         raise UnreadableFileError(
-            f"{path.name}: NRRD type {told[:30]} is not read; save it as int16"
+            f"{path.name}: NRRD type {type_name[:30]} is not read; save it as int16"
         )
-    kind, endian = TYPES[told], fields.get("endian", "none").lower()
+    kind, endian = TYPES[type_name], fields.get("endian", "none").lower()
     if kind[1] == "1":
         return np.dtype(kind)
     if endian not in {"little", "big"}:
@@ -219,16 +219,16 @@ def _domain_axes(path: Path, fields: dict[str, str], sizes: list[int]) -> list[i
 
 def _vectors(path: Path, fields: dict[str, str], count: int) -> list[Array | None] | None:
     """Space directions of all axes, None for those that do not lie in space."""
-    told = fields.get("spacedirections")
-    if told is None:
+    written = fields.get("spacedirections")
+    if written is None:
         return None
     try:
-        vectors = [_vector(text) for text in _VECTOR.findall(told)]
+        vectors = [_vector(text) for text in _VECTOR.findall(written)]
     except ValueError:
         vectors = []
     if len(vectors) != count:
         raise MissingGeometryError(
-            f"{path.name}: space directions {told[:80]} are not {count} vectors of three numbers; "
+            f"{path.name}: space directions {written[:80]} are not {count} vectors of three numbers; "
             "convert it again from DICOM"
         )
     return vectors
@@ -284,41 +284,41 @@ def _assumed(header: str) -> Flag:
 
 
 def _origin(path: Path, fields: dict[str, str]) -> Array:
-    """Space origin in mm; where none is told, where it lies does not matter to a score."""
-    told = fields.get("spaceorigin")
-    if told is None or told.lower() == "none":
+    """Space origin in mm; where none is given, where it lies does not matter to a score."""
+    written = fields.get("spaceorigin")
+    if written is None or written.lower() == "none":
         return np.zeros(3)
     try:
-        origin = _vector(told)
+        origin = _vector(written)
     except ValueError:
         origin = None
     if origin is None:
         raise MissingGeometryError(
-            f"{path.name}: a space origin {told[:60]} is no position; convert it again from DICOM"
+            f"{path.name}: a space origin {written[:60]} is no position; convert it again from DICOM"
         )
     return np.asarray(origin * _factors(path, fields.get("spaceunits"), range(3)))
 
 
 def _space_units(path: Path, fields: dict[str, str], axes: list[int], steps: Array) -> Array:
     """Space directions in mm: by the units of space, or else by those of the axes."""
-    told = fields.get("spaceunits")
-    if told is not None:
-        return np.asarray(steps * _factors(path, told, range(3))[:, None])
+    units = fields.get("spaceunits")
+    if units is not None:
+        return np.asarray(steps * _factors(path, units, range(3))[:, None])
     return np.asarray(steps * _factors(path, fields.get("units"), axes))
 
 
 def _spacings(path: Path, fields: dict[str, str], axes: list[int], count: int) -> Array | None:
     """Spacings of the axes of space in mm."""
-    told = fields.get("spacings")
-    if told is None:
+    written = fields.get("spacings")
+    if written is None:
         return None
     try:
-        spacings = np.abs([float(n) for n in told.split()])
+        spacings = np.abs([float(n) for n in written.split()])
     except ValueError:
         spacings = np.zeros(0)
     if len(spacings) != count:
         raise MissingGeometryError(
-            f"{path.name}: spacings {told[:60]} are not {count} numbers; convert it again from "
+            f"{path.name}: spacings {written[:60]} are not {count} numbers; convert it again from "
             "DICOM"
         )
     if "units" in fields:
@@ -328,18 +328,18 @@ def _spacings(path: Path, fields: dict[str, str], axes: list[int], count: int) -
 
 def _check_spacings(path: Path, affine: Array, spacings: Array) -> None:
     """Raise `GeometryError` where spacings stand beside other space directions."""
-    told = np.linalg.norm(affine[:, :3], axis=0)
+    lengths = np.linalg.norm(affine[:, :3], axis=0)
     known = np.isfinite(spacings)
-    if np.any(np.abs(told - spacings)[known] > 0.002 * told[known]):
+    if np.any(np.abs(lengths - spacings)[known] > 0.002 * lengths[known]):
         raise GeometryError(
-            f"{path.name}: a spacing of {numbers_text(told)} by space directions and of "
+            f"{path.name}: a spacing of {numbers_text(lengths)} by space directions and of "
             f"{numbers_text(spacings)} by spacings; convert it again from DICOM"
         )
 
 
-def _factors(path: Path, told: str | None, axes: Sequence[int]) -> Array:
-    """Millimetres of the units of some axes, written as `"mm" "mm" "mm"`; mm where none is told."""
-    names = re.findall(r'"([^"]*)"', told) if told and '"' in told else (told or "").split()
+def _factors(path: Path, units: str | None, axes: Sequence[int]) -> Array:
+    """Millimetres of the units of some axes, written as `"mm" "mm" "mm"`; mm where none is given."""
+    names = re.findall(r'"([^"]*)"', units) if units and '"' in units else (units or "").split()
     factors = []
     for axis in axes:
         name = names[axis].strip() if axis < len(names) else ""

@@ -75,7 +75,7 @@ def check_files(name: str, data: VoxelData) -> None:
 
 
 class VoxelBytes:
-    """The bytes of all voxels of an image, from any place on; may be used from several threads.
+    """The bytes of all voxels of an image, from any offset on; may be used from several threads.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class VoxelBytes:
                 raise UnreadableFileError(f"{where}: {error.strerror or error}") from None
 
     def read(self, offset: int, out: npt.NDArray[np.uint8]) -> None:
-        """Fill an array with the bytes from some place on.
+        """Fill an array with the bytes from an offset on.
 
         Raises
         ------
@@ -118,11 +118,11 @@ class VoxelBytes:
         """
         done = 0
         while done < len(out):
-            number, place = divmod(offset + done, self._share)
-            count = min(len(out) - done, self._share - place)
+            number, start = divmod(offset + done, self._share)
+            count = min(len(out) - done, self._share - start)
             file = self._files[number]
             try:
-                file.read(place, out[done : done + count])
+                file.read(start, out[done : done + count])
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise UnreadableFileError(
                     f"{file.where}: cut short or corrupt ({error}); copy it again"
@@ -141,9 +141,9 @@ class _PlainFile:
         if length < share or (data.exact and length != share):
             raise _wrong_length(where, max(0, length), share)
 
-    def read(self, place: int, out: npt.NDArray[np.uint8]) -> None:
+    def read(self, offset: int, out: npt.NDArray[np.uint8]) -> None:
         with self._path.open("rb", buffering=0) as file:
-            file.seek(self._start + place)
+            file.seek(self._start + offset)
             done = 0
             while done < len(out):
                 count = file.readinto(out[done : done + (1 << 30)].data)
@@ -162,40 +162,42 @@ class _PackedFile:
         self._left_at: dict[int, _Stream] = {}
         self._whole = False
 
-    def read(self, place: int, out: npt.NDArray[np.uint8]) -> None:
-        begin = place + self._data.skipped
+    def read(self, offset: int, out: npt.NDArray[np.uint8]) -> None:
+        begin = offset + self._data.skipped
         stream = self._take(begin)
         with self._path.open("rb", buffering=0) as file:
-            while stream.place < begin:
-                if not self._next(stream, file, begin - stream.place):
+            while stream.unpacked < begin:
+                if not self._next(stream, file, begin - stream.unpacked):
                     raise _wrong_length(
-                        self.where, max(0, stream.place - self._data.skipped), self._share
+                        self.where, max(0, stream.unpacked - self._data.skipped), self._share
                     )
             done = 0
             while done < len(out):
                 chunk = self._next(stream, file, len(out) - done)
                 if not chunk:
-                    raise _wrong_length(self.where, stream.place - self._data.skipped, self._share)
+                    raise _wrong_length(
+                        self.where, stream.unpacked - self._data.skipped, self._share
+                    )
                 out[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
                 done += len(chunk)
-            if place + len(out) == self._share and not self._whole:
+            if offset + len(out) == self._share and not self._whole:
                 self._read_end(stream, file)
         with self._lock:
             while len(self._left_at) > 3:
                 self._left_at.pop(next(iter(self._left_at)))
-            self._left_at[stream.place] = stream
+            self._left_at[stream.unpacked] = stream
 
-    def _take(self, place: int) -> _Stream:
+    def _take(self, offset: int) -> _Stream:
         """Return the stream that stopped here, or a copy of one that was before."""
         with self._lock:
-            if place in self._left_at:
-                return self._left_at.pop(place)
-            before = [s for s in self._snapshots.values() if s.place <= place]
-            return max(before, key=lambda s: s.place).copy()
+            if offset in self._left_at:
+                return self._left_at.pop(offset)
+            before = [s for s in self._snapshots.values() if s.unpacked <= offset]
+            return max(before, key=lambda s: s.unpacked).copy()
 
     def _next(self, stream: _Stream, file: BinaryIO, most: int) -> bytes:
         chunk = stream.next(file, min(most, _CHUNK))
-        number = stream.place // _SNAPSHOT_BYTES
+        number = stream.unpacked // _SNAPSHOT_BYTES
         with self._lock:
             if number not in self._snapshots:
                 self._snapshots[number] = stream.copy()
@@ -216,7 +218,7 @@ class _Stream:
 
     Attributes
     ----------
-    place : int
+    unpacked : int
         Bytes that have come out.
     """
 
@@ -224,11 +226,11 @@ class _Stream:
         self._kind, self._limit = kind, limit
         self._at = start  # next byte of the file
         self._decoder: Any = zlib.decompressobj(_WBITS[kind])
-        self.place = 0
+        self.unpacked = 0
 
     def copy(self) -> _Stream:
         made = _Stream(self._kind, self._at, self._limit)
-        made._decoder, made.place = self._decoder.copy(), self.place
+        made._decoder, made.unpacked = self._decoder.copy(), self.unpacked
         return made
 
     def next(self, file: BinaryIO, most: int) -> bytes:
@@ -252,7 +254,7 @@ class _Stream:
             # At the end of the stream both may hold what is left.
             left = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
             self._at += len(data) - len(left)
-            self.place += len(chunk)
+            self.unpacked += len(chunk)
             if chunk:
                 return chunk
             if not data and not self._decoder.eof:
@@ -316,15 +318,15 @@ def unpack_head(path: Path, head: bytes, most: int) -> bytes:
         ) from None
 
 
-def beside(path: Path, told: str) -> Path:
+def beside(path: Path, name: str) -> Path:
     """Path of a data file that a header names, also in the way of Windows.
 
     Files move together, and paths in a header do not: a file of the name beside the header will do,
     as its length must be right to the byte.
     """
-    unified = told.replace("\\", "/")
-    places = [path.parent / name for name in (told, unified, unified.rsplit("/", 1)[-1])]
-    return next((place for place in places if place.is_file()), places[0])
+    unified = name.replace("\\", "/")
+    candidates = [path.parent / n for n in (name, unified, unified.rsplit("/", 1)[-1])]
+    return next((file for file in candidates if file.is_file()), candidates[0])
 
 
 def numbered(pattern: str, numbers: list[str]) -> Iterator[str]:

@@ -43,7 +43,10 @@ def overlap(parts: Sequence[Sequence[SliceHeader]]) -> bool:
     first = parts[0][0].orientation
     assert first is not None
     normal = np.cross(first[:3], first[3:])
-    ends = sorted((min(places), max(places)) for places in (_places(p, normal) for p in parts))
+    ends = sorted(
+        (min(positions), max(positions))
+        for positions in (_positions_along(p, normal) for p in parts)
+    )
     return any(after[0] < before[1] for before, after in pairwise(ends))
 
 
@@ -63,5 +66,5 @@ def check_one_acquisition(slices: Sequence[SliceHeader], stack: Stack) -> None:
             )
 
 
-def _places(part: Sequence[SliceHeader], normal: npt.NDArray[np.float64]) -> list[float]:
+def _positions_along(part: Sequence[SliceHeader], normal: npt.NDArray[np.float64]) -> list[float]:
     return [float(np.dot(s.position, normal)) for s in part if s.position is not None]

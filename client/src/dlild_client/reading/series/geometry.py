@@ -238,12 +238,12 @@ def regular_stack(
         check_steps(sorted_mm, [numbers[i] for i in order], [thickness[i] for i in order], rules)
     ordered = positions[order]
     step = (ordered[-1] - ordered[0]) / (len(ordered) - 1)
-    places = np.arange(len(order)) if even else (sorted_mm - sorted_mm[0]) / (step @ normal)
-    _check_line(ordered, places[:, None] * step, normal, tolerances)
+    indices = np.arange(len(order)) if even else (sorted_mm - sorted_mm[0]) / (step @ normal)
+    _check_line(ordered, indices[:, None] * step, normal, tolerances)
     tilt = float(np.degrees(np.arctan2(np.linalg.norm(np.cross(step, normal)), step @ normal)))
     if tilt <= tolerances.tilt_deg:
         step, tilt = (step @ normal) * normal, 0.0
-    along = places * np.linalg.norm(step)
+    along = indices * np.linalg.norm(step)
     positions_mm = None if even else tuple(np.round(along, 6).tolist())
     return Stack(tuple(int(i) for i in order), ordered[0], row, column, step, tilt, positions_mm)
 

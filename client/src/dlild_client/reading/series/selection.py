@@ -97,7 +97,7 @@ def _as_joined(candidate: Candidate) -> Candidate:
 
 
 def choose(
-    assessment: Assessment, series: str | None, scan: HeaderScan, place: str = ""
+    assessment: Assessment, series: str | None, scan: HeaderScan, name: str = ""
 ) -> Candidate:
     """Pick the series to score.
 
@@ -108,7 +108,7 @@ def choose(
         UID or number of the series that the user asks for.
     scan : HeaderScan
         For messages: what could not be read.
-    place : str
+    name : str
         Base name of the folder or archive, for messages.
 
     Raises
@@ -120,13 +120,13 @@ def choose(
     InputError
         Of the kind that keeps the most promising series from being scored.
     """
-    where = f"{place}: " if place else ""
+    where = f"{name}: " if name else ""
     if not scan.headers and scan.unreadable:
         raise UnreadableFileError(
             f"{where}{len(scan.unreadable)} DICOM file(s), none of which can be read "
             f"({scan.unreadable[0]}); copy or export the series again"
         )
-    if not scan.headers and place.lower().endswith(".zip"):
+    if not scan.headers and name.lower().endswith(".zip"):
         raise NoSeriesError(
             f"{where}no DICOM image in this archive; unpack it where it holds image files or other "
             "archives, and give those"
@@ -230,7 +230,7 @@ def settle(
     rules: SeriesRules,
     scan: HeaderScan,
     series: str | None = None,
-    place: str = "",
+    name: str = "",
 ) -> Settled:
     """Choose a series of bearable size, whose slices at one position are copies of one image.
 
@@ -246,7 +246,7 @@ def settle(
     """
     while True:
         try:
-            chosen = choose(assessment, series, scan, place)
+            chosen = choose(assessment, series, scan, name)
         except InputError as error:
             return Settled(None, assessment, error)
         try:

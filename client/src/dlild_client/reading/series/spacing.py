@@ -153,11 +153,11 @@ def _check_gaps(
 
 def _recur(steps: Array, wide: Mask) -> bool:
     """Tell whether wide steps are alike and recur after as many slices: no loss does so."""
-    places = np.flatnonzero(wide)
-    if len(places) < RECURRING:
+    indices = np.flatnonzero(wide)
+    if len(indices) < RECURRING:
         return False
-    alike = np.ptp(steps[places]) <= WHOLE * steps[places].min()
-    return bool(alike and np.ptp(np.diff(places)) == 0)
+    alike = np.ptp(steps[indices]) <= WHOLE * steps[indices].min()
+    return bool(alike and np.ptp(np.diff(indices)) == 0)
 
 
 def _in_rows(mask: Mask, least: int) -> Mask:

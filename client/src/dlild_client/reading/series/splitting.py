@@ -160,18 +160,18 @@ def _stands_alone(
     """
     stack = candidate.stack
     normal = np.cross(stack.row, stack.column)
-    turned = sum(len(other) - len(_places(other, normal)) for other in others)
+    turned = sum(len(other) - len(_positions_along(other, normal)) for other in others)
     if stack.positions_mm is not None and turned > FEW:
         return False
-    own = _places(candidate.slices, normal)
+    own = _positions_along(candidate.slices, normal)
     return all(
-        _is_apart(own, places, candidate, rules)
-        for places in (_places(other, normal) for other in others)
-        if len(places)
+        _is_apart(own, positions, candidate, rules)
+        for positions in (_positions_along(other, normal) for other in others)
+        if len(positions)
     )
 
 
-def _places(
+def _positions_along(
     slices: Sequence[SliceHeader], normal: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """Places along a normal, in mm, of those slices that are across it."""
@@ -187,24 +187,24 @@ def _places(
 
 def _is_apart(
     own: npt.NDArray[np.float64],
-    places: npt.NDArray[np.float64],
+    positions: npt.NDArray[np.float64],
     candidate: Candidate,
     rules: SeriesRules,
 ) -> bool:
     low, high = own.min(), own.max()
     step = (high - low) / max(1, len(own) - 1)
-    beyond = max(low - places.min(), places.max() - high)
+    beyond = max(low - positions.min(), positions.max() - high)
     if beyond <= SAME_END * step:
         return True
-    shared = min(high, places.max()) - max(low, places.min())
-    length = np.ptp(places)
+    shared = min(high, positions.max()) - max(low, positions.min())
+    length = np.ptp(positions)
     if shared < 0:
-        return bool(-shared > 2 * step and (len(places) <= FEW or length < step))
+        return bool(-shared > 2 * step and (len(positions) <= FEW or length < step))
     whole = candidate.coverage_mm >= rules.whole_lungs_mm or beyond <= 0.1 * (high - low)
     return bool(whole and shared >= min(high - low, length) / 3)
 
 
-def _has_no_place(slices: Sequence[SliceHeader], _rules: SeriesRules) -> list[bool]:
+def _has_no_position(slices: Sequence[SliceHeader], _rules: SeriesRules) -> list[bool]:
     """Tell pages without any geometry from slices; what is there but unreadable is no page."""
     tags = {"ImagePositionPatient", "ImageOrientationPatient"}
     return [
@@ -243,13 +243,13 @@ def _passes(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[int]:
     if first is None or None in numbers or len(set(numbers)) < len(numbers):
         return none
     normal = np.cross(first[:3], first[3:])
-    places = _places(slices, normal)
-    if len(places) < len(slices):
+    positions = _positions_along(slices, normal)
+    if len(positions) < len(slices):
         return none
     order = np.argsort(np.array(numbers, dtype=np.float64))
     found, run, sign = [0] * len(slices), 0, 0
     for before, here in pairwise(order):
-        step = places[here] - places[before]
+        step = positions[here] - positions[before]
         moved = 0 if abs(step) <= rules.tolerances.same_position_mm else int(np.sign(step))
         if sign and moved != sign:
             run, sign = run + 1, 0
@@ -264,7 +264,7 @@ def _by(key: Callable[[SliceHeader], Hashable]) -> Values:
 
 
 ALL = (
-    Separator(_has_no_place, GEOMETRY),
+    Separator(_has_no_position, GEOMETRY),
     Separator(_direction, GEOMETRY),
     Separator(_shape, GEOMETRY),
     Separator(_by(lambda s: s.lossy), COPIES),
