@@ -19,7 +19,7 @@ _LOOPBACK = {"localhost", "::1"}
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is: `target` is host:port; `secure` asks for TLS."""
+    """Address of a server: `target` is host:port; `secure` means TLS."""
 
     url: str
     target: str
@@ -37,12 +37,12 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether what is sent there stays on this machine."""
+        """Whether the host is this machine."""
         return self.host in _LOOPBACK or self.host.startswith("127.")
 
 
 def parse_url(url: str) -> Address:
-    """Read `grpc://host:port` or `grpcs://host:port`.
+    """Parse `grpc://host:port` or `grpcs://host:port`.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def parse_url(url: str) -> Address:
     """
     url = url.strip()
     if "@" in url:
-        # What stands before the @ may be a secret.
+        # The part before the @ may be a secret: do not quote it.
         raise BadAddressError("an address with a user is no address; use grpc://host:8001")
     try:
         parts = urlsplit(url)
@@ -76,7 +76,7 @@ def _not_an_address(url: str) -> BadAddressError:
 
 
 def _port(url: str, parts: SplitResult) -> int:
-    """Read the port, which `urlsplit` takes for absent where it is empty."""
+    """Parse the port; `urlsplit` returns None for an empty one."""
     try:
         port = parts.port
     except ValueError:
@@ -90,7 +90,7 @@ def _port(url: str, parts: SplitResult) -> int:
 
 
 def _is_host(name: str) -> bool:
-    """Whether a name can be that of a host; an IP number must be a whole one."""
+    """Whether a name can be a host name, or is a complete IP address."""
     address = name.partition("%")[0]
     if ":" in name or re.fullmatch(r"[\d.]+", name):
         try:

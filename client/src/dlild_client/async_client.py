@@ -1,4 +1,4 @@
-"""The client for programs with an event loop: as `Client`, awaited."""
+"""The asyncio client."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from dlild_client.transport.connection import ServerInfo
 
 
 class AsyncClient:
-    """A DL-ILD server, as seen by a program with an event loop.
+    """Asyncio client of a DL-ILD server.
 
     Arguments, methods and errors are those of `Client`. Scans are read and prepared in threads, so
-    that the loop is never held up; a cancelled task ends its scan on the server, too.
+    that the event loop is never blocked; cancelling a task aborts its scan on the server, too.
 
     Examples
     --------
@@ -67,13 +67,13 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Stop what `score_many` still has under way."""
+        """Cancel the scans that `score_many` still has in progress."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def info(self) -> ServerInfo:
-        """Ask the server for its contract, version and profile; see `Client.info`."""
+        """Fetch the server's contract, version and profile; see `Client.info`."""
         return await self._core.info(self._transport)
 
     async def score(self, scan: Scan, progress: Progress | None = None) -> Result:
@@ -87,10 +87,10 @@ class AsyncClient:
         concurrency: int = DEFAULT_CONCURRENCY,
         progress: ScanProgress | None = None,
     ) -> AsyncIterator[Outcome]:
-        """Score scans, several under way at once, and yield what comes of each as it comes.
+        """Score scans concurrently, and yield the outcome of each as it completes.
 
         See `Client.score_many`. Close the iterator (`contextlib.aclosing`) where you leave it
-        before its end: the rest is cancelled then.
+        early: that cancels the scans in progress.
         """
         feed = iter(scans)
         running: set[asyncio.Task[Outcome]] = set()
@@ -107,7 +107,7 @@ class AsyncClient:
             while running:
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 running -= done
-                # The next scans start before these results are dealt with.
+                # The next scans start before the caller handles these outcomes.
                 start(len(done))
                 for task in done:
                     yield task.result()

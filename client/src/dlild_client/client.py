@@ -1,4 +1,4 @@
-"""The client that blocks: a scan in, its result out."""
+"""The blocking client."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from itertools import islice
 from types import TracebackType
 
 from dlild_client.core import (
-    DEFAULT_CONCURRENCY,
     ABORT_TIMEOUT_S,
+    DEFAULT_CONCURRENCY,
     Core,
     Outcome,
     Scan,
@@ -31,14 +31,14 @@ from dlild_client.transport.connection import ServerInfo
 
 
 class Client:
-    """A DL-ILD server, as seen by a program that waits for its answers.
+    """Blocking client of a DL-ILD server.
 
     Parameters
     ----------
     url : str, optional
         `grpc://host:port`, or `grpcs://host:port` for TLS.
     tls : TLS, optional
-        Certificates; without them the server must be vouched for by a public authority.
+        Certificates; without them the server's must be signed by a public authority.
     api_key : str, optional
         It shows in no message, log or representation.
     timeout : Timeout, optional
@@ -48,13 +48,13 @@ class Client:
     Raises
     ------
     BadSettingsError
-        An argument or a `DLILD_*` variable is wrong. Nothing is sent yet; an absent server shows at
-        the first call.
+        An argument or a `DLILD_*` variable is wrong. The constructor does not connect: an absent
+        server raises at the first call.
 
     Notes
     -----
-    What is not given comes from `DLILD_*` variables, then from defaults; the table is in
-    `dlild_client.settings`. May be used from several threads at once.
+    Arguments left out come from `DLILD_*` variables, then from defaults (table in
+    `dlild_client.settings`). Thread-safe.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class Client:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Client:
-        """Make a client of settings that were found already, by `settings.find_settings`."""
+        """Construct a client from the settings that `settings.find_settings` returns."""
         client = cls.__new__(cls)
         client._open(settings)
         return client
@@ -111,11 +111,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Stop what is still under way; calls after this fail with `CancelledError`."""
+        """Cancel the scans in progress; later calls raise `CancelledError`."""
         self._closed.cancel()
 
     def info(self, cancel: CancelToken | None = None) -> ServerInfo:
-        """Ask the server for its contract, version and profile.
+        """Fetch the server's contract, version and profile.
 
         Raises
         ------
@@ -129,8 +129,8 @@ class Client:
     ) -> Result:
         """Score one scan.
 
-        What may pass by itself is tried again, under a new id (`Retries`). An interruption, an
-        exception of `progress` and `cancel` end the scan on the server, too.
+        Errors that may pass are retried under a new id (`Retries`). An interruption, an exception
+        of `progress` and `cancel` abort the scan on the server, too.
 
         Parameters
         ----------
@@ -138,9 +138,9 @@ class Client:
             What `read_volume` reads, a volume in HU, or a function that returns one, such as
             ``lambda: read_volume(path, series=uid)``.
         progress : callable, optional
-            Called as ``progress(stage, done, whole)``; `again` is the stage of a repeated attempt.
+            Called as ``progress(stage, done, whole)``; the stage of a retry is `again`.
         cancel : CancelToken, optional
-            Stops the scan from another thread.
+            Cancels the scan from another thread.
 
         Returns
         -------
@@ -162,23 +162,23 @@ class Client:
         progress: ScanProgress | None = None,
         cancel: CancelToken | None = None,
     ) -> Iterator[Outcome]:
-        """Score scans, several under way at once, and yield what comes of each as it comes.
+        """Score scans concurrently, and yield the outcome of each as it completes.
 
         Parameters
         ----------
         scans : iterable of path or Volume
-            Taken one at a time, as there is room, so that it may be a generator.
+            Consumed lazily: may be a generator.
         concurrency : int
-            Scans read, sent or waited for at once; it bounds the memory.
+            Scans in progress at once; bounds the memory.
         progress : callable, optional
             Called as ``progress(scan, stage, done, whole)``, from several threads.
         cancel : CancelToken, optional
-            Stops all of them.
+            Cancels all of them.
 
         Yields
         ------
         Outcome
-            In the order of completion; a scan's own error is in it and stops no other scan.
+            In the order of completion. The error of a scan is in its outcome; the others go on.
 
         Raises
         ------
@@ -193,7 +193,7 @@ class Client:
                 while pool.running:
                     outcome = pool.next_outcome()
                     token.check()
-                    # The next scan starts before this one's result is dealt with.
+                    # The next scan starts before the caller handles this outcome.
                     for scan in islice(feed, 1):
                         pool.start(scan)
                     yield outcome
@@ -207,7 +207,7 @@ class Client:
 
 @contextmanager
 def linked_token(*tokens: CancelToken | None) -> Iterator[CancelToken]:
-    """Make a token that is cancelled with any of the others."""
+    """Yield a token that is cancelled when any of the others is."""
     own = CancelToken()
     with ExitStack() as stack:
         for token in tokens:
@@ -217,7 +217,7 @@ def linked_token(*tokens: CancelToken | None) -> Iterator[CancelToken]:
 
 
 class _WorkerPool:
-    """Threads that score one scan each. They do not keep the program from its end."""
+    """One daemon thread per scan: none keeps the interpreter from exiting."""
 
     def __init__(self, score: Callable[[Scan], Result]) -> None:
         self._score = score
@@ -243,7 +243,7 @@ class _WorkerPool:
         return outcome
 
     def join(self) -> None:
-        """Wait until the server was told."""
+        """Wait until the threads have sent their abort requests."""
         deadline = time.monotonic() + ABORT_TIMEOUT_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

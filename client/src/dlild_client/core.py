@@ -1,8 +1,9 @@
 """How a scan becomes a result, written once for `Client` and `AsyncClient`.
 
-Coroutines over the seam of `line.py`. Every attempt has a connection of its own: the server is
-asked for its contract, the scan is sent under a fresh id, and the contract is asked again, so that
-a score is never read by another contract than the one that made it.
+Coroutines over the `Transport` protocol of `transport/base.py`. Every attempt opens its own
+connection: it fetches the server's contract, sends the scan under a fresh id and fetches the
+contract again, so that a score is never interpreted by another contract than the one it was
+computed under.
 """
 
 from __future__ import annotations
@@ -42,35 +43,35 @@ from dlild_client.transport.wire import MODEL, FinalAnswer
 from dlild_client.volume import Volume
 
 WAITING = "dlild_client.waiting"
-"""Logger that is told, at level INFO, why a scan waits for its server and is sent again."""
+"""Logger that reports, at level INFO, why a scan waits for its server and is sent again."""
 _LOG = logging.getLogger(WAITING)
 
 CLOSING_S = 2.0
 ABORT_TIMEOUT_S = 15.0
-"""A farewell waits behind the windows under way, which a server without a GPU takes seconds for."""
+"""An abort request queues behind the windows in flight; without a GPU they take seconds."""
 MODEL_NOT_FOUND_S = 60.0
-"""For so long a server that was met before may answer that it knows no such model, as it starts."""
+"""A known server may report that it has no such model for this long, while it starts."""
 SILENT_ABORT_TIMEOUT_S = 1.0
-"""Time for a farewell to a server that has just been silent for too long."""
+"""Time limit of an abort request to a server that has just timed out."""
 
 Scan = str | os.PathLike[str] | Volume | Callable[[], Volume]
 """What can be scored: a path that `read_volume` reads, a volume in HU, or what returns one."""
 
 DEFAULT_CONCURRENCY = 2
-"""Scans under way at once: while one is sent and waited for, the next is read."""
+"""Scans in progress at once: while one is sent, the next is read."""
 
 ScanProgress = Callable[[Scan, str, int, int], None]
-"""Called with a scan, its stage, how much is done, and the whole."""
+"""Called with a scan, its stage, how much is done, and the total."""
 
 
 def bind(progress: ScanProgress | None, scan: Scan) -> Progress | None:
-    """Progress of one scan among many."""
+    """Bind a progress callback of many scans to one of them."""
     return None if progress is None else partial(progress, scan)
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One scan of `score_many`: either `result` or `error` is there.
+    """Outcome of one scan of `score_many`: either `result` or `error` is set.
 
     Attributes
     ----------
@@ -93,7 +94,7 @@ class Outcome:
 
 
 class Core:
-    """What is kept from call to call: whether this client ever reached its server."""
+    """State kept between calls: whether this client has ever reached its server."""
 
     def __init__(self) -> None:
         self._has_connected = False
@@ -107,10 +108,10 @@ class Core:
         raise AssertionError("an attempt ends in an answer or an error")
 
     async def score(self, transport: Transport, scan: Scan, progress: Progress | None) -> Result:
-        """Score one scan, sending it again where that may help."""
+        """Score one scan; send it again after an error that may pass."""
         job = _ScanJob(transport, scan, progress or silent)
         if isinstance(scan, str | os.PathLike):
-            # Who has mistyped a path should not hear of an absent server first.
+            # Before any connection: a mistyped path is reported first, not an absent server.
             await transport.run_sync(check_path, Path(scan))
 
         def may_retry(error: Exception) -> bool:
@@ -119,14 +120,14 @@ class Core:
         async for attempt in transport.attempts(may_retry):
             with attempt:
                 async with transport.connect() as connection:
-                    # Before the scan is read: an absent server must not cost the time to read it.
+                    # Before the scan is read: an absent server fails fast.
                     info = await self._fetch_info(transport, connection)
                     prepared = await job.prepare(info)
                     try:
                         async with transport.sending_slot():
                             final, engine = await job.send(connection, prepared, info)
                     except ContractError:
-                        # Changed in mid-scan, and the scan is sent again; or else it stands.
+                        # Raises ScanLostError, which is retried, where the model was exchanged.
                         await self._check_same(transport, connection, info)
                         raise
                     await self._check_same(transport, connection, info)
@@ -136,7 +137,7 @@ class Core:
         raise AssertionError("an attempt ends in a result or an error")
 
     async def _fetch_info(self, transport: Transport, connection: Connection) -> ServerInfo:
-        """Ask whether the model is ready, and for its contract."""
+        """Check that the model is ready, and fetch its contract."""
         settings = transport.settings
         url, patience = settings.address.url, settings.timeout.connect_s
         try:
@@ -166,8 +167,8 @@ class Core:
         try:
             now = await self._fetch_info(transport, connection)
         except ConnectionFailedError:
-            # The line broke behind the score: it came over this very connection, from the server
-            # that was asked before it.
+            # The connection broke after the score, which it had carried: the server is the one
+            # whose contract was fetched before it.
             return
         if now != info:
             raise ScanLostError(
@@ -175,7 +176,7 @@ class Core:
             )
 
     def _may_retry(self, error: Exception) -> bool:
-        """Whether the error may pass: not where this client has never reached its server."""
+        """Whether to retry: not where this client has never reached its server."""
         if isinstance(error, ConnectionFailedError | NotReadyError) and not self._has_connected:
             return False
         return is_retryable(error)
@@ -188,7 +189,7 @@ class _Stages:
 
 
 class _ScanJob:
-    """One scan on its way: what is kept from attempt to attempt."""
+    """One scan: the state kept between its attempts."""
 
     def __init__(self, transport: Transport, scan: Scan, report: Progress) -> None:
         self._transport = transport
@@ -203,7 +204,7 @@ class _ScanJob:
         self._not_found_since: float | None = None
 
     def should_retry(self, error: Exception, may_help: bool) -> bool:
-        """Take note of how an attempt ended; tell whether another may help and has the time."""
+        """Record how an attempt ended; return whether another may succeed and has the time."""
         retries = self._transport.settings.retries
         self._attempts += 1
         self._start_clock()
@@ -216,7 +217,7 @@ class _ScanJob:
         return again
 
     def _may_be_found(self, error: Exception) -> bool:
-        """Whether a model that is not found may still appear; any other answer counts anew."""
+        """Whether a missing model may still appear; any other error restarts the time limit."""
         if not isinstance(error, ModelNotFoundError):
             self._not_found_since = None
             return True
@@ -227,8 +228,8 @@ class _ScanJob:
     async def prepare(self, info: ServerInfo) -> PreparedScan:
         """Read and prepare the scan, at the first attempt and where the contract has changed."""
         if self._prepared is None or self._prepared[0] != info.contract:
-            # Scans are large: what was read goes as soon as it is prepared, and is read again in
-            # the rare case of another contract.
+            # Volumes are large: one is freed as soon as it is prepared, and read again in the
+            # rare case of another contract.
             volume = await self._read()
             async with self._transport.preparing_slot():
                 prepared = await self._transport.run_sync(
@@ -277,7 +278,7 @@ class _ScanJob:
         return volume
 
     def _start_clock(self) -> None:
-        """Begin to count the time of the scan: what the user's own disk takes is not in it."""
+        """Start the scan's time limit; reading and preparing do not count."""
         if self._deadline is None:
             self._deadline = time.monotonic() + self._transport.settings.timeout.scan_s
 
@@ -293,13 +294,13 @@ async def run_exchange(
     scan_s: float,
     report: Progress = silent,
 ) -> FinalAnswer:
-    """Carry out one exchange over a stream of its own.
+    """Run one exchange over a stream of its own.
 
     Raises
     ------
     DlildError
-        Any branch of the tree but `InputError`. The server is told that the
-        scan will not be finished, also when the caller cancels.
+        Any branch of the tree but `InputError`. On any exception, cancellation included, an abort
+        request frees the scan's slot on the server.
     """
     answer_s = transport.settings.timeout.answer_s
     try:
@@ -313,7 +314,7 @@ async def run_exchange(
             exchange.take_after_end(await stream.finish(CLOSING_S))
             return final
     except BaseException as error:
-        # The server holds the place until it hears of it; a refused first window holds none.
+        # The server holds the slot until the request arrives; a refused first window holds none.
         message = exchange.abort_request()
         if message is not None and not (isinstance(error, BusyError) and not exchange.answered):
             patience = (

@@ -1,7 +1,7 @@
-"""Is everything between this client and its server as it should be? One finding a question.
+"""Diagnosis of the connection to a server: one check after the other, each with its remedy.
 
-Each check answers one question and, where the answer is no, says what to do. A check that cannot be
-asked because an earlier one failed is left out with a word.
+A check that depends on a failed one is left out. Throughput is measured with windows of air, sent
+as a scan.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from dlild_client.transport.wire import MODEL, WindowRequest
 Verdict = Literal["good", "doubtful", "bad", "left out"]
 
 SOON_DAYS = 30
-"""A certificate that ends sooner is a doubt: somebody must be found to renew it."""
+"""A certificate that expires sooner is `doubtful`."""
 
 SLOW_MS = 100.0
 PINGS = 5
@@ -46,7 +46,7 @@ SLOW_CHEST_S = 60.0
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one question.
+    """Result of one check.
 
     Attributes
     ----------
@@ -56,9 +56,9 @@ class Finding:
     verdict : str
         `good`, `doubtful`, `bad` or `left out`.
     finding : str
-        What was seen.
+        What was found.
     remedy : str
-        What to do; empty where all is well.
+        What to do; empty for `good`.
     """
 
     check: str
@@ -68,7 +68,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Examine the way to a server and the server, step by step.
+    """Run all checks against a server.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     Yields
     ------
     Finding
-        As each is known.
+        As each check completes.
     """
     steps = _Steps(settings)
     checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
@@ -107,7 +107,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 class _Steps:
-    """The checks, and what one learns for the next."""
+    """The checks, with the state that one passes on to the next."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -271,7 +271,7 @@ class _Steps:
 
 
 def _from_error(check: str, error: DlildError) -> Finding:
-    """Turn an error into a finding: what follows its last semicolon is the remedy."""
+    """Convert an error to a finding: its remedy follows the last semicolon."""
     finding, _, remedy = str(error).rpartition("; ")
     return Finding(check, "bad", finding or remedy, remedy if finding else "look at the server")
 
@@ -284,12 +284,12 @@ BOX_SHAPE = (160, 112, 112)
 """Box of air that is sent, in voxels (z, y, x)."""
 
 CHEST_VOXELS = 4_000_000
-"""In the windows of an adult's lungs at 1.5 mm."""
+"""Voxels in the windows of an adult's lungs at 1.5 mm."""
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """What was measured.
+    """Measured throughput.
 
     Attributes
     ----------
@@ -297,7 +297,7 @@ class Throughput:
         Of the windows (z, y, x), in voxels.
     windows : int
     seconds : float
-        For all of them.
+        For all windows.
     """
 
     shape: Shape
@@ -306,44 +306,44 @@ class Throughput:
 
     @property
     def windows_per_s(self) -> float:
-        """Windows a second."""
+        """Windows per second."""
         return self.windows / self.seconds
 
     @property
     def mb_per_s(self) -> float:
-        """Megabytes a second that were sent; a voxel takes two bytes."""
+        """Megabytes sent per second; a voxel takes two bytes."""
         return 2e-6 * self.windows * math.prod(self.shape) / self.seconds
 
     @property
     def chest_s(self) -> float:
-        """Seconds that the windows of a chest take at this speed."""
+        """Estimated seconds for the windows of a chest."""
         return self.seconds * CHEST_VOXELS / (self.windows * math.prod(self.shape))
 
 
 def measure_throughput(settings: Settings, contract: Contract) -> Throughput:
-    """Send windows of air the way a scan goes, and time them.
+    """Send windows of air as a scan, and time them.
 
     Raises
     ------
     DlildError
-        As of a scan.
+        As for a scan.
     """
     plan = plan_windows(_box_shape(contract), contract)
-    _send(settings, contract, plan, count=1)  # what is made at first use is made now
+    _send(settings, contract, plan, count=1)  # warm-up: first-use initialisation
     start = time.perf_counter()
     _send(settings, contract, plan, count=len(plan.origins))
     return Throughput(plan.shape, len(plan.origins), time.perf_counter() - start)
 
 
 def _box_shape(contract: Contract) -> Shape:
-    """Return the shape of a small box that the server takes."""
+    """Return the shape of a small box that the server accepts."""
     edges = zip(contract.windows.minimum, BOX_SHAPE, strict=True)
     z, y, x = (max(low, n) for low, n in edges)
     return z, y, x
 
 
 def _send(settings: Settings, contract: Contract, plan: WindowPlan, count: int) -> None:
-    """Send windows of air as one scan; of a box of one window where `count` is 1."""
+    """Send windows of air as one scan; with a one-window box where `count` is 1."""
     air = np.full(plan.shape, contract.hu.padding, dtype=np.float16)
     sequence_id = str(uuid.uuid4())
     whole = plan.shape if count == 1 else _extent(plan)

@@ -1,4 +1,4 @@
-"""What a client may be told, and where from: arguments, then variables, then defaults.
+"""Settings of a client, by precedence: arguments, environment variables, defaults.
 
 ==========================  ======================  =======================================
 variable                    argument                default
@@ -21,8 +21,8 @@ variable                    argument                default
 ``DLILD_LONGEST_WAIT_S``    ``retries.longest_wait_s``  15
 ==========================  ======================  =======================================
 
-An argument replaces all variables of its row's group: with ``tls=TLS(ca=...)`` no ``DLILD_TLS_*``
-is read.
+An argument replaces all variables of its group: with ``tls=TLS(ca=...)`` no ``DLILD_TLS_*`` is
+read.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from dlild_client.tls import TLS
 
 DEFAULT_URL = "grpc://127.0.0.1:8001"
 LONGEST_MESSAGE = 2147483647
-"""Most that gRPC itself can carry in one message, in bytes."""
+"""Largest message that gRPC can carry, in bytes."""
 
 
 @dataclass(frozen=True)
 class Timeout:
-    """How long to wait, in seconds.
+    """Time limits, in seconds.
 
     Attributes
     ----------
     connect_s : float
-        For the first words with a server.
+        For each call that fetches the contract.
     answer_s : float
-        For the next answer on a stream: progress within this time, or the attempt fails.
+        For the next answer on a stream; without one the attempt fails.
     scan_s : float
-        For one whole scan from its first window to its score, however often it must be sent.
+        For one scan, from its first window to its score, all attempts included.
 
     Raises
     ------
@@ -72,16 +72,16 @@ class Timeout:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much at once.
+    """Concurrency limits.
 
     Attributes
     ----------
     scans : int
-        Scans that one client sends at the same time; others wait for their turn.
+        Scans that one client sends at the same time; further ones wait.
     in_flight : int or None
-        Unanswered windows of a scan; never more than the server's contract allows.
+        Unanswered windows of a scan; capped by the server's contract.
     message_bytes : int
-        Largest message that is sent or taken.
+        Largest message that is sent or received.
 
     Raises
     ------
@@ -104,16 +104,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a scan is sent again after what may pass by itself.
+    """Retry policy for errors that may pass (`DlildError.retryable`).
 
-    That is: the server is busy, starts, stops or was restarted, the line broke, the scan was lost.
-    The wait doubles from time to time, with up to a second of jitter, and the time of the scan
-    (`Timeout.scan_s`) bounds the whole.
+    These are: the server is busy, starts, stops or was restarted, the connection broke, the scan
+    was lost. Exponential backoff with up to a second of jitter; `Timeout.scan_s` bounds the total.
 
     Attributes
     ----------
     attempts : int
-        Sendings of a scan in all; 1 means never again.
+        Attempts in all; 1 disables retries.
     first_wait_s, longest_wait_s : float
 
     Raises
@@ -133,7 +132,7 @@ class Retries:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a client needs to know. The key never shows in its representation.
+    """All settings of a client. The API key is left out of `repr`.
 
     Attributes
     ----------
@@ -163,14 +162,14 @@ def find_settings(
     retries: Retries | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Find settings: arguments, then variables, then defaults, as the module's table has them.
+    """Resolve the settings by precedence, as in the table of the module.
 
     Parameters
     ----------
     url, tls, api_key, timeout, limits, retries : optional
         As of `Client`.
     variables : mapping of str to str, optional
-        The environment, unless another is given.
+        Default: `os.environ`.
 
     Returns
     -------
@@ -179,7 +178,7 @@ def find_settings(
     Raises
     ------
     BadSettingsError
-        Naming the argument or variable that is wrong; never the key.
+        Names the argument or variable that is wrong; never quotes the key.
     """
     variables = os.environ if variables is None else variables
     address = parse_url(url if url is not None else variables.get("DLILD_URL") or DEFAULT_URL)
@@ -198,7 +197,7 @@ def find_settings(
 
 
 def read_key(path: str | os.PathLike[str]) -> str:
-    """Read an API key from a file; white space round it does not count.
+    """Read an API key from a file; surrounding white space is stripped.
 
     Raises
     ------
@@ -251,7 +250,7 @@ VARIABLES = (
 
 
 def _group(variables: Mapping[str, str], rows: Mapping[str, _Row]) -> dict[str, Any]:
-    """Values of one group; an empty variable counts as unset."""
+    """Parse the variables of one group; an empty one counts as unset."""
     values = {}
     for name, (argument, kind) in rows.items():
         if text := variables.get(name):
@@ -270,7 +269,7 @@ def _find_key(variables: Mapping[str, str]) -> str | None:
 
 
 def _check_key(key: str | None, address: Address) -> str | None:
-    """Refuse a key that cannot travel, or that would travel for everybody to read."""
+    """Reject a key that no header can carry, or that would be sent unencrypted."""
     if key is None:
         return None
     if not key or not all("!" <= character <= "~" for character in key):

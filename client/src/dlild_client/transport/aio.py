@@ -1,4 +1,4 @@
-"""The line of `AsyncClient`: gRPC on the event loop, and work in threads beside it."""
+"""Transport of `AsyncClient`: gRPC on the event loop, blocking work in threads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class AsyncTransport:
-    """See `line.Line`."""
+    """Implements `base.Transport` on an event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -30,7 +30,7 @@ class AsyncTransport:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[_AsyncConnection]:
-        """Open a channel; it closes with the block."""
+        """Open a channel, closed on exit."""
         target, options = self.settings.address.target, channel_options(self.settings)
         if self.settings.address.secure:
             ca, key, cert = await asyncio.to_thread(self.settings.tls.read)
@@ -45,24 +45,24 @@ class AsyncTransport:
 
     @asynccontextmanager
     async def sending_slot(self) -> AsyncIterator[None]:
-        """Wait until one scan more may be sent."""
+        """Wait for a slot to send a scan."""
         async with self._slots:
             yield
 
     @asynccontextmanager
     async def preparing_slot(self) -> AsyncIterator[None]:
-        """Wait until the processors are free to prepare one scan more."""
+        """Wait for a slot to prepare a scan."""
         async with self._preparing:
             yield
 
     def attempts(
         self, may_retry: Callable[[Exception], bool]
     ) -> AsyncIterator[AbstractContextManager[None]]:
-        """Try as often as stamina says."""
+        """Iterate over the attempts of stamina."""
         return aiter(retry_context(self.settings.retries, may_retry))
 
     async def run_sync(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do the work in a thread; the loop goes on meanwhile."""
+        """Run a blocking function in a thread."""
         return await asyncio.to_thread(function, *args, **kwargs)
 
 
@@ -88,7 +88,7 @@ class _AsyncConnection:
             await stream.close()
 
     async def abort(self, message: Any, timeout_s: float) -> None:
-        # Also while this task is being cancelled: the server must hear of it.
+        # Shielded: the request is also sent while this task is being cancelled.
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(self._send_abort(message, timeout_s))
 
@@ -101,10 +101,10 @@ class _AsyncConnection:
 
 
 class _AsyncStream:
-    """A stream whose answers are read as they come.
+    """A stream whose answers a background task reads as they arrive.
 
-    Where a server ends the stream early, gRPC's next write fails, and with it every later read:
-    what the server said before must have been read by then.
+    When a server ends the stream early, gRPC fails the next write and every later read: the answers
+    sent before must have been read by then.
     """
 
     def __init__(self, call: Any, answer_s: float) -> None:
@@ -114,8 +114,7 @@ class _AsyncStream:
         self._reader = asyncio.create_task(self._read())
 
     async def send(self, message: Any) -> None:
-        # A stream that has ended takes nothing more; the next answer tells why. One that is stuck
-        # is as silent as one that does not answer.
+        # Errors are dropped: `receive` raises why the stream ended, or times out where it is stuck.
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError, TimeoutError):
             await asyncio.wait_for(self._call.write(message), self._answer_s)
 

@@ -1,8 +1,8 @@
-"""The seam between the client's one core and gRPC: what a connection can do.
+"""The `Transport` protocol between the core of the client and gRPC.
 
-The core (`core.py`) is written once, as coroutines over this seam. Under `AsyncClient` they wait on
-the event loop (`aio.py`); under `Client` every method here blocks and returns, so that a coroutine
-runs from its start to its end in one go (`blocking.py`).
+The core (`core.py`) is written once, as coroutines over this protocol. Under `AsyncClient` they
+await the event loop (`aio.py`); under `Client` every method blocks, so that a coroutine runs to its
+end in one step (`blocking.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Stream(Protocol):
     """One bidirectional stream of `ModelStreamInfer`."""
 
     async def send(self, message: Any) -> None:
-        """Hand over a request; it may still be on its way when this returns."""
+        """Queue a request; it may not be on the wire yet when this returns."""
 
     async def receive(self, timeout_s: float) -> Any:
         """Wait for a response; None is the end of the stream.
@@ -31,73 +31,73 @@ class Stream(Protocol):
         Raises
         ------
         TimeoutError
-            None came in time.
+            No response within the time limit.
         grpc.RpcError
             The stream broke.
         """
 
     async def finish(self, timeout_s: float) -> Any:
-        """Say that nothing more is sent; return what still comes, None for nothing."""
+        """Half-close the stream; return the next response, None for its end."""
 
 
 class Connection(Protocol):
-    """A gRPC channel of its own, for one attempt."""
+    """The gRPC channel of one attempt."""
 
     async def call(self, method: str, request: Any, timeout_s: float) -> Any:
         """Call a unary method of the inference service; raises grpc.RpcError."""
 
     def stream(self, timeout_s: float) -> AbstractAsyncContextManager[Stream]:
-        """Open a stream that ends, at the latest, after `timeout_s`."""
+        """Open a stream with a deadline of `timeout_s`."""
 
     async def abort(self, message: Any, timeout_s: float) -> None:
-        """Send one message on a stream of its own and wait for any answer; never raises."""
+        """Send an abort request on a stream of its own, and wait for any answer; never raises."""
 
 
 class Transport(Protocol):
-    """What differs between a client that blocks and one that awaits."""
+    """What differs between the blocking and the asyncio client."""
 
     settings: Settings
 
     def connect(self) -> AbstractAsyncContextManager[Connection]:
-        """Open a connection; nothing is sent yet."""
+        """Open a connection; sends nothing yet."""
 
     def sending_slot(self) -> AbstractAsyncContextManager[None]:
-        """Wait until one scan more may be sent."""
+        """Wait for a slot to send a scan."""
 
     def preparing_slot(self) -> AbstractAsyncContextManager[None]:
-        """Wait until the processors are free to prepare one scan more."""
+        """Wait for a slot to prepare a scan."""
 
     def attempts(
         self, may_retry: Callable[[Exception], bool]
     ) -> AsyncIterator[AbstractContextManager[None]]:
-        """Try several times, with waits between, as `Settings.retries` has them."""
+        """Iterate over attempts, with the waits of `Settings.retries` between them."""
 
     async def run_sync(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run what keeps a processor busy, or waits for a disk."""
+        """Run a function that computes or reads from a disk."""
 
 
 def preparing_limit() -> int:
-    """Return how many scans may be prepared at the same time.
+    """Return how many scans may be prepared at once: half the number of processors.
 
-    Preparing a scan keeps two processors busy. Many at once would all be ready at the same late
-    moment, with the server idle until then; one after the other, the server starts on the first.
+    Preparing a scan uses two processors. More at once would all finish late, with the server idle
+    until then.
     """
     return max(1, (os.cpu_count() or 1) // 2)
 
 
 def channel_options(settings: Settings) -> list[tuple[str, Any]]:
-    """Options of every channel."""
+    """Return the options of a gRPC channel."""
     options: list[tuple[str, Any]] = [
         ("grpc.max_send_message_length", settings.limits.message_bytes),
         ("grpc.max_receive_message_length", settings.limits.message_bytes),
-        # A peer that vanishes without a word (a cable, a firewall) is noticed. No more pings than
-        # the default allows: Triton hangs up on clients that ping a silent connection too often.
+        # Keepalive detects a peer that vanished without a FIN (a cable, a firewall). No more pings
+        # than the default: Triton closes idle connections that are pinged too often.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 60_000),
-        # A new attempt gets a connection of its own, not a dead one that others share. So what a
-        # server says of its contract holds for the stream behind it.
+        # A connection per attempt, not a broken shared one. The contract fetched on it is that of
+        # the server that receives the stream.
         ("grpc.use_local_subchannel_pool", 1),
-        # The line is for windows of CT; a proxy that the environment names is for web pages.
+        # Ignore http_proxy of the environment, which is meant for web pages.
         ("grpc.enable_http_proxy", 0),
     ]
     if settings.tls.server_name is not None:
@@ -106,7 +106,7 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
 
 
 def call_metadata(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """Metadata of every call: the API key, under the header of Triton's restricted protocols."""
+    """Return the metadata of a call: the API key, in the header of Triton's restricted protocols."""
     if settings.api_key is None:
         return ()
     return (("triton-grpc-protocol-x-ild-key", settings.api_key),)

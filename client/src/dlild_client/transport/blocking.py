@@ -1,4 +1,4 @@
-"""The line of `Client`: every method blocks, so that no coroutine of the core ever waits."""
+"""Transport of `Client`: every method blocks, so that no coroutine of the core ever suspends."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _POLL_S = 0.1
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine of the core over a blocking line: it ends at its first step."""
+    """Run a coroutine of the core over a blocking transport: it finishes in one `send`."""
     try:
         coroutine.send(None)
     except StopIteration as done:
         result: T = done.value
         return result
     coroutine.close()
-    raise AssertionError("a blocking line never waits")
+    raise AssertionError("a blocking transport never suspends")
 
 
 def open_channel(settings: Settings) -> Any:
@@ -56,7 +56,7 @@ def open_channel(settings: Settings) -> Any:
 
 @dataclass(frozen=True)
 class Slots:
-    """What the scans of a client wait for.
+    """Semaphores that bound the concurrent scans of a client.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Slots:
 
 
 class BlockingTransport:
-    """See `line.Line`.
+    """Implements `base.Transport` with blocking calls.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class BlockingTransport:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[_BlockingConnection]:
-        """Open a channel; it closes with the block."""
+        """Open a channel, closed on exit."""
         self._cancel.check()
         channel = open_channel(self.settings)
         try:
@@ -103,24 +103,24 @@ class BlockingTransport:
 
     @asynccontextmanager
     async def sending_slot(self) -> AsyncIterator[None]:
-        """Wait until one scan more may be sent."""
+        """Wait for a slot to send a scan."""
         with self._hold(self._slots.sending):
             yield
 
     @asynccontextmanager
     async def preparing_slot(self) -> AsyncIterator[None]:
-        """Wait until the processors are free to prepare one scan more."""
+        """Wait for a slot to prepare a scan."""
         with self._hold(self._slots.preparing):
             yield
 
     def attempts(
         self, may_retry: Callable[[Exception], bool]
     ) -> AsyncIterator[AbstractContextManager[None]]:
-        """Try as often as stamina says; a wait ends at once where the scan is cancelled."""
+        """Iterate over the attempts of stamina; cancelling the scan ends a wait at once."""
         return _Steps(iter(retry_context(self.settings.retries, may_retry, self._cancel.wait)))
 
     async def run_sync(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do the work here and now."""
+        """Call the function in this thread."""
         self._cancel.check()
         return function(*args, **kwargs)
 
@@ -135,7 +135,7 @@ class BlockingTransport:
 
 
 class _Steps:
-    """An iterator as an asynchronous one, which leaves nothing behind when it is dropped."""
+    """Adapts an iterator to an asynchronous one; unlike a generator it needs no `aclose`."""
 
     def __init__(self, items: Iterator[AbstractContextManager[None]]) -> None:
         self._items = items
@@ -186,7 +186,7 @@ class _BlockingConnection:
 
 
 class _BlockingStream:
-    """A stream whose answers arrive in a queue, so that waiting for one has a time limit."""
+    """A stream whose answers a thread puts into a queue, so that `receive` can time out."""
 
     def __init__(
         self,
@@ -207,14 +207,14 @@ class _BlockingStream:
         self._reader.start()
 
     def __exit__(self, *_: object) -> None:
-        # In this order: the sender's iterator ends, the call ends whatever the server does, the
-        # reader ends.
+        # In this order: end the request iterator, cancel the call whatever the server does, join
+        # the reader.
         self._outgoing.put(None)
         self._call.cancel()
         self._reader.join(_JOINING_S)
 
     def wake(self) -> None:
-        """End the wait for an answer: the scan was cancelled."""
+        """Wake up `receive`: the scan was cancelled."""
         self._incoming.put(_CANCELLED)
 
     async def send(self, message: Any) -> None:

@@ -1,4 +1,4 @@
-"""The first words with a server: what it says of itself, and why it does not answer."""
+"""Connection to a server: its metadata, and diagnosis of failed connections."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _NO_MODEL = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.UNIMPLEMENTED,
 }
-"""Codes of a server that is asked for a model, or a service, that it does not have."""
+"""Status codes for a model or a service that the server does not have."""
 
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What a server says of itself.
+    """Metadata of a server.
 
     Attributes
     ----------
     url : str
     server_version : str
-        Of Triton.
+        Version of Triton.
     profile : str
-        Name of the profile it was started with.
+        Profile that the server was started with.
     contract : Contract
     """
 
@@ -63,7 +63,7 @@ class ServerInfo:
 
 
 def read_info(url: str, server_version: str, config: Any) -> ServerInfo:
-    """Read what a server says of itself from the configuration of its model.
+    """Parse the metadata of a server from its model configuration.
 
     Parameters
     ----------
@@ -93,9 +93,9 @@ def read_info(url: str, server_version: str, config: Any) -> ServerInfo:
 
 
 def connect_error(error: Any, settings: Settings) -> DlildError:
-    """Find the error for a call that failed before any scan was sent.
+    """Return the error for a call that failed before any scan was sent.
 
-    It may speak to the server again, apart from gRPC, which hardly says why a handshake fails.
+    May open further sockets to the server, without gRPC, which hardly reports why a handshake fails.
     """
     code, url = error.code(), settings.address.url
     patience = settings.timeout.connect_s
@@ -116,19 +116,19 @@ def connect_error(error: Any, settings: Settings) -> DlildError:
 
 
 def diagnose_no_answer(address: Address, tls: TLS, timeout_s: float) -> ConnectionFailedError:
-    """Find out why a call failed at an address that gRPC says nobody answers at.
+    """Diagnose why no gRPC server answers at an address.
 
     Parameters
     ----------
     address : Address
     tls : TLS
     timeout_s : float
-        For each question.
+        Of each probe.
 
     Returns
     -------
     ConnectionFailedError
-        What is there instead of a gRPC server: nothing, a name that is not known, TLS, HTTP.
+        Names what is there instead: nothing, an unknown host name, TLS, HTTP/1.
     """
     url = address.url
     try:
@@ -157,7 +157,7 @@ def diagnose_no_answer(address: Address, tls: TLS, timeout_s: float) -> Connecti
 
 
 def speaks_http1(address: Address, timeout_s: float) -> bool:
-    """Whether a server answers a request of HTTP/1, which no gRPC server does."""
+    """Whether a server answers an HTTP/1 request, which no gRPC server does."""
     try:
         with socket.create_connection((address.host, address.port), timeout_s) as plain:
             plain.sendall(f"GET / HTTP/1.1\r\nHost: {address.host}\r\n\r\n".encode())
@@ -167,7 +167,7 @@ def speaks_http1(address: Address, timeout_s: float) -> bool:
 
 
 def diagnose_tls(address: Address, tls: TLS, timeout_s: float) -> TLSFailedError | None:
-    """Find out whether it is TLS that keeps the two sides apart."""
+    """Diagnose TLS; None where it is not the cause."""
     url = address.url
     if not address.secure:
         if speaks_tls(address, timeout_s):
