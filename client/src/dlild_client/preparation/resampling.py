@@ -306,7 +306,7 @@ def slice_band(volume: Volume, count: int, spacing_mm: float, *, backwards: bool
 
 
 def _steps_of(positions: Array, wanted: Array) -> npt.NDArray[np.intp]:
-    """Index of the step between slices that each position lies in; beyond the ends, the outermost."""
+    """Index of the step between slices that holds each position; beyond the ends, the outermost."""
     steps = np.searchsorted(positions, wanted, side="right") - 1
     return np.asarray(np.clip(steps, 0, len(positions) - 2), dtype=np.intp)
 

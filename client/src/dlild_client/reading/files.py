@@ -1,7 +1,7 @@
 """The files behind a path: a folder, a single file, a zip archive, or a DICOMDIR.
 
-Members of an archive are read in place: nothing is unpacked to disk, so no name in an archive can
-lead out of a folder, and no copy of a patient's images is left behind.
+Members of an archive are read in place, never unpacked to disk: no path traversal, and no copy of a
+patient's images left behind.
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ from dlild_client.reading.sources import (
 )
 
 LEFTOVERS = "__MACOSX"
-"""Folder of what an archive of a Mac keeps beside the files."""
+"""Folder of resource forks in archives made by macOS."""
 
 
 def check_path(path: Path) -> None:
-    """Make sure that a path leads to a file or a folder that may be read.
-
-    It costs one look: what is in there is not read yet.
+    """Raise unless a path is a file or a folder that may be read; contents are not read.
 
     Raises
     ------
     UnreadableFileError
-        It does not.
+        It is not.
     """
     name = (path.name or str(path))[:80]
     try:
@@ -62,14 +60,14 @@ def list_sources(path: Path) -> Iterator[Listing]:
     Parameters
     ----------
     path : Path
-        Archives stay open within the context.
+        An archive stays open within the context.
 
     Raises
     ------
     UnreadableFileError
         The folder cannot be listed, or the archive is broken or encrypted.
     TooLargeError
-        More files than any study has, or a member that unpacks to more than 1 GB.
+        Too many files for a study, or a member that unpacks to more than 1 GB.
     """
     if path.is_dir():
         yield Listing(tuple(FileSource(p) for p in find_files(path)))
@@ -83,15 +81,15 @@ def list_sources(path: Path) -> Iterator[Listing]:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """All files below a folder, in a fixed order; hidden ones and DICOMDIR are left out.
+    """List all files below a folder, sorted, without hidden ones and DICOMDIR.
 
-    Links are followed, unless they lead up; each folder is visited once.
+    Links are followed, unless they point to a parent; each folder is visited once.
     """
     found: list[Path] = []
     visited = {str(parent) for parent in folder.resolve().parents}
 
     def cannot(error: OSError) -> None:
-        # Of a folder within, less is read; the slices that are missing will tell.
+        # An unreadable subfolder is skipped; missing slices are detected later.
         if Path(error.filename or "") == folder:
             raise UnreadableFileError(
                 f"{folder.name}: cannot be listed: {error.strerror}"
@@ -117,7 +115,7 @@ def _counts(name: str) -> bool:
 
 
 def is_zip(path: Path) -> bool:
-    """Tell a zip archive by its first bytes."""
+    """Whether a file is a zip archive, by its magic number."""
     try:
         with path.open("rb") as file:
             return file.read(4) in {b"PK\x03\x04", b"PK\x05\x06"}

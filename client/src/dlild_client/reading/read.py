@@ -1,4 +1,4 @@
-"""One door for every input: a path in, a Volume out."""
+"""Entry point of the readers: from a path to a `Volume`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dlild_client.reading.series.candidates import SeriesRules
 from dlild_client.volume import Volume
 
 ARCHIVE_SUFFIXES = (".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar")
-"""Of archives and packed files that are not read."""
+"""Suffixes of archives and compressed files that are not supported."""
 
 PAIR_SUFFIXES = (".hdr", ".img")
-"""Of NIfTI and Analyze images in two files, whose geometry programs read differently."""
+"""Suffixes of NIfTI and Analyze pairs: programs disagree on their geometry."""
 
 
 def read_volume(
@@ -30,10 +30,10 @@ def read_volume(
         A folder with DICOM files at any depth, a zip archive of them, a DICOMDIR, a multi-frame
         DICOM file, or a `.nii`, `.nii.gz`, `.nrrd` or `.mha` file.
     rules : SeriesRules, optional
-        What a DICOM series must be to be scored.
+        Requirements on a DICOM series.
     series : str, optional
-        UID or number of the DICOM series to read; else the ranking of
-        `dlild_client.reading.series.ranking` chooses.
+        UID or number of the DICOM series to read. Default: the one that ranks first
+        (`dlild_client.reading.series.ranking`).
 
     Returns
     -------
@@ -43,7 +43,7 @@ def read_volume(
     Raises
     ------
     InputError
-        The path does not lead to a chest CT; its kind and message say why.
+        The path holds no chest CT; class and message say why.
     """
     path = Path(path)
     check_path(path)
@@ -62,7 +62,7 @@ def read_volume(
 
 
 def _of_one_file(path: Path, error: InputError) -> InputError:
-    """Say of a single file what it is, and what to give in its place."""
+    """Return an error that says what a single file is, and what to give instead."""
     if isinstance(error, NoSeriesError) and path.suffix.lower() in PAIR_SUFFIXES:
         return UnreadableFileError(
             f"{path.name}: a pair of .hdr and .img files is not read; convert it to one .nii file"

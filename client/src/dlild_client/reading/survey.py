@@ -1,4 +1,4 @@
-"""What is in a place: every series, which one would be scored, and why not the others."""
+"""Survey of a path: every series, which one would be scored, and why not the others."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from dlild_client.reading.series.selection import Settled, assess_series, settle
 
 @dataclass(frozen=True)
 class SeriesSummary:
-    """One series of a place.
+    """One series of a path.
 
     Attributes
     ----------
     uid : str
-        Its SeriesInstanceUID, to ask for it by.
+        SeriesInstanceUID, to select it by.
     number : int or None
     study : str
-        A digest; series of one study share it.
+        Digest of patient and study.
     modality, image_type, body_part, manufacturer, kernel : str
-        As the scanner wrote them; empty where it did not.
+        As in the header; empty where missing.
     kernel_kind : str
         `lung`, `standard`, `unknown`, `soft` or `unusual`.
     contrast_agent : bool
-        The header names one.
+        Whether the header names one.
     images : int
     thickness_mm, step_mm, coverage_mm : float or None
         None for a series that is not a volume.
@@ -44,9 +44,9 @@ class SeriesSummary:
     reason : str
         One line: why.
     error : str
-        Kind of the error that keeps it from being scored; empty where none does.
+        `kind` of the error that keeps it from being scored, or empty.
     breath, posture : str
-        As the header says: `inspiration`, `expiration`; `supine`, `prone`, `lateral`; or empty.
+        From the header: `inspiration`, `expiration`; `supine`, `prone`, `lateral`; or empty.
     """
 
     uid: str
@@ -72,12 +72,12 @@ class SeriesSummary:
 
 @dataclass(frozen=True)
 class SeriesSurvey:
-    """All series of a place.
+    """All series of a path.
 
     Attributes
     ----------
     series : tuple of SeriesSummary
-        The chosen one first, then those that rank lower, then those set aside.
+        The chosen one, then those that rank lower, then those set aside.
     error : InputError or None
         What `read_volume` would raise; None where a series is chosen.
     unreadable : int
@@ -95,7 +95,7 @@ class SeriesSurvey:
 
     @property
     def best_of_each_study(self) -> tuple[SeriesSummary, ...]:
-        """The series to score of each study: for places that hold several."""
+        """The series to score of each study, where the path holds several."""
         best: dict[str, SeriesSummary] = {}
         for s in self.series:
             if s.verdict != "aside":
@@ -122,11 +122,11 @@ def survey_series(
     Raises
     ------
     UnreadableFileError
-        The place itself cannot be read.
+        The path cannot be read.
     NoSeriesError
-        It is an image file, whose header raises nothing.
+        The path is an image file with a valid header.
     InputError
-        What its header raises: the same as `read_volume`.
+        The header of an image file is invalid: as `read_volume`.
     """
     path = Path(path)
     check_path(path)
@@ -144,7 +144,7 @@ def survey_series(
 def summarise(
     scan: HeaderScan, rules: SeriesRules, series: str | None = None, name: str = ""
 ) -> SeriesSurvey:
-    """Tell of every series what it is and what becomes of it."""
+    """Summarise every series and its verdict."""
     settled = settle(assess_series(scan.headers, rules), rules, scan, series, name)
     settled = _try_pixels(settled, scan)
     chosen, assessment = settled.chosen, settled.assessment
@@ -164,7 +164,7 @@ def summarise(
 
 
 def _try_pixels(settled: Settled, scan: HeaderScan) -> Settled:
-    """Read the chosen series, so that the survey promises nothing that reading refuses."""
+    """Read the chosen series, so that the verdict agrees with `read_volume`."""
     if settled.chosen is None:
         return settled
     try:
@@ -175,7 +175,7 @@ def _try_pixels(settled: Settled, scan: HeaderScan) -> Settled:
 
 
 def _why_lower(candidate: Candidate, chosen: Candidate | None) -> str:
-    """Say in what a candidate differs from the chosen one, in the order of the ranking."""
+    """List the differences from the chosen series, in the order of the ranking."""
     if chosen is None:
         return "could be scored"
     if candidate is chosen:

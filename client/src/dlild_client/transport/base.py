@@ -106,7 +106,7 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
 
 
 def call_metadata(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """Return the metadata of a call: the API key, in the header of Triton's restricted protocols."""
+    """Return the metadata of a call: the API key, as Triton's restricted protocols expect it."""
     if settings.api_key is None:
         return ()
     return (("triton-grpc-protocol-x-ild-key", settings.api_key),)

@@ -95,7 +95,7 @@ def read_info(url: str, server_version: str, config: Any) -> ServerInfo:
 def connect_error(error: Any, settings: Settings) -> DlildError:
     """Return the error for a call that failed before any scan was sent.
 
-    May open further sockets to the server, without gRPC, which hardly reports why a handshake fails.
+    May open sockets of its own to the server: gRPC hardly reports why a handshake fails.
     """
     code, url = error.code(), settings.address.url
     patience = settings.timeout.connect_s

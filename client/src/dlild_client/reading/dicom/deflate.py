@@ -1,4 +1,4 @@
-"""Deflated data sets, inflated within bounds: a few MB can unpack to many GB."""
+"""Inflates deflated data sets within a bound: a few MB can unpack to many GB."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HEAD = 2048  # file meta information is far shorter
 
 
 def is_deflated(file: BinaryIO) -> bool:
-    """Tell whether the file's meta information names the deflated transfer syntax."""
+    """Whether the file meta information names the deflated transfer syntax."""
     offset = file.tell()
     head = file.read(_HEAD)
     file.seek(offset)
@@ -25,7 +25,7 @@ def is_deflated(file: BinaryIO) -> bool:
 
 
 def inflate(file: BinaryIO, name: str) -> bytes:
-    """Turn a deflated file into the same file in explicit little endian.
+    """Convert a deflated file to explicit VR little endian.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ def inflate(file: BinaryIO, name: str) -> bytes:
     Raises
     ------
     TooLargeError
-        More than 256 MB comes out.
+        It inflates to more than 256 MB.
     UnreadableFileError
-        The stream is broken, or its beginning cannot be found.
+        The stream is broken, or its start cannot be found.
     """
     content = file.read()
     if content[132:140] != GROUP_LENGTH:

@@ -1,7 +1,7 @@
-"""DICOMDIR: the table of contents of a medium with DICOM files.
+"""DICOMDIR: directory of a medium with DICOM files.
 
-A medium may have been copied to a file system that changed the case of names, or added an ending,
-so names are looked up leniently; but never outside the folder of the DICOMDIR.
+Copying a medium may change the case of names or add a suffix, so file IDs are matched leniently,
+but never outside the folder of the DICOMDIR.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def list_dicomdir(path: Path) -> Listing:
     Returns
     -------
     Listing
-        Files that are there, and the number of those that are not.
+        Existing files, and the number of missing ones.
 
     Raises
     ------
     UnreadableFileError
-        Not a DICOMDIR, or none of its files is there.
+        Not a DICOMDIR, or none of its files exists.
     NoSeriesError
         It names no image.
     """
@@ -76,7 +76,7 @@ def _parts(record: Any) -> list[str]:
 
 
 def _find(root: Path, parts: list[str], folders: dict[Path, dict[str, Path]]) -> Path | None:
-    """Walk down from the root by names without their case; None where there is no such file."""
+    """Resolve a file ID case-insensitively below the root; None where there is no such file."""
     path = root
     for part in parts:
         if part in {".", ".."}:

@@ -228,7 +228,8 @@ def _vectors(path: Path, fields: dict[str, str], count: int) -> list[Array | Non
         vectors = []
     if len(vectors) != count:
         raise MissingGeometryError(
-            f"{path.name}: space directions {written[:80]} are not {count} vectors of three numbers; "
+            f"{path.name}: space directions {written[:80]} are not {count} vectors of three "
+            "numbers; "
             "convert it again from DICOM"
         )
     return vectors
@@ -294,7 +295,8 @@ def _origin(path: Path, fields: dict[str, str]) -> Array:
         origin = None
     if origin is None:
         raise MissingGeometryError(
-            f"{path.name}: a space origin {written[:60]} is no position; convert it again from DICOM"
+            f"{path.name}: a space origin {written[:60]} is no position; convert it again from "
+            "DICOM"
         )
     return np.asarray(origin * _factors(path, fields.get("spaceunits"), range(3)))
 
@@ -338,7 +340,7 @@ def _check_spacings(path: Path, affine: Array, spacings: Array) -> None:
 
 
 def _factors(path: Path, units: str | None, axes: Sequence[int]) -> Array:
-    """Millimetres of the units of some axes, written as `"mm" "mm" "mm"`; mm where none is given."""
+    """Factors to mm from the units of axes, such as `"mm" "mm" "mm"`; mm where none is given."""
     names = re.findall(r'"([^"]*)"', units) if units and '"' in units else (units or "").split()
     factors = []
     for axis in axes:

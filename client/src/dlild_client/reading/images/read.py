@@ -175,7 +175,8 @@ def _check_geometry(header: ImageHeader, name: str) -> None:
     if not all(SHORTEST_SPACING_MM <= s <= LONGEST_SPACING_MM for s in spacing):
         shown = " x ".join(f"{s:.4g}" for s in spacing)
         raise GeometryError(
-            f"{name}: a spacing of {shown} mm (z, y, x) cannot be right; convert it again from DICOM"
+            f"{name}: a spacing of {shown} mm (z, y, x) cannot be right; convert it again from "
+            "DICOM"
         )
     extent = np.abs(header.direction) @ (np.asarray(shape) * np.asarray(spacing))
     if min(shape) < 10 or extent[2] < MINIMUM_COVERAGE_MM:
