@@ -1,8 +1,10 @@
-"""The header-only pass over a place: what is here, read without any pixels.
+"""Reads the headers of all DICOM files of a path, without pixels.
 
-Nothing that names a patient leaves this module: identifiers are kept as digests, only to group by
-them. The UID of a series alone is kept, so that a user can ask for that series; it is shown only to
-who lists the series of a folder.
+Nothing that identifies a patient leaves this module: identifiers are kept as digests, to group by.
+Only the UID of a series is kept, so that a user can select it; only the survey shows it.
+
+An attribute of an Enhanced CT frame is in the frame's own functional group, in the shared one, or
+(as in a single-frame object) at the top level of the data set.
 """
 
 from __future__ import annotations
@@ -37,18 +39,18 @@ GROUP_OF = {
     "TemporalPositionIdentifier": "FrameContentSequence",
     "StackID": "FrameContentSequence",
 }
-"""The functional group that holds each attribute (DICOM PS3.3, A.38.1.4)."""
+"""Functional group of each attribute (DICOM PS3.3, A.38.1.4)."""
 
 RENAMED = {
     "ImageType": "FrameType",
     "AcquisitionNumber": "FrameAcquisitionNumber",
     "TemporalPositionIdentifier": "TemporalPositionIndex",
 }
-"""Attributes that have another name in a functional group."""
+"""Attributes with another keyword in a functional group."""
 
 
 class FunctionalGroups:
-    """Looks attributes of frames up.
+    """Looks up attributes of frames, by functional group where there are any.
 
     Parameters
     ----------
@@ -58,9 +60,9 @@ class FunctionalGroups:
     Attributes
     ----------
     there : bool
-        Whether the object has functional groups at all.
+        Whether the object has functional groups.
     count : int
-        Frames that have groups of their own.
+        Frames with per-frame groups.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -72,13 +74,13 @@ class FunctionalGroups:
         self.count = len(self._frames)
 
     def name_of(self, name: str) -> str:
-        """Name that an attribute has where `holder` finds it."""
+        """Keyword of an attribute in the data set that `holder` returns."""
         return RENAMED.get(name, name) if self.there else name
 
     def holder(self, name: str, frame: int) -> Any:
         """Find the data set that holds an attribute of a frame.
 
-        A frame type of the functional groups counts, not the image type of the whole object.
+        The frame type of the functional groups overrides the image type of the object.
         """
         if not self.there:
             return self.dataset
@@ -102,7 +104,7 @@ TAGS = [
     "PerFrameFunctionalGroupsSequence", "ContrastBolusAgentSequence", "PatientPosition",
     "SeriesDescription", "ImageComments", "ProtocolName", "FileSetID", "FileSetConsistencyFlag",
 ]  # fmt: skip
-"""What is read of each file; pixels and everything else stay on disk."""
+"""Elements read of each file."""
 
 CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",
@@ -113,36 +115,36 @@ DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 DIRECTORY_TAGS = ("FileSetID", "FileSetConsistencyFlag")
 
 DESCRIPTIONS = ("SeriesDescription", "ImageComments", "ProtocolName")
-"""What may say how the patient breathed and lay; the first that says anything counts."""
+"""Elements that may name breath and posture, by precedence."""
 
 LOSSY = {
     "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81",
 }  # fmt: skip
-"""Transfer syntaxes that lose something in any case, whatever the header says."""
+"""Transfer syntaxes that are always lossy, whatever the header says."""
 
 MAXIMUM_FRAMES = 20_000
-LARGE_HEADER = 1 << 26  # 64 MB; an element of this length is no header
+LARGE_HEADER = 1 << 26  # 64 MB; longest element of a header
 MAXIMUM_READS = 1_000_000
-"""Of one header; each element takes one or two, and 2,000 frames have some 200,000. A file of zeros
-would be read as empty elements without end."""
+"""Most reads of one header: an element takes one or two, 2,000 frames some 200,000. A file of
+zeros would be parsed as empty elements without end."""
 
 
 @dataclass(frozen=True)
 class HeaderScan:
-    """Headers of all slices, and the files that look like DICOM but cannot be read."""
+    """Headers of all slices, and names of files that look like DICOM but cannot be read."""
 
     headers: tuple[SliceHeader, ...]
     unreadable: tuple[str, ...]
 
 
 def read_headers(sources: Iterable[Source], threads: int = 2) -> HeaderScan:
-    """Read the headers of those files that are DICOM; others are skipped.
+    """Read the headers of the DICOM files; skip others.
 
     Parameters
     ----------
     sources : iterable of Source
     threads : int
-        Files read at once.
+        Threads that read files.
 
     Returns
     -------
@@ -159,12 +161,12 @@ def read_headers(sources: Iterable[Source], threads: int = 2) -> HeaderScan:
 
 
 def read_header(source: Source) -> list[SliceHeader] | None:
-    """Read the slices of one file.
+    """Read the slice headers of one file.
 
     Returns
     -------
     list of SliceHeader or None
-        None where the file is not DICOM, empty where it looks like DICOM and cannot be read.
+        None where the file is not DICOM, empty where it looks like DICOM but cannot be read.
     """
     try:
         with source.open() as file:
@@ -178,10 +180,10 @@ def read_header(source: Source) -> list[SliceHeader] | None:
 
 
 def _dicom_kind(file: BinaryIO, name: str) -> str | None:
-    """Tell a file `marked` by DICM, a `bare` data set, and (empty) DICOM by its name only."""
+    """Classify a file: `marked` by DICM, `bare` data set, empty for DICOM by name only."""
     head = file.read(132)
     if head[128:] == b"DICM":
-        # A disk that lost the contents leaves zeros behind.
+        # A disk that lost the contents leaves zeros.
         return "marked" if any(file.read(8)) else ""
     if head[:2] in {b"\x08\x00", b"\x02\x00"}:
         return "bare"
@@ -202,7 +204,7 @@ def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader] |
 
 
 class _BoundedReader:
-    """A file that hands out no more, and no more often, than any header needs.
+    """File wrapper that bounds the size and the number of reads to what a header needs.
 
     It tracks its offset itself: pydicom calls `tell` at every element, and on a real file each call
     is a system call that releases the GIL. With three scans read at once that took half the time.
@@ -224,7 +226,7 @@ class _BoundedReader:
         return self._offset
 
     def read(self, count: int = -1) -> bytes:
-        """Read a header's worth."""
+        """Read within the bounds."""
         if not 0 <= count <= LARGE_HEADER:
             raise ValueError("an element too long for a header")
         self._left -= 1
@@ -236,7 +238,7 @@ class _BoundedReader:
 
 
 def _pixel_offset(file: BinaryIO) -> int | None:
-    """Offset of the pixel data, where reading the header has stopped; None at the end."""
+    """Offset of the pixel data, where reading the header stopped; None at the end of the file."""
     offset = file.tell()
     return offset if len(file.read(8)) == 8 else None
 
@@ -245,7 +247,7 @@ def _slices(source: Source, ds: Any, offset: int | None) -> list[SliceHeader] | 
     meta = getattr(ds, "file_meta", {})
     sop_class = values.text(ds, "SOPClassUID") or values.text(meta, "MediaStorageSOPClassUID")
     if sop_class == DIRECTORY_CLASS or any(values.is_there(ds, tag) for tag in DIRECTORY_TAGS):
-        return None  # a table of contents, under whatever name: DIRFILE of Philips
+        return None  # a DICOMDIR under another name, such as DIRFILE of Philips
     modality = values.text(ds, "Modality").upper()
     if not modality and not sop_class:
         return []
@@ -274,8 +276,8 @@ def _slices(source: Source, ds: Any, offset: int | None) -> list[SliceHeader] | 
 
 
 def _identity(ds: Any) -> dict[str, Any]:
-    """Collect what all slices of a file share."""
-    # Archives change the case of an ID, and put spaces in it; that makes no other patient.
+    """Collect the attributes that all slices of a file share."""
+    # Archives change the case of a patient ID and insert spaces: still the same patient.
     patient = "".join(values.text(ds, "PatientID").split()).casefold()
     patient_and_study = patient + "\n" + values.text(ds, "StudyInstanceUID")
     series = values.text(ds, "SeriesInstanceUID")
@@ -306,7 +308,7 @@ _breath, _posture = lru_cache(256)(judge_breath), lru_cache(256)(judge_posture)
 def _frame_fields(
     groups: FunctionalGroups, frame: int, frames: int, shared: Numbers
 ) -> dict[str, Any]:
-    """Collect what may differ from frame to frame; `shared` are the numbers of the whole file."""
+    """Collect the attributes of one frame; `shared` are the numbers of the whole file."""
     find = groups.holder
     numbers = Numbers(dict(shared.repaired), dict(shared.unreadable))
 
@@ -316,14 +318,14 @@ def _frame_fields(
     def one(name: str, unit: str = "") -> float | None:
         return numbers.one(find(name, frame), name, unit)
 
-    whole = Numbers().whole  # of numbers that only tell apart
-    # One position for several frames is none: which of them would it be?
+    whole = Numbers().whole  # of numbers that only group slices
+    # One position for several frames is ambiguous, so it is ignored.
     one_position = groups.there or frames == 1
     kernel = values.many(find("ConvolutionKernel", frame), "ConvolutionKernel")
     types = values.many(find("ImageType", frame), groups.name_of("ImageType"))
     return {
         "image_type": tuple(str(v).strip().upper() for v in types),
-        # Frames are numbered without a gap, whatever is missing.
+        # Frames have no gap in their numbers, even where slices are missing.
         "instance_number": None if groups.there else whole(groups.dataset, "InstanceNumber"),
         "acquisition": whole(find("AcquisitionNumber", frame), groups.name_of("AcquisitionNumber")),
         "temporal_position": whole(

@@ -1,4 +1,8 @@
-"""Stored values -> HU, in place where that is possible."""
+"""Converts stored values to HU, and finds a missing rescale.
+
+A header without a rescale can still be read where the grey values of air determine it: air has
+-1000 HU, and scanners use few intercepts. The result carries a flag; an ambiguity is an error.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,10 @@ from dlild_client.volume import AIR_HU
 
 HIGHEST_HU = int(np.iinfo(np.int16).max)
 LOWEST_PADDING = -10_000
-"""Scanners pad with -2000, -2048, -3024; far below lie bits that are no grey value at all."""
+"""Scanners pad with -2000, -2048 or -3024; far lower values are no padding."""
 
 PADDINGS = 4
-"""Padding has a value, or a few; more of them are an old overlay in the bits above the pixel."""
+"""Most distinct values of padding; more are an overlay in the bits above the pixel."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -35,7 +39,7 @@ def read_hu(header: SliceHeader, out: npt.NDArray[np.int16], *, inverted: bool =
     out : ndarray of int16, shape (rows, columns)
         Contiguous; filled. HU below -1024 and padded pixels become -1024.
     inverted : bool
-        Whether stored values run from white to black.
+        Whether stored values decrease with HU.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def read_hu(header: SliceHeader, out: npt.NDArray[np.int16], *, inverted: bool =
 
 
 def _check_sign(stored: Stored, header: SliceHeader, outside: Mask | None) -> None:
-    """Raise `NotHUError` where values mean another thing with a sign, and the header is silent."""
+    """Raise `NotHUError` where values depend on a sign that the header does not state."""
     pixels = header.pixels
     if pixels.sign_known or not 0 < pixels.bits_stored <= 8 * stored.dtype.itemsize:
         return
@@ -73,7 +77,7 @@ def _check_sign(stored: Stored, header: SliceHeader, outside: Mask | None) -> No
 
 
 def invert(stored: Stored, pixels: PixelFormat) -> npt.NDArray[np.int32]:
-    """Turn stored values round within the range of their bits."""
+    """Invert stored values within the range of their bits."""
     top = -1 if pixels.signed else (1 << pixels.bits_stored) - 1
     return top - stored.astype(np.int32)
 
@@ -95,7 +99,7 @@ def rescale(stored: Stored, slope: float, intercept: float, out: npt.NDArray[np.
         if low <= high:
             target = out.view(stored.dtype)
             np.clip(stored, low, high, out=target)
-            # Sums of uint16 wrap round, and are the right int16 once they have.
+            # uint16 sums wrap around to the right int16.
             target += np.array(int(intercept) & 0xFFFF, dtype=np.uint16).view(stored.dtype)
             return
     hu = np.rint(stored * np.float64(slope) + intercept)
@@ -103,23 +107,23 @@ def rescale(stored: Stored, slope: float, intercept: float, out: npt.NDArray[np.
 
 
 def used_bits(stored: Stored, pixels: PixelFormat) -> Stored:
-    """Clear, in place, the bits of a pixel that the header does not count as stored."""
+    """Clear, in place, the bits beyond BitsStored."""
     width = 8 * stored.dtype.itemsize
     bits, below = pixels.bits_stored, pixels.high_bit + 1 - pixels.bits_stored
-    # Decoders of compressed streams hand out whole numbers without spare bits.
+    # Decoders of compressed streams return no spare bits.
     if pixels.compressed or not (0 < bits < width and 0 <= below <= width - bits):
         return stored
-    # Up to the top and down again: the second shift carries the sign along.
+    # Shift up and down again: the arithmetic right shift extends the sign.
     np.left_shift(stored, width - bits - below, out=stored)
     np.right_shift(stored, width - bits, out=stored)
     return stored
 
 
 def padded(stored: Stored, header: SliceHeader) -> Mask | None:
-    """Find padded pixels that would not become air by themselves; None where there are none.
+    """Mask the padding that clipping would not turn into air; None where there is none.
 
-    Padding reaches in from the left or right edge without a break: a pixel inside the patient may
-    have its value by chance and must keep its HU.
+    Padding is connected to the left or right edge along its row: a pixel inside the patient that
+    has the same value by chance keeps its HU.
     """
     equal = _hidden_padding(stored, header)
     tagged = _tagged_padding(stored, header)
@@ -131,7 +135,7 @@ def padded(stored: Stored, header: SliceHeader) -> Mask | None:
 
 
 def from_the_edges(equal: Mask) -> Mask:
-    """Keep what is joined to the left or right edge by a row of its like."""
+    """Keep pixels connected along their row to the left or right edge."""
     from_left = np.logical_and.accumulate(equal, axis=1)
     from_right = np.logical_and.accumulate(equal[:, ::-1], axis=1)[:, ::-1]
     return np.asarray(from_left | from_right)
@@ -150,20 +154,20 @@ def _tagged_padding(stored: Stored, header: SliceHeader) -> Mask | None:
     if high < limits.min or low > limits.max:
         return None
     if high * header.slope + header.intercept <= AIR_HU and _fits(high, header.pixels):
-        return None  # becomes air by itself
+        return None  # clipping turns it into air
     equal = (stored >= max(low, limits.min)) & (stored <= min(high, limits.max))
     return equal if equal.any() else None
 
 
 def _fits(value: int, pixels: PixelFormat) -> bool:
-    """Tell whether the stored bits can hold a value."""
+    """Whether the stored bits can represent a value."""
     if pixels.signed:
         return -(1 << (pixels.bits_stored - 1)) <= value < 1 << (pixels.bits_stored - 1)
     return 0 <= value < 1 << pixels.bits_stored
 
 
 def _as_stored(value: int, dtype: np.dtype[Any]) -> int:
-    """Value of a padding tag in the type of the pixels: the tag is often of the wrong sign."""
+    """Convert a padding value to the type of the pixels: the tag often has the wrong sign."""
     limits, span = np.iinfo(dtype), 1 << (8 * dtype.itemsize)
     if value > limits.max:
         return value - span
@@ -171,7 +175,7 @@ def _as_stored(value: int, dtype: np.dtype[Any]) -> int:
 
 
 def _hidden_padding(stored: Stored, header: SliceHeader) -> Mask | None:
-    """Find negative padding in pixels whose header knows neither the sign nor the bits.
+    """Mask negative padding in pixels that the header declares unsigned or narrower.
 
     An example: -2000 in unsigned 12-bit pixels, which a mask of 12 bits would make 1072 HU.
     """
@@ -204,7 +208,7 @@ Values = npt.NDArray[np.floating[Any] | np.signedinteger[Any]]
 
 @dataclass(frozen=True)
 class Rescaled:
-    """Slices whose slope and intercept are known, whether values are inverted, and flags."""
+    """Slices with slope and intercept, whether values are inverted, and flags."""
 
     slices: tuple[SliceHeader, ...]
     inverted: bool
@@ -212,12 +216,12 @@ class Rescaled:
 
 
 def settle_rescale(slices: tuple[SliceHeader, ...]) -> Rescaled:
-    """Make sure that stored values turn into HU by a known rule.
+    """Determine the rescale of all slices.
 
     Raises
     ------
     NotHUError
-        Colours, a slope or a type that is not HU, or a missing rescale that the pixels do not tell.
+        Colours; a slope or type that is not HU; a missing rescale that pixels do not determine.
     """
     for s in slices:
         _check(s)
@@ -261,7 +265,7 @@ def _check(s: SliceHeader) -> None:
 
 
 def _assume(slices: tuple[SliceHeader, ...]) -> tuple[tuple[SliceHeader, ...], Flag]:
-    """Find the intercept that gives air -1000 HU, where one and only one does."""
+    """Find the only intercept that gives air -1000 HU."""
     bare = next(s for s in slices if s.slope is None or s.intercept is None)
     known = {s.intercept for s in slices} - {None}
     candidates = [i for i in known if i is not None] or list(INTERCEPTS)
@@ -283,7 +287,7 @@ def _assume(slices: tuple[SliceHeader, ...]) -> tuple[tuple[SliceHeader, ...], F
 
 
 def _is_inverted(slices: tuple[SliceHeader, ...]) -> bool:
-    """Tell whether MONOCHROME1 pixels are inverted: by the standard they are not, but some are."""
+    """Whether MONOCHROME1 pixels are inverted: not by the standard, but in some files."""
     first = slices[0]
     assert first.slope is not None
     assert first.intercept is not None
@@ -311,9 +315,9 @@ def _sample(slices: Sequence[SliceHeader], *, inverted: bool = False) -> Values:
 
 
 def looks_like_hu(hu: Values) -> bool:
-    """Tell whether air stands out near -1000, and there is soft tissue near 0.
+    """Whether there is a peak of air near -1000, and soft tissue near 0.
 
-    The lowest value of all is left out: it is what padding has, or what values were cut off at.
+    The lowest value is ignored: padding, or the bound that values were clipped at.
     """
     if np.mean(np.abs(hu) < 200) < 0.05:
         return False
@@ -322,13 +326,13 @@ def looks_like_hu(hu: Values) -> bool:
 
 
 def air_level(hu: Values, low: float = -1100.0, high: float = -900.0) -> float | None:
-    """HU that air has: the mean of a peak of 20 HU; None where no peak stands out.
+    """Estimate the HU of air: the mean of a peak of 20 HU; None without a clear peak.
 
     Parameters
     ----------
     hu : ndarray
     low, high : float
-        Where to look.
+        Range to search.
     """
     near = hu[(hu > max(low, hu.min())) & (hu < high)]
     if len(near) < 0.01 * hu.size:
@@ -337,5 +341,5 @@ def air_level(hu: Values, low: float = -1100.0, high: float = -900.0) -> float |
     window = np.convolve(counts, np.ones(10), mode="same")
     peak = edges[int(np.argmax(window))]
     inside = near[np.abs(near - peak) <= 10]
-    # Spread evenly, a window of 20 of 200 HU would hold a tenth.
+    # A uniform distribution has a tenth of its values in 20 of 200 HU.
     return float(inside.mean()) if len(inside) > 0.3 * len(near) else None

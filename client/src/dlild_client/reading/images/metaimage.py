@@ -36,7 +36,7 @@ _TYPES = {
 }  # fmt: skip
 
 UNIT_LENGTH = 0.01
-"""Rows of the matrix may be this much off unit length: rounding."""
+"""Tolerance for rows of the matrix of unit length: rounding."""
 
 Array = npt.NDArray[np.float64]
 Fields = Mapping[str, str]
@@ -57,11 +57,11 @@ def read_header(path: Path) -> ImageHeader:
     Raises
     ------
     UnreadableFileError
-        It names no data, or voxels in a form that is not read.
+        It names no data, or voxels in an unsupported form.
     NotCTError
         Not one grey 3D image.
     GeometryError
-        No spacing, or one that is none.
+        No spacing, or an invalid one.
     """
     head = read_head(path)
     fields, end = _fields(head)
@@ -83,7 +83,7 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def _locate(path: Path, fields: Fields, head: bytes, end: int) -> VoxelData:
-    """Find the files of the voxels."""
+    """Locate the voxels."""
     if "ElementDataFile" not in fields:
         raise UnreadableFileError(
             f"{path.name}: no ElementDataFile in its header; give the whole image"
@@ -112,13 +112,13 @@ def _is_true(fields: Fields, name: str, *, default: bool = False) -> bool:
 
 
 def _fields(head: bytes) -> tuple[dict[str, str], int]:
-    """Fields of a header, and where it ends: behind the line of ElementDataFile."""
+    """Parse the fields of a header; also return its end, after the ElementDataFile line."""
     fields: dict[str, str] = {}
     offset = 0
-    # A header of a file of its own may end without a line break.
+    # A separate header file may end without a line break.
     text = head + b"\n"
     while match := _LINE.match(text, offset):
-        # File names are bytes: what is no UTF-8 among them must come through.
+        # File names are bytes: those that are not UTF-8 must survive.
         name, value = (part.decode("utf-8", "surrogateescape") for part in match.groups())
         fields[name] = value
         offset = min(match.end(), len(head))
@@ -128,7 +128,7 @@ def _fields(head: bytes) -> tuple[dict[str, str], int]:
 
 
 def _files(path: Path, data_file: str, rest: bytes) -> tuple[tuple[Path, ...], bool]:
-    """Files of the voxels, and whether that is the header's own; ValueError for nonsense."""
+    """Files of the voxels, and whether it is the header's own; ValueError if malformed."""
     if data_file.upper() == "LOCAL":
         return (path,), True
     if data_file.upper().startswith("LIST"):
@@ -151,9 +151,9 @@ def _dtype(path: Path, fields: Fields) -> np.dtype[np.generic]:
 
 
 def _check_intensity(path: Path, fields: Fields) -> None:
-    """Raise `NotHUError` where the header names a function from stored values to others.
+    """Raise `NotHUError` where the header has an intensity function.
 
-    Readers differ in whether they apply it, so that the values may be meant either way.
+    Readers disagree on whether to apply it, so the values are ambiguous.
     """
     slope = _numbers(path, fields, ("ElementToIntensityFunctionSlope",), 1)
     offset = _numbers(path, fields, ("ElementToIntensityFunctionOffset",), 1)
@@ -165,7 +165,7 @@ def _check_intensity(path: Path, fields: Fields) -> None:
 
 
 def _numbers(path: Path, fields: Fields, names: tuple[str, ...], count: int) -> Array | None:
-    """Numbers of the first of some fields that is there; None where none is."""
+    """Numbers of the first field that is present; None where none is."""
     for name in names:
         if name in fields:
             try:
@@ -182,8 +182,8 @@ def _numbers(path: Path, fields: Fields, names: tuple[str, ...], count: int) -> 
 
 
 def _geometry(path: Path, fields: Fields, dimensions: int) -> tuple[Array, tuple[Flag, ...]]:
-    """Affine (LPS, mm), and the doubts about it."""
-    # What lies from centre to centre is the spacing; a size alone says that voxels touch.
+    """Affine (LPS, mm), and its flags."""
+    # ElementSpacing is centre to centre; ElementSize alone implies that voxels touch.
     spacing = _numbers(path, fields, ("ElementSpacing", "ElementSize"), dimensions)
     if spacing is None:
         raise MissingGeometryError(
@@ -210,15 +210,15 @@ def _geometry(path: Path, fields: Fields, dimensions: int) -> tuple[Array, tuple
 
 
 def _unit_rows(path: Path, rows: Array, spacing: Array) -> Array:
-    """Rows of the matrix of unit length, or as they are where the matrix alone holds the spacing.
+    """Normalise the rows of the matrix, unless the matrix alone holds the spacing.
 
-    Raises `GeometryError` where both hold lengths: is their product meant?
+    Raises `GeometryError` where both hold lengths, which is ambiguous.
     """
     lengths = np.linalg.norm(rows, axis=1)
     if np.all(np.abs(lengths - 1) <= UNIT_LENGTH):
         return np.asarray(rows / lengths[:, None])
     if np.all(spacing == 1) or not np.all(np.isfinite(rows)) or not np.all(lengths):
-        return rows  # what is no direction at all is found by `check_affine`
+        return rows  # `check_affine` rejects invalid directions
     raise GeometryError(
         f"{path.name}: a spacing of {numbers_text(spacing)} by ElementSpacing, and a "
         f"TransformMatrix with axes {numbers_text(lengths)} long; convert it again from DICOM"

@@ -75,11 +75,11 @@ def read_header(path: Path) -> ImageHeader:
     Raises
     ------
     UnreadableFileError
-        It is no NRRD file, or has its voxels in an encoding that is not read.
+        Not an NRRD file, or an unsupported encoding.
     NotCTError
         Not one grey 3D image.
     GeometryError
-        No spacing, or one that is none.
+        No spacing, or an invalid one.
     """
     head = read_head(path)
     if not head.startswith(b"NRRD000"):
@@ -108,7 +108,7 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def _locate(path: Path, fields: dict[str, str], lines: list[str], end: int) -> VoxelData:
-    """Find the files of the voxels."""
+    """Locate the voxels."""
     encoding = fields.get("encoding", "none").lower()
     if encoding not in ENCODINGS:
         raise UnreadableFileError(
@@ -130,13 +130,13 @@ def _locate(path: Path, fields: dict[str, str], lines: list[str], end: int) -> V
 
 
 def _lines(head: bytes) -> tuple[list[str], int]:
-    """Lines of the header, and where the voxels begin that follow it: behind an empty line."""
+    """Split the header into lines; also return its end, after an empty line."""
     lines: list[str] = []
     offset = 0
     while offset < len(head):
         end = head.find(b"\n", offset)
         end = len(head) if end < 0 else end
-        # File names are bytes: what is no UTF-8 among them must come through.
+        # File names are bytes: those that are not UTF-8 must survive.
         line = head[offset:end].rstrip(b"\r").decode("utf-8", "surrogateescape")
         offset = end + 1
         if not line:
@@ -146,13 +146,13 @@ def _lines(head: bytes) -> tuple[list[str], int]:
 
 
 def _fields(lines: list[str]) -> dict[str, str]:
-    """Fields by their names in small letters, without spaces; comments and keys are left out."""
+    """Fields by lower-case name without spaces; comments and key/value pairs are skipped."""
     pairs = (line.split(": ", 1) for line in lines if line[:1] != "#" and ": " in line)
     return {name.lower().replace(" ", ""): value.strip() for name, value in pairs}
 
 
 def _files(path: Path, data_file: str | None, lines: list[str]) -> tuple[Path, ...]:
-    """Files of the voxels; ValueError for nonsense."""
+    """Files of the voxels; ValueError if malformed."""
     if data_file is None:
         return (path,)
     if data_file.upper().startswith("LIST"):
@@ -165,7 +165,7 @@ def _files(path: Path, data_file: str | None, lines: list[str]) -> tuple[Path, .
 
 
 def _behind_lines(path: Path, count: int, start: int) -> int:
-    """Place behind some lines of a file."""
+    """Offset after some lines of a file."""
     if not count or not path.is_file():
         return start
     with path.open("rb") as file:
@@ -193,7 +193,7 @@ def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[np.generic]:
 
 
 def _domain_axes(path: Path, fields: dict[str, str], sizes: list[int]) -> list[int]:
-    """Axes that are three of space; further ones may have one value only."""
+    """The three spatial axes; further axes must have length 1."""
     vectors = _vectors(path, fields, len(sizes))
     kinds = fields.get("kinds", "").lower().split()
     spare = {"list", "vector", "time", "stub", "scalar", "none"}
@@ -218,7 +218,7 @@ def _domain_axes(path: Path, fields: dict[str, str], sizes: list[int]) -> list[i
 
 
 def _vectors(path: Path, fields: dict[str, str], count: int) -> list[Array | None] | None:
-    """Space directions of all axes, None for those that do not lie in space."""
+    """Space directions of all axes; None for non-spatial ones."""
     written = fields.get("spacedirections")
     if written is None:
         return None
@@ -236,7 +236,7 @@ def _vectors(path: Path, fields: dict[str, str], count: int) -> list[Array | Non
 
 
 def _vector(text: str) -> Array | None:
-    """Turn `(1,2,3)` into numbers; a fourth one, of time, does not count."""
+    """Parse `(1,2,3)`; a fourth component, time, is dropped."""
     if text.lower() == "none":
         return None
     numbers = [float(part) for part in text[1:-1].split(",")]
@@ -248,7 +248,7 @@ def _vector(text: str) -> Array | None:
 def _geometry(
     path: Path, fields: dict[str, str], axes: list[int], count: int
 ) -> tuple[Array, tuple[Flag, ...]]:
-    """Affine (LPS, mm), and the doubts about it."""
+    """Affine (LPS, mm), and its flags."""
     vectors = _vectors(path, fields, count)
     spacings = _spacings(path, fields, axes, count)
     if vectors is None and spacings is None:
@@ -285,7 +285,7 @@ def _assumed(header: str) -> Flag:
 
 
 def _origin(path: Path, fields: dict[str, str]) -> Array:
-    """Space origin in mm; where none is given, where it lies does not matter to a score."""
+    """Space origin in mm; default 0, as it does not affect a score."""
     written = fields.get("spaceorigin")
     if written is None or written.lower() == "none":
         return np.zeros(3)
@@ -302,7 +302,7 @@ def _origin(path: Path, fields: dict[str, str]) -> Array:
 
 
 def _space_units(path: Path, fields: dict[str, str], axes: list[int], steps: Array) -> Array:
-    """Space directions in mm: by the units of space, or else by those of the axes."""
+    """Space directions in mm, by the space units, or else the units of the axes."""
     units = fields.get("spaceunits")
     if units is not None:
         return np.asarray(steps * _factors(path, units, range(3))[:, None])
@@ -310,7 +310,7 @@ def _space_units(path: Path, fields: dict[str, str], axes: list[int], steps: Arr
 
 
 def _spacings(path: Path, fields: dict[str, str], axes: list[int], count: int) -> Array | None:
-    """Spacings of the axes of space in mm."""
+    """Spacings of the spatial axes in mm."""
     written = fields.get("spacings")
     if written is None:
         return None
@@ -329,7 +329,7 @@ def _spacings(path: Path, fields: dict[str, str], axes: list[int], count: int) -
 
 
 def _check_spacings(path: Path, affine: Array, spacings: Array) -> None:
-    """Raise `GeometryError` where spacings stand beside other space directions."""
+    """Raise `GeometryError` where spacings contradict the space directions."""
     lengths = np.linalg.norm(affine[:, :3], axis=0)
     known = np.isfinite(spacings)
     if np.any(np.abs(lengths - spacings)[known] > 0.002 * lengths[known]):

@@ -1,4 +1,4 @@
-"""NIfTI, NRRD and MetaImage -> Volume in HU."""
+"""Reads NIfTI, NRRD and MetaImage files into a `Volume` in HU."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from dlild_client.slabs import HELD_VOXELS, Fill, Hu, Slabs, as_volume_array, th
 from dlild_client.volume import AIR_HU, SeriesInfo, Volume, as_matrix
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""File names that are read as images."""
+"""Suffixes of image files."""
 
 MINIMUM_COVERAGE_MM = 100.0
-"""Shorter along the body cannot hold a pair of lungs."""
+"""Least extent along the body that can hold a pair of lungs."""
 
 SHORTEST_SPACING_MM, LONGEST_SPACING_MM = 0.05, 15.0
 
 
 def is_image_name(path: Path) -> bool:
-    """Tell by its name whether a file is one of `SUFFIXES`."""
+    """Whether a file name has one of `SUFFIXES`."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -52,19 +52,19 @@ def read_image(path: Path) -> Volume:
     Returns
     -------
     Volume
-        int16 HU, axes (z, y, x) as stored, geometry in LPS. HU below -1024 are -1024. Scans of more
-        than `slabs.HELD_VOXELS` are `Slabs`, which read the file again where they are looked at.
+        int16 HU, axes (z, y, x) as stored, geometry in LPS. HU below -1024 are -1024. Scans of
+        more than `slabs.HELD_VOXELS` are `Slabs`, which read the file again at each access.
 
     Raises
     ------
     UnreadableFileError
-        The file cannot be read, or is cut short.
+        The file cannot be read, or is truncated.
     NotCTError
         Not one three-dimensional grey image.
     NotHUError
-        Values that cannot be HU of a chest.
+        Values that are not HU of a chest.
     GeometryError, TooFewSlicesError
-        A geometry that is missing, contradicts itself or cannot be that of a chest.
+        A geometry that is missing, inconsistent or not that of a chest.
     TooLargeError
         More voxels than any scan has.
     """
@@ -103,12 +103,12 @@ def read_image(path: Path) -> Volume:
 
 
 def check_image(path: Path) -> ImageHeader:
-    """Read the header of an image file, and raise what it alone tells; the voxels are not read.
+    """Read and check the header of an image file, without voxels.
 
     Raises
     ------
     InputError
-        As of `read_image`.
+        As for `read_image`.
     """
     name = path.name.lower()
     if name.endswith(nifti.SUFFIXES):
@@ -124,7 +124,7 @@ def check_image(path: Path) -> ImageHeader:
 
 
 def _read_hu(path: Path, header: ImageHeader) -> Hu | Slabs:
-    """HU (z, y, x): an array, or of a large scan what reads it."""
+    """HU (z, y, x); lazily, as `Slabs`, for a large scan."""
     slabs = Slabs(header.shape, _fill(path, header))
     return np.asarray(slabs) if header.voxels <= HELD_VOXELS else slabs
 
@@ -161,7 +161,7 @@ def _to_hu(stored: npt.NDArray[Any], slope: float, intercept: float, out: Hu) ->
 
 
 def _slice_flags(hu: Hu | Slabs, body_axis: int, name: str) -> list[Flag]:
-    """Look for slices without a picture, and for HU that jump from one slice to the next."""
+    """Check for blank slices, and for HU that jump between slices."""
     try:
         flags = check_blanks(hu, axis=body_axis)
         check_jumps(thinned(hu, body_axis))

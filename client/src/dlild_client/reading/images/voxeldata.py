@@ -1,12 +1,11 @@
-"""The voxels of an image file: where they lie, whether they are all there, and what they are.
+"""Random access to the voxel bytes of an image file, plain or compressed.
 
-Voxels may be plain or compressed, in the header's own file, beside it, or in a file a slice.
-Nothing is taken on trust: a file that is too short, and a compressed stream that does not unpack
-to its length and its checksum, are errors.
+Voxels may be in the file of the header, in another one, or in one file per slice. A file of the
+wrong length, and a compressed stream with a wrong length or checksum, are errors.
 
-Compressed streams can be read only from their start. So that a scan which is too large to be held
-can be read more than once, and by two threads, snapshots of the decoder are kept on the way: a
-later reading goes on from the nearest one.
+Compressed streams can be decoded only from their start. So that a scan too large for memory can be
+read more than once, and by two threads, snapshots of the decoder are kept: a later read resumes
+from the nearest one.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from dlild_client.reading.sources import MAXIMUM_FILES
 _CHUNK = 1 << 22
 _PACKED_CHUNK = 1 << 18
 _SNAPSHOT_BYTES = 1 << 25
-"""Unpacked bytes from one snapshot of a decoder (40 kB) to the next."""
+"""Unpacked bytes between two snapshots of a decoder (40 kB each)."""
 
 _WBITS = {"gzip": 31, "zlib": zlib.MAX_WBITS | 32}
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -36,22 +35,22 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class VoxelData:
-    """Where the voxels lie that a header speaks of.
+    """Location of the voxels of a header.
 
     Attributes
     ----------
     files : tuple of Path
-        The header's own file, or those that it names; each holds as much as any other.
+        The file of the header, or those that it names, all of equal length.
     start : int
-        Bytes before the voxels in each file; -1 where they are the end of it.
+        Bytes before the voxels in each file; -1 where they are at its end.
     packed : str
         `gzip`, `zlib` or empty.
     packed_bytes : int or None
-        Length of the compressed stream, where the header tells.
+        Length of the compressed stream, where the header states it.
     skipped : int
-        Bytes before the voxels in what a compressed stream unpacks to.
+        Bytes before the voxels in the unpacked stream.
     exact : bool
-        Whether there must be nothing behind the voxels.
+        Whether trailing bytes after the voxels are an error.
     """
 
     files: tuple[Path, ...]
@@ -63,9 +62,9 @@ class VoxelData:
 
 
 def check_files(name: str, data: VoxelData) -> None:
-    """Raise `UnreadableFileError` unless the files of the voxels are there.
+    """Raise `UnreadableFileError` unless the files of the voxels exist.
 
-    A pipe or a device is no file: it could keep a reader waiting for ever.
+    Only regular files: a pipe or a device could block a reader for ever.
     """
     for path in data.files:
         if not path.is_file():
@@ -75,7 +74,7 @@ def check_files(name: str, data: VoxelData) -> None:
 
 
 class VoxelBytes:
-    """The bytes of all voxels of an image, from any offset on; may be used from several threads.
+    """Random access to the bytes of all voxels of an image; thread-safe.
 
     Parameters
     ----------
@@ -88,8 +87,7 @@ class VoxelBytes:
     Raises
     ------
     UnreadableFileError
-        A file is too short or too long. Of compressed ones this shows when they are read: whoever
-        reads the last voxels hears of it.
+        A file is too short or too long. For compressed ones `read` raises it, at the last voxels.
     """
 
     def __init__(self, name: str, data: VoxelData, needed: int) -> None:
@@ -109,12 +107,12 @@ class VoxelBytes:
                 raise UnreadableFileError(f"{where}: {error.strerror or error}") from None
 
     def read(self, offset: int, out: npt.NDArray[np.uint8]) -> None:
-        """Fill an array with the bytes from an offset on.
+        """Fill an array with the bytes from an offset.
 
         Raises
         ------
         UnreadableFileError
-            They are not there, or do not unpack to their checksum.
+            The file is truncated, or its checksum does not match.
         """
         done = 0
         while done < len(out):
@@ -188,7 +186,7 @@ class _PackedFile:
             self._left_at[stream.unpacked] = stream
 
     def _take(self, offset: int) -> _Stream:
-        """Return the stream that stopped here, or a copy of one that was before."""
+        """Return the stream that stopped at an offset, or a copy of the nearest one before."""
         with self._lock:
             if offset in self._left_at:
                 return self._left_at.pop(offset)
@@ -204,7 +202,7 @@ class _PackedFile:
         return chunk
 
     def _read_end(self, stream: _Stream, file: BinaryIO) -> None:
-        """Read what follows the voxels: nothing, if need be, and the checksum."""
+        """Read to the end of the stream: checks trailing bytes and the checksum."""
         more = 0
         while chunk := stream.next(file, _CHUNK):
             more += len(chunk)
@@ -214,12 +212,12 @@ class _PackedFile:
 
 
 class _Stream:
-    """Decoder of a compressed stream, and how far it has come.
+    """Decoder of a compressed stream, with its position.
 
     Attributes
     ----------
     unpacked : int
-        Bytes that have come out.
+        Bytes unpacked so far.
     """
 
     def __init__(self, kind: str, start: int, limit: int | None) -> None:
@@ -234,7 +232,7 @@ class _Stream:
         return made
 
     def next(self, file: BinaryIO, most: int) -> bytes:
-        """Unpack up to `most` bytes; none at the end of the stream.
+        """Unpack up to `most` bytes; empty at the end of the stream.
 
         Raises
         ------
@@ -251,7 +249,7 @@ class _Stream:
             data = file.read(count)
             chunk = bytes(self._decoder.decompress(data, most))
             decoder = self._decoder
-            # At the end of the stream both may hold what is left.
+            # At the end of the stream both may hold the rest.
             left = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
             self._at += len(data) - len(left)
             self.unpacked += len(chunk)
@@ -261,7 +259,7 @@ class _Stream:
                 raise EOFError("the compressed stream ends early")
 
     def _begin_next_member(self, file: BinaryIO) -> bool:
-        """Begin the next gzip file of several that lie one behind the other; zeros may follow."""
+        """Start the next member of a multi-member gzip file; trailing zeros are allowed."""
         if self._kind != "gzip":
             return False
         file.seek(self._at)
@@ -283,7 +281,7 @@ def _wrong_length(where: str, length: int, share: int) -> UnreadableFileError:
 
 
 def read_head(path: Path, most: int = 1 << 20) -> bytes:
-    """Read the beginning of a file: more than any header has.
+    """Read the start of a file, longer than any header.
 
     Raises
     ------
@@ -298,17 +296,17 @@ def read_head(path: Path, most: int = 1 << 20) -> bytes:
 
 
 def is_gzip(head: bytes) -> bool:
-    """Tell a gzip file by its first bytes, whatever its name says."""
+    """Whether data start with the gzip magic number."""
     return head.startswith(_GZIP_MAGIC)
 
 
 def unpack_head(path: Path, head: bytes, most: int) -> bytes:
-    """Unpack the beginning of a gzip file; less comes out where it ends early.
+    """Unpack the start of a gzip file; shorter where the file is truncated.
 
     Raises
     ------
     UnreadableFileError
-        It is no gzip file.
+        Not a gzip file.
     """
     try:
         return zlib.decompressobj(_WBITS["gzip"]).decompress(head, most)
@@ -319,10 +317,10 @@ def unpack_head(path: Path, head: bytes, most: int) -> bytes:
 
 
 def beside(path: Path, name: str) -> Path:
-    """Path of a data file that a header names, also in the way of Windows.
+    """Resolve the data file that a header names, with either path separator.
 
-    Files move together, and paths in a header do not: a file of the name beside the header will do,
-    as its length must be right to the byte.
+    Files are moved together, paths in headers become stale: a file of this name beside the header
+    is accepted, as its length must match exactly.
     """
     unified = name.replace("\\", "/")
     candidates = [path.parent / n for n in (name, unified, unified.rsplit("/", 1)[-1])]
@@ -330,12 +328,12 @@ def beside(path: Path, name: str) -> Path:
 
 
 def numbered(pattern: str, numbers: list[str]) -> Iterator[str]:
-    """Names of numbered files: a pattern as of C, such as `s%03d.raw`, with first, last and step.
+    """Expand a printf pattern of numbered files, such as `s%03d.raw`, with first, last and step.
 
     Raises
     ------
     ValueError
-        It is no such pattern, or the numbers are none.
+        Not such a pattern, or no numbers.
     """
     first, last, *more = (int(number) for number in numbers[:3])
     step = more[0] if more else 1

@@ -1,4 +1,4 @@
-"""Several acquisitions in one series: told apart by an attribute of their slices."""
+"""Several acquisitions in one series, distinguished by an attribute of their slices."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SEPARATORS: tuple[Callable[[SliceHeader], Any], ...] = (
     lambda s: s.breath,
     lambda s: s.frame_of_reference,
 )
-"""What tells acquisitions in one series apart, in the order in which it is tried."""
+"""Attributes that distinguish acquisitions in one series, in the order of trial."""
 
 
 def parts_by(
     slices: Sequence[SliceHeader], key: Callable[[SliceHeader], Any]
 ) -> list[list[SliceHeader]]:
-    """Part slices by an attribute, in its order."""
+    """Group slices by an attribute, in its order."""
     parts: dict[object, list[SliceHeader]] = {}
     for s in slices:
         parts.setdefault(key(s), []).append(s)
@@ -39,7 +39,7 @@ def parts_by(
 
 
 def overlap(parts: Sequence[Sequence[SliceHeader]]) -> bool:
-    """Tell whether of several acquisitions one begins before another ends, or lies across it."""
+    """Whether two of several acquisitions overlap along the slice normal."""
     first = parts[0][0].orientation
     assert first is not None
     normal = np.cross(first[:3], first[3:])
@@ -53,7 +53,7 @@ def overlap(parts: Sequence[Sequence[SliceHeader]]) -> bool:
 def check_one_acquisition(slices: Sequence[SliceHeader], stack: Stack) -> None:
     """Raise `IrregularSpacingError` where overlapping acquisitions make the steps uneven.
 
-    The patient breathes and moves between acquisitions: their slices are no one volume.
+    The patient breathes and moves between acquisitions: their slices are not one volume.
     """
     for key in SEPARATORS:
         parts = parts_by(slices, key)

@@ -1,8 +1,8 @@
-"""Whether a series can be scored: its kind, its geometry, its coverage.
+"""Candidates: series that can be scored, by image type, geometry and coverage.
 
 Set aside, each with a reason: other modalities; localizers; captures, projections (MIP, MinIP) and
-maps; reformats; slices without geometry; stacks whose geometry does not add up; stacks with too few
-slices or too little coverage. What remains is ranked (`dlild_client.reading.series.ranking`).
+maps; reformats; slices without geometry; stacks with inconsistent geometry; stacks with too few
+slices or too little coverage. Candidates are ranked by `dlild_client.reading.series.ranking`.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from dlild_client.reading.series.spacing import describe_steps
 
 @dataclass(frozen=True)
 class SeriesRules:
-    """What a series must be to be scored.
+    """Requirements on a series.
 
     Attributes
     ----------
     minimum_slices : int
-        Fewer are no chest. Chests in 8 mm slices have about 35.
+        Least number of slices; a chest in 8 mm slices has about 35.
     minimum_coverage_mm : float
-        Shorter stacks cannot hold a pair of lungs.
+        Least length of a stack that can hold a pair of lungs.
     maximum_step_mm : float
-        Wider steps leave too much lung unseen.
+        Widest mean step; wider ones leave too much lung unseen.
     axial_cosine : float
         Least cosine between the slice normal and the body axis; below it a stack is coronal or
         sagittal.
     whole_lungs_mm : float
-        Coverage that holds a pair of lungs; more of it makes no series better.
+        Coverage of a pair of lungs; more is no advantage in the ranking.
     fine_mm : float
-        Slices as fine as the model grid; finer ones make no series better.
+        Thickness of the model grid; thinner slices are no advantage in the ranking.
     tolerances : Tolerances
     """
 
@@ -73,11 +73,11 @@ class Candidate:
         In the order of `stack`.
     stack : Stack
     repeats : tuple of pairs of SliceHeader
-        Slices (kept, repeat) at one position, still to be compared.
+        Slices (kept, repeat) at one position, not yet compared.
     axial : bool
     flags : tuple of Flag
     only_if_asked : NotCTError or None
-        Why it is scored only where it is asked for by its UID.
+        Why it is scored only when selected by its UID.
     """
 
     slices: tuple[SliceHeader, ...]
@@ -89,7 +89,7 @@ class Candidate:
 
     @property
     def images(self) -> tuple[SliceHeader, ...]:
-        """All images, the repeats behind the slices."""
+        """All images: slices, then repeats."""
         return (*self.slices, *(repeat for _, repeat in self.repeats))
 
     @property
@@ -111,21 +111,21 @@ class Candidate:
 def candidate_of(
     slices: Sequence[SliceHeader], met: Sequence[Flag], rules: SeriesRules
 ) -> Candidate:
-    """Make a candidate of the CT slices of one stack.
+    """Construct a candidate from the CT slices of one stack.
 
     Parameters
     ----------
     slices : sequence of SliceHeader
     met : sequence of Flag
-        What is known of them already.
+        Flags raised so far.
     rules : SeriesRules
 
     Raises
     ------
     GeometryError
-        The slices do not add up to a volume; its kind says why.
+        The slices do not form a volume; its class says why.
     TooFewSlicesError, NotCTError
-        They cannot hold a pair of lungs.
+        The slices cannot hold a pair of lungs.
     """
     positions, orientations = _geometry(slices)
     row, column = common_orientation(orientations, rules.tolerances)
@@ -145,7 +145,7 @@ def candidate_of(
     if len(keep) == 1 and not repeats:
         raise TooFewSlicesError("one CT slice only; give the folder with the whole series")
     if len(keep) == 1:
-        # All at one place: only the pixels can tell repeats from a measurement over time.
+        # All at one position: only the pixels distinguish repeats from a time series.
         stack = Stack((0,), positions[keep[0]], row, column, normal, 0.0)
         return Candidate((slices[keep[0]],), stack, pairs, axial, tuple(flags), asked)
     numbers = [slices[i].instance_number for i in keep]
@@ -162,7 +162,7 @@ def candidate_of(
         try:
             check_coverage(candidate, rules)
         except TooFewSlicesError as error:
-            # Of a reformat it matters more what it is than how long it is.
+            # Being a reformat takes precedence over its length.
             raise asked or error from None
     return candidate
 
@@ -195,7 +195,7 @@ def check_coverage(candidate: Candidate, rules: SeriesRules) -> None:
 
 
 def _body_extent_mm(slices: Sequence[SliceHeader], stack: Stack) -> float:
-    """Length along the body of a stack that is not axial."""
+    """Length along the body of a non-axial stack."""
     first = slices[0]
     assert first.pixel_spacing is not None
     edges = (
@@ -255,7 +255,7 @@ def _list(shapes: set[tuple[int, int]]) -> str:
 def _first_of_each_position(
     positions: np.ndarray, normal: np.ndarray, tolerances: Tolerances
 ) -> tuple[list[tuple[int, int]], list[int]]:
-    """Pairs (kept, repeat) of slices at one position, and the indices that are kept."""
+    """Pairs (kept, repeat) of slices at one position, and the indices kept."""
     pairs = [
         (group[0], other)
         for group in map(sorted, repeated_positions(positions, normal, tolerances))

@@ -1,4 +1,4 @@
-"""What the images of a series are, by their headers: CT slices, or something to be set aside."""
+"""Classifies the images of a series by their headers: CT slices, or objects to set aside."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_IMAGES = {
     f"{STORAGE}9.": "waveform", f"{STORAGE}11.": "presentation state", f"{STORAGE}66": "SEG",
     f"{STORAGE}88.": "SR", f"{STORAGE}104.": "document", f"{STORAGE}481.": "RT",
 }  # fmt: skip
-"""Classes of objects that are no CT images, whatever their modality says."""
+"""SOP classes of objects that are not CT images, whatever their modality."""
 
 PIXEL_FORMAT = {
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored",
@@ -38,14 +38,14 @@ NO_MODALITY = "no modality"
 
 
 def ct_images(group: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[Flag]]:
-    """Leave out of a series what is no CT slice: other objects, localizers, captures, projections.
+    """Select the CT slices of a series: drop other objects, localizers, captures, projections.
 
     Returns
     -------
     slices : list of SliceHeader
         CT images with pixels, at least one.
     flags : list of Flag
-        What was left out.
+        What was dropped.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def ct_images(group: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[Fla
 
 
 def _kind(s: SliceHeader) -> str:
-    """Tell what an object is: `SLICE`, or what it is instead."""
+    """Classify an object: `SLICE`, or another kind."""
     words = set(s.image_type)
     if s.modality != "CT":
         return s.modality or NO_MODALITY
@@ -98,13 +98,13 @@ def _kind_of_slice(s: SliceHeader) -> str:
 
 
 def _has_ct_geometry(s: SliceHeader) -> bool:
-    """Tell whether a secondary capture holds all that a CT slice is read by."""
+    """Whether a secondary capture has all attributes needed of a CT slice."""
     known = (s.position, s.orientation, s.pixel_spacing, s.slope, s.intercept)
     return None not in known and s.pixels.bits_stored > 8 and s.pixels.samples == 1
 
 
 def _why_none(group: Sequence[SliceHeader], kinds: Counter[str]) -> NotCTError:
-    """Say what a series without CT slices is."""
+    """Error of a series without CT slices."""
     others = sorted({s.modality or NO_MODALITY for s in group if s.modality != "CT"})
     if others:
         return NotCTError(
@@ -142,13 +142,13 @@ def _check_pixels(slices: Sequence[SliceHeader]) -> None:
 def why_reformat(
     slices: Sequence[SliceHeader], normal: npt.NDArray[np.float64], *, axial: bool
 ) -> NotCTError | None:
-    """Say why a reformat is not scored of its own accord; None for an original stack.
+    """Error of a reformat that was not selected by its UID; None for an original stack.
 
     Parameters
     ----------
     slices : sequence of SliceHeader
     normal : ndarray, shape (3,)
-        Of the slices, in patient coordinates.
+        Normal of the slices, in patient coordinates.
     axial : bool
         Whether the normal runs along the body.
     """
@@ -166,7 +166,7 @@ def why_reformat(
 
 
 def _describe(group: Sequence[SliceHeader]) -> str:
-    """Count images and orientations, for a message."""
+    """Describe the number of images and orientations."""
     known = {tuple(round(v, 2) for v in s.orientation) for s in group if s.orientation is not None}
     text = _count(group, "image")
     return f"{text} in {len(known)} orientations" if len(known) > 1 else text

@@ -1,4 +1,8 @@
-"""Which series of a place is scored, and why none is where none can be."""
+"""Selects the series to score: candidates, the choice among them, and repeated slices.
+
+Slices at one position may be copies of one image, or images that differ. Only the pixels tell, so
+they are compared before a series is settled on; where they differ, the next candidate is tried.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ from dlild_client.reading.series.splitting import assess
 
 @dataclass(frozen=True)
 class SetAside:
-    """A series that is not scored, and why; with its candidate where it can be asked for."""
+    """A series that is not scored, the reason, and its candidate where it can be selected."""
 
     slices: tuple[SliceHeader, ...]
     reason: InputError
@@ -39,14 +43,14 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Assessment:
-    """Series that can be scored, the best first, and those that cannot."""
+    """Candidates, the best first, and the series set aside."""
 
     candidates: tuple[Candidate, ...]
     others: tuple[SetAside, ...]
 
 
 def assess_series(headers: Sequence[SliceHeader], rules: SeriesRules) -> Assessment:
-    """Divide series into those that can be scored and those that cannot, with the reason."""
+    """Sort the series into candidates, ranked, and those set aside, with the reason."""
     groups: dict[str, list[SliceHeader]] = defaultdict(list)
     for header in headers:
         groups[header.series].append(header)
@@ -66,15 +70,15 @@ def assess_series(headers: Sequence[SliceHeader], rules: SeriesRules) -> Assessm
 
 
 def _join(others: list[SetAside], rules: SeriesRules) -> tuple[list[Candidate], list[SetAside]]:
-    """Make stacks of series that are too short each by itself.
+    """Join series that are too short by themselves.
 
-    Some archives and converters give every slice a series UID of its own.
+    Some archives and converters assign every slice its own series UID.
 
     Returns
     -------
     candidates : list of Candidate
     others : list of SetAside
-        What is still set aside.
+        Series still set aside.
     """
     studies: dict[str, list[SetAside]] = defaultdict(list)
     for other in others:
@@ -99,15 +103,15 @@ def _as_joined(candidate: Candidate) -> Candidate:
 def choose(
     assessment: Assessment, series: str | None, scan: HeaderScan, name: str = ""
 ) -> Candidate:
-    """Pick the series to score.
+    """Select the series to score.
 
     Parameters
     ----------
     assessment : Assessment
     series : str or None
-        UID or number of the series that the user asks for.
+        UID or number of the series that the user selects.
     scan : HeaderScan
-        For messages: what could not be read.
+        Unreadable files, for messages.
     name : str
         Base name of the folder or archive, for messages.
 
@@ -118,7 +122,7 @@ def choose(
     SeveralStudiesError
         Series of two studies or patients could be scored.
     InputError
-        Of the kind that keeps the most promising series from being scored.
+        The reason of the series that came closest to a chest CT.
     """
     where = f"{name}: " if name else ""
     if not scan.headers and scan.unreadable:
@@ -154,7 +158,7 @@ def choose(
 
 
 def _asked_for(assessment: Assessment, series: str, where: str) -> Candidate:
-    """Find the series with a UID, or with a number where only one has it."""
+    """Find the series with a UID, or with a number if it is unique."""
 
     def matches(slices: Sequence[SliceHeader]) -> bool:
         return any(series in {s.series_uid, str(s.series_number)} for s in slices)
@@ -182,7 +186,7 @@ def _firsts(assessment: Assessment) -> list[SliceHeader]:
 
 
 def _why_none(others: Sequence[SetAside], unreadable: Sequence[str]) -> InputError:
-    """Pick the reason of the series that came nearest to a chest CT, with a word on the others."""
+    """Error of the series that came closest to a chest CT, with the number of the others."""
 
     def nearness(item: SetAside) -> tuple[int, int]:
         trivial = isinstance(item.reason, NotCTError | UnreadableFileError)
@@ -208,13 +212,13 @@ def _why_none(others: Sequence[SetAside], unreadable: Sequence[str]) -> InputErr
 
 @dataclass(frozen=True)
 class Settled:
-    """What is settled on: the chosen series, or the error that there is none.
+    """The selected series, or the error that there is none.
 
     Attributes
     ----------
     chosen : Candidate or None
     assessment : Assessment
-        With what had to be set aside on the way.
+        Including the candidates set aside since.
     error : InputError or None
         As of `choose`; `RepeatedPositionError` where images at one position differ and nothing else
         can be scored.
@@ -232,11 +236,11 @@ def settle(
     series: str | None = None,
     name: str = "",
 ) -> Settled:
-    """Choose a series of bearable size, whose slices at one position are copies of one image.
+    """Select the best series within the size bounds whose repeated slices are copies.
 
     Parameters
     ----------
-    assessment, scan, series, place
+    assessment, scan, series, name
         As of `choose`.
     rules : SeriesRules
 
@@ -261,7 +265,7 @@ def settle(
 
 
 def without(assessment: Assessment, chosen: Candidate, reason: InputError) -> Assessment:
-    """Set a candidate aside, with the reason."""
+    """Move a candidate to those set aside, with the reason."""
     others = tuple(o for o in assessment.others if o.candidate is not chosen)
     return replace(
         assessment,

@@ -1,9 +1,9 @@
-"""Steps between slices that are not even: planned so, or left by slices that are missing.
+"""Checks uneven steps between slices: planned, or caused by missing slices.
 
-Sequential HRCT is scanned in pairs of slices, or in wider steps where less is expected; helical
-scans may be reconstructed in blocks of two steps. Such stacks are volumes whose slices lie where
-they lie. What is no such stack: a contiguous scan of which slices are lost, a gap so wide that too
-much of the lung is unseen, and two acquisitions whose slices lie between each other.
+Sequential HRCT is scanned in pairs of slices, or with wider steps in some regions; helical scans
+may be reconstructed in blocks of two steps. Such stacks are valid. Not valid are: a contiguous scan
+with missing slices, a gap so wide that too much lung is unseen, and interleaved slices of two
+acquisitions.
 
 Pure functions on slices in the order of their positions.
 """
@@ -23,33 +23,33 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 CONTIGUOUS = 1.25
-"""Slices are contiguous where they are no further apart than this many thicknesses."""
+"""Slices are contiguous up to this many thicknesses apart."""
 
 WIDE = 1.5
-"""A step is wide from this many usual steps on: about where a slice would have found room."""
+"""A step is wide from this many usual steps on: a slice could be missing."""
 
 BLOCK = 5
-"""So many wide steps in a row are no lost slices: the scan was reconstructed in blocks."""
+"""Consecutive wide steps of a block reconstructed in wider steps, not of missing slices."""
 
 RECURRING = 3
-"""So many wide steps of one size, equally far apart and with numbers that go on, are planned."""
+"""Equal, equally spaced wide steps with consecutive numbers that count as planned."""
 
 WHOLE = 0.1
-"""How far the steps that slices leave may be from a whole number of usual steps, as a share."""
+"""Tolerance of a gap from a multiple of the usual step, as a fraction of it."""
 
 
 @dataclass(frozen=True)
 class StepRules:
-    """What uneven steps may be.
+    """Bounds of uneven steps.
 
     Attributes
     ----------
     widest_mm : float
-        No step may be wider.
+        Widest step.
     contiguous_share : float
-        A scan is contiguous, but for a few gaps, where this share of its steps or more is.
+        A scan counts as contiguous, with a few gaps, from this fraction of contiguous steps on.
     tolerance_mm : float
-        How far positions are rounded.
+        Rounding of positions.
     """
 
     widest_mm: float
@@ -63,7 +63,7 @@ def check_steps(
     thicknesses_mm: Sequence[float | None],
     rules: StepRules,
 ) -> None:
-    """Make sure that uneven steps were planned, and leave no gap that is too wide.
+    """Raise unless uneven steps were planned, without too wide a gap.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def check_steps(
     Raises
     ------
     IrregularSpacingError
-        Slices of two acquisitions lie between each other; a step is too wide.
+        Slices of two acquisitions are interleaved; a step is too wide.
     MissingSlicesError
         Slices are missing from an otherwise contiguous scan.
     """
@@ -100,7 +100,7 @@ def check_steps(
 
 
 def describe_steps(steps_mm: Array) -> str:
-    """Describe steps as ``1 mm x 30, 9 mm x 31``, or as a range where they are of many kinds."""
+    """Describe steps as ``1 mm x 30, 9 mm x 31``, or as a range where there are many."""
     kinds, counts = np.unique(np.round(steps_mm, 1), return_counts=True)
     if len(kinds) > 6:
         return f"{kinds[0]:g} to {kinds[-1]:g} mm"
@@ -113,7 +113,7 @@ def _check_gaps(
     thicknesses_mm: Sequence[float | None],
     rules: StepRules,
 ) -> None:
-    """Look for wide steps that nobody has planned."""
+    """Raise where wide steps were not planned."""
     steps = np.diff(sorted_mm)
     usual = float(np.median(steps))
     wide = steps >= WIDE * usual
@@ -129,7 +129,7 @@ def _check_gaps(
     contiguous = bool(np.median(covered[~wide])) and (
         np.count_nonzero(wide) == 1 or np.mean(~wide) >= rules.contiguous_share
     )
-    # Many wide steps in a row are a block that was reconstructed in wider steps.
+    # Many consecutive wide steps are a block reconstructed in wider steps.
     odd = wide & ~_in_rows(wide, BLOCK) if contiguous else wide & (steps > rules.widest_mm)
     planned = not jumped[wide].any() and not unknown[wide].any() and _recur(steps, wide)
     missing = np.flatnonzero(odd & lost)
@@ -152,7 +152,7 @@ def _check_gaps(
 
 
 def _recur(steps: Array, wide: Mask) -> bool:
-    """Tell whether wide steps are alike and recur after as many slices: no loss does so."""
+    """Whether wide steps are equal and periodic, which missing slices are not."""
     indices = np.flatnonzero(wide)
     if len(indices) < RECURRING:
         return False
@@ -161,7 +161,7 @@ def _recur(steps: Array, wide: Mask) -> bool:
 
 
 def _in_rows(mask: Mask, least: int) -> Mask:
-    """Tell which true values stand in rows of at least so many."""
+    """Mask the true values in runs of at least `least`."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
     out = np.zeros_like(mask)
     for start, end in zip(edges[::2], edges[1::2], strict=True):
@@ -170,7 +170,7 @@ def _in_rows(mask: Mask, least: int) -> Mask:
 
 
 def _covered(steps: Array, thicknesses_mm: Sequence[float | None], otherwise_mm: float) -> Mask:
-    """Tell of each step whether its two slices touch; unknown thickness: whether it is usual."""
+    """Mask the steps whose slices touch; with unknown thickness, the usual steps."""
     thickness = np.array([np.nan if t is None or t <= 0 else t for t in thicknesses_mm])
     mean = (thickness[1:] + thickness[:-1]) / 2
     limit = np.where(np.isnan(mean), otherwise_mm, CONTIGUOUS * mean)
@@ -178,7 +178,7 @@ def _covered(steps: Array, thicknesses_mm: Sequence[float | None], otherwise_mm:
 
 
 def _jumps(numbers: Sequence[int | None]) -> Array:
-    """How far instance numbers go on from slice to slice, in usual ones; NaN where unknown."""
+    """Increments of the instance numbers, relative to the usual one; NaN where unknown."""
     known = np.array([np.nan if n is None else n for n in numbers], dtype=np.float64)
     jumps = np.abs(np.diff(known))
     jumps[jumps == 0] = np.nan
@@ -190,10 +190,10 @@ def _jumps(numbers: Sequence[int | None]) -> Array:
 def _are_interleaved(
     sorted_mm: Array, numbers: Sequence[int | None], thicknesses_mm: Sequence[float | None]
 ) -> bool:
-    """Tell whether slices of two acquisitions lie between each other.
+    """Whether slices of two acquisitions are interleaved.
 
-    Ordered by their numbers, such slices run through the same positions twice. Where numbers tell
-    nothing, steps that alternate within a slice thickness give them away.
+    In the order of their numbers, such slices run through the same positions twice. Without usable
+    numbers, they are detected by steps that alternate within a slice thickness.
     """
     known = [n for n in numbers if n is not None]
     if len(known) < len(numbers) or len(set(known)) == 1:
@@ -207,7 +207,7 @@ def _are_interleaved(
 
 
 def _runs(values: Array) -> list[Array]:
-    """Cut a sequence where it turns or starts again."""
+    """Split a sequence into monotonic runs."""
     cuts: list[int] = []
     rising: bool | None = None
     for i in range(1, len(values)):
@@ -221,7 +221,7 @@ def _runs(values: Array) -> list[Array]:
 
 
 def _alternate(steps: Array, thicknesses_mm: Sequence[float | None]) -> bool:
-    """Tell whether steps alternate, and two of them are no longer than a slice is thick."""
+    """Whether steps alternate, and two together are within a slice thickness."""
     known = [t for t in thicknesses_mm if t]
     if not known or len(steps) < 4:
         return False

@@ -1,9 +1,9 @@
-"""Several stacks under one series UID: parted, so that what does not belong there spoils nothing.
+"""Splits a series that holds several stacks under one UID.
 
-Scanners, archives and converters put scouts, other reconstructions, phases and postures of the
-patient, and copies under the UID of a CT series. A series that is one stack is left as it is. Else
-its slices are parted by one attribute after the other, until a part is a stack by itself and what
-is left out is no part of the same chest.
+Scanners, archives and converters put scouts, other reconstructions, phases, postures and copies
+under the UID of a CT series. A series that is one stack is not split. Otherwise its slices are
+split by one attribute after the other, until a part is a stack by itself and the rest is not part
+of the same chest.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from dlild_client.reading.series.candidates import Candidate, SeriesRules, candi
 from dlild_client.reading.series.ct_images import ct_images
 
 DEPTH = 3
-"""Attributes that one series is parted by, at most."""
+"""Most attributes that one series is split by."""
 
 PASSES = 8
-"""More runs of positions than this are no passes over the body, but numbers without order."""
+"""Most passes over the body; more mean instance numbers without order."""
 
 ACQUISITIONS, GEOMETRY, COPIES = "acquisitions", "geometry", "copies"
 FEW = 3
 SAME_END = 0.6
-"""Of a step: parts that end within it end at one place; the next slice of a stack lies beyond."""
+"""Fraction of a step within which two ends coincide; the next slice of a stack is beyond."""
 
 Values = Callable[[Sequence[SliceHeader], SeriesRules], Sequence[Hashable]]
 
 
 @dataclass(frozen=True)
 class Separator:
-    """What tells the stacks in a series apart.
+    """An attribute that splits a series.
 
     Attributes
     ----------
     values : callable
         The value of each slice.
     of : str
-        What it parts: acquisitions, slices of another geometry, copies.
+        What it separates: acquisitions, slices of another geometry, copies.
     """
 
     values: Values
@@ -53,7 +53,7 @@ class Separator:
 
 
 def assess(group: Sequence[SliceHeader], rules: SeriesRules) -> list[Candidate]:
-    """Make candidates of the objects of one series.
+    """Construct the candidates of one series.
 
     Parameters
     ----------
@@ -63,12 +63,12 @@ def assess(group: Sequence[SliceHeader], rules: SeriesRules) -> list[Candidate]:
     Returns
     -------
     list of Candidate
-        One; or one for each stack that can be scored, where the series holds several.
+        One, or one for each stack that can be scored.
 
     Raises
     ------
     InputError
-        Says why the series cannot be scored.
+        Why the series cannot be scored.
     """
     slices, flags = ct_images(group)
     return _stacks(slices, flags, rules, ALL, DEPTH)
@@ -90,21 +90,21 @@ def _stacks(
         return [whole]
     if depth:
         for number, separator in enumerate(separators, start=1):
-            found = _parted(slices, met, rules, separator, separators[number:], depth - 1)
+            found = _split(slices, met, rules, separator, separators[number:], depth - 1)
             if found:
                 return found
     if whole is not None:
-        return [whole]  # its pixels will tell whether images at one position differ
+        return [whole]  # the pixels are compared later: images at one position may differ
     assert fault is not None
     raise fault
 
 
 def _are_copies(a: SliceHeader, b: SliceHeader) -> bool:
-    """Tell whether two files are copies of one image, as far as their headers tell."""
+    """Whether two headers are equal, as those of copies of one image."""
     return replace(a, source=b.source) == b
 
 
-def _parted(
+def _split(
     slices: Sequence[SliceHeader],
     met: Sequence[Flag],
     rules: SeriesRules,
@@ -112,8 +112,8 @@ def _parted(
     further: Sequence[Separator],
     depth: int,
 ) -> list[Candidate]:
-    """Make candidates of those parts of a series that are stacks by themselves."""
-    parts = _parts(slices, separator.values(slices, rules))
+    """Construct candidates from the parts of a series that are stacks by themselves."""
+    parts = _group(slices, separator.values(slices, rules))
     if len(parts) == 1:
         return []
     candidates = []
@@ -132,8 +132,8 @@ def _parted(
     return candidates
 
 
-def _parts(slices: Sequence[SliceHeader], values: Sequence[Hashable]) -> list[list[SliceHeader]]:
-    """Part slices by a value of each, in the order of the values."""
+def _group(slices: Sequence[SliceHeader], values: Sequence[Hashable]) -> list[list[SliceHeader]]:
+    """Group slices by value, in the order of the values."""
     parts: dict[Hashable, list[SliceHeader]] = {}
     for s, value in zip(slices, values, strict=True):
         parts.setdefault(value, []).append(s)
@@ -152,11 +152,11 @@ def _flag(separator: Separator, number: int, parts: Sequence[Sequence[SliceHeade
 def _stands_alone(
     candidate: Candidate, others: Sequence[Sequence[SliceHeader]], rules: SeriesRules
 ) -> bool:
-    """Tell whether a stack is a chest without the other slices of its series.
+    """Whether a stack is a chest without the other slices of its series.
 
-    Others may look in another direction; lie within the stack; be a few, far from it; or be another
-    pass over a chest that the stack holds whole. Never may they be the other half of it, nor what
-    a stack in uneven steps lacks, turned.
+    The others may have another orientation, lie within the stack, be a few far from it, or be
+    another pass over a chest that the stack covers. They may not be its other half, nor fill the
+    gaps of a stack in uneven steps.
     """
     stack = candidate.stack
     normal = np.cross(stack.row, stack.column)
@@ -174,7 +174,7 @@ def _stands_alone(
 def _positions_along(
     slices: Sequence[SliceHeader], normal: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Places along a normal, in mm, of those slices that are across it."""
+    """Positions along a normal, in mm, of the slices perpendicular to it."""
     across = [
         s.position
         for s in slices
@@ -205,7 +205,7 @@ def _is_apart(
 
 
 def _has_no_position(slices: Sequence[SliceHeader], _rules: SeriesRules) -> list[bool]:
-    """Tell pages without any geometry from slices; what is there but unreadable is no page."""
+    """Mark pages without geometry elements; unreadable elements do not make a page."""
     tags = {"ImagePositionPatient", "ImageOrientationPatient"}
     return [
         s.position is None and s.orientation is None and not tags & set(s.unreadable)
@@ -214,7 +214,7 @@ def _has_no_position(slices: Sequence[SliceHeader], _rules: SeriesRules) -> list
 
 
 def _direction(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[int]:
-    """Assign a number to each of the directions in which slices look."""
+    """Number the orientations of the slices."""
     limit = np.radians(rules.tolerances.angle_deg)
     kinds: list[npt.NDArray[np.float64]] = []
     numbers = []
@@ -236,7 +236,7 @@ def _shape(slices: Sequence[SliceHeader], _rules: SeriesRules) -> list[Hashable]
 
 
 def _passes(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[int]:
-    """Assign numbers to the runs of positions, up or down, in the order of the instance numbers."""
+    """Number the monotonic runs of positions in the order of the instance numbers."""
     none = [0] * len(slices)
     numbers = [s.instance_number for s in slices]
     first = slices[0].orientation
@@ -271,4 +271,4 @@ ALL = (
     *(Separator(_by(key)) for key in SEPARATORS),
     Separator(_passes),
 )
-"""In the order in which they are tried."""
+"""All separators, in the order of trial."""
