@@ -31,7 +31,7 @@ from dlild_client.errors import (
     ScanLostError,
     TimedOutError,
 )
-from dlild_client.preparation.prepare import PreparedScan, Progress, prepare, silent
+from dlild_client.preparation.prepare import PreparedScan, Progress, no_progress, prepare
 from dlild_client.reading.files import check_path
 from dlild_client.reading.read import read_volume
 from dlild_client.results.result import Result, build_result
@@ -109,7 +109,7 @@ class Core:
 
     async def score(self, transport: Transport, scan: Scan, progress: Progress | None) -> Result:
         """Score one scan; send it again after an error that may pass."""
-        job = _ScanJob(transport, scan, progress or silent)
+        job = _ScanJob(transport, scan, progress or no_progress)
         if isinstance(scan, str | os.PathLike):
             # Before any connection: a mistyped path is reported first, not an absent server.
             await transport.run_sync(check_path, Path(scan))
@@ -139,20 +139,20 @@ class Core:
     async def _fetch_info(self, transport: Transport, connection: Connection) -> ServerInfo:
         """Check that the model is ready, and fetch its contract."""
         settings = transport.settings
-        url, patience = settings.address.url, settings.timeout.connect_s
+        url, timeout_s = settings.address.url, settings.timeout.connect_s
         try:
             metadata = await connection.call(
-                "ServerMetadata", service_pb2.ServerMetadataRequest(), patience
+                "ServerMetadata", service_pb2.ServerMetadataRequest(), timeout_s
             )
             ready = await connection.call(
-                "ModelReady", service_pb2.ModelReadyRequest(name=MODEL), patience
+                "ModelReady", service_pb2.ModelReadyRequest(name=MODEL), timeout_s
             )
             if not ready.ready:
                 raise NotReadyError(
                     f"{url}: the model {MODEL} is not ready; look at the server's log"
                 )
             answer = await connection.call(
-                "ModelConfig", service_pb2.ModelConfigRequest(name=MODEL), patience
+                "ModelConfig", service_pb2.ModelConfigRequest(name=MODEL), timeout_s
             )
         except grpc.RpcError as error:
             raise await transport.run_sync(connect_error, error, settings) from None
@@ -292,7 +292,7 @@ async def run_exchange(
     connection: Connection,
     exchange: Exchange,
     scan_s: float,
-    report: Progress = silent,
+    report: Progress = no_progress,
 ) -> FinalAnswer:
     """Run one exchange over a stream of its own.
 
@@ -317,10 +317,10 @@ async def run_exchange(
         # The server holds the slot until the request arrives; a refused first window holds none.
         message = exchange.abort_request()
         if message is not None and not (isinstance(error, BusyError) and not exchange.answered):
-            patience = (
+            timeout_s = (
                 SILENT_ABORT_TIMEOUT_S if isinstance(error, TimedOutError) else ABORT_TIMEOUT_S
             )
-            await connection.abort(message, patience)
+            await connection.abort(message, timeout_s)
         raise
 
 

@@ -112,7 +112,7 @@ class _Steps:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._address = settings.address
-        self._patience = settings.timeout.connect_s
+        self._timeout_s = settings.timeout.connect_s
         self._channel: Any = None
         self._version = ""
         self._info: ServerInfo | None = None
@@ -140,7 +140,7 @@ class _Steps:
         start = time.perf_counter()
         try:
             host, port = self._address.host, self._address.port
-            socket.create_connection((host, port), self._patience).close()
+            socket.create_connection((host, port), self._timeout_s).close()
         except TimeoutError:
             return Finding(
                 "port",
@@ -168,7 +168,7 @@ class _Steps:
                 "turn TLS on at the server and use grpcs://",
             )
         try:
-            hands = shake_hands(self._address, self._settings.tls, self._patience)
+            hands = shake_hands(self._address, self._settings.tls, self._timeout_s)
         except ssl.SSLError as error:
             return Finding("TLS", "bad", *explain(error, self._address, self._settings.tls))
         except OSError as error:
@@ -265,7 +265,7 @@ class _Steps:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         sent = call_metadata(self._settings) if metadata is None else metadata
         try:
-            return getattr(stub, method)(request, timeout=self._patience, metadata=sent)
+            return getattr(stub, method)(request, timeout=self._timeout_s, metadata=sent)
         except grpc.RpcError as error:
             raise connect_error(error, self._settings) from None
 

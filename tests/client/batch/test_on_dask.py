@@ -35,7 +35,7 @@ def cluster():
 @pytest.fixture(autouse=True)
 def brief_introduction(monkeypatch):
     """Have no worker look a minute for the server of a test that has left it a scan."""
-    monkeypatch.setattr(worker, "INTRODUCTION_S", 2.0)
+    monkeypatch.setattr(worker, "FIRST_CONNECTION_S", 2.0)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_worker_reads_the_key_and_the_address_of_its_own(
 
 
 def test_a_wrong_address_is_told_and_not_waited_for_long(score, tree, monkeypatch):
-    monkeypatch.setattr(worker, "INTRODUCTION_S", 0.5)
+    monkeypatch.setattr(worker, "FIRST_CONNECTION_S", 0.5)
 
     with pytest.raises(ConnectionFailedError, match="said by a worker"):
         score(tree(1), url="grpc://127.0.0.1:1")
@@ -227,7 +227,7 @@ def test_a_lost_scheduler_ends_the_run_and_the_next_goes_on(server, tree, score,
     with (
         Client(server.url, retries=SOON) as client,
         DaskScorer(
-            client, server.url, short.scheduler_address, voxels=False, patience_s=2
+            client, server.url, short.scheduler_address, voxels=False, timeout_s=2
         ) as scorer,
         pytest.raises(ConnectionFailedError, match=r"scheduler at .* is gone"),
     ):
@@ -249,7 +249,7 @@ def test_a_lost_scheduler_ends_the_run_and_the_next_goes_on(server, tree, score,
 )
 def test_an_address_where_no_scheduler_is_gets_one_line(server, address, kind, words):
     with Client(server.url) as client, pytest.raises(kind, match=words):
-        DaskScorer(client, server.url, address, voxels=False, patience_s=0.5)
+        DaskScorer(client, server.url, address, voxels=False, timeout_s=0.5)
 
 
 def dlild_batch(server, *arguments, **variables):

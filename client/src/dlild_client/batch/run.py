@@ -1,4 +1,4 @@
-"""A batch from its first scan to its summary."""
+"""Runs a batch: finds the scans, scores them, writes the rows, counts the outcomes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from dlild_client.transport.connection import ServerInfo
 from dlild_client.volume import Volume
 
 PATIENT = Retries(attempts=1000, longest_wait_s=30.0)
-"""A batch has time: it waits for a busy or absent server as long as a scan may take."""
+"""Retries of a batch: it waits for a busy or absent server up to the time limit of a scan."""
 
 CONCURRENCY = 3
-"""One scan in the network, one on its way, one being read."""
+"""One scan in the network, one being sent, one being read."""
 
 STOPPING = (
     BadSettingsError,
@@ -41,23 +41,23 @@ STOPPING = (
     KeyRefusedError,
     NotReadyError,
 )
-"""Errors that are no scan's own: every other scan would meet them as well."""
+"""Errors that end the batch: not specific to a scan, every other would raise them, too."""
 
 JobProgress = Callable[[BatchScan, str, int, int], None]
 
 
 @dataclass
 class Summary:
-    """What became of the scans.
+    """Summary of a run.
 
     Attributes
     ----------
     counts : Counter of str
         `scored`, `rejected`, `failed` in this run.
     errors : Counter of str
-        Kinds of errors in this run.
+        Errors of this run, by `kind`.
     before : int
-        Scans that had their row from earlier runs.
+        Scans done in earlier runs.
     seconds : float
         Of this run.
     """
@@ -69,7 +69,7 @@ class Summary:
 
     @property
     def scans_per_hour(self) -> float:
-        """Throughput of this run, by scored scans."""
+        """Scored scans per hour of this run."""
         return 3600 * self.counts["scored"] / self.seconds if self.seconds else 0.0
 
     @property
@@ -92,7 +92,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Job:
-    """A scan with its key, as the client takes it: something that returns a volume."""
+    """A scan with its key: a callable that returns a volume, as `Client.score` accepts."""
 
     scan: BatchScan
     key: str
@@ -103,15 +103,15 @@ class Job:
 
 
 class Scorer(Protocol):
-    """What scores the scans: a `Client` on this machine, or a cluster (`on_dask.DaskScorer`)."""
+    """Interface of `Client`, for scans on this machine, and `on_dask.DaskScorer`, for a cluster."""
 
     def info(self) -> ServerInfo:
-        """Ask the server for its contract."""
+        """Fetch the contract of the server."""
 
     def score_many(
         self, scans: Iterable[Job], *, concurrency: int, progress: ScanProgress | None = None
     ) -> Iterator[Outcome]:
-        """Score jobs, and yield what comes of each as it comes."""
+        """Score jobs, and yield the outcome of each as it completes."""
 
 
 def run_batch(
@@ -126,7 +126,7 @@ def run_batch(
     finished: Callable[[BatchScan, Status], None] | None = None,
     notify: Notify = no_notice,
 ) -> Summary:
-    """Score all scans of a place into a folder; go on where an earlier run was cut off.
+    """Score all scans of a path into a folder; resume an earlier run.
 
     Parameters
     ----------
@@ -137,17 +137,17 @@ def run_batch(
     out : Path
         Folder for `results.csv` and the JSON files.
     concurrency : int
-        Scans read, sent or waited for at once; bounds the memory. On a cluster: tasks handed out.
+        Scans in progress at once; bounds the memory. On a cluster: submitted tasks.
     images : bool
         Write `labels.nii.gz` and `overlay.png` of each scan into `images/NAME`, too.
     again : bool
-        Try scans again that failed in an earlier run; rejected ones stay rejected.
+        Retry scans that failed in an earlier run; rejected ones stay rejected.
     progress : callable, optional
         Progress of a scan: ``progress(scan, stage, done, whole)``.
     finished : callable, optional
-        Called with each scan that has its row now, and its status.
+        Called with each scan that has its row, and its status.
     notify : callable, optional
-        Told, in a line, of what a user may not have meant.
+        Called with a line about input that the user may not have meant.
 
     Returns
     -------
@@ -156,12 +156,12 @@ def run_batch(
     Raises
     ------
     DlildError
-        Something that is no scan's own fault: the server is gone, the key is wrong, the folder
-        cannot be written. What has its row keeps it; the next run goes on from there.
+        An error not specific to a scan: no server, a wrong key, a folder that cannot be written.
+        Rows written so far are kept; the next run resumes from there.
     """
     start = time.perf_counter()
     summary = Summary()
-    # What is wrong with either place shows before anything is asked of the server.
+    # Both paths are checked before the server is contacted.
     scans = find_scans(path, leave_out=out, notify=notify)
     try_folder(out)
     contract = scorer.info().contract
@@ -193,7 +193,7 @@ def _open_jobs(
     summary: Summary,
     finished: Callable[[BatchScan, Status], None] | None,
 ) -> Iterator[Job]:
-    """Yield the scans that still need their row; each key once."""
+    """Yield the scans without a row; each key once."""
     seen: set[str] = set()
     for scan in scans:
         key = scan.key()
@@ -209,7 +209,7 @@ def _open_jobs(
 
 
 def _settle(outcome: Outcome, weights: str) -> Result | DlildError:
-    """Return what the row is about; raise what would be every scan's fate."""
+    """Return result or error for the row; raise errors that end the batch."""
     if isinstance(outcome.error, STOPPING):
         raise outcome.error
     if outcome.result is None:

@@ -1,9 +1,9 @@
-"""The scans of a folder tree, a CSV list or a DICOMDIR, found one after the other.
+"""Finds the scans of a folder tree, a CSV list or a DICOMDIR, lazily.
 
-In a tree every folder directly below the root holds scans of its own. Within it a scan is a study:
-neighbouring folders with DICOM files of one study are one scan, of which the best series is scored.
-Every image file and every zip archive is a scan, too. To tell studies apart, of each file the few
-elements are read that name its study.
+In a tree, scans do not span folders directly below the root. Within one, a scan is a study:
+consecutive folders with DICOM files of one study are one scan, of which the best series is scored.
+Every image file and every zip archive is a scan, too. Studies are distinguished by the few elements
+of each file that identify its study.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from dlild_client.reading.sources import FileSource
 from dlild_client.volume import Volume
 
 _SAMPLE_BYTES = 4096
-"""Of each file, at its start, middle and end, for the key: there are identifiers of DICOM at the
-start, the patient in the middle, and the checksum of a compressed image at the end."""
+"""Bytes of each sample of a file for the key, at its start (identifiers of DICOM), middle (pixels)
+and end (checksum of a compressed image)."""
 
 _NAMING = ["SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"]
 _HEAD_BYTES = 1 << 15
-"""Of a DICOM file, in which these elements stand unless a long sequence comes before them."""
+"""Start of a DICOM file that contains these elements, unless a long sequence precedes them."""
 
 Notify = Callable[[str], None]
 
@@ -55,18 +55,18 @@ class BatchScan:
     Attributes
     ----------
     name : str
-        Where it lies, as the user named it: below the root of a tree, or in the list.
+        Path relative to the root of a tree, or as given in the list.
     path : Path
-        What `read_volume` reads.
+        Path for `read_volume`.
     files : tuple of Path
         DICOM files of one study, where they are less than all files of the path; else empty.
     series : str or None
-        UID or number of the series, where the list asks for one.
+        UID or number of the series from the list, if any.
     id : str
-        The user's own name for it, from the list; else empty.
+        Name from the list, or empty.
     part : str
-        Tells it from the other studies in the same folder, in the column `id` of its row; else
-        empty. A digest: it does not name a patient, and stays the same in every run.
+        Distinguishes studies in the same folder, in the column `id` of the row; else empty. A
+        digest: it identifies no patient, and is stable between runs.
     """
 
     name: str
@@ -83,10 +83,10 @@ class BatchScan:
         return read_volume(self.path, series=self.series)
 
     def key(self) -> str:
-        """Digest that tells this scan from all others, in this run and the next.
+        """Digest that identifies this scan, stable between runs.
 
-        Over where it lies, and sizes and samples of all its files: the same scan under another path
-        is another scan, and so is another one under the same path.
+        Over its path, and sizes and samples of all its files: the same files under another path
+        are another scan, and so are other files under the same path.
         """
         text = "\n".join([self.name, self.series or "", self.id, ""])
         sha = hashlib.sha256(text.encode("utf-8", "replace"))
@@ -104,21 +104,21 @@ def find_scans(
     ----------
     path : Path
     leave_out : Path, optional
-        A folder that is not searched: the one for the results.
+        Folder that is not searched: the one for the results.
     notify : callable, optional
-        Told, in a line, of what a user may not have meant.
+        Called with a line about input that the user may not have meant.
 
     Returns
     -------
     iterator of BatchScan
-        As they are found. It raises `NoSeriesError` where there is nothing that could be a scan.
+        Lazily; raises `NoSeriesError` where there is nothing that could be a scan.
 
     Raises
     ------
     UnreadableFileError
-        There is no such path, it may not be read, or it is none of the three.
+        No such path, no permission, or none of the three.
     BadSettingsError
-        The list is not one; which line and why.
+        The list is malformed; the message names the line.
     """
     check_path(path)
     if path.is_dir():
@@ -146,22 +146,22 @@ def _at_least_one(found: Iterator[BatchScan], path: Path) -> Iterator[BatchScan]
 
 
 def read_list(path: Path, notify: Notify = no_notice) -> list[BatchScan]:
-    """Read a CSV list: a column `path`, and if wanted `id` and `series`.
+    """Read a CSV list with a column `path`, and optional columns `id` and `series`.
 
-    Paths are taken from the folder of the list. An id names the scan's JSON file, so it must not
-    name a patient. Commas, semicolons or tabs, in UTF-8, UTF-16 or the code page of Windows: as
-    spreadsheets save it.
+    Paths are relative to the folder of the list. An id is the name of a JSON file, so it must not
+    identify a patient. Separated by commas, semicolons or tabs, in UTF-8, UTF-16 or a Windows code
+    page, as saved by spreadsheets.
 
     Parameters
     ----------
     path : Path
     notify : callable, optional
-        Told of a path that is there twice. Without another id or series it is scored once.
+        Called for a duplicate path, which is scored once unless id or series differ.
 
     Raises
     ------
     BadSettingsError
-        No column `path`, an empty path, or an id that is no file name or is there twice.
+        No column `path`, an empty path, or an id that is duplicate or not a valid file name.
     """
     try:
         table = read_table(path.read_bytes(), path.name, "path")
@@ -195,7 +195,7 @@ def read_list(path: Path, notify: Notify = no_notice) -> list[BatchScan]:
 
 
 def _listed(cells: Mapping[str, str], folder: Path, encoding: str, where: str) -> BatchScan:
-    """Make a scan of a row of a list."""
+    """Construct a scan from a row of a list."""
     text, name = cells["path"], cells.get("id", "")
     if not text:
         raise BadSettingsError(f"{where}: the path is empty")
@@ -206,9 +206,9 @@ def _listed(cells: Mapping[str, str], folder: Path, encoding: str, where: str) -
 
 
 def _find(text: str, folder: Path, encoding: str) -> Path:
-    """Find what a path in a list means; the path as it stands comes first.
+    """Resolve a path of a list: as given, else by alternatives that exist.
 
-    Home folders, separators of Windows, and names whose bytes are in the encoding of the list.
+    These are: home folders, Windows separators, and file names in the encoding of the list.
     """
     ways = [text, os.path.expanduser(text), text.replace("\\", "/")]  # noqa: PTH111
     with suppress(UnicodeEncodeError):
@@ -221,7 +221,7 @@ def _of_tree(root: Path, leave_out: Path | None) -> Iterator[BatchScan]:
 
 
 def _walk(root: Path, leave_out: Path | None) -> Iterator[tuple[Path, list[Path]]]:
-    """Folders with their files, in a fixed order; hidden ones are left out, links followed."""
+    """Walk folders with their files, sorted, without hidden ones; follows links."""
     for folder, folders, names in os.walk(root, followlinks=True):
         here = Path(folder)
         above = {here.resolve(), *here.resolve().parents, leave_out}
@@ -248,7 +248,7 @@ def _by_folder(files: Sequence[Path]) -> Iterator[tuple[Path, list[Path]]]:
 
 @dataclass
 class _Study:
-    """Files of one study, gathered over neighbouring folders."""
+    """Files of one study, collected over consecutive folders."""
 
     digest: str = ""
     top: str = ""
@@ -263,7 +263,7 @@ class _Study:
         return BatchScan(_name(root, folder), folder, files=tuple(self.files), part=part)
 
     def takes(self, other: _Study) -> bool:
-        """Whether another folder's files are of this study, and not a copy of what is in it."""
+        """Whether the files of another folder belong to this study, and are no copies."""
         same = (self.digest, self.top) == (other.digest, other.top)
         return same and not (self.instances & other.instances)
 
@@ -271,10 +271,9 @@ class _Study:
 def _of_folders(
     root: Path, folders: Iterator[tuple[Path, list[Path]]], *, apart: bool = False
 ) -> Iterator[BatchScan]:
-    """Images and archives one by one; DICOM study by study, over neighbouring folders.
+    """Yield images and archives one by one, DICOM by study over consecutive folders.
 
-    With `apart`, folders directly below the root are scans of their own, whatever their headers
-    say of studies.
+    With `apart`, no scan spans folders directly below the root, whatever the study.
     """
     load_pydicom()
     study = _Study()
@@ -306,10 +305,10 @@ def _merge(study: _Study, found: _Study) -> _Study:
 
 
 def _studies(files: Sequence[Path]) -> Iterator[_Study]:
-    """Divide the files of one folder by study.
+    """Group the files of one folder by study.
 
-    Of every file the few elements are read that name its study; the whole header only of the first
-    file of each.
+    Reads only the elements of each file that identify its study; the full header only of the first
+    file of each study.
     """
     groups: dict[str, _Study] = {}
     known: dict[str, str] = {}
@@ -332,32 +331,32 @@ def _studies(files: Sequence[Path]) -> Iterator[_Study]:
 
 
 def _named_study(path: Path) -> tuple[str, str]:
-    """Return what names a file's study, as it stands there, and a digest of the file's identifier.
+    """Return the raw identifiers of the study, and a digest of the SOP instance, of a file.
 
-    Both are empty where the first bytes do not tell: `_identity` knows more ways to read a file.
+    Both are empty where the start of the file does not contain them: `_identity` reads it whole.
     """
     pydicom = load_pydicom()
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
         ds = pydicom.dcmread(BytesIO(head), specific_tags=_NAMING, stop_before_pixels=True)
-        # The element behind that of the study says that the study's was not cut off.
+        # The element after that of the study proves that the latter was not truncated.
         if ds.get("SeriesInstanceUID") and ds.get("StudyInstanceUID"):
             named = f"{ds.get('PatientID', '')}\n{ds.StudyInstanceUID}"
             return named, digest(str(ds.get("SOPInstanceUID", "")))
-    except Exception:  # noqa: S110  (pydicom raises whatever a broken header makes it raise)
+    except Exception:  # noqa: S110  (pydicom raises anything on a broken header)
         pass
     return "", ""
 
 
 def _identity(path: Path) -> tuple[str, str]:
-    """Digest of a file's study, and its own identifier; empty for what is no DICOM."""
+    """Digests of the study and of the SOP instance of a file; empty if it is not DICOM."""
     slices = read_header(FileSource(path))
     return (slices[0].study, slices[0].instance) if slices else ("", "")
 
 
 def _name(root: Path, path: Path) -> str:
-    """Place below the root; control characters would break a row."""
+    """Path relative to the root, without control characters."""
     name = printable(path.relative_to(root).as_posix())
     return "".join(c if c.isprintable() else "?" for c in name)
 

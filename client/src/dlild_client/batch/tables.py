@@ -1,7 +1,7 @@
-"""Tables of text as people and spreadsheets save them: encoding, separator, names of columns.
+"""Reads CSV tables as spreadsheets save them: detects encoding and separator.
 
-Excel saves a CSV file with a byte order mark or in the code page of its machine, with semicolons
-where the decimal separator is a comma, and as UTF-16 with tabs under the name of Unicode text.
+Excel saves CSV with a byte order mark or in the code page of the machine, with semicolons where the
+decimal separator is a comma, and "Unicode text" as UTF-16 with tabs.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Row:
     Attributes
     ----------
     line : int
-        Where it ends in the file, from 1.
+        Last line of the row in the file, from 1.
     cells : dict of str to str
-        By the name of the column; every column is there.
+        By column name; every column is present.
     """
 
     line: int
@@ -46,11 +46,11 @@ class Table:
     Attributes
     ----------
     columns : tuple of str
-        As they are named, in lower case and without white space round them.
+        Names, in lower case and stripped.
     rows : tuple of Row
-        Without those whose cells are all empty.
+        Without empty rows.
     encoding, separator : str
-        How it is saved.
+        As detected.
     """
 
     columns: tuple[str, ...]
@@ -60,20 +60,20 @@ class Table:
 
 
 def read_table(data: bytes, name: str, column: str) -> Table:
-    """Read a table that has a certain column.
+    """Read a table with a required column.
 
     Parameters
     ----------
     data : bytes
     name : str
-        Of the file, for messages.
+        Name of the file, for messages.
     column : str
-        The column that tells the separator, and that the table is the right one.
+        Required column, by which the separator is detected.
 
     Raises
     ------
     BadSettingsError
-        It is no text, has no such column, or a row has more cells than the first line names.
+        Not text, no such column, or a row with more cells than columns.
     """
     text, encoding = _decode(data, name)
     lines = text.splitlines()
@@ -81,7 +81,7 @@ def read_table(data: bytes, name: str, column: str) -> Table:
     declared = lines[first].strip().strip('"').lower() if lines else ""
     separators: tuple[str, ...] = _SEPARATORS
     if declared.startswith("sep=") and len(declared) == len("sep=") + 1:
-        # Excel's own way to name the separator; the columns follow.
+        # Excel's declaration of the separator; the columns follow.
         separators, first = (declared[-1],), first + 1
     separator = _find_separator(lines[first] if first < len(lines) else "", separators, column)
     if separator is None:
@@ -106,13 +106,13 @@ def _decode(data: bytes, name: str) -> tuple[str, str]:
         except UnicodeDecodeError:
             continue
         if "\0" not in text:
-            # As any of the three ends of a line.
+            # Normalises the three kinds of line ends.
             return io.StringIO(text, newline=None).getvalue(), encoding
     raise BadSettingsError(f"{name}: not a table of text; save it as CSV in UTF-8")
 
 
 def _find_separator(line: str, separators: tuple[str, ...], column: str) -> str | None:
-    """Find the separator with which the first line names the column, and most columns."""
+    """Find the separator that yields the column and the most columns in the first line."""
     counts = {}
     for separator in separators:
         names = [_name(cell) for cell in next(csv.reader([line], delimiter=separator), [])]
@@ -149,7 +149,7 @@ def _columns(cells: list[str], name: str) -> tuple[str, ...]:
 
 
 def _filled(reader: Any, name: str, count: int, first: int) -> list[tuple[int, list[str]]]:
-    """Rows with their lines, without white space round cells; empty rows are left out."""
+    """Rows with their line numbers, stripped, without empty ones."""
     rows = []
     for cells in reader:
         texts = [cell.strip() for cell in cells]

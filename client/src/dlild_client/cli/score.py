@@ -1,4 +1,4 @@
-"""`dlild score`: one scan."""
+"""`dlild score`: scores one scan."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def score(
         try:
             write_result(result, out)
         except DlildError as error:
-            # The score took its time: it is told all the same.
+            # The score is printed even if its files cannot be written.
             fault, out = error, None
     if as_json:
         print(result.to_json())

@@ -1,4 +1,4 @@
-"""`dlild series`: what is in a place, which series would be scored, and why."""
+"""`dlild series`: lists the series of a path, which one would be scored, and why."""
 
 from __future__ import annotations
 
@@ -26,14 +26,12 @@ def series(
             help="Folder, zip archive, DICOMDIR or DICOM file; nothing is sent.", readable=BY_TYPER
         ),
     ],
-    series: Annotated[
-        str | None, typer.Option(help="UID or number of a series: what if it were asked for?")
-    ] = None,
+    series: Annotated[str | None, typer.Option(help="UID or number of a series to select.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the series of a place: which would be scored, and why not the others.
+    """List the series of a path: which one would be scored, and why not the others.
 
-    Exit code 3 where none would.
+    Exit code 3 if none would.
     """
     from dlild_client.reading.survey import survey_series  # noqa: PLC0415
 

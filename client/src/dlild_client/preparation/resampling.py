@@ -1,9 +1,14 @@
-"""Separable resampling: along one axis after the other, by a triangle kernel.
+"""Separable resampling with a triangle kernel, also across uneven slices and gaps.
 
-A loop of small sums: on a busy machine it is many times faster than a matrix product, whose threads
-wait for each other, and it gives the same bits whatever the number of threads. The pieces are as
-large as the cache, and each thread works in the same memory from piece to piece: memory that is
-fresh from the kernel is cleared first, which costs as much as the work.
+A loop of small sums: on a busy machine many times faster than a matrix product, whose threads wait
+for each other, and bitwise identical for any number of threads. Pieces fit into the cache, and each
+thread reuses its buffers: the kernel zeroes fresh memory, which costs as much as the computation.
+
+Between slices that touch, values are interpolated at the true positions. In a gap nothing was
+measured, and interpolation would fade vessels over a centimetre, which the network takes for
+fibrosis: so each slice is extended to the middle of the gap, smoothed in its plane about as much as
+touching slices smooth each other, because its noise is extended, too. `docs/inputs.md` has the
+measured effect of gaps on the index.
 """
 
 from __future__ import annotations
@@ -29,11 +34,11 @@ _TURNED = 64  # rows turned at once: four cache lines of what is written
 GAP_SMOOTHING_MM = 0.75
 """Standard deviation of the smoothing of slices that are repeated across a gap.
 
-Of slices of 1 mm that touch, a voxel of 1.5 mm takes a weighted mean, with 0.66 of their noise; in
-a gap it takes one slice. The smoothing leaves 0.64 of white noise.
+A voxel of 1.5 mm is a weighted mean of touching slices of 1 mm, with 0.66 of their noise; in a gap
+it is one slice. The smoothing leaves 0.64 of white noise.
 """
 
-_APART = 16  # floats between rows: else rows a power of two long push each other out of the cache
+_APART = 16  # floats between rows: avoids cache conflicts of rows a power of two long
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,12 @@ class Band:
     Attributes
     ----------
     first : ndarray, shape (n_out,)
-        First input voxel that counts.
+        First input voxel with weight.
     taps : ndarray, shape (n_out, k)
         float32; rows sum to one.
     in_gap : ndarray of bool, shape (n_out,), optional
-        Slices of the output that lie in a gap and repeat one slice of the input: they are smoothed
-        in their plane (`smoothing_taps`). Looked at along the first axis only.
+        Output slices in a gap, which repeat one input slice: they are smoothed in their plane
+        (`smoothing_taps`). Used along the first axis only.
     """
 
     first: npt.NDArray[np.intp]
@@ -56,15 +61,15 @@ class Band:
     in_gap: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
-        """Return the voxels of the output."""
+        """Return the number of output voxels."""
         return len(self.first)
 
 
 def triangle_band(n_in: int, spacing_in: float, n_out: int, spacing_out: float) -> Band:
     """Weights of a triangle kernel between two evenly spaced axes with a common centre.
 
-    The kernel's half-width is the larger spacing: linear interpolation where the output is finer, a
-    weighted mean where it is coarser. Beyond the outermost centres the edge voxel goes on.
+    The half-width of the kernel is the larger spacing: linear interpolation where the output is
+    finer, a weighted mean where it is coarser. Beyond the outermost centres the edge is repeated.
 
     Parameters
     ----------
@@ -102,9 +107,9 @@ def resample(
     shape : tuple of int
         Voxels of the output.
     hu : HuRange
-        What HU are clipped to, before they are averaged.
+        Range that HU are clipped to before averaging.
     other_bands : mapping of int to Band, optional
-        Axes that are resampled by these weights in place of a triangle kernel's.
+        Weights for some axes, instead of those of the triangle kernel.
 
     Returns
     -------
@@ -130,13 +135,13 @@ def resample(
 
 
 class _Buffers:
-    """Memory of one thread, by name, used again for every piece."""
+    """Reusable arrays of one thread, by name."""
 
     def __init__(self) -> None:
         self._kept: dict[str, npt.NDArray[Any]] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
-        """Array to be written over; what it held under this name before is not needed any more."""
+        """Return an uninitialised array; invalidates the previous one of this name."""
         kept = self._kept.setdefault(name, np.empty(0, dtype))
         size = math.prod(shape)
         if kept.size < size:
@@ -144,7 +149,7 @@ class _Buffers:
         return kept[:size].reshape(shape)
 
     def rows(self, name: str, count: int, length: int) -> Float:
-        """Array of rows that lie apart."""
+        """Return an array of padded rows."""
         apart: Float = self.array(name, (count, length + _APART))[:, :length]
         return apart
 
@@ -157,7 +162,7 @@ def _fill(
     hu: HuRange,
     smoothing: tuple[tuple[float, float], tuple[float, float]],
 ) -> None:
-    """Resample some slices of the output, holding only the planes of the input that they need."""
+    """Resample some output slices; hold only the input planes that they need."""
     depth, rows, columns = bands
     buffers = _Buffers()
     taps = depth.taps.shape[1]
@@ -179,7 +184,7 @@ def _fill(
         _sum_up(depth.taps[i], held.reshape(taps, -1), values.reshape(-1))
         if depth.in_gap is not None and depth.in_gap[i]:
             _smooth(values, smoothing)
-        # Means of values within the HU range: rounded, they are within it, too.
+        # Rounded means of values within the HU range stay within it.
         out[i] = np.rint(values, out=values)
 
 
@@ -188,7 +193,7 @@ def _resample_planes(
 ) -> None:
     """Resample slices in their plane: (n, n_rows, n_columns) to (n, ny, nx)."""
     n, n_rows, n_columns = slab.shape
-    # Padding of -2000 or -3024 must not bleed into the body: values are clipped first.
+    # Clip first: padding of -2000 or -3024 must not bleed into the body.
     clipped = buffers.array("clipped", slab.shape, slab.dtype)
     np.clip(slab, hu.minimum, hu.maximum, out=clipped)
     values = buffers.array("values", (n_rows, n, n_columns))
@@ -201,13 +206,13 @@ def _resample_planes(
 
 
 def smoothing_taps(spacing_mm: float) -> tuple[float, float]:
-    """Weights of a voxel and of either neighbour, of a narrow Gaussian kernel that sums to one."""
+    """Weights (centre, neighbour) of a narrow, normalised Gaussian kernel."""
     beside = math.exp(-0.5 * (spacing_mm / GAP_SMOOTHING_MM) ** 2)
     return 1 / (1 + 2 * beside), beside / (1 + 2 * beside)
 
 
 def _smooth(plane: Float, smoothing: tuple[tuple[float, float], tuple[float, float]]) -> None:
-    """Smooth a plane (y, x) in place, along its rows and its columns; its edges go on."""
+    """Smooth a plane (y, x) in place along both axes; edges are repeated."""
     for axis, (centre, beside) in enumerate(smoothing):
         lines = np.moveaxis(plane, axis, 0)
         padded = np.concatenate([lines[:1], lines, lines[-1:]])
@@ -215,7 +220,7 @@ def _smooth(plane: Float, smoothing: tuple[tuple[float, float], tuple[float, flo
 
 
 def _sum_up(taps: Float, values: Float, out: Float) -> None:
-    """Add up k rows of m values, weighted with k taps."""
+    """Compute the weighted sum of k rows of m values."""
     np.einsum("k,km->m", taps, values, out=out)
 
 
@@ -229,10 +234,9 @@ def _apply(band: Band, array: Float, out: Float) -> Float:
 
 
 def _put_columns_first(rows: Float, out: Float) -> None:
-    """Copy (row, slice, column) to (column, slice, row).
+    """Transpose (row, slice, column) to (column, slice, row).
 
-    A few rows at a time: their cache lines are used up before they are dropped, which makes it many
-    times as fast as numpy's own copy.
+    In blocks of rows, whose cache lines are used fully: many times as fast as the copy of numpy.
     """
     for z in range(rows.shape[1]):
         for low in range(0, len(rows), _TURNED):
@@ -243,19 +247,19 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 GAP_MM = 5.0
-"""Only steps that are wider are gaps: below, interpolation moves the index less."""
+"""Narrower steps are not gaps: there interpolation changes the index less."""
 
 GAP_THICKNESSES = 2.0
-"""Only steps wider than this many slice thicknesses are gaps."""
+"""Steps up to this many slice thicknesses are not gaps."""
 
 TIE_MM = 0.01
-"""Voxels this near to the middle of a gap take the mean of both slices."""
+"""Voxels this close to the middle of a gap are the mean of both slices."""
 
 
 def find_gaps(volume: Volume) -> Mask:
-    """Tell of each step between slices whether it is a gap, shape (n - 1,).
+    """Mask the steps between slices that are gaps, shape (n - 1,).
 
-    Where the slice thickness is not known, slices are taken to touch.
+    Where the slice thickness is unknown, slices are assumed to touch.
     """
     steps = np.diff(_positions_mm(volume))
     if volume.slice_thicknesses_mm is None:
@@ -266,19 +270,19 @@ def find_gaps(volume: Volume) -> Mask:
 
 
 def has_plain_slices(volume: Volume) -> bool:
-    """Tell whether slices are evenly spaced and touch: then a triangle kernel resamples them."""
+    """Whether slices are evenly spaced without gaps, for the triangle kernel."""
     return volume.slice_positions_mm is None and not find_gaps(volume).any()
 
 
 def slice_faces_mm(volume: Volume) -> tuple[float, float]:
-    """Outer faces of the first and the last slice: half a step before and behind their centres."""
+    """Outer faces of the first and the last slice: half a step beyond their centres."""
     positions = _positions_mm(volume)
     low = positions[0] - (positions[1] - positions[0]) / 2
     return float(low), float(positions[-1] + (positions[-1] - positions[-2]) / 2)
 
 
 def slice_band(volume: Volume, count: int, spacing_mm: float, *, backwards: bool = False) -> Band:
-    """Weights of slices in evenly spaced voxels, centred between the faces of the stack.
+    """Weights of slices for evenly spaced voxels, centred between the faces of the stack.
 
     Parameters
     ----------
@@ -289,7 +293,7 @@ def slice_band(volume: Volume, count: int, spacing_mm: float, *, backwards: bool
     spacing_mm : float
         Of the output.
     backwards : bool
-        The output runs from the last slice to the first, and so does the array it is made of.
+        Output and input array run from the last slice to the first.
 
     Returns
     -------
@@ -306,7 +310,7 @@ def slice_band(volume: Volume, count: int, spacing_mm: float, *, backwards: bool
 
 
 def _steps_of(positions: Array, wanted: Array) -> npt.NDArray[np.intp]:
-    """Index of the step between slices that holds each position; beyond the ends, the outermost."""
+    """Index of the step that contains each position; beyond the ends, the outermost."""
     steps = np.searchsorted(positions, wanted, side="right") - 1
     return np.asarray(np.clip(steps, 0, len(positions) - 2), dtype=np.intp)
 
@@ -321,9 +325,9 @@ def _positions_mm(volume: Volume) -> Array:
 def _weights(positions: Array, gaps: Mask, wanted: Array, spacing_mm: float) -> Array:
     """Weights, shape (voxels, slices), not normalised.
 
-    Between slices as far apart as voxels or further the weights are those of linear interpolation,
-    or of the nearest slice in a gap. Where slices are nearer to each other they are those of a
-    triangle as wide as a voxel, times the length that each slice stands for.
+    Where slices are at least a voxel apart: linear interpolation, or the nearest slice in a gap.
+    Where they are closer: a triangle as wide as a voxel, times the length that each slice
+    represents.
     """
     at = np.clip(wanted, positions[0], positions[-1])
     before = _steps_of(positions, at)
@@ -345,7 +349,7 @@ def _weights(positions: Array, gaps: Mask, wanted: Array, spacing_mm: float) -> 
 
 
 def _as_band(weights: Array, in_gap: Mask) -> Band:
-    """Keep of each row only the slices that count."""
+    """Convert a weight matrix to a band of its non-zero weights."""
     used = weights > 0
     first = used.argmax(axis=1)
     last = weights.shape[1] - 1 - used[:, ::-1].argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Files of a result, `result.json`, `labels.nii.gz`, `overlay.png`: whole or not at all."""
+"""Writes the files of a result, `result.json`, `labels.nii.gz`, `overlay.png`, atomically."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from dlild_client.results.result import Result
 __all__ = ["write_nifti", "write_result"]
 
 TRIAL_BYTES = 1 << 16
-"""Written where a folder is tried: a disk without a block to spare takes an empty file."""
+"""Size of the trial file: a full disk may still accept an empty one."""
 
 
 def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
-    """Write `result.json`, `labels.nii.gz` and `overlay.png` into a folder, made if need be.
+    """Write `result.json`, `labels.nii.gz` and `overlay.png` into a folder, created if missing.
 
-    Files of an earlier result are exchanged for the new ones, all three or none; other files of the
-    folder stay as they are.
+    Replaces the files of an earlier result, all three or none; other files are left alone.
 
     Parameters
     ----------
@@ -47,7 +46,7 @@ def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
     writers: dict[str, Callable[[Path], Any]] = {
         "labels.nii.gz": lambda path: write_nifti(result.labels, path),
         "overlay.png": lambda path: draw_overlay(result).save(path),
-        # Last, so that whoever waits for the result finds the other files beside it.
+        # Last: once it exists, the other files exist, too.
         "result.json": lambda path: path.write_text(result.to_json() + "\n", encoding="utf-8"),
     }
     try:
@@ -62,14 +61,14 @@ def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def try_folder(folder: str | os.PathLike[str]) -> None:
-    """Try whether a folder can be made and written to, and leave it as it was.
+    """Check that a folder can be created and written to, and leave it as it was.
 
-    For who scores for minutes before there is something to write.
+    Called before a scan is scored, which takes minutes.
 
     Raises
     ------
     DlildError
-        It cannot, and why.
+        It cannot; the message says why.
     """
     folder = Path(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -88,7 +87,7 @@ def try_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def cannot_be_written(folder: Path, error: Exception) -> DlildError:
-    """Return the error of a folder for results that cannot be written."""
+    """Construct the error of a result folder that cannot be written."""
     reason = getattr(error, "strerror", None) or "the disk may be full"
     return DlildError(
         f"{folder.name or folder}: cannot be written: {reason}; choose another folder"
@@ -97,7 +96,7 @@ def cannot_be_written(folder: Path, error: Exception) -> DlildError:
 
 @contextmanager
 def _made_folder(folder: Path) -> Iterator[None]:
-    """Make a folder; take away again what was made where it stays empty."""
+    """Create a folder; on an error remove the created folders that are empty."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +110,7 @@ def _made_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _stage(folder: Path) -> Iterator[Path]:
-    """Make a hidden folder within a folder, on the same disk; it goes with the block."""
+    """Create a hidden temporary folder within a folder, on the same file system."""
     stage = Path(tempfile.mkdtemp(prefix=".dlild-", dir=folder))
     try:
         yield stage
@@ -120,10 +119,10 @@ def _stage(folder: Path) -> Iterator[Path]:
 
 
 def _exchange(stage: Path, folder: Path, names: list[str]) -> None:
-    """Put new files in the place of old ones: all of them, or none.
+    """Replace old files by new ones: all of them, or none.
 
-    The last one says that the others are there. It goes first, so that at no time, and after no
-    kill, it stands beside files that are not its own.
+    The last of `names` marks a complete result. Its old version is removed first, so that at no
+    time, nor after a kill, does it exist beside files of another result.
     """
     old = stage / "old"
     old.mkdir()
@@ -148,7 +147,7 @@ def _exchange(stage: Path, folder: Path, names: list[str]) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have a file on the disk, under the user's own rule for permissions."""
+    """Flush a file to the disk, and give it the permissions of the umask."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
     mask = os.umask(0)

@@ -1,6 +1,6 @@
 """Writes a volume as NIfTI-1.
 
-By itself, not through SimpleITK: that takes no path which is not UTF-8, and ends the process.
+Not through SimpleITK, which crashes on a path that is not UTF-8.
 
 References
 ----------
@@ -34,12 +34,12 @@ Array = npt.NDArray[np.float64]
 
 
 def write_nifti(volume: Volume, path: Path) -> None:
-    """Write a volume with its place in the patient's coordinates.
+    """Write a volume with its geometry.
 
     Parameters
     ----------
     volume : Volume
-        Axes that are not orthogonal are written as `sform` only.
+        Oblique axes (a shear) are written as `sform` only.
     path : Path
         `.nii`, or compressed where it ends in `.gz`.
 
@@ -52,7 +52,7 @@ def write_nifti(volume: Volume, path: Path) -> None:
     stored = stored.astype(stored.dtype.newbyteorder("<"), copy=False)
     with path.open("wb") as file:
         if path.name.lower().endswith(".gz"):
-            # Neither a name nor a time in it: the same labels make the same file.
+            # Without name and time in the gzip header: identical volumes give identical files.
             with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
                 _write(cast(BinaryIO, packed), volume, stored)
         else:
@@ -67,11 +67,11 @@ def _write(file: BinaryIO, volume: Volume, stored: npt.NDArray[np.generic]) -> N
 
 
 def _header(volume: Volume, dtype: np.dtype[np.generic]) -> bytes:
-    """Header, and four bytes that say that no extension follows."""
+    """Header, and four bytes for no extension."""
     head = bytearray(_VOXELS_AT)
     z, y, x = volume.shape
     spacing = np.array(volume.spacing_mm[::-1])
-    # Columns are the axes x, y, z; NIfTI's x grows to the right and its y to the front.
+    # Columns are the axes x, y, z; RAS+: x increases to the right, y to the front.
     to_ras = np.array([[-1.0], [-1.0], [1.0]])
     rotation = np.asarray(volume.direction)[:, ::-1] * to_ras
     origin = np.array(volume.origin_mm) * to_ras[:, 0]
@@ -93,7 +93,7 @@ def _header(volume: Volume, dtype: np.dtype[np.generic]) -> bytes:
 
 
 def _quaternion(rotation: Array) -> Array | None:
-    """(b, c, d) of a rotation or a rotation with its third axis reversed; None for a shear.
+    """Quaternion (b, c, d) of a rotation, also with reversed third axis; None for a shear.
 
     The eigenvector of the largest eigenvalue of a symmetric matrix, by [2]_; with a >= 0.
     """
@@ -110,6 +110,6 @@ def _quaternion(rotation: Array) -> Array | None:
             [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], m.trace()],
         ]
     )
-    # The lower triangle is enough.
+    # eigh uses the lower triangle only.
     b, c, d, a = np.linalg.eigh(k)[1][:, -1]
     return np.array([b, c, d]) * (1.0 if a >= 0 else -1.0)

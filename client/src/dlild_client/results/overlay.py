@@ -1,6 +1,6 @@
-"""One picture of a result: axial and coronal slices with coloured lesions, legend and score.
+"""Renders a result: axial and coronal slices with coloured lesions, legend and score.
 
-Radiological convention: the patient's right is on the left of the picture.
+Radiological convention: the right of the patient is on the left of the picture.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Pixels = npt.NDArray[np.generic]
 
 
 def draw_overlay(result: Result) -> Image.Image:
-    """Draw three axial and three coronal slices of a result.
+    """Render three axial and three coronal slices of a result.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def draw_overlay(result: Result) -> Image.Image:
 
 
 def _crop(result: Result) -> tuple[list[int], list[int]]:
-    """Bounds of the lungs with a margin; of the lung box where nothing is labelled."""
+    """Bounds of the lungs with a margin; those of the lung box where nothing is labelled."""
     used = np.nonzero(result.labels.array)
     if len(used[0]) == 0:
         return list(result.grid.box_start), list(result.grid.box_stop)
@@ -67,7 +67,7 @@ def _box(start: list[int], stop: list[int]) -> tuple[slice, ...]:
 
 
 def _levels(labels: Pixels, axis: int) -> list[int]:
-    """Pick the indices at a quarter, half and three quarters of the lungs along an axis."""
+    """Return the indices at a quarter, half and three quarters of the lungs along an axis."""
     others = tuple(a for a in range(3) if a != axis)
     used = np.flatnonzero(np.asarray(labels != 0).any(axis=others))
     low, high = (int(used[0]), int(used[-1])) if len(used) else (0, labels.shape[axis] - 1)
@@ -77,21 +77,21 @@ def _levels(labels: Pixels, axis: int) -> list[int]:
 def _axial(
     image: Pixels, labels: Pixels, z: int, spacing: tuple[float, float, float], contract: Contract
 ) -> Image.Image:
-    # Rows run to the back and columns to the patient's left: already the radiologist's view.
+    # Rows run to the back, columns to the left of the patient: the radiological view.
     return _panel(image[z], labels[z], spacing[1], spacing[2], contract)
 
 
 def _coronal(
     image: Pixels, labels: Pixels, y: int, spacing: tuple[float, float, float], contract: Contract
 ) -> Image.Image:
-    # z grows to the head, which belongs at the top.
+    # z increases towards the head, which belongs at the top.
     return _panel(image[::-1, y], labels[::-1, y], spacing[0], spacing[2], contract)
 
 
 def _panel(
     image: Pixels, labels: Pixels, row_mm: float, column_mm: float, contract: Contract
 ) -> Image.Image:
-    """Blend one slice: smooth grey values, sharp-edged labels, the lung's outline."""
+    """Render one slice: smoothed grey values, labels by nearest neighbour, outline of the lung."""
     size = (
         PANEL_WIDTH,
         max(1, round(PANEL_WIDTH * image.shape[0] * row_mm / (image.shape[1] * column_mm))),
@@ -116,7 +116,7 @@ def _panel(
 
 
 def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Pixels of the mask that touch its outside."""
+    """Mask of the border pixels of a mask."""
     inner = mask.copy()
     inner[1:] &= mask[:-1]
     inner[:-1] &= mask[1:]

@@ -1,4 +1,4 @@
-"""The result of a scan: the score, where it comes from, and every doubt about it."""
+"""Result of a scan: score, volumes, provenance and flags; checks the answer of the server."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ RESULT_SCHEMA_VERSION = 1
 
 
 EDGE_MM2 = 300.0
-"""More lung than this on a face of the box, and the box may have cut lung off; a speck is none."""
+"""Larger areas of lung on a face of the box may be cut off by it."""
 
 
 @dataclass(frozen=True)
 class ClassVolume:
-    """One class of lung: its label, its volume in mL, its share of all lung in percent."""
+    """One class of lung: label, volume in mL, percentage of all lung."""
 
     label: int
     volume_ml: float
@@ -40,7 +40,7 @@ class ClassVolume:
 
 @dataclass(frozen=True)
 class ZoneVolume:
-    """One zone of the lungs: all lung and all lesions in mL."""
+    """One zone of the lungs: all lung and all lesions, in mL."""
 
     lung_ml: float
     lesion_ml: float
@@ -58,7 +58,7 @@ class GridInfo:
 
 @dataclass(frozen=True)
 class ModelUsed:
-    """The network that gave the score, and what ran it."""
+    """Network and engine that computed the score."""
 
     name: str
     version: int
@@ -90,7 +90,7 @@ class Result:
     timings_s : mapping of str to float
         `read`, `resample`, `lungs`, `inference`, `total`.
     flags : tuple of str
-        Doubts; empty where there are none.
+        Doubts about the scan or the score.
     labels : Volume
         uint8 label map on the whole model grid, 0 outside the lung box.
     image : Volume
@@ -115,7 +115,7 @@ class Result:
     contract: Contract
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the voxels, as plain values for JSON."""
+        """Return everything but the voxels, as plain values for JSON."""
         plain = {
             "schema_version": RESULT_SCHEMA_VERSION,
             "dl_ild_percent": self.dl_ild_percent,
@@ -141,7 +141,7 @@ class Result:
         return {key: _rounded(value) for key, value in plain.items()}
 
     def to_json(self) -> str:
-        """Text of `result.json`."""
+        """Return the text of `result.json`."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
 
@@ -152,19 +152,19 @@ def build_result(
     info: ServerInfo,
     timings_s: Mapping[str, float],
 ) -> Result:
-    """Check the server's last answer and put the result together.
+    """Check the last answer of the server, and assemble the result.
 
     Parameters
     ----------
     prepared : PreparedScan
-        What was sent.
+        The scan that was sent.
     final : FinalAnswer
-        What came back.
+        The last answer.
     engine : str or None
-        Engine and precision, where the answers tell; else the contract's word counts.
+        Engine and precision, where the answers report them; default: those of the contract.
     info : ServerInfo
     timings_s : mapping
-        Seconds of every stage.
+        Seconds per stage.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def build_result(
     Raises
     ------
     ServerError
-        Score, volumes and label map do not agree.
+        Score, volumes and label map are inconsistent.
     NotChestError
         The network found no lung.
     """
@@ -230,7 +230,7 @@ def build_result(
 def _doubts(
     labels: npt.NDArray[np.uint8], prepared: PreparedScan, contract: Contract, spilled: bool
 ) -> tuple[Flag, ...]:
-    """Name the flags that the label map of the box raises."""
+    """Flag findings of the label map."""
     cut = _lung_at_edges_mm2(labels, prepared, contract)
     flags = [Flag("labels_beyond_scan")] if spilled else []
     if cut > EDGE_MM2:
@@ -241,10 +241,10 @@ def _doubts(
 def _strange_volumes(
     final: FinalAnswer, prepared: PreparedScan, contract: Contract
 ) -> tuple[Flag, ...]:
-    """Flag volumes that no lungs have: over 9 L in all, or one side a small share of the other.
+    """Flag implausible volumes: over 9 L, or one side a small fraction of the other.
 
-    The sides are parted at the spine, where it is seen: the server's zones part them at the least
-    lung, which for a single lung lies within it.
+    The sides are split at the spine, where it is visible: the zones of the server are split where
+    there is least lung, which for a single lung lies within it.
     """
     right, left = final.zone_volumes_ml[:3, 0].sum(), final.zone_volumes_ml[3:, 0].sum()
     spine = find_spine(prepared.seen) if prepared.seen is not None else None
@@ -265,9 +265,9 @@ def _strange_volumes(
 def _lung_at_edges_mm2(
     labels: npt.NDArray[np.uint8], prepared: PreparedScan, contract: Contract
 ) -> float:
-    """Largest area of lung on a face of the box behind which the patient goes on.
+    """Return the largest area of lung on a face of the box, in mm², within the patient.
 
-    Air round the patient, which a network may take for lung, is no lung that was cut off.
+    Faces at the end of the grid are left out, and so is outer air that the network labels as lung.
     """
     box, spacing = prepared.box, prepared.grid.spacing_mm
     worst = 0.0
@@ -284,7 +284,7 @@ def _lung_at_edges_mm2(
 
 
 def _patient_on_face(prepared: PreparedScan, axis: int, face: int) -> npt.NDArray[np.bool_]:
-    """Where the patient is on a face of the box: body, or air that the body encloses."""
+    """Mask of the patient on a face of the box: body and enclosed air."""
     box, seen = prepared.box, prepared.seen
     shape = [n for a, n in enumerate(box.shape) if a != axis]
     if seen is None:
@@ -314,7 +314,7 @@ def check_answer(final: FinalAnswer, box: Box, contract: Contract) -> None:
         raise ServerError(
             f"the server's label map holds the label {largest}, unknown to its contract"
         )
-    # Class by class: `bincount` would first make eight bytes of each voxel.
+    # Per class: `bincount` would first convert each voxel to eight bytes.
     counts = np.array([np.count_nonzero(final.labels == label) for label in range(classes)])
     counted = counts * contract.grid.voxel_volume_mm3 / 1000
     _agree(final.class_volumes_ml, counted, "class volumes and label map")
@@ -341,7 +341,7 @@ def _agree(reported: npt.NDArray[np.float64], counted: npt.NDArray[np.float64], 
 def _labels_on_grid(
     labels: npt.NDArray[np.uint8], box: Box, grid_shape: Shape
 ) -> tuple[npt.NDArray[np.uint8], bool]:
-    """Lay the label map on the whole grid; tell whether labels lie beyond its end."""
+    """Place the label map on the whole grid; also return whether labels lie beyond its end."""
     out = np.zeros(grid_shape, dtype=np.uint8)
     inside = tuple(
         slice(0, min(b, n) - a) for a, b, n in zip(box.start, box.stop, grid_shape, strict=True)
@@ -356,7 +356,7 @@ def _grid_info(prepared: PreparedScan) -> GridInfo:
 
 
 def _rounded(value: Any) -> Any:
-    """Round floats to six decimals: finer is noise of the last bit."""
+    """Round floats to six decimals: finer digits are numerical noise."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, dict):

@@ -98,10 +98,10 @@ def connect_error(error: Any, settings: Settings) -> DlildError:
     May open sockets of its own to the server: gRPC hardly reports why a handshake fails.
     """
     code, url = error.code(), settings.address.url
-    patience = settings.timeout.connect_s
+    timeout_s = settings.timeout.connect_s
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return ConnectionFailedError(
-            f"no answer from {url} within {patience:g} s; check the address and the firewall"
+            f"no answer from {url} within {timeout_s:g} s; check the address and the firewall"
         )
     found = from_rpc_error(error)
     if isinstance(found, NotReadyError) and not isinstance(found, ModelNotFoundError):
@@ -112,7 +112,7 @@ def connect_error(error: Any, settings: Settings) -> DlildError:
         )
     if not isinstance(found, ConnectionFailedError):
         return found
-    return diagnose_no_answer(settings.address, settings.tls, patience)
+    return diagnose_no_answer(settings.address, settings.tls, timeout_s)
 
 
 def diagnose_no_answer(address: Address, tls: TLS, timeout_s: float) -> ConnectionFailedError:

@@ -193,7 +193,7 @@ def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[np.generic]:
 
 
 def _domain_axes(path: Path, fields: dict[str, str], sizes: list[int]) -> list[int]:
-    """The three spatial axes; further axes must have length 1."""
+    """Find the three spatial axes; further axes must have length 1."""
     vectors = _vectors(path, fields, len(sizes))
     kinds = fields.get("kinds", "").lower().split()
     spare = {"list", "vector", "time", "stub", "scalar", "none"}

@@ -110,7 +110,7 @@ class Stack:
 
 
 def common_orientation(orientations: Array, tolerances: Tolerances) -> tuple[Array, Array]:
-    """Common row and column direction of all slices.
+    """Find the row and column direction that all slices share.
 
     Parameters
     ----------

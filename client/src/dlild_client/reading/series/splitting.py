@@ -214,7 +214,7 @@ def _has_no_position(slices: Sequence[SliceHeader], _rules: SeriesRules) -> list
 
 
 def _direction(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[int]:
-    """Number the orientations of the slices."""
+    """Assign each slice the number of its orientation."""
     limit = np.radians(rules.tolerances.angle_deg)
     kinds: list[npt.NDArray[np.float64]] = []
     numbers = []
@@ -236,7 +236,7 @@ def _shape(slices: Sequence[SliceHeader], _rules: SeriesRules) -> list[Hashable]
 
 
 def _passes(slices: Sequence[SliceHeader], rules: SeriesRules) -> list[int]:
-    """Number the monotonic runs of positions in the order of the instance numbers."""
+    """Assign each slice its pass: a monotonic run of positions, by instance number."""
     none = [0] * len(slices)
     numbers = [s.instance_number for s in slices]
     first = slices[0].orientation
