@@ -145,7 +145,7 @@ class _Steps:
             return Finding(
                 "port",
                 "bad",
-                f"{target} does not answer within {self._patience:g} s",
+                f"{target} does not answer within {self._timeout_s:g} s",
                 "ask for a way through the firewall, and look whether the machine runs",
             )
         except OSError as error:
