@@ -66,7 +66,7 @@ def remote(address: str) -> Callable[[torch.Tensor], torch.Tensor]:
     Parameters
     ----------
     address : str
-        host:port of the server's gRPC door.
+        host:port of the server's gRPC endpoint.
     """
     client = InferenceServerClient(
         address,

@@ -1,4 +1,4 @@
-"""What a running server holds: memory of each of its processes, and shared memory."""
+"""Memory of a running server: each of its processes, and shared memory."""
 
 from __future__ import annotations
 

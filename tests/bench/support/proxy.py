@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that counts bytes, and can cut its connections without a word."""
+"""TCP proxy on loopback that counts bytes, and can drop its connections silently."""
 
 from __future__ import annotations
 

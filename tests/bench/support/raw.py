@@ -1,4 +1,4 @@
-"""The wire without the client: windows that need no volume behind them."""
+"""Raw requests without the client: windows without a volume."""
 
 from __future__ import annotations
 

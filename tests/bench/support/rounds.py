@@ -1,5 +1,4 @@
-"""Who runs when, and what the figures come to: contenders take turns, so that all share the
-machine's moods."""
+"""Interleaved rounds: contenders take turns, so that all share the load of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scan that is measured: a real chest CT where the shared data are, a phantom elsewhere."""
+"""The measured scan: a real chest CT where the shared data exist, else a phantom."""
 
 from __future__ import annotations
 

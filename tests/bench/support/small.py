@@ -1,4 +1,4 @@
-"""Small scans whose scores are known: half-size copies of one chest, each ill in another place."""
+"""Small scans with known scores: half-size copies of one chest, with lesions in other regions."""
 
 from __future__ import annotations
 

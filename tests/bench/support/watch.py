@@ -1,4 +1,4 @@
-"""Looking at a server while it works: its largest sizes, and what its own metrics say."""
+"""Samples a running server: peak memory, and its own metrics."""
 
 from __future__ import annotations
 

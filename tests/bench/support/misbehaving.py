@@ -1,4 +1,4 @@
-"""Clients that do what a good one never does: vanish half-way, or send a window that is wrong."""
+"""Misbehaving clients: they disconnect in mid-scan, or send invalid windows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def requests_of(scan: SmallScan, contract: Contract) -> list[WindowRequest]:
 
 
 def vanish(port: int, scan: SmallScan, contract: Contract, after: int) -> None:
-    """Send a scan, and lose the line without a farewell once some windows are acknowledged.
+    """Send a scan, and disconnect without an abort request once some windows are acknowledged.
 
     Parameters
     ----------
