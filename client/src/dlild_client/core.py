@@ -100,7 +100,7 @@ class Core:
         self._has_connected = False
 
     async def info(self, transport: Transport) -> ServerInfo:
-        """Ask the server for its contract, version and profile."""
+        """Fetch the contract, version and profile of the server."""
         async for attempt in transport.attempts(self._may_retry):
             with attempt:
                 async with transport.connect() as connection:

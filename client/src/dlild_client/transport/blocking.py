@@ -69,7 +69,7 @@ class Slots:
 
     @classmethod
     def of(cls, settings: Settings) -> Slots:
-        """Return as many turns as the limits and the processors allow."""
+        """Create the semaphores that the limits and the processors allow."""
         return cls(
             threading.Semaphore(settings.limits.scans), threading.Semaphore(preparing_limit())
         )
