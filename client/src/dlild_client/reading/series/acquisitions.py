@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -28,14 +28,12 @@ SEPARATORS: tuple[Callable[[SliceHeader], Any], ...] = (
 """Attributes that distinguish acquisitions in one series, in the order of trial."""
 
 
-def parts_by(
-    slices: Sequence[SliceHeader], key: Callable[[SliceHeader], Any]
-) -> list[list[SliceHeader]]:
-    """Group slices by an attribute, in its order."""
-    parts: dict[object, list[SliceHeader]] = {}
-    for s in slices:
-        parts.setdefault(key(s), []).append(s)
-    return sorted(parts.values(), key=lambda p: str(key(p[0])).zfill(12))
+def group_by(slices: Sequence[SliceHeader], values: Sequence[Hashable]) -> list[list[SliceHeader]]:
+    """Group slices by a value of each, in the order of the values."""
+    groups: dict[Hashable, list[SliceHeader]] = {}
+    for s, value in zip(slices, values, strict=True):
+        groups.setdefault(value, []).append(s)
+    return [groups[value] for value in sorted(groups, key=lambda v: str(v).zfill(12))]
 
 
 def overlap(parts: Sequence[Sequence[SliceHeader]]) -> bool:
@@ -56,7 +54,7 @@ def check_one_acquisition(slices: Sequence[SliceHeader], stack: Stack) -> None:
     The patient breathes and moves between acquisitions: their slices are not one volume.
     """
     for key in SEPARATORS:
-        parts = parts_by(slices, key)
+        parts = group_by(slices, [key(s) for s in slices])
         if len(parts) > 1 and overlap(parts):
             steps = stack.steps_mm
             raise IrregularSpacingError(

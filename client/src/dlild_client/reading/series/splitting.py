@@ -18,7 +18,7 @@ import numpy.typing as npt
 from dlild_client.errors import GeometryError, InputError, TooFewSlicesError
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.slices import SliceHeader
-from dlild_client.reading.series.acquisitions import SEPARATORS
+from dlild_client.reading.series.acquisitions import SEPARATORS, group_by
 from dlild_client.reading.series.candidates import Candidate, SeriesRules, candidate_of
 from dlild_client.reading.series.ct_images import ct_images
 
@@ -113,7 +113,7 @@ def _split(
     depth: int,
 ) -> list[Candidate]:
     """Construct candidates from the parts of a series that are stacks by themselves."""
-    parts = _group(slices, separator.values(slices, rules))
+    parts = group_by(slices, separator.values(slices, rules))
     if len(parts) == 1:
         return []
     candidates = []
@@ -130,14 +130,6 @@ def _split(
             replace(c, flags=(*c.flags, flag)) for c in found if _stands_alone(c, others, rules)
         ]
     return candidates
-
-
-def _group(slices: Sequence[SliceHeader], values: Sequence[Hashable]) -> list[list[SliceHeader]]:
-    """Group slices by value, in the order of the values."""
-    parts: dict[Hashable, list[SliceHeader]] = {}
-    for s, value in zip(slices, values, strict=True):
-        parts.setdefault(value, []).append(s)
-    return [parts[value] for value in sorted(parts, key=lambda v: str(v).zfill(12))]
 
 
 def _flag(separator: Separator, number: int, parts: Sequence[Sequence[SliceHeader]]) -> Flag:
