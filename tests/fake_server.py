@@ -58,7 +58,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.delay_s = 0.0
         self.device = threading.Lock()
         self.cancelled = threading.Event()
-        self.farewells: list[str] = []
+        self.aborts: list[str] = []
         self.context: Any = None
 
     @property
@@ -141,7 +141,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
                 time.sleep(self.delay_s)
             request = waiting[0]
             if not scan and _gives_up(request):
-                self.farewells.append(request.parameters["sequence_id"].string_param)
+                self.aborts.append(request.parameters["sequence_id"].string_param)
                 yield service_pb2.ModelStreamInferResponse(error_message="INCOMPLETE: farewell")
                 return
             if self.busy and not scan:

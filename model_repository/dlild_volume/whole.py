@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract import tensors
-from contract.errors import TooLarge
+from contract.errors import TooLargeError
 from contract.refusals import RefusedError
 from contract.schema import Contract, HuRange, Shape
 from contract.windows import Box, WindowPlan, extract_window, plan_windows
@@ -68,7 +68,7 @@ def plan_volume(shape: Shape, contract: Contract) -> WindowPlan:
     """
     try:
         return plan_windows(shape, contract)
-    except TooLarge as error:
+    except TooLargeError as error:
         raise RefusedError(f"volume {shape} {error.excess}") from None
     except ValueError as error:
         raise RefusedError(f"volume {error}; crop more generously") from None

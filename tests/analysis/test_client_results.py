@@ -21,7 +21,7 @@ from dlild_analysis import (
 )
 from dlild_analysis.simulate import STUDY_TOML
 from dlild_client.contract import parse_contract
-from dlild_client.result import ClassVolume, GridInfo, ModelUsed, Result, ZoneVolume
+from dlild_client.results.result import ClassVolume, GridInfo, ModelUsed, Result, ZoneVolume
 from dlild_client.volume import SeriesInfo, Volume
 
 CONTRACT = Path(__file__).parents[2] / "model_repository" / "contract.json"

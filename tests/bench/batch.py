@@ -22,10 +22,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bench.memory import processor_seconds
-from bench.raw import requests_of_box, score_windows
 from bench.report import publish, store, table, verdict
-from bench.scan import REPOSITORY, MeasuredScan, measured_scan
+from bench.support.memory import processor_seconds
+from bench.support.raw import requests_of_box, score_windows
+from bench.support.scan import REPOSITORY, MeasuredScan, measured_scan
 from fake_server import FakeServer
 
 from dlild_deploy.server import EmbeddedServer

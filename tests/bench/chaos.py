@@ -1,4 +1,4 @@
-"""Many scans, some of whose clients vanish or misbehave, on a server that is killed now and then.
+"""Chaos test: many scans, clients that disconnect or misbehave, a server that is killed.
 
 `make soak` and the chaos test run the same thing, one long, one short.
 """
@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.memory import server_memory, shared_memory
-from bench.rude import FAULTS, answers_to, requests_of, spoilt_messages, vanish
-from bench.scan import REPOSITORY
-from bench.small import SmallScan
-from bench.watch import read_metric
+from bench.support.memory import server_memory, shared_memory
+from bench.support.misbehaving import FAULTS, answers_to, requests_of, spoilt_messages, vanish
+from bench.support.scan import REPOSITORY
+from bench.support.small import SmallScan
+from bench.support.watch import read_metric
 
 from dlild_client import Client, Retries
 from dlild_client.contract import Contract
@@ -31,7 +31,7 @@ from dlild_export.data.contracts import read_limits
 
 AT_ONCE = 4
 BATCH = 25
-# What a client would mend by sending again must be seen here.
+# No retries: errors that they would hide must be counted here.
 ONCE = Retries(attempts=1)
 # The wire's words, and what Triton itself says of a wrong type and of a sequence it does not hold.
 REFUSALS = re.compile(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench.scan import REPOSITORY, MeasuredScan, network_path
+from bench.support.scan import REPOSITORY, MeasuredScan, network_path
 from monai.inferers import SlidingWindowInferer
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 
@@ -65,7 +65,7 @@ def remote(address: str) -> Callable[[torch.Tensor], torch.Tensor]:
     Parameters
     ----------
     address : str
-        host:port of the server's gRPC port.
+        host:port of the server's gRPC endpoint.
     """
     client = InferenceServerClient(
         address,

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.memory import held_by
+from bench.support.memory import held_by
 
 
 def main(url: str, scan: str, out: str) -> None:

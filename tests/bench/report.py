@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.scan import ROOT
+from bench.support.scan import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench.memory import MIB
-from bench.raw import requests_of_box, score_windows
 from bench.report import publish, store, table, verdict
-from bench.scan import REPOSITORY, MeasuredScan, measured_scan
-from bench.watch import Watch
+from bench.support.memory import MIB
+from bench.support.raw import requests_of_box, score_windows
+from bench.support.scan import REPOSITORY, MeasuredScan, measured_scan
+from bench.support.watch import Watch
 
 from dlild_client import Client
 from dlild_client.preparation.prepare import prepare

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.chaos import BATCH, Chaos, Findings, Plan
-from bench.memory import MIB
 from bench.report import publish, store, table
-from bench.small import small_repository, small_scans
+from bench.support.memory import MIB
+from bench.support.small import small_repository, small_scans
 
 from dlild_client.contract import parse_contract
 from dlild_deploy.server import EmbeddedServer

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from bench import contenders as ways
 from bench.journey import journey
-from bench.memory import processor_seconds, server_memory, shared_memory
-from bench.network import check_same_network, torch_network
-from bench.proxy import Proxy
 from bench.report import machine, publish, store
-from bench.rounds import Contender, ratio, run_rounds
-from bench.scan import MeasuredScan, measured_scan, own_digest
 from bench.speed_tables import tables
+from bench.support.memory import processor_seconds, server_memory, shared_memory
+from bench.support.network import check_same_network, torch_network
+from bench.support.proxy import Proxy
+from bench.support.rounds import Contender, ratio, run_rounds
+from bench.support.scan import MeasuredScan, measured_scan, own_digest
 
 from dlild_client import Client
 from dlild_deploy.server import EmbeddedServer

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from bench.memory import MIB
 from bench.report import table, verdict
+from bench.support.memory import MIB
 
 WORDS = {
     "product": "in-memory volume to result, through Triton",

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from bench.rounds import Contender, ratio, run_rounds, turns
+from bench.support.rounds import Contender, ratio, run_rounds, turns
 from hypothesis import given
 from hypothesis import strategies as st
 

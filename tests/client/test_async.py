@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client import AsyncClient, CancelToken, Client, Limits, Retries, Timeout
-from dlild_client.errors import Cancelled, TooFewSlices, UnreadableFile
-from dlild_client.outputs import write_nifti
-from dlild_client.transport.cancel import glancing
+from dlild_client.errors import CancelledError, TooFewSlicesError, UnreadableFileError
+from dlild_client.results.files import write_nifti
+from dlild_client.transport.cancel import poll
 from dlild_client.transport.retry import pause_s
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -46,9 +46,15 @@ def check(outcomes, scans):
     assert set(found) == set(scans)
     assert len(outcomes) == len(scans)
     kinds = [type(found[scan].error) for scan in scans]
-    assert kinds == [UnreadableFile, type(None), UnreadableFile, type(None), TooFewSlices]
+    assert kinds == [
+        UnreadableFileError,
+        type(None),
+        UnreadableFileError,
+        type(None),
+        TooFewSlicesError,
+    ]
     assert found[scans[1]].unwrap().dl_ild_percent != found[scans[3]].unwrap().dl_ild_percent
-    with pytest.raises(UnreadableFile):
+    with pytest.raises(UnreadableFileError):
         found[scans[0]].unwrap()
 
 
@@ -131,7 +137,7 @@ def test_a_cancelled_task_frees_its_place_on_the_server(server, chest):
 
     server.delay_s = 0.02
     asyncio.run(run())
-    assert server.farewells == server.sequence_ids[:1]
+    assert server.aborts == server.sequence_ids[:1]
 
 
 def test_a_time_out_of_asyncio_ends_the_scan(server, chest):
@@ -144,7 +150,7 @@ def test_a_time_out_of_asyncio_ends_the_scan(server, chest):
 
     with pytest.raises(TimeoutError):
         asyncio.run(run())
-    assert server.farewells == server.sequence_ids
+    assert server.aborts == server.sequence_ids
 
 
 def test_a_token_stops_a_scan_from_another_thread(server, chest):
@@ -153,13 +159,13 @@ def test_a_token_stops_a_scan_from_another_thread(server, chest):
     timer = threading.Timer(1.5, token.cancel)
     timer.start()
     start = time.monotonic()
-    with Client(server.url) as client, pytest.raises(Cancelled) as stopped:
+    with Client(server.url) as client, pytest.raises(CancelledError) as stopped:
         client.score(chest, cancel=token)
     assert time.monotonic() - start < 5
     assert stopped.value.exit_code == 130
     assert not stopped.value.retryable
-    assert server.farewells == server.sequence_ids
-    with Client(server.url) as client, pytest.raises(Cancelled):
+    assert server.aborts == server.sequence_ids
+    with Client(server.url) as client, pytest.raises(CancelledError):
         client.info(token)
 
 
@@ -179,7 +185,7 @@ def test_a_wait_between_attempts_ends_with_the_scan(server, chest):
         time.sleep(0.1)
         start = time.monotonic()
         token.cancel()
-        with pytest.raises(Cancelled):
+        with pytest.raises(CancelledError):
             scan.result()
         assert time.monotonic() - start < 0.5
 
@@ -201,12 +207,12 @@ def test_a_wait_between_attempts_ends_with_the_scan(server, chest):
 def test_what_comes_is_handed_on_and_what_does_not_is_a_time_out():
     items = queue.SimpleQueue()
     items.put(None)
-    assert glancing(lambda glance_s: items.get(timeout=glance_s), 60) is None
+    assert poll(lambda poll_s: items.get(timeout=poll_s), 60) is None
     threading.Timer(0.4, items.put, ["late"]).start()
-    assert glancing(lambda glance_s: items.get(timeout=glance_s), math.inf) == "late"
+    assert poll(lambda poll_s: items.get(timeout=poll_s), math.inf) == "late"
     start = time.monotonic()
     with pytest.raises(TimeoutError):
-        glancing(lambda glance_s: items.get(timeout=glance_s), 0.4)
+        poll(lambda poll_s: items.get(timeout=poll_s), 0.4)
     assert 0.4 <= time.monotonic() - start < 2
 
 
@@ -229,11 +235,11 @@ def test_a_closed_client_stops_its_scans_and_takes_no_more(server, chest):
     server.fault = lambda i, r: [r] if i < 2 else None
     client = Client(server.url)
     threading.Timer(1.5, client.close).start()
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         client.score(chest)
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         client.score(chest)
-    assert server.farewells == server.sequence_ids
+    assert server.aborts == server.sequence_ids
 
 
 def test_the_loop_is_never_held_up(server, chest):
@@ -304,7 +310,7 @@ def test_an_exception_of_progress_stops_the_scan_and_is_raised(server, chest):
         asyncio.run(run())
     with Client(server.url) as client, pytest.raises(ZeroDivisionError):
         list(client.score_many([chest], progress=lambda scan, *step: report(*step)))
-    assert len(server.farewells) == 2
+    assert len(server.aborts) == 2
 
 
 def test_one_client_serves_several_loops(server, chest):

@@ -14,17 +14,17 @@ from tritonclient.grpc import service_pb2
 
 from dlild_client.client import Client
 from dlild_client.errors import (
-    BadAddress,
-    Busy,
-    ConnectionFailed,
+    BadAddressError,
+    BusyError,
+    ConnectionFailedError,
     ContractError,
     DlildError,
-    NotChest,
-    Refused,
-    ScanLost,
+    NotChestError,
+    RefusedError,
+    ScanLostError,
     ServerError,
-    TimedOut,
-    UnreadableFile,
+    TimedOutError,
+    UnreadableFileError,
 )
 from dlild_client.preparation.prepare import prepare
 from dlild_client.settings import Retries, Timeout
@@ -107,7 +107,7 @@ def test_a_lost_answer_is_no_score(server, chest):
 
 def test_a_server_that_falls_silent_ends_in_a_time_out(server, chest):
     silent = faulty(
-        server, chest, lambda i, r: None if i >= 3 else [r], TimedOut, "no answer .* 1 s"
+        server, chest, lambda i, r: None if i >= 3 else [r], TimedOutError, "no answer .* 1 s"
     )
     assert silent.retryable
 
@@ -117,7 +117,7 @@ def test_a_lost_last_answer_ends_in_a_time_out(server, chest):
         server,
         chest,
         lambda i, r: [r] if not r.infer_response.outputs[1].shape[1] else None,
-        TimedOut,
+        TimedOutError,
         "no answer",
     )
 
@@ -125,19 +125,19 @@ def test_a_lost_last_answer_ends_in_a_time_out(server, chest):
 @pytest.mark.parametrize(
     ("text", "kind", "retryable"),
     [
-        ("in ensemble 'dlild', BUSY: 12 scans are open", Busy, True),
-        ("GONE: this scan was dropped", ScanLost, True),
-        ("REFUSED: window has NaN", Refused, False),
-        ("INCOMPLETE: windows 3 are missing", ScanLost, True),
+        ("in ensemble 'dlild', BUSY: 12 scans are open", BusyError, True),
+        ("GONE: this scan was dropped", ScanLostError, True),
+        ("REFUSED: window has NaN", RefusedError, False),
+        ("INCOMPLETE: windows 3 are missing", ScanLostError, True),
         ("FAILED: KeyError in the accumulator, see the server's log", ServerError, False),
         (
             "in ensemble 'dlild', must specify the START flag on the first request of the sequence",
-            ScanLost,
+            ScanLostError,
             True,
         ),
-        ("must specify a non-zero or non-empty correlation ID", Refused, False),
+        ("must specify a non-zero or non-empty correlation ID", RefusedError, False),
         ("CUDA error: out of memory", ServerError, False),
-        ("Exceeds maximum queue size", Busy, True),
+        ("Exceeds maximum queue size", BusyError, True),
     ],
 )
 def test_a_refusal_of_the_server_is_told_apart(server, chest, text, kind, retryable):
@@ -254,7 +254,7 @@ def test_no_lung_at_all_is_no_score(server, chest):
         outputs.update(server._final(labels, 3.375))
 
     server.change_final = change
-    faulty(server, chest, None, NotChest, "no lung")
+    faulty(server, chest, None, NotChestError, "no lung")
 
 
 def test_a_missing_output_is_no_score(server, chest):
@@ -281,7 +281,7 @@ def test_a_stream_that_the_server_ends_is_an_error_at_once(server, chest):
             server.context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
         return [r]
 
-    faulty(server, chest, fault, ConnectionFailed, "connection to the server broke", patient)
+    faulty(server, chest, fault, ConnectionFailedError, "connection to the server broke", patient)
 
 
 def test_a_stream_that_just_ends_is_an_error_at_once(server, chest):
@@ -291,7 +291,7 @@ def test_a_stream_that_just_ends_is_an_error_at_once(server, chest):
         return [r]
 
     patient = replace(QUICK, answer_s=600)
-    faulty(server, chest, fault, (ConnectionFailed, ServerError), "server", patient)
+    faulty(server, chest, fault, (ConnectionFailedError, ServerError), "server", patient)
 
 
 def test_a_server_that_dies_mid_scan_is_an_error_at_once(server, chest):
@@ -302,12 +302,12 @@ def test_a_server_that_dies_mid_scan_is_an_error_at_once(server, chest):
         return [r]
 
     patient = replace(QUICK, answer_s=600)
-    faulty(server, chest, fault, ConnectionFailed, "server", patient)
+    faulty(server, chest, fault, ConnectionFailedError, "server", patient)
 
 
 def test_a_scan_over_its_time_limit_ends(server, chest):
     server.delay_s = 0.2
-    faulty(server, chest, None, TimedOut, "time limit", Timeout(5, 60, 0.7))
+    faulty(server, chest, None, TimedOutError, "time limit", Timeout(5, 60, 0.7))
 
 
 def test_an_error_of_the_caller_closes_the_stream(server, chest):
@@ -327,13 +327,13 @@ def test_a_cancelled_scan_frees_its_place(server, chest):
 
     with Client(server.url) as client, pytest.raises(KeyboardInterrupt):
         client.score(chest, progress=stop)
-    assert server.farewells == server.sequence_ids
+    assert server.aborts == server.sequence_ids
 
 
 @pytest.mark.parametrize("text", ["BUSY: full", "REFUSED: NaN", "FAILED: see the log"])
 def test_a_refused_scan_frees_its_place(server, chest, text):
     faulty(server, chest, lambda i, r: [error(text)] if i == 2 else [r], DlildError, text)
-    assert server.farewells == server.sequence_ids
+    assert server.aborts == server.sequence_ids
 
 
 def test_a_scan_whose_stream_broke_frees_its_place(server, chest):
@@ -343,22 +343,22 @@ def test_a_scan_whose_stream_broke_frees_its_place(server, chest):
         return [r]
 
     faulty(server, chest, fault, ServerError, "broke")
-    assert server.farewells == server.sequence_ids
+    assert server.aborts == server.sequence_ids
 
 
-def test_a_scan_that_was_sent_to_its_end_needs_no_farewell(server, chest):
+def test_a_scan_that_was_sent_to_its_end_needs_no_abort_request(server, chest):
     with Client(server.url) as client:
         client.score(chest)
     server.fault = lambda i, r: [error("INCOMPLETE: 3")] if i == 11 else [r]
-    with Client(server.url, retries=ONCE) as client, pytest.raises(ScanLost):
+    with Client(server.url, retries=ONCE) as client, pytest.raises(ScanLostError):
         client.score(chest)
-    assert server.farewells == []
+    assert server.aborts == []
 
 
 def test_the_next_scan_after_a_failure_is_scored(server, chest):
     with Client(server.url, timeout=QUICK, retries=ONCE) as client:
         server.fault = lambda i, r: [error("BUSY: full")]
-        with pytest.raises(Busy):
+        with pytest.raises(BusyError):
             client.score(chest)
         server.fault = None
         assert client.score(chest).windows > 1
@@ -403,7 +403,7 @@ def test_an_absent_server_is_named_with_what_to_try(server):
     server.stop()
     with (
         Client(server.url, timeout=QUICK) as client,
-        pytest.raises(ConnectionFailed, match="is the server running") as caught,
+        pytest.raises(ConnectionFailedError, match="is the server running") as caught,
     ):
         client.info()
     assert server.url in str(caught.value)
@@ -412,10 +412,10 @@ def test_an_absent_server_is_named_with_what_to_try(server):
 def test_an_absent_file_is_named_before_an_absent_server(server, tmp_path):
     server.stop()
     with Client(server.url, timeout=QUICK) as client:
-        with pytest.raises(UnreadableFile, match="absent: no such file"):
+        with pytest.raises(UnreadableFileError, match="absent: no such file"):
             client.score(tmp_path / "absent")
         (outcome,) = client.score_many([str(tmp_path / "absent")])
-        assert isinstance(outcome.error, UnreadableFile)
+        assert isinstance(outcome.error, UnreadableFileError)
 
 
 @pytest.mark.parametrize(
@@ -423,14 +423,14 @@ def test_an_absent_file_is_named_before_an_absent_server(server, tmp_path):
     ["http://host:8001", "host:8001", "grpc://", "grpc://h:99999", "grpc://h/p", "", "grpc://u@h"],
 )
 def test_an_address_of_another_kind_is_refused(url):
-    with pytest.raises(BadAddress, match="grpc://host:8001"):
+    with pytest.raises(BadAddressError, match="grpc://host:8001"):
         Client(url)
 
 
 def test_tls_to_a_plain_server_does_not_hang(server):
     with (
         Client(server.url.replace("grpc:", "grpcs:"), timeout=QUICK) as client,
-        pytest.raises(ConnectionFailed),
+        pytest.raises(ConnectionFailedError),
     ):
         client.info()
 

@@ -11,25 +11,36 @@ import pytest
 
 import dlild_client
 from dlild_client import errors
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 from dlild_client.settings import VARIABLES
 
 README = Path(__file__).parents[2] / "client" / "README.md"
 SOURCE = Path(inspect.getfile(dlild_client)).parents[1]
 
 PUBLIC = [
-    "AsyncClient", "BadAddress", "BadSettings", "Box", "Busy", "CancelToken", "Cancelled",
-    "Client", "ConnectionFailed", "Contract", "ContractError", "DlildError", "Flag",
-    "GeometryError", "InputError", "IrregularSpacing", "KeyRefused", "LabelClass", "Limits",
-    "LungBox", "MissingGeometry", "MissingSlices", "MixedOrientation", "MixedShape",
-    "ModelNotFound", "NoSeries", "NotCT", "NotChest", "NotHU", "NotReady", "Outcome",
-    "PreparedScan", "Refused",
-    "RepeatedPosition", "Result", "Retries", "ScanLost", "SeriesInfo", "SeriesRules",
-    "SeriesSummary", "SeriesSurvey", "ServerError", "ServerInfo", "SeveralStudies", "TLS",
-    "TLSFailed", "TimedOut", "Timeout", "Tolerances", "TooFewSlices", "TooLarge",
-    "UnreadableFile", "Volume", "WindowPlan", "draw_overlay", "find_lungs", "parse_contract",
-    "plan_windows", "prepare", "read_volume", "survey_series", "to_grid", "write_result",
+    "AsyncClient", "BadAddressError", "BadSettingsError", "Box", "BusyError", "CancelToken",
+    "CancelledError", "Client", "ConnectionFailedError", "Contract", "ContractError",
+    "DlildError", "Flag", "GeometryError", "InputError", "IrregularSpacingError",
+    "KeyRefusedError", "LabelClass", "Limits", "LungBox", "MissingGeometryError",
+    "MissingSlicesError", "MixedOrientationError", "MixedShapeError", "ModelNotFoundError",
+    "NoSeriesError", "NotCTError", "NotChestError", "NotHUError", "NotReadyError", "Outcome",
+    "PreparedScan", "RefusedError", "RepeatedPositionError", "Result", "Retries",
+    "ScanLostError", "SeriesInfo", "SeriesRules", "SeriesSummary", "SeriesSurvey",
+    "ServerError", "ServerInfo", "SeveralStudiesError", "TLS", "TLSFailedError",
+    "TimedOutError", "Timeout", "Tolerances", "TooFewSlicesError", "TooLargeError",
+    "UnreadableFileError", "Volume", "WindowPlan", "draw_overlay", "find_lungs",
+    "parse_contract", "plan_windows", "prepare", "read_volume", "survey_series", "to_grid",
+    "write_result",
 ]  # fmt: skip
+
+RENAMED = [
+    "BadAddress", "BadSettings", "Busy", "Cancelled", "ConnectionFailed", "IrregularSpacing",
+    "KeyRefused", "MissingGeometry", "MissingSlices", "MixedOrientation", "MixedShape",
+    "ModelNotFound", "NoSeries", "NotCT", "NotChest", "NotHU", "NotReady", "Refused",
+    "RepeatedPosition", "ScanLost", "SeveralStudies", "TLSFailed", "TimedOut", "TooFewSlices",
+    "TooLarge", "UnreadableFile",
+]  # fmt: skip
+"""Errors that had no Error at the end of their names."""
 
 
 def test_the_public_names_are_these_and_no_others():
@@ -51,6 +62,20 @@ def test_no_public_name_is_that_of_a_module():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="nonsense"):
         _ = dlild_client.nonsense
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_the_old_name_of_an_error_is_a_deprecated_alias(name):
+    with pytest.warns(DeprecationWarning, match=rf"dlild_client\.{name} .*\b{name}Error"):
+        old = getattr(dlild_client, name)
+    assert old is getattr(errors, f"{name}Error")
+    assert old.kind == name
+
+
+def test_every_error_ends_in_error_and_has_a_kind_of_its_own():
+    kinds = [k for _, k in inspect.getmembers(errors, inspect.isclass)]
+    assert all(k.__name__ == "Any" or k.__name__.endswith("Error") for k in kinds)
+    assert len({k.kind for k in kinds if hasattr(k, "kind")}) == len(kinds) - 1  # but for Any
 
 
 def test_importing_the_package_loads_nothing_heavy():
@@ -88,8 +113,8 @@ def test_the_error_tree_in_the_docstring_is_the_tree():
 
 def test_exit_codes_are_those_of_the_house():
     assert errors.DlildError("x").exit_code == 1
-    assert errors.InputError("x").exit_code == errors.MissingSlices("x").exit_code == 3
-    assert errors.BadAddress("x").exit_code == 2
+    assert errors.InputError("x").exit_code == errors.MissingSlicesError("x").exit_code == 3
+    assert errors.BadAddressError("x").exit_code == 2
 
 
 def test_a_message_is_always_one_line():

@@ -6,7 +6,7 @@ import pytest
 
 from dlild_client import AsyncClient, Client, Limits, Retries, Timeout, settings
 from dlild_client.address import parse_url
-from dlild_client.errors import BadAddress, BadSettings
+from dlild_client.errors import BadAddressError, BadSettingsError
 from dlild_client.settings import VARIABLES, find_settings, read_key
 from dlild_client.tls import TLS
 
@@ -74,7 +74,7 @@ def test_clients_take_the_variables(monkeypatch):
     assert "grpc://there:9" in repr(AsyncClient())
     monkeypatch.setenv("DLILD_SCAN_S", "soon")
     for kind in (Client, AsyncClient):
-        with pytest.raises(BadSettings, match="DLILD_SCAN_S is 'soon', not a number"):
+        with pytest.raises(BadSettingsError, match="DLILD_SCAN_S is 'soon', not a number"):
             kind()
 
 
@@ -96,24 +96,24 @@ def test_the_table_names_every_variable_with_its_default():
 def test_numbers_must_be_positive(kind):
     for name in kind.__dataclass_fields__:
         for value in (0, -1, float("nan")):
-            with pytest.raises(BadSettings, match=f"{name} must be positive"):
+            with pytest.raises(BadSettingsError, match=f"{name} must be positive"):
                 kind(**{name: value})
 
 
 def test_messages_are_no_longer_than_grpc_carries():
-    with pytest.raises(BadSettings, match="2147483647"):
+    with pytest.raises(BadSettingsError, match="2147483647"):
         Limits(message_bytes=2**31)
 
 
 @pytest.mark.parametrize("key", ["", "with space", "line\nbreak", "größe"])
 def test_a_key_that_cannot_travel_is_refused_without_showing_it(key):
-    with pytest.raises(BadSettings, match="API key") as refusal:
+    with pytest.raises(BadSettingsError, match="API key") as refusal:
         find_settings(api_key=key, variables={})
     assert not key or key not in str(refusal.value)
 
 
 def test_a_key_never_travels_in_the_open():
-    with pytest.raises(BadSettings, match="without encryption") as refusal:
+    with pytest.raises(BadSettingsError, match="without encryption") as refusal:
         find_settings("grpc://far.example:8001", api_key=SECRET, variables={})
     assert SECRET not in str(refusal.value)
     for near in ("grpc://127.0.0.1", "grpc://localhost:1", "grpc://[::1]:2", "grpcs://far"):
@@ -131,13 +131,13 @@ def test_the_file_of_a_key_must_hold_one(tmp_path):
     (tmp_path / "empty").write_text(" \n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for name, words in (("absent", "No such file"), ("empty", "is empty"), ("binary", "not text")):
-        with pytest.raises(BadSettings, match=words) as refusal:
+        with pytest.raises(BadSettingsError, match=words) as refusal:
             read_key(tmp_path / name)
         assert str(tmp_path) not in str(refusal.value)
 
 
 def test_tls_without_grpcs_is_a_mistake():
-    with pytest.raises(BadSettings, match="use grpcs://"):
+    with pytest.raises(BadSettingsError, match="use grpcs://"):
         find_settings("grpc://host", tls=TLS(ca="ca.pem"), variables={})
 
 
@@ -145,6 +145,6 @@ def test_addresses():
     assert parse_url("grpcs://[::1]:9").target == "[::1]:9"
     assert parse_url("grpcs://[::1]:9").host == "::1"
     assert parse_url("grpc://host").port == 8001
-    with pytest.raises(BadAddress) as refusal:
+    with pytest.raises(BadAddressError) as refusal:
         parse_url("grpc://user:pass@host")
     assert "pass" not in str(refusal.value)

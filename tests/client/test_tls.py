@@ -9,7 +9,7 @@ from fake_server import FakeServer
 
 from dlild_client import Client
 from dlild_client.address import parse_url
-from dlild_client.errors import BadSettings
+from dlild_client.errors import BadSettingsError
 from dlild_client.tls import TLS, explain, shake_hands, speaks_tls
 
 
@@ -53,7 +53,7 @@ def test_tls_is_seen_from_without(served, server):
 
 def test_certificate_and_key_come_together():
     for half in ({"cert": "a"}, {"key": "a"}):
-        with pytest.raises(BadSettings, match="both cert and key"):
+        with pytest.raises(BadSettingsError, match="both cert and key"):
             TLS(**half)
 
 
@@ -69,7 +69,7 @@ def test_files_that_cannot_be_used_are_named_before_anything_is_sent(authority, 
     }
     for words, settings in cases.items():
         for tls in settings:
-            with pytest.raises(BadSettings, match=words) as refusal:
+            with pytest.raises(BadSettingsError, match=words) as refusal:
                 Client("grpcs://127.0.0.1:1", tls=tls)
             assert str(tmp_path) not in str(refusal.value)
             assert refusal.value.exit_code == 2

@@ -21,8 +21,8 @@ from deploy.test_runbook import (  # noqa: F401  (fixtures)
     wait_until_ready,
 )
 
-from dlild_client.outputs import write_nifti
 from dlild_client.reading.read import read_volume
+from dlild_client.results.files import write_nifti
 from dlild_deploy.server import EmbeddedServer
 
 ALL = [block for page in PAGES for block in blocks(page)]

@@ -20,7 +20,7 @@ from dlild_client import Client
 from dlild_client.contract import Contract, parse_contract
 from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.reading.read import read_volume
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.settings import find_settings
 from dlild_client.transport.blocking import open_channel
 from dlild_client.transport.exchange import window_requests

@@ -12,8 +12,8 @@ from client.writers import transcode, write_enhanced, write_medium, zip_up
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from dlild_client import Client
-from dlild_client.outputs import write_nifti
 from dlild_client.reading.read import read_volume
+from dlild_client.results.files import write_nifti
 from dlild_deploy.server import EmbeddedServer
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

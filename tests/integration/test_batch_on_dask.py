@@ -22,10 +22,11 @@ from distributed import LocalCluster
 from export.tiny import write_repository
 
 from dlild_client import TLS, Client
-from dlild_client.batch.on_dask import DaskScorer, WorkerLost
+from dlild_client.batch.on_dask import DaskScorer
 from dlild_client.batch.run import Job
 from dlild_client.batch.scans import BatchScan
-from dlild_client.outputs import write_nifti
+from dlild_client.errors import WorkerLostError
+from dlild_client.results.files import write_nifti
 from dlild_client.volume import Volume
 from dlild_deploy.server import EmbeddedServer, ServerTLS
 
@@ -195,6 +196,6 @@ def test_a_scan_that_takes_workers_down_is_a_row_and_the_others_are_scored(
     ):
         found = {o.scan.scan.name: o for o in scorer.score_many(jobs, concurrency=0)}
 
-    assert isinstance(found["deadly"].error, WorkerLost)
+    assert isinstance(found["deadly"].error, WorkerLostError)
     assert "2 workers were lost over this scan" in str(found["deadly"].error)
     assert found["good"].unwrap().lung_volume_ml > 0

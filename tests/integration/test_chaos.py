@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from bench.chaos import Chaos, Plan
-from bench.rude import FAULTS, answers_to, requests_of, spoilt_messages, vanish
-from bench.small import SmallScan, small_repository, small_scans
-from bench.watch import read_metric
+from bench.support.misbehaving import FAULTS, answers_to, requests_of, spoilt_messages, vanish
+from bench.support.small import SmallScan, small_repository, small_scans
+from bench.support.watch import read_metric
 from integration.conftest import read_metrics
 
 from dlild_client import Client

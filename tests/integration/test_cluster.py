@@ -29,8 +29,8 @@ from integration.cluster_case import (
 from integration.raw_http2 import HEADERS, READY_CALL, STREAM_CALL, RawConnection, message_prefix
 
 from dlild_client import Client
-from dlild_client.errors import KeyRefused
-from dlild_client.result import Result
+from dlild_client.errors import KeyRefusedError
+from dlild_client.results.result import Result
 from dlild_client.volume import Volume
 from dlild_deploy.certificates import issue_certificates
 from dlild_deploy.proxy import api_keys
@@ -195,7 +195,7 @@ def test_keys_and_certificate_are_rotated_without_dropping_open_scans(
                 assert scored == pytest.approx(expected[0], abs=ALLOWED_POINTS)
             api_keys.remove_key(papers.keys, api_keys.read_keys(papers.keys), "ward-3")
             proxy.reload()
-            with pytest.raises(KeyRefused):
+            with pytest.raises(KeyRefusedError):
                 old.info()
             assert new.info().model_version == 1
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_deploy.server import EmbeddedServer
 
 pytestmark = pytest.mark.server

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.volume import Volume
 from dlild_export.evaluation import load_served
 from dlild_export.evaluation.served import score_volume

@@ -14,7 +14,7 @@ from integration.conftest import changed, count_scores, send, talk
 from dlild_client import Client, write_result
 from dlild_client.contract import Contract, parse_contract
 from dlild_client.preparation.prepare import PreparedScan
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.transport.wire import WindowRequest
 from dlild_deploy.server import EmbeddedServer
 from dlild_export.phantom import Phantom
@@ -113,13 +113,13 @@ def test_the_whole_scan_sent_again_scores_after_a_failure(
     assert count_scores(answers) == 1
 
 
-def test_a_farewell_ends_a_scan_at_once(
+def test_an_abort_request_ends_a_scan_at_once(
     embedded_server: EmbeddedServer, requests: list[WindowRequest], contract: Contract
 ) -> None:
     talk(embedded_server.grpc_url, requests[:2], ends=False)
 
     smallest = contract.windows.minimum
-    ended = send(embedded_server.grpc_url, [requests[0].farewell(smallest)])
+    ended = send(embedded_server.grpc_url, [requests[0].abort_request(smallest)])
     late = send(embedded_server.grpc_url, [requests[2].message()])
 
     assert count_scores(ended + late) == 0

@@ -15,8 +15,8 @@ from certificates import Authority
 from integration.conftest import read_metrics, wait_for
 
 from dlild_client import TLS, AsyncClient, CancelToken, Client, Limits, Retries
-from dlild_client.errors import Cancelled, KeyRefused, TLSFailed
-from dlild_client.result import Result
+from dlild_client.errors import CancelledError, KeyRefusedError, TLSFailedError
+from dlild_client.results.result import Result
 from dlild_client.volume import Volume
 from dlild_deploy.server import EmbeddedServer, ServerTLS
 
@@ -67,7 +67,7 @@ def test_a_missing_or_wrong_key_is_refused_at_once(
 ) -> None:
     with (
         Client(guarded.server.grpc_url, tls=guarded.tls, api_key=key) as client,
-        pytest.raises(KeyRefused, match="API key"),
+        pytest.raises(KeyRefusedError, match="API key"),
     ):
         client.score(volume)
 
@@ -79,7 +79,7 @@ def test_certificates_that_the_server_refuses(guarded: Guarded, tmp_path: Path) 
     for tls in (TLS(ca), TLS(ca, stranger.cert, stranger.key), TLS(ca, expired.cert, expired.key)):
         with (
             Client(guarded.server.grpc_url, tls=tls, api_key=KEY) as client,
-            pytest.raises(TLSFailed, match="certificate of this client"),
+            pytest.raises(TLSFailedError, match="certificate of this client"),
         ):
             client.info()
 
@@ -106,7 +106,7 @@ def test_a_cancelled_scan_is_let_go_by_the_server_at_once(
             token.cancel()
 
     with Client(quiet_server.grpc_url, limits=slowly, retries=Retries(attempts=1)) as client:
-        with pytest.raises(Cancelled):
+        with pytest.raises(CancelledError):
             client.score(volume, stop, token)
         assert read_metrics(quiet_server)["dlild_open_scans"] == 0
 

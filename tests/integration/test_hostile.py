@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from bench.memory import server_memory
+from bench.support.memory import server_memory
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -36,7 +36,7 @@ from integration.raw_http2 import (
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from dlild_client import TLS, Client
-from dlild_client.errors import KeyRefused, TLSFailed
+from dlild_client.errors import KeyRefusedError, TLSFailedError
 from dlild_client.volume import Volume
 from dlild_deploy.proxy.cluster import Cluster
 
@@ -147,7 +147,7 @@ def test_certificates_missing_expired_or_of_a_stranger(
     ):
         with (
             Client(cluster.proxy.url, tls=tls, api_key=papers.key) as client,
-            pytest.raises(TLSFailed, match="certificate of this client"),
+            pytest.raises(TLSFailedError, match="certificate of this client"),
         ):
             client.info()
 
@@ -156,7 +156,7 @@ def test_certificates_missing_expired_or_of_a_stranger(
 def test_keys_missing_or_wrong(cluster: Cluster, papers: Papers, scan: Scan, key: str) -> None:
     with (
         Client(cluster.proxy.url, tls=papers.tls, api_key=key) as client,
-        pytest.raises(KeyRefused, match="API key"),
+        pytest.raises(KeyRefusedError, match="API key"),
     ):
         client.score(scan.volume)
 

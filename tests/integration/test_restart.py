@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from bench.small import SmallScan, small_repository, small_scans
+from bench.support.small import SmallScan, small_repository, small_scans
 
 from dlild_client import Client, Retries
 from dlild_client.batch.run import PATIENT, run_batch
 from dlild_client.cli.screen import WaitingNotice
 from dlild_client.contract import parse_contract
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 from dlild_deploy.server import EmbeddedServer
 
 pytestmark = pytest.mark.server
@@ -101,17 +101,17 @@ def test_a_batch_waits_for_the_server_says_so_and_scores_all(
 
     def told(scan: object, stage: str, done: int, whole: int) -> None:
         if stage == "again":
-            notice.waits(scan)
+            notice.on_wait(scan)
         if stage == "inference" and 0 < done < whole:
             under_way.set()
-            notice.goes_on(scan)
+            notice.on_answer(scan)
 
     with (
         Client(server.grpc_url, retries=PATIENT) as client,
         notice.listening(),
         ThreadPoolExecutor(1) as pool,
     ):
-        waiting = pool.submit(run_batch, client, tmp_path / "in", tmp_path / "out", told=told)
+        waiting = pool.submit(run_batch, client, tmp_path / "in", tmp_path / "out", progress=told)
         assert under_way.wait(60)
         stop(server)
         server.start()

@@ -25,7 +25,7 @@ from integration.cluster_case import (
 from dlild_client import Client
 from dlild_client.contract import Contract, parse_contract
 from dlild_client.preparation.prepare import prepare
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.volume import Volume
 from dlild_deploy.proxy.cluster import Cluster
 from dlild_deploy.server import EmbeddedServer

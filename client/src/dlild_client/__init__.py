@@ -1,276 +1,48 @@
 """Light client of a DL-ILD server: a chest CT in; score, label map and picture out.
 
-Names are loaded when they are first used, so that importing the package costs next to nothing.
+The public names are listed once, in `__init__.pyi`: the stub for type checkers, and the table from
+which each name is imported at its first use, so that importing the package stays cheap.
+
+Deprecated aliases, each with a `DeprecationWarning`: the names of the errors before they all ended
+in ``Error`` (``Busy`` is `BusyError`, ``NotCT`` is `NotCTError`; see `dlild_client.errors`).
 """
 
 from __future__ import annotations
 
+import ast
+import warnings
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from dlild_client.async_client import (
-        AsyncClient,
-    )
-    from dlild_client.client import (
-        Client,
-    )
-    from dlild_client.contract import (
-        Contract,
-        LabelClass,
-        parse_contract,
-    )
-    from dlild_client.contract.windows import (
-        Box,
-        WindowPlan,
-        plan_windows,
-    )
-    from dlild_client.errors import (
-        BadAddress,
-        BadSettings,
-        Busy,
-        Cancelled,
-        ConnectionFailed,
-        ContractError,
-        DlildError,
-        GeometryError,
-        InputError,
-        IrregularSpacing,
-        KeyRefused,
-        MissingGeometry,
-        MissingSlices,
-        MixedOrientation,
-        MixedShape,
-        ModelNotFound,
-        NoSeries,
-        NotChest,
-        NotCT,
-        NotHU,
-        NotReady,
-        Refused,
-        RepeatedPosition,
-        ScanLost,
-        ServerError,
-        SeveralStudies,
-        TimedOut,
-        TLSFailed,
-        TooFewSlices,
-        TooLarge,
-        UnreadableFile,
-    )
-    from dlild_client.flags import (
-        Flag,
-    )
-    from dlild_client.many import (
-        Outcome,
-    )
-    from dlild_client.outputs import (
-        write_result,
-    )
-    from dlild_client.overlay import (
-        draw_overlay,
-    )
-    from dlild_client.preparation.grid import (
-        to_grid,
-    )
-    from dlild_client.preparation.lungs import (
-        LungBox,
-        find_lungs,
-    )
-    from dlild_client.preparation.prepare import (
-        PreparedScan,
-        prepare,
-    )
-    from dlild_client.reading.read import (
-        read_volume,
-    )
-    from dlild_client.reading.series.candidates import (
-        SeriesRules,
-    )
-    from dlild_client.reading.series.geometry import (
-        Tolerances,
-    )
-    from dlild_client.reading.survey import (
-        SeriesSummary,
-        SeriesSurvey,
-        survey_series,
-    )
-    from dlild_client.result import (
-        Result,
-    )
-    from dlild_client.settings import (
-        Limits,
-        Retries,
-        Timeout,
-    )
-    from dlild_client.tls import (
-        TLS,
-    )
-    from dlild_client.transport.cancel import (
-        CancelToken,
-    )
-    from dlild_client.transport.connection import (
-        ServerInfo,
-    )
-    from dlild_client.volume import (
-        SeriesInfo,
-        Volume,
-    )
+_MODULES: dict[str, str] = {}
+_RENAMED: dict[str, str] = {}
+for _node in ast.parse(Path(__file__).with_name("__init__.pyi").read_text(encoding="utf-8")).body:
+    if isinstance(_node, ast.ImportFrom) and _node.module is not None:
+        for _name in _node.names:
+            if _name.asname == _name.name:
+                _MODULES[_name.name] = _node.module
+            elif _name.asname is not None:
+                _RENAMED[_name.asname] = _name.name
 
-__all__ = [
-    "TLS",
-    "AsyncClient",
-    "BadAddress",
-    "BadSettings",
-    "Box",
-    "Busy",
-    "CancelToken",
-    "Cancelled",
-    "Client",
-    "ConnectionFailed",
-    "Contract",
-    "ContractError",
-    "DlildError",
-    "Flag",
-    "GeometryError",
-    "InputError",
-    "IrregularSpacing",
-    "KeyRefused",
-    "LabelClass",
-    "Limits",
-    "LungBox",
-    "MissingGeometry",
-    "MissingSlices",
-    "MixedOrientation",
-    "MixedShape",
-    "ModelNotFound",
-    "NoSeries",
-    "NotCT",
-    "NotChest",
-    "NotHU",
-    "NotReady",
-    "Outcome",
-    "PreparedScan",
-    "Refused",
-    "RepeatedPosition",
-    "Result",
-    "Retries",
-    "ScanLost",
-    "SeriesInfo",
-    "SeriesRules",
-    "SeriesSummary",
-    "SeriesSurvey",
-    "ServerError",
-    "ServerInfo",
-    "SeveralStudies",
-    "TLSFailed",
-    "TimedOut",
-    "Timeout",
-    "Tolerances",
-    "TooFewSlices",
-    "TooLarge",
-    "UnreadableFile",
-    "Volume",
-    "WindowPlan",
-    "__version__",
-    "draw_overlay",
-    "find_lungs",
-    "parse_contract",
-    "plan_windows",
-    "prepare",
-    "read_volume",
-    "survey_series",
-    "to_grid",
-    "write_result",
-]
-
-_HOMES = {
-    "async_client": ("AsyncClient",),
-    "transport.cancel": ("CancelToken",),
-    "client": ("Client",),
-    "transport.connection": ("ServerInfo",),
-    "contract": (
-        "Contract",
-        "LabelClass",
-        "parse_contract",
-    ),
-    "errors": (
-        "BadAddress",
-        "BadSettings",
-        "Busy",
-        "Cancelled",
-        "ConnectionFailed",
-        "ContractError",
-        "DlildError",
-        "GeometryError",
-        "InputError",
-        "IrregularSpacing",
-        "KeyRefused",
-        "MissingGeometry",
-        "MissingSlices",
-        "MixedOrientation",
-        "MixedShape",
-        "ModelNotFound",
-        "NoSeries",
-        "NotCT",
-        "NotChest",
-        "NotHU",
-        "NotReady",
-        "Refused",
-        "RepeatedPosition",
-        "ScanLost",
-        "ServerError",
-        "SeveralStudies",
-        "TLSFailed",
-        "TimedOut",
-        "TooFewSlices",
-        "TooLarge",
-        "UnreadableFile",
-    ),
-    "flags": ("Flag",),
-    "reading.series.geometry": ("Tolerances",),
-    "preparation.grid": ("to_grid",),
-    "preparation.lungs": (
-        "LungBox",
-        "find_lungs",
-    ),
-    "many": ("Outcome",),
-    "outputs": ("write_result",),
-    "overlay": ("draw_overlay",),
-    "preparation.prepare": (
-        "PreparedScan",
-        "prepare",
-    ),
-    "reading.read": ("read_volume",),
-    "result": ("Result",),
-    "reading.series.candidates": ("SeriesRules",),
-    "settings": ("Limits", "Retries", "Timeout"),
-    "reading.survey": (
-        "SeriesSummary",
-        "SeriesSurvey",
-        "survey_series",
-    ),
-    "tls": ("TLS",),
-    "volume": (
-        "SeriesInfo",
-        "Volume",
-    ),
-    "contract.windows": (
-        "Box",
-        "WindowPlan",
-        "plan_windows",
-    ),
-}
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = [*_MODULES, "__version__"]  # noqa: PLE0604  (keys are names)
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its module (PEP 562)."""
+    """Import a public name at its first use (PEP 562)."""
     if name == "__version__":
         return _version()
-    if name not in _HOME_OF:
+    if name in _RENAMED:
+        new = _RENAMED[name]
+        warnings.warn(
+            f"dlild_client.{name} is deprecated; use dlild_client.{new}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return __getattr__(new)
+    if name not in _MODULES:
         raise AttributeError(f"module 'dlild_client' has no attribute {name!r}")
-    value = getattr(import_module(f"dlild_client.{_HOME_OF[name]}"), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
@@ -281,9 +53,9 @@ def _version() -> str:
     try:
         return version("dlild-client")
     except PackageNotFoundError:
-        return "0+source"  # run from a checkout that is not installed
+        return "0+source"  # a checkout that is not installed
 
 
 def __dir__() -> list[str]:
-    """List the public names."""
+    """List the public names, without the deprecated ones."""
     return sorted(__all__)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from dlild_client.errors import BadAddress
+from dlild_client.errors import BadAddressError
 
 DEFAULT_PORT = 8001
 
@@ -19,7 +19,7 @@ _LOOPBACK = {"localhost", "::1"}
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is: `target` is host:port; `secure` asks for TLS."""
+    """Address of a server: `target` is host:port; `secure` means TLS."""
 
     url: str
     target: str
@@ -37,22 +37,22 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether what is sent there stays on this machine."""
+        """Whether the host is this machine."""
         return self.host in _LOOPBACK or self.host.startswith("127.")
 
 
 def parse_url(url: str) -> Address:
-    """Read `grpc://host:port` or `grpcs://host:port`.
+    """Parse `grpc://host:port` or `grpcs://host:port`.
 
     Raises
     ------
-    BadAddress
+    BadAddressError
         Any other scheme, no host, a bad port, or more than host and port.
     """
     url = url.strip()
     if "@" in url:
-        # What stands before the @ may be a secret.
-        raise BadAddress("an address with a user is no address; use grpc://host:8001")
+        # The part before the @ may be a secret: do not quote it.
+        raise BadAddressError("an address with a user is no address; use grpc://host:8001")
     try:
         parts = urlsplit(url)
         name = parts.hostname
@@ -62,23 +62,27 @@ def parse_url(url: str) -> Address:
     if parts.scheme not in {"grpc", "grpcs"} or not name or extra:
         raise _not_an_address(url)
     if not _is_host(name):
-        raise BadAddress(f"{url}: {name!r} is no host; use grpc://host:8001, by name or number")
+        raise BadAddressError(
+            f"{url}: {name!r} is no host; use grpc://host:8001, by name or number"
+        )
     host = f"[{name}]" if ":" in name else name
     return Address(url, f"{host}:{_port(url, parts)}", parts.scheme == "grpcs")
 
 
-def _not_an_address(url: str) -> BadAddress:
-    return BadAddress(f"{url}: not an address; use grpc://host:8001 or grpcs://host:8001 (TLS)")
+def _not_an_address(url: str) -> BadAddressError:
+    return BadAddressError(
+        f"{url}: not an address; use grpc://host:8001 or grpcs://host:8001 (TLS)"
+    )
 
 
 def _port(url: str, parts: SplitResult) -> int:
-    """Read the port, which `urlsplit` takes for absent where it is empty."""
+    """Parse the port; `urlsplit` returns None for an empty one."""
     try:
         port = parts.port
     except ValueError:
         port = 0
     if port == 0:
-        raise BadAddress(
+        raise BadAddressError(
             f"{url}: the port is no number from 1 to 65535; use grpc://host:{DEFAULT_PORT}, with "
             "the server's gRPC port"
         )
@@ -86,7 +90,7 @@ def _port(url: str, parts: SplitResult) -> int:
 
 
 def _is_host(name: str) -> bool:
-    """Whether a name can be that of a host; an IP number must be a whole one."""
+    """Whether a name can be a host name, or is a complete IP address."""
     address = name.partition("%")[0]
     if ":" in name or re.fullmatch(r"[\d.]+", name):
         try:

@@ -1,4 +1,4 @@
-"""The client for programs with an event loop: as `Client`, awaited."""
+"""The asyncio client."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from types import TracebackType
 
-from dlild_client.core import Core, Scan
+from dlild_client.core import DEFAULT_CONCURRENCY, Core, Outcome, Scan, ScanProgress, bind
 from dlild_client.errors import DlildError
-from dlild_client.many import DEFAULT_CONCURRENCY, Outcome, ScanProgress, bind
 from dlild_client.preparation.prepare import Progress
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.settings import Limits, Retries, Timeout, find_settings
 from dlild_client.tls import TLS
-from dlild_client.transport.aio import AsyncLine
+from dlild_client.transport.aio import AsyncTransport
 from dlild_client.transport.connection import ServerInfo
 
 
 class AsyncClient:
-    """A DL-ILD server, as seen by a program with an event loop.
+    """Asyncio client of a DL-ILD server.
 
     Arguments, methods and errors are those of `Client`. Scans are read and prepared in threads, so
-    that the loop is never held up; a cancelled task ends its scan on the server, too.
+    that the event loop is never blocked; cancelling a task aborts its scan on the server, too.
 
     Examples
     --------
@@ -47,7 +46,7 @@ class AsyncClient:
         if self._settings.address.secure:
             self._settings.tls.read()
         self._core = Core()
-        self._line = AsyncLine(self._settings)
+        self._transport = AsyncTransport(self._settings)
         self._tasks: set[asyncio.Task[object]] = set()
 
     def __repr__(self) -> str:
@@ -68,18 +67,18 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Stop what `score_many` still has under way."""
+        """Cancel the scans that `score_many` still has in progress."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def info(self) -> ServerInfo:
-        """Ask the server for its contract, version and profile; see `Client.info`."""
-        return await self._core.info(self._line)
+        """Fetch the server's contract, version and profile; see `Client.info`."""
+        return await self._core.info(self._transport)
 
     async def score(self, scan: Scan, progress: Progress | None = None) -> Result:
         """Score one scan; see `Client.score`. `progress` may be called from a worker thread."""
-        return await self._core.score(self._line, scan, progress)
+        return await self._core.score(self._transport, scan, progress)
 
     async def score_many(
         self,
@@ -88,10 +87,10 @@ class AsyncClient:
         concurrency: int = DEFAULT_CONCURRENCY,
         progress: ScanProgress | None = None,
     ) -> AsyncIterator[Outcome]:
-        """Score scans, several under way at once, and yield what comes of each as it comes.
+        """Score scans concurrently, and yield the outcome of each as it completes.
 
         See `Client.score_many`. Close the iterator (`contextlib.aclosing`) where you leave it
-        before its end: the rest is cancelled then.
+        early: that cancels the scans in progress.
         """
         feed = iter(scans)
         running: set[asyncio.Task[Outcome]] = set()
@@ -108,7 +107,7 @@ class AsyncClient:
             while running:
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 running -= done
-                # The next scans start before these results are dealt with.
+                # The next scans start before the caller handles these outcomes.
                 start(len(done))
                 for task in done:
                     yield task.result()

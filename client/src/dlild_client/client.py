@@ -1,4 +1,4 @@
-"""The client that blocks: a scan in, its result out."""
+"""The blocking client."""
 
 from __future__ import annotations
 
@@ -11,27 +11,34 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from types import TracebackType
 
-from dlild_client.core import FAREWELL_S, Core, Scan
+from dlild_client.core import (
+    ABORT_TIMEOUT_S,
+    DEFAULT_CONCURRENCY,
+    Core,
+    Outcome,
+    Scan,
+    ScanProgress,
+    bind,
+)
 from dlild_client.errors import DlildError
-from dlild_client.many import DEFAULT_CONCURRENCY, Outcome, ScanProgress, bind
 from dlild_client.preparation.prepare import Progress
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.settings import Limits, Retries, Settings, Timeout, find_settings
 from dlild_client.tls import TLS
-from dlild_client.transport.blocking import BlockingLine, Turns, run
-from dlild_client.transport.cancel import CancelToken, glancing
+from dlild_client.transport.blocking import BlockingTransport, Slots, run
+from dlild_client.transport.cancel import CancelToken, poll
 from dlild_client.transport.connection import ServerInfo
 
 
 class Client:
-    """A DL-ILD server, as seen by a program that waits for its answers.
+    """Blocking client of a DL-ILD server.
 
     Parameters
     ----------
     url : str, optional
         `grpc://host:port`, or `grpcs://host:port` for TLS.
     tls : TLS, optional
-        Certificates; without them the server must be vouched for by a public authority.
+        Certificates; without them the server's must be signed by a public authority.
     api_key : str, optional
         It shows in no message, log or representation.
     timeout : Timeout, optional
@@ -40,14 +47,14 @@ class Client:
 
     Raises
     ------
-    BadSettings
-        An argument or a `DLILD_*` variable is wrong. Nothing is sent yet; an absent server shows at
-        the first call.
+    BadSettingsError
+        An argument or a `DLILD_*` variable is wrong. The constructor does not connect: an absent
+        server raises at the first call.
 
     Notes
     -----
-    What is not given comes from `DLILD_*` variables, then from defaults; the table is in
-    `dlild_client.settings`. May be used from several threads at once.
+    Arguments left out come from `DLILD_*` variables, then from defaults (table in
+    `dlild_client.settings`). Thread-safe.
 
     Examples
     --------
@@ -73,7 +80,7 @@ class Client:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Client:
-        """Make a client of settings that were found already, by `settings.find_settings`."""
+        """Construct a client from the settings that `settings.find_settings` returns."""
         client = cls.__new__(cls)
         client._open(settings)
         return client
@@ -83,7 +90,7 @@ class Client:
         if self._settings.address.secure:
             self._settings.tls.read()
         self._core = Core()
-        self._turns = Turns.of(self._settings)
+        self._slots = Slots.of(self._settings)
         self._closed = CancelToken()
 
     def __repr__(self) -> str:
@@ -104,26 +111,26 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Stop what is still under way; calls after this fail with `Cancelled`."""
+        """Cancel the scans in progress; later calls raise `CancelledError`."""
         self._closed.cancel()
 
     def info(self, cancel: CancelToken | None = None) -> ServerInfo:
-        """Ask the server for its contract, version and profile.
+        """Fetch the server's contract, version and profile.
 
         Raises
         ------
-        ConnectionFailed, Refused, ServerError, ContractError, Cancelled
+        ConnectionFailedError, RefusedError, ServerError, ContractError, CancelledError
         """
-        with stopped_by(self._closed, cancel) as token:
-            return run(self._core.info(self._line(token)))
+        with linked_token(self._closed, cancel) as token:
+            return run(self._core.info(self._transport(token)))
 
     def score(
         self, scan: Scan, progress: Progress | None = None, cancel: CancelToken | None = None
     ) -> Result:
         """Score one scan.
 
-        What may pass by itself is tried again, under a new id (`Retries`). An interruption, an
-        exception of `progress` and `cancel` end the scan on the server, too.
+        Errors that may pass are retried under a new id (`Retries`). An interruption, an exception
+        of `progress` and `cancel` abort the scan on the server, too.
 
         Parameters
         ----------
@@ -131,9 +138,9 @@ class Client:
             What `read_volume` reads, a volume in HU, or a function that returns one, such as
             ``lambda: read_volume(path, series=uid)``.
         progress : callable, optional
-            Called as ``progress(stage, done, whole)``; `again` is the stage of a repeated attempt.
+            Called as ``progress(stage, done, whole)``; the stage of a retry is `again`.
         cancel : CancelToken, optional
-            Stops the scan from another thread.
+            Cancels the scan from another thread.
 
         Returns
         -------
@@ -144,8 +151,8 @@ class Client:
         DlildError
             Any branch of the tree in `dlild_client.errors`.
         """
-        with stopped_by(self._closed, cancel) as token:
-            return run(self._core.score(self._line(token), scan, progress))
+        with linked_token(self._closed, cancel) as token:
+            return run(self._core.score(self._transport(token), scan, progress))
 
     def score_many(
         self,
@@ -155,62 +162,62 @@ class Client:
         progress: ScanProgress | None = None,
         cancel: CancelToken | None = None,
     ) -> Iterator[Outcome]:
-        """Score scans, several under way at once, and yield what comes of each as it comes.
+        """Score scans concurrently, and yield the outcome of each as it completes.
 
         Parameters
         ----------
         scans : iterable of path or Volume
-            Taken one at a time, as there is room, so that it may be a generator.
+            Consumed lazily: may be a generator.
         concurrency : int
-            Scans read, sent or waited for at once; it bounds the memory.
+            Scans in progress at once; bounds the memory.
         progress : callable, optional
             Called as ``progress(scan, stage, done, whole)``, from several threads.
         cancel : CancelToken, optional
-            Stops all of them.
+            Cancels all of them.
 
         Yields
         ------
         Outcome
-            In the order of completion; a scan's own error is in it and stops no other scan.
+            In the order of completion. The error of a scan is in its outcome; the others go on.
 
         Raises
         ------
-        Cancelled
+        CancelledError
         """
-        with stopped_by(self._closed, cancel) as token:
-            crew = _Crew(lambda scan: self.score(scan, bind(progress, scan), token))
+        with linked_token(self._closed, cancel) as token:
+            pool = _WorkerPool(lambda scan: self.score(scan, bind(progress, scan), token))
             feed = iter(scans)
             try:
                 for scan in islice(feed, max(1, concurrency)):
-                    crew.start(scan)
-                while crew.running:
-                    outcome = crew.next_outcome()
+                    pool.start(scan)
+                while pool.running:
+                    outcome = pool.next_outcome()
                     token.check()
-                    # The next scan starts before this one's result is dealt with.
+                    # The next scan starts before the caller handles this outcome.
                     for scan in islice(feed, 1):
-                        crew.start(scan)
+                        pool.start(scan)
                     yield outcome
             finally:
                 token.cancel()
-                crew.leave()
+                pool.join()
 
-    def _line(self, token: CancelToken) -> BlockingLine:
-        return BlockingLine(self._settings, self._turns, token)
+    def _transport(self, token: CancelToken) -> BlockingTransport:
+        return BlockingTransport(self._settings, self._slots, token)
 
 
 @contextmanager
-def stopped_by(*tokens: CancelToken | None) -> Iterator[CancelToken]:
-    """Make a token that is cancelled with any of the others."""
+def linked_token(*tokens: CancelToken | None) -> Iterator[CancelToken]:
+    """Yield a token that is cancelled when any of the others is."""
     own = CancelToken()
     with ExitStack() as stack:
         for token in tokens:
             if token is not None:
-                stack.enter_context(token.calling(own.cancel))
+                stack.enter_context(token.on_cancel(own.cancel))
         yield own
 
 
-class _Crew:
-    """Threads that score one scan each. They do not keep the program from its end."""
+class _WorkerPool:
+    """One daemon thread per scan: none keeps the interpreter from exiting."""
 
     def __init__(self, score: Callable[[Scan], Result]) -> None:
         self._score = score
@@ -224,24 +231,24 @@ class _Crew:
         return bool(self._threads)
 
     def start(self, scan: Scan) -> None:
-        thread = threading.Thread(target=self._work, args=(scan,), daemon=True, name="dlild-scan")
+        thread = threading.Thread(target=self._run, args=(scan,), daemon=True, name="dlild-scan")
         self._threads.add(thread)
         thread.start()
 
     def next_outcome(self) -> Outcome:
-        thread, outcome = glancing(lambda glance_s: self._done.get(timeout=glance_s), math.inf)
+        thread, outcome = poll(lambda poll_s: self._done.get(timeout=poll_s), math.inf)
         self._threads.discard(thread)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    def leave(self) -> None:
-        """Wait until the server was told."""
-        deadline = time.monotonic() + FAREWELL_S
+    def join(self) -> None:
+        """Wait until the threads have sent their abort requests."""
+        deadline = time.monotonic() + ABORT_TIMEOUT_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _work(self, scan: Scan) -> None:
+    def _run(self, scan: Scan) -> None:
         outcome: Outcome | BaseException
         try:
             outcome = Outcome(scan, result=self._score(scan))

@@ -1,35 +1,43 @@
-"""Is everything between this client and its server as it should be? One finding a question.
+"""Diagnosis of the connection to a server: one check after the other, each with its remedy.
 
-Each check answers one question and, where the answer is no, says what to do. A check that cannot be
-asked because an earlier one failed is left out with a word.
+A check that depends on a failed one is left out. Throughput is measured with windows of air, sent
+as a scan.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import statistics
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import grpc
+import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from dlild_client.errors import DlildError, KeyRefused, NotReady
+from dlild_client.contract import Contract
+from dlild_client.contract.schema import Shape
+from dlild_client.contract.windows import WindowPlan, plan_windows
+from dlild_client.core import run_exchange
+from dlild_client.errors import DlildError, KeyRefusedError, NotReadyError
 from dlild_client.settings import Settings
 from dlild_client.tls import explain, shake_hands
-from dlild_client.transport.blocking import open_channel
-from dlild_client.transport.connection import ServerInfo, first_words_failed, read_info
-from dlild_client.transport.line import call_metadata
-from dlild_client.transport.wire import MODEL
-from dlild_client.trial import send_trial
+from dlild_client.transport.base import call_metadata
+from dlild_client.transport.blocking import BlockingTransport, Slots, open_channel, run
+from dlild_client.transport.cancel import CancelToken
+from dlild_client.transport.connection import ServerInfo, connect_error, read_info
+from dlild_client.transport.exchange import Exchange
+from dlild_client.transport.wire import MODEL, WindowRequest
 
 Verdict = Literal["good", "doubtful", "bad", "left out"]
 
 SOON_DAYS = 30
-"""A certificate that ends sooner is a doubt: somebody must be found to renew it."""
+"""A certificate that expires sooner is `doubtful`."""
 
 SLOW_MS = 100.0
 PINGS = 5
@@ -39,7 +47,7 @@ SLOW_CHEST_S = 60.0
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one question.
+    """Result of one check.
 
     Attributes
     ----------
@@ -49,9 +57,9 @@ class Finding:
     verdict : str
         `good`, `doubtful`, `bad` or `left out`.
     finding : str
-        What was seen.
+        What was found.
     remedy : str
-        What to do; empty where all is well.
+        What to do; empty for `good`.
     """
 
     check: str
@@ -61,7 +69,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Examine the way to a server and the server, step by step.
+    """Run all checks against a server.
 
     Parameters
     ----------
@@ -70,7 +78,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     Yields
     ------
     Finding
-        As each is known.
+        As each check completes.
     """
     steps = _Steps(settings)
     checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
@@ -100,12 +108,12 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 class _Steps:
-    """The checks, and what one learns for the next."""
+    """The checks, with the state that one passes on to the next."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._address = settings.address
-        self._patience = settings.timeout.connect_s
+        self._timeout_s = settings.timeout.connect_s
         self._channel: Any = None
         self._version = ""
         self._info: ServerInfo | None = None
@@ -133,12 +141,12 @@ class _Steps:
         start = time.perf_counter()
         try:
             host, port = self._address.host, self._address.port
-            socket.create_connection((host, port), self._patience).close()
+            socket.create_connection((host, port), self._timeout_s).close()
         except TimeoutError:
             return Finding(
                 "port",
                 "bad",
-                f"{target} does not answer within {self._patience:g} s",
+                f"{target} does not answer within {self._timeout_s:g} s",
                 "ask for a way through the firewall, and look whether the machine runs",
             )
         except OSError as error:
@@ -161,7 +169,7 @@ class _Steps:
                 "turn TLS on at the server and use grpcs://",
             )
         try:
-            hands = shake_hands(self._address, self._settings.tls, self._patience)
+            hands = shake_hands(self._address, self._settings.tls, self._timeout_s)
         except ssl.SSLError as error:
             return Finding("TLS", "bad", *explain(error, self._address, self._settings.tls))
         except OSError as error:
@@ -183,7 +191,7 @@ class _Steps:
             return Finding("key", "good", "none, and the server wants none")
         try:
             self._call("ServerMetadata", service_pb2.ServerMetadataRequest(), metadata=())
-        except KeyRefused:
+        except KeyRefusedError:
             return Finding("key", "good", "the server takes it")
         return Finding(
             "key",
@@ -195,7 +203,9 @@ class _Steps:
     def readiness(self) -> Finding:
         ready = self._call("ModelReady", service_pb2.ModelReadyRequest(name=MODEL)).ready
         if not ready:
-            raise NotReady(f"the model {MODEL} is not ready; wait, or look at the server's log")
+            raise NotReadyError(
+                f"the model {MODEL} is not ready; wait, or look at the server's log"
+            )
         return Finding("readiness", "good", f"Triton {self._version} is ready with {MODEL}")
 
     def contract(self) -> Finding:
@@ -238,7 +248,7 @@ class _Steps:
 
     def throughput(self) -> Finding:
         assert self._info is not None
-        seen = send_trial(self._settings, self._info.contract)
+        seen = measure_throughput(self._settings, self._info.contract)
         text = (
             f"{seen.windows_per_s:.1f} windows/s of {'x'.join(map(str, seen.shape))}, "
             f"{seen.mb_per_s:.1f} MB/s; a chest takes about {seen.chest_s:.1f} s"
@@ -256,16 +266,103 @@ class _Steps:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         sent = call_metadata(self._settings) if metadata is None else metadata
         try:
-            return getattr(stub, method)(request, timeout=self._patience, metadata=sent)
+            return getattr(stub, method)(request, timeout=self._timeout_s, metadata=sent)
         except grpc.RpcError as error:
-            raise first_words_failed(error, self._settings) from None
+            raise connect_error(error, self._settings) from None
 
 
 def _from_error(check: str, error: DlildError) -> Finding:
-    """Turn an error into a finding: what follows its last semicolon is the remedy."""
+    """Convert an error to a finding: its remedy follows the last semicolon."""
     finding, _, remedy = str(error).rpartition("; ")
     return Finding(check, "bad", finding or remedy, remedy if finding else "look at the server")
 
 
 def _ms(start: float) -> float:
     return 1000 * (time.perf_counter() - start)
+
+
+BOX_SHAPE = (160, 112, 112)
+"""Box of air that is sent, in voxels (z, y, x)."""
+
+CHEST_VOXELS = 4_000_000
+"""Voxels in the windows of an adult's lungs at 1.5 mm."""
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Measured throughput.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the windows (z, y, x), in voxels.
+    windows : int
+    seconds : float
+        For all windows.
+    """
+
+    shape: Shape
+    windows: int
+    seconds: float
+
+    @property
+    def windows_per_s(self) -> float:
+        """Windows per second."""
+        return self.windows / self.seconds
+
+    @property
+    def mb_per_s(self) -> float:
+        """Megabytes sent per second; a voxel takes two bytes."""
+        return 2e-6 * self.windows * math.prod(self.shape) / self.seconds
+
+    @property
+    def chest_s(self) -> float:
+        """Estimated seconds for the windows of a chest."""
+        return self.seconds * CHEST_VOXELS / (self.windows * math.prod(self.shape))
+
+
+def measure_throughput(settings: Settings, contract: Contract) -> Throughput:
+    """Send windows of air as a scan, and time them.
+
+    Raises
+    ------
+    DlildError
+        As for a scan.
+    """
+    plan = plan_windows(_box_shape(contract), contract)
+    _send(settings, contract, plan, count=1)  # warm-up: first-use initialisation
+    start = time.perf_counter()
+    _send(settings, contract, plan, count=len(plan.origins))
+    return Throughput(plan.shape, len(plan.origins), time.perf_counter() - start)
+
+
+def _box_shape(contract: Contract) -> Shape:
+    """Return the shape of a small box that the server accepts."""
+    edges = zip(contract.windows.minimum, BOX_SHAPE, strict=True)
+    z, y, x = (max(low, n) for low, n in edges)
+    return z, y, x
+
+
+def _send(settings: Settings, contract: Contract, plan: WindowPlan, count: int) -> None:
+    """Send windows of air as one scan; with a one-window box where `count` is 1."""
+    air = np.full(plan.shape, contract.hu.padding, dtype=np.float16)
+    sequence_id = str(uuid.uuid4())
+    whole = plan.shape if count == 1 else _extent(plan)
+    requests = (
+        WindowRequest(sequence_id, air, origin, whole, index, count, contract.grid.voxel_volume_mm3)
+        for index, origin in enumerate(plan.origins[:count])
+    )
+    transport = BlockingTransport(settings, Slots.of(settings), CancelToken())
+
+    async def send() -> None:
+        exchange = Exchange(requests, contract, count=count, in_flight=contract.windows.in_flight)
+        async with transport.connect() as connection:
+            await run_exchange(transport, connection, exchange, settings.timeout.scan_s)
+
+    run(send())
+
+
+def _extent(plan: WindowPlan) -> Shape:
+    """Return the shape of the box that the windows of a plan cover."""
+    z, y, x = (max(origin[axis] for origin in plan.origins) + plan.shape[axis] for axis in range(3))
+    return z, y, x

@@ -1,173 +1,186 @@
-"""Every error that this package raises on purpose, in one tree.
+"""Every exception that this package raises on purpose, in one tree.
 
 ::
 
-    DlildError                  something stands between the scan and its score   exit 1
-    ├── BadSettings             an argument or a DLILD_* variable is wrong        exit 2
-    │   └── BadAddress          the address is not one at all
-    ├── ConnectionFailed        nobody answers here, or the line broke            retryable
-    │   └── TLSFailed           the two sides do not trust or understand each other
-    ├── TimedOut                the server is silent for too long                 retryable
-    ├── Busy                    the server holds as many scans as it may          retryable
-    ├── Refused                 the server refuses what was sent
-    │   └── KeyRefused          the API key is missing or wrong
-    ├── ContractError           the server speaks another contract than this client
-    ├── ServerError             the server failed, or its answers do not add up
-    │   ├── NotReady            the server starts or stops                        retryable
-    │   │   └── ModelNotFound       it has no such model: it starts, or is another    retryable
-    │   └── ScanLost            the server dropped the scan before its end        retryable
-    ├── Cancelled               the caller stopped the scan                       exit 130
-    └── InputError              the scan cannot be scored                         exit 3
-        ├── UnreadableFile      no such path, not an image, or it cannot be decoded
-        ├── NoSeries            a folder without any image series
-        ├── SeveralStudies      more than one study could be meant
-        ├── NotCT               another modality, a localizer, a capture, a reformat
-        ├── NotHU               grey values that cannot be turned into HU
-        ├── NotChest            no lungs, or hardly any
-        ├── TooFewSlices        not enough slices or coverage for a pair of lungs
-        ├── TooLarge            more voxels or windows than the server accepts
-        └── GeometryError       the slices do not add up to a volume
-            ├── MissingGeometry     no position, orientation or pixel spacing
-            ├── MixedOrientation    slices that look in different directions
-            ├── MixedShape          slices of different size or pixel spacing
-            ├── RepeatedPosition    different images at one position
-            ├── MissingSlices       a gap as wide as one or more slices
-            └── IrregularSpacing    steps that differ for another reason
+    DlildError                       the scan got no score                             exit 1
+    ├── BadSettingsError             an argument or a DLILD_* variable is wrong        exit 2
+    │   └── BadAddressError          the server's address is malformed
+    ├── ConnectionFailedError        no server answers, or the connection broke        retryable
+    │   └── TLSFailedError           the TLS handshake failed
+    ├── TimedOutError                no answer within the time limit                   retryable
+    ├── BusyError                    the server is at its limit of open scans          retryable
+    ├── RefusedError                 the server refused the request
+    │   └── KeyRefusedError          the API key is missing or wrong
+    ├── ContractError                the server's contract is another than this client's
+    ├── ServerError                  the server failed, or its answers are inconsistent
+    │   ├── NotReadyError            the server is starting or stopping                retryable
+    │   │   └── ModelNotFoundError   the server has no such model (yet)                retryable
+    │   └── ScanLostError            the server dropped the scan before its end        retryable
+    ├── CancelledError               the caller cancelled the scan                     exit 130
+    ├── WorkerLostError              a scan took down its Dask workers (`dlild batch --dask`)
+    └── InputError                   the scan cannot be scored                         exit 3
+        ├── UnreadableFileError      no such path, not an image, or it cannot be decoded
+        ├── NoSeriesError            a folder without any image series
+        ├── SeveralStudiesError      more than one study could be meant
+        ├── NotCTError               another modality, a localizer, a capture, a reformat
+        ├── NotHUError               grey values that cannot be converted to HU
+        ├── NotChestError            no lungs, or hardly any
+        ├── TooFewSlicesError        not enough slices or coverage for a pair of lungs
+        ├── TooLargeError            more voxels or windows than the server accepts
+        └── GeometryError            the slices do not form a volume
+            ├── MissingGeometryError     no position, orientation or pixel spacing
+            ├── MixedOrientationError    slices of different orientation
+            ├── MixedShapeError          slices of different size or pixel spacing
+            ├── RepeatedPositionError    different images at one position
+            ├── MissingSlicesError       a gap as wide as one or more slices
+            └── IrregularSpacingError    steps that differ for another reason
 
-A message is one line that says what is wrong, where, with which value, and what to do. It may name
-the base name of a file, never a folder, a patient or an identifier of one.
+A message is one line: what is wrong, where, with which value, and what to do. It may contain the
+base name of a file, never a folder, a patient or an identifier of one.
+
+`kind` names the class in `results.csv` and in JSON (``NotCT`` for `NotCTError`); it stays the same
+when a class is renamed. Up to version 0.1 the classes that do not describe a branch of the tree had
+no ``Error`` at the end of their names. `dlild_client` still exports those names (``Busy``,
+``NotCT``, ...) as deprecated aliases: each is the new class, and using it emits a
+`DeprecationWarning`.
 """
-
-# ruff: noqa: N818, PLC0414  (the names read as what happened; the tree says that they are errors)
 
 from __future__ import annotations
 
-from dlild_client.contract.errors import ContractError as ContractError
-from dlild_client.contract.errors import DlildError as DlildError
-from dlild_client.contract.errors import InputError as InputError
-from dlild_client.contract.errors import TooLarge as TooLarge
-from dlild_client.contract.errors import printable as printable
+from dlild_client.contract.errors import ContractError as ContractError  # noqa: PLC0414
+from dlild_client.contract.errors import DlildError as DlildError  # noqa: PLC0414
+from dlild_client.contract.errors import InputError as InputError  # noqa: PLC0414
+from dlild_client.contract.errors import TooLargeError as TooLargeError  # noqa: PLC0414
+from dlild_client.contract.errors import printable as printable  # noqa: PLC0414
 
 
-class BadSettings(DlildError, ValueError):
+class BadSettingsError(DlildError, ValueError):
     """An argument, an option or a `DLILD_*` variable is wrong; nothing was sent."""
 
     exit_code = 2
 
 
-class BadAddress(BadSettings):
-    """The address is not one at all."""
+class BadAddressError(BadSettingsError):
+    """The server's address is malformed."""
 
 
-class ConnectionFailed(DlildError):
-    """Nobody answers at this address, or the line broke."""
+class ConnectionFailedError(DlildError):
+    """No server answers at this address, or the connection broke."""
 
     retryable = True
 
 
-class TLSFailed(ConnectionFailed):
-    """The two sides do not trust or understand each other: certificates, names, or no TLS."""
+class TLSFailedError(ConnectionFailedError):
+    """The TLS handshake failed: certificates, names, or no TLS on one side."""
 
     retryable = False
 
 
-class TimedOut(DlildError):
-    """The server is silent for too long."""
+class TimedOutError(DlildError):
+    """No answer within the time limit."""
 
     retryable = True
 
 
-class Busy(DlildError):
-    """The server holds as many open scans as it may."""
+class BusyError(DlildError):
+    """The server is at its limit of open scans."""
 
     retryable = True
 
 
-class Refused(DlildError):
-    """The server refuses what was sent; sending the same again will not help."""
+class RefusedError(DlildError):
+    """The server refused the request; sending the same again will not help."""
 
 
-class KeyRefused(Refused):
+class KeyRefusedError(RefusedError):
     """The API key is missing or wrong."""
 
 
 class ServerError(DlildError):
-    """The server failed, or its answers do not add up."""
+    """The server failed, or its answers are inconsistent."""
+
+    kind = "ServerError"
 
 
-class NotReady(ServerError):
-    """The server starts or stops: its model takes no scans now."""
+class NotReadyError(ServerError):
+    """The server is starting or stopping: its model takes no scans now."""
 
     retryable = True
 
 
-class ModelNotFound(NotReady):
-    """The server answers, but knows no such model: it still starts, or it is another server."""
+class ModelNotFoundError(NotReadyError):
+    """The server answers, but has no such model: it is still starting, or is another server."""
 
 
-class ScanLost(ServerError):
+class ScanLostError(ServerError):
     """The server dropped the scan before its end."""
 
     retryable = True
 
 
-class Cancelled(DlildError):
-    """The caller stopped the scan through a `CancelToken`; the server was told."""
+class CancelledError(DlildError):
+    """The caller cancelled the scan with a `CancelToken`; the server was notified."""
 
     exit_code = 130
 
 
-class UnreadableFile(InputError):
+class WorkerLostError(DlildError):
+    """A scan took down every Dask worker that tried it: most likely their memory is too small."""
+
+
+class UnreadableFileError(InputError):
     """No such path, not an image, or it cannot be decoded."""
 
 
-class NoSeries(InputError):
+class NoSeriesError(InputError):
     """A folder without any image series."""
 
 
-class SeveralStudies(InputError):
+class SeveralStudiesError(InputError):
     """More than one study could be meant."""
 
 
-class NotCT(InputError):
+class NotCTError(InputError):
     """Another modality, a localizer, a capture or a reformat."""
 
 
-class NotHU(InputError):
-    """Grey values that cannot be turned into HU."""
+class NotHUError(InputError):
+    """Grey values that cannot be converted to HU."""
 
 
-class NotChest(InputError):
+class NotChestError(InputError):
     """No lungs, or hardly any."""
 
 
-class TooFewSlices(InputError):
+class TooFewSlicesError(InputError):
     """Not enough slices or coverage for a pair of lungs."""
 
 
 class GeometryError(InputError):
-    """The slices do not add up to a volume."""
+    """The slices do not form a volume."""
+
+    kind = "GeometryError"
 
 
-class MissingGeometry(GeometryError):
+class MissingGeometryError(GeometryError):
     """No position, orientation or pixel spacing."""
 
 
-class MixedOrientation(GeometryError):
-    """Slices that look in different directions."""
+class MixedOrientationError(GeometryError):
+    """Slices of different orientation."""
 
 
-class MixedShape(GeometryError):
+class MixedShapeError(GeometryError):
     """Slices of different size or pixel spacing."""
 
 
-class RepeatedPosition(GeometryError):
+class RepeatedPositionError(GeometryError):
     """Different images at one position."""
 
 
-class MissingSlices(GeometryError):
+class MissingSlicesError(GeometryError):
     """A gap as wide as one or more slices."""
 
 
-class IrregularSpacing(GeometryError):
+class IrregularSpacingError(GeometryError):
     """Steps between slices that differ without a slice being missing."""

@@ -1,4 +1,4 @@
-"""Flags: doubts that travel with a scan and end in its result, each with its numbers."""
+"""Flags: doubts about a scan, with their values, that are part of its result."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ MEANINGS: Mapping[str, str] = {
     "labels_beyond_scan": "the network saw lung in the padding beyond the scan",
     "chest_doubtful": "volumes or lengths that lungs hardly have, or another part of the body",
 }
-"""What every flag means."""
+"""Meaning of each flag; part of `result.json`."""
 
 
 class Flag(str):
-    """A doubt: a code that carries its text and its values.
+    """A doubt: a str of its code, with a text and values.
 
-    It compares, prints and hashes as its code, so ``"thick_slices" in volume.flags`` holds.
+    Compares, prints and hashes as its code: ``"thick_slices" in volume.flags``.
 
     Parameters
     ----------
     code : str
         One of `MEANINGS`.
     **values : float, int or str
-        The numbers behind the doubt; the unit is in the name (`step_mm`, `mean_hu`).
+        The values behind the doubt; names end in the unit (`step_mm`, `mean_hu`).
 
     Attributes
     ----------
@@ -87,20 +87,20 @@ class Flag(str):
     values: dict[str, Any]
 
     def __new__(cls, code: str, **values: Any) -> Flag:
-        """Make a flag from its code and its numbers."""
+        """Construct a flag from its code and values."""
         flag = super().__new__(cls, code)
         flag.values = {name: _plain(value) for name, value in values.items()}
         return flag
 
     @property
     def text(self) -> str:
-        """One line for people: the meaning, and the numbers in brackets."""
+        """One line: the meaning, and the values in brackets."""
         meaning = MEANINGS.get(str(self), str(self).replace("_", " "))
-        told = ", ".join(f"{name} {_short(value)}" for name, value in self.values.items())
-        return f"{meaning} ({told})" if told else meaning
+        numbers = ", ".join(f"{name} {_short(value)}" for name, value in self.values.items())
+        return f"{meaning} ({numbers})" if numbers else meaning
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy with the values."""
+        """Pickle and copy together with the values."""
         return _restore, (str(self), self.values)
 
 
@@ -109,7 +109,7 @@ def _restore(code: str, values: dict[str, Any]) -> Flag:
 
 
 def merge(flags: Iterable[str]) -> tuple[Flag, ...]:
-    """Join flags of one code: what the header says and what the pixels say of one doubt."""
+    """Merge flags of one code, as raised from header and pixels; the first value of a name wins."""
     made: dict[str, Flag] = {}
     for flag in flags:
         code = str(flag)

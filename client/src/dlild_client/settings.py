@@ -1,4 +1,4 @@
-"""What a client may be told, and where from: arguments, then variables, then defaults.
+"""Settings of a client, by precedence: arguments, environment variables, defaults.
 
 ==========================  ======================  =======================================
 variable                    argument                default
@@ -21,8 +21,8 @@ variable                    argument                default
 ``DLILD_LONGEST_WAIT_S``    ``retries.longest_wait_s``  15
 ==========================  ======================  =======================================
 
-An argument replaces all variables of its row's group: with ``tls=TLS(ca=...)`` no ``DLILD_TLS_*``
-is read.
+An argument replaces all variables of its group: with ``tls=TLS(ca=...)`` no ``DLILD_TLS_*`` is
+read.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from pathlib import Path
 from typing import Any
 
 from dlild_client.address import Address, parse_url
-from dlild_client.errors import BadSettings
+from dlild_client.errors import BadSettingsError
 from dlild_client.tls import TLS
 
 DEFAULT_URL = "grpc://127.0.0.1:8001"
 LONGEST_MESSAGE = 2147483647
-"""Most that gRPC itself can carry in one message, in bytes."""
+"""Largest message that gRPC can carry, in bytes."""
 
 
 @dataclass(frozen=True)
 class Timeout:
-    """How long to wait, in seconds.
+    """Time limits, in seconds.
 
     Attributes
     ----------
     connect_s : float
-        For the first words with a server.
+        For each call that fetches the contract.
     answer_s : float
-        For the next answer on a stream: progress within this time, or the attempt fails.
+        For the next answer on a stream; without one the attempt fails.
     scan_s : float
-        For one whole scan from its first window to its score, however often it must be sent.
+        For one scan, from its first window to its score, all attempts included.
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         A time is not positive.
     """
 
@@ -72,20 +72,20 @@ class Timeout:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much at once.
+    """Concurrency limits.
 
     Attributes
     ----------
     scans : int
-        Scans that one client sends at the same time; others wait for their turn.
+        Scans that one client sends at the same time; further ones wait.
     in_flight : int or None
-        Unanswered windows of a scan; never more than the server's contract allows.
+        Unanswered windows of a scan; capped by the server's contract.
     message_bytes : int
-        Largest message that is sent or taken.
+        Largest message that is sent or received.
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         A limit is not positive, or messages are longer than gRPC can carry.
     """
 
@@ -97,28 +97,27 @@ class Limits:
         """Check the limits."""
         _check_positive(self)
         if self.message_bytes > LONGEST_MESSAGE:
-            raise BadSettings(
+            raise BadSettingsError(
                 f"message_bytes is {self.message_bytes}; gRPC carries {LONGEST_MESSAGE} at most"
             )
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a scan is sent again after what may pass by itself.
+    """Retry policy for errors that may pass (`DlildError.retryable`).
 
-    That is: the server is busy, starts, stops or was restarted, the line broke, the scan was lost.
-    The wait doubles from time to time, with up to a second of jitter, and the time of the scan
-    (`Timeout.scan_s`) bounds the whole.
+    These are: the server is busy, starts, stops or was restarted, the connection broke, the scan
+    was lost. Exponential backoff with up to a second of jitter; `Timeout.scan_s` bounds the total.
 
     Attributes
     ----------
     attempts : int
-        Sendings of a scan in all; 1 means never again.
+        Attempts in all; 1 disables retries.
     first_wait_s, longest_wait_s : float
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         A number is not positive.
     """
 
@@ -133,7 +132,7 @@ class Retries:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a client needs to know. The key never shows in its representation.
+    """All settings of a client. The API key is left out of `repr`.
 
     Attributes
     ----------
@@ -163,14 +162,14 @@ def find_settings(
     retries: Retries | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Find settings: arguments, then variables, then defaults, as the module's table has them.
+    """Resolve the settings by precedence, as in the table of the module.
 
     Parameters
     ----------
     url, tls, api_key, timeout, limits, retries : optional
         As of `Client`.
     variables : mapping of str to str, optional
-        The environment, unless another is given.
+        Default: `os.environ`.
 
     Returns
     -------
@@ -178,41 +177,41 @@ def find_settings(
 
     Raises
     ------
-    BadSettings
-        Naming the argument or variable that is wrong; never the key.
+    BadSettingsError
+        Names the argument or variable that is wrong; never quotes the key.
     """
-    told = os.environ if variables is None else variables
-    address = parse_url(url if url is not None else told.get("DLILD_URL") or DEFAULT_URL)
+    variables = os.environ if variables is None else variables
+    address = parse_url(url if url is not None else variables.get("DLILD_URL") or DEFAULT_URL)
     if tls is not None and not address.secure:
-        raise BadSettings(
+        raise BadSettingsError(
             f"{address.url} does not use TLS, yet tls is given; use grpcs:// or leave tls out"
         )
     return Settings(
         address=address,
-        tls=tls or TLS(**_group(told, _TLS)),
-        api_key=_check_key(api_key if api_key is not None else _find_key(told), address),
-        timeout=timeout or Timeout(**_group(told, _TIMEOUT)),
-        limits=limits or Limits(**_group(told, _LIMITS)),
-        retries=retries or Retries(**_group(told, _RETRIES)),
+        tls=tls or TLS(**_group(variables, _TLS)),
+        api_key=_check_key(api_key if api_key is not None else _find_key(variables), address),
+        timeout=timeout or Timeout(**_group(variables, _TIMEOUT)),
+        limits=limits or Limits(**_group(variables, _LIMITS)),
+        retries=retries or Retries(**_group(variables, _RETRIES)),
     )
 
 
 def read_key(path: str | os.PathLike[str]) -> str:
-    """Read an API key from a file; white space round it does not count.
+    """Read an API key from a file; surrounding white space is stripped.
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         The file cannot be read or is empty.
     """
-    place = Path(path)
+    path = Path(path)
     try:
-        text = place.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
-        raise BadSettings(f"{place.name}: the API key cannot be read: {reason}") from None
+        raise BadSettingsError(f"{path.name}: the API key cannot be read: {reason}") from None
     if not text:
-        raise BadSettings(f"{place.name}: the file of the API key is empty")
+        raise BadSettingsError(f"{path.name}: the file of the API key is empty")
     return text
 
 
@@ -250,36 +249,36 @@ VARIABLES = (
 """Every variable that a client reads."""
 
 
-def _group(told: Mapping[str, str], rows: Mapping[str, _Row]) -> dict[str, Any]:
-    """Values of one group; an empty variable counts as unset."""
+def _group(variables: Mapping[str, str], rows: Mapping[str, _Row]) -> dict[str, Any]:
+    """Parse the variables of one group; an empty one counts as unset."""
     values = {}
     for name, (argument, kind) in rows.items():
-        if text := told.get(name):
+        if text := variables.get(name):
             try:
                 values[argument] = kind(text)
             except ValueError:
-                raise BadSettings(f"{name} is {text!r}, not a number") from None
+                raise BadSettingsError(f"{name} is {text!r}, not a number") from None
     return values
 
 
-def _find_key(told: Mapping[str, str]) -> str | None:
-    if key := told.get("DLILD_API_KEY"):
+def _find_key(variables: Mapping[str, str]) -> str | None:
+    if key := variables.get("DLILD_API_KEY"):
         return key
-    path = told.get("DLILD_API_KEY_FILE")
+    path = variables.get("DLILD_API_KEY_FILE")
     return read_key(path) if path else None
 
 
 def _check_key(key: str | None, address: Address) -> str | None:
-    """Refuse a key that cannot travel, or that would travel for everybody to read."""
+    """Reject a key that no header can carry, or that would be sent unencrypted."""
     if key is None:
         return None
     if not key or not all("!" <= character <= "~" for character in key):
-        raise BadSettings(
+        raise BadSettingsError(
             "the API key is empty or holds a space or a character beyond ASCII; "
             "look at where it comes from"
         )
     if not address.secure and not address.is_loopback:
-        raise BadSettings(
+        raise BadSettingsError(
             f"the API key would be sent to {address.url} without encryption; use grpcs://"
         )
     return key
@@ -288,4 +287,4 @@ def _check_key(key: str | None, address: Address) -> str | None:
 def _check_positive(values: Any) -> None:
     for name, value in vars(values).items():
         if value is not None and not value > 0:
-            raise BadSettings(f"{name} must be positive, not {value!r}")
+            raise BadSettingsError(f"{name} must be positive, not {value!r}")

@@ -1,8 +1,8 @@
-"""HU of a scan that is too large to be held in memory: read slab by slab, where they are wanted.
+"""Lazy array of HU for a scan that is too large for memory, read slab by slab.
 
-A scan of 1024 x 1024 x 700 voxels is 1.5 GB as HU, and 28 MB on the model grid. So an array larger
-than `HELD_VOXELS` is not made: `Slabs` stands in its place, and the resampling reads from it what
-it works on. The functions of this module take either.
+A scan of 1024 x 1024 x 700 voxels is 1.5 GB as HU, and 28 MB on the model grid. So a scan larger
+than `HELD_VOXELS` is represented by `Slabs`, from which the resampling reads what it needs. The
+functions of this module accept arrays and `Slabs`.
 """
 
 from __future__ import annotations
@@ -14,31 +14,30 @@ import numpy as np
 import numpy.typing as npt
 
 HELD_VOXELS = 250_000_000
-"""Larger scans (more than 950 slices of 512 x 512) are not held: 0.5 GB."""
+"""Largest scan held in memory (0.5 GB, 950 slices of 512 x 512)."""
 
 PIECE_VOXELS = 1 << 23
-"""Voxels worked on at once, or one slice where that is more."""
+"""Voxels of a piece, or one slice where that is more."""
 
 Hu = npt.NDArray[np.int16]
 Fill = Callable[[int, Hu], None]
-"""Called with the number of a slice and an array (n, rows, columns): fills it, from there on."""
+"""Called with a first slice index and an array (n, rows, columns), which it fills with HU."""
 
 
 class Slabs:
-    """HU with axes (slice, row, column), read anew each time they are looked at.
+    """HU with axes (slice, row, column), read anew at each access.
 
     Parameters
     ----------
     shape : tuple of int
         Slices, rows, columns, in the order in which they are stored.
     fill : callable
-        Fills an array with the HU of some neighbouring slices; called from several threads.
+        Fills an array with the HU of consecutive slices; called from several threads.
 
     Notes
     -----
-    It has what is asked of an array before its voxels are needed (`shape`, `ndim`, `size`, `dtype`,
-    `len`), gives slices of its first axis without reading them, and becomes an array by
-    ``np.asarray``.
+    Implements the metadata of an array (`shape`, `ndim`, `size`, `dtype`, `len`), slicing of the
+    first axis without reading, and conversion by ``np.asarray``.
     """
 
     dtype = np.dtype(np.int16)
@@ -59,7 +58,7 @@ class Slabs:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def __getitem__(self, key: slice) -> Slabs:
-        """Slices from one to another; nothing is read yet."""
+        """Select consecutive slices, without reading them."""
         start, stop, step = key.indices(len(self))
         if step != 1:
             raise TypeError("slabs are read one slice after the other; use np.asarray first")
@@ -69,14 +68,14 @@ class Slabs:
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        """Read all of it."""
+        """Read all voxels."""
         out = np.empty(self.shape, np.int16)
         for first in range(0, len(self), count_of_piece(self.shape)):
             self._fill(first, out[first : first + count_of_piece(self.shape)])
         return out if dtype is None else out.astype(dtype, copy=False)
 
     def change(self, change: Callable[[Hu], None]) -> None:
-        """Have each slice (rows, columns) changed, in place, whenever it is read from now on."""
+        """Apply an in-place function to each slice (rows, columns) whenever it is read."""
         before = self._fill
 
         def fill(first: int, out: Hu) -> None:
@@ -88,15 +87,15 @@ class Slabs:
         self.forget()
 
     def pieces(self) -> Iterator[tuple[int, Hu]]:
-        """Read it piece by piece: the number of the first slice, and HU."""
+        """Read piece by piece: the index of the first slice, and HU."""
         count = count_of_piece(self.shape)
         for first in range(0, len(self), count):
             out = np.empty((min(count, len(self) - first), *self.shape[1:]), np.int16)
             self._fill(first, out)
             yield first, out
 
-    def look(self) -> tuple[Hu, Hu]:
-        """Every fourth row and column of all slices, and their corners; read at the first look."""
+    def sample(self) -> tuple[Hu, Hu]:
+        """Return every fourth row and column of all slices, and their corners; cached."""
         if not self._sampled:
             side = corner_side(self.shape)
             n, rows, columns = self.shape
@@ -110,17 +109,17 @@ class Slabs:
         return self._sampled["thin"], self._sampled["corners"]
 
     def forget(self) -> None:
-        """Let go of what `look` has kept."""
+        """Drop the cache of `sample`."""
         self._sampled = {}
 
 
 def is_slabs(array: object) -> bool:
-    """Tell `Slabs` from an array: what has the type of one may be either (`Volume.array`)."""
+    """Whether an array is `Slabs`: `Volume.array`, typed as ndarray, may be either."""
     return isinstance(array, Slabs)
 
 
 def as_volume_array(array: Hu | Slabs) -> Hu:
-    """Return an array or `Slabs` as what `Volume.array` is said to be."""
+    """Cast an array or `Slabs` to the declared type of `Volume.array`."""
     return cast("Hu", array)
 
 
@@ -130,7 +129,7 @@ def count_of_piece(shape: tuple[int, ...]) -> int:
 
 
 def pieces(array: npt.NDArray[Any] | Slabs) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Go through an array in pieces of slices: the number of the first one, and the piece."""
+    """Iterate over an array in pieces of slices: index of the first slice, and the piece."""
     if isinstance(array, Slabs):
         yield from array.pieces()
         return
@@ -140,13 +139,13 @@ def pieces(array: npt.NDArray[Any] | Slabs) -> Iterator[tuple[int, npt.NDArray[A
 
 
 def thinned(array: npt.NDArray[Any] | Slabs, axis: int = 0) -> npt.NDArray[Any]:
-    """All slices along an axis, with every fourth row and column.
+    """Subsample an array: all slices along an axis, every fourth row and column.
 
     Parameters
     ----------
     array : ndarray or Slabs, shape (z, y, x)
     axis : int
-        Of the slices; it comes first in what is returned.
+        Of the slices; the first axis of the returned array.
 
     Returns
     -------
@@ -155,24 +154,24 @@ def thinned(array: npt.NDArray[Any] | Slabs, axis: int = 0) -> npt.NDArray[Any]:
     if not isinstance(array, Slabs):
         return np.asarray(np.moveaxis(array, axis, 0)[:, ::4, ::4])
     if axis == 0:
-        return array.look()[0]
+        return array.sample()[0]
     along = (slice(None, None, 4), slice(None), slice(None, None, 4))
     if axis == 2:
         along = (slice(None, None, 4), slice(None, None, 4), slice(None))
-    # A piece begins anywhere: the first of its slices that is a fourth one.
+    # A piece may start anywhere: -first % 4 is its first slice with an index divisible by 4.
     parts = [piece[-first % 4 :][along] for first, piece in array.pieces()]
     return np.moveaxis(np.concatenate(parts), axis, 0)
 
 
 def corner_side(shape: tuple[int, ...]) -> int:
-    """Rows and columns of a corner: a 64th of the shorter side of a slice."""
+    """Side of a corner: a 64th of the shorter side of a slice."""
     return max(1, min(shape[1:]) // 64)
 
 
 def corner_voxels(array: npt.NDArray[Any] | Slabs) -> npt.NDArray[Any]:
-    """Voxels in the four corners of all slices, shape (slices, 2 * side, 2 * side)."""
+    """Return the four corners of all slices, shape (slices, 2 * side, 2 * side)."""
     if isinstance(array, Slabs):
-        return array.look()[1]
+        return array.sample()[1]
     return _corners(array, corner_side(array.shape))
 
 

@@ -1,4 +1,4 @@
-"""TLS: whom the client trusts, what it shows of itself, and why a handshake fails."""
+"""TLS: certificates of the client, and diagnosis of failed handshakes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlild_client.errors import BadSettings
+from dlild_client.errors import BadSettingsError
 
 if TYPE_CHECKING:
     import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HUNG_UP = "hung up after the handshake"
 _SETTLING_S = 0.5
-"""With TLS 1.3 a server refuses the client's certificate after the handshake, within this time."""
+"""With TLS 1.3 a server rejects the client's certificate after the handshake, within this time."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class TLS:
     Attributes
     ----------
     ca : path, optional
-        Certificate authorities that may vouch for the server; those of gRPC without it.
+        Certificate authorities trusted to sign the server's certificate. Default: those of gRPC.
     cert, key : path, optional
-        What the client shows a server that asks (mutual TLS); both or neither.
+        Client certificate and its key, for mutual TLS; both or neither.
     server_name : str, optional
         Name in the server's certificate, where it is not the host of the address.
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         Only one of `cert` and `key` is given.
     """
 
@@ -48,14 +48,14 @@ class TLS:
     def __post_init__(self) -> None:
         """Check that certificate and key come together."""
         if (self.cert is None) != (self.key is None):
-            raise BadSettings("TLS needs both cert and key to show a certificate, or neither")
+            raise BadSettingsError("TLS needs both cert and key to show a certificate, or neither")
 
     def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
         """Read the files, in the order that gRPC wants: authorities, key, certificate.
 
         Raises
         ------
-        BadSettings
+        BadSettingsError
             A file cannot be read, is not PEM, or certificate and key do not belong together.
         """
         self.context()
@@ -66,11 +66,11 @@ class TLS:
         return ca, key, cert
 
     def context(self) -> ssl.SSLContext:
-        """Make the context of the standard library that these files describe.
+        """Build an `ssl.SSLContext` from these files.
 
         Raises
         ------
-        BadSettings
+        BadSettingsError
             As `read`.
         """
         context = ssl.create_default_context()
@@ -92,7 +92,7 @@ class TLS:
 
 @dataclass(frozen=True)
 class Handshake:
-    """What a handshake told.
+    """Result of a handshake.
 
     Attributes
     ----------
@@ -101,9 +101,9 @@ class Handshake:
     names : tuple of str
         Names and addresses that the server's certificate is for.
     issuer : str
-        Who vouches for it.
+        Its issuer.
     expires : datetime
-        When it ends, UTC.
+        End of its validity, UTC.
     """
 
     version: str
@@ -113,19 +113,19 @@ class Handshake:
 
     @property
     def days_left(self) -> int:
-        """Whole days until the certificate ends."""
+        """Whole days until the certificate expires."""
         return (self.expires - datetime.now(UTC)).days
 
 
 def shake_hands(address: Address, tls: TLS, timeout_s: float) -> Handshake:
-    """Shake hands with a server, apart from gRPC, which hardly says why it fails.
+    """Perform a handshake with the standard library: gRPC hardly reports why one fails.
 
     Raises
     ------
     ssl.SSLError
-        The two sides do not trust or understand each other; `explain` has words for it.
+        The handshake failed; `explain` returns the cause.
     OSError
-        Nobody answers.
+        No server answers.
     """
     name = tls.server_name or address.host
     with (
@@ -135,7 +135,7 @@ def shake_hands(address: Address, tls: TLS, timeout_s: float) -> Handshake:
         certificate: dict[str, Any] = secure.getpeercert() or {}
         version = secure.version() or "TLS"
         secure.settimeout(min(_SETTLING_S, timeout_s))
-        # The server's verdict on the client's certificate comes with its first words, if at all.
+        # A server that rejects the client's certificate closes the connection now.
         try:
             said_nothing = secure.recv(1) == b""
         except TimeoutError:
@@ -154,7 +154,7 @@ def shake_hands(address: Address, tls: TLS, timeout_s: float) -> Handshake:
 
 
 def explain(error: ssl.SSLError, address: Address, tls: TLS) -> tuple[str, str]:
-    """Say what a failed handshake means, and what to do.
+    """Return the cause of a failed handshake, and the remedy.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def explain(error: ssl.SSLError, address: Address, tls: TLS) -> tuple[str, str]:
 
 _OWN = ("of this client", "give another with TLS(cert=, key=) or --tls-cert and --tls-key")
 _MEANINGS = (
-    # What the server says of the client's certificate comes as an alert; look for these first.
+    # Alerts are the server's verdict on the client's certificate: matched first.
     ("alert certificate expired", f"the certificate {_OWN[0]} has expired", _OWN[1]),
     ("certificate required", "the server wants a certificate of this client", _OWN[1]),
     ("alert unknown ca", f"the server does not trust the certificate {_OWN[0]}", _OWN[1]),
@@ -226,7 +226,7 @@ _MEANINGS = (
 
 
 def speaks_tls(address: Address, timeout_s: float) -> bool:
-    """Whether a server answers a TLS greeting, whatever its certificate."""
+    """Whether a server completes a TLS handshake, whatever its certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -251,6 +251,6 @@ def _load(path: str | os.PathLike[str], fault: str, load: Any) -> None:
     try:
         load(str(path))
     except ssl.SSLError:
-        raise BadSettings(f"{name}: {fault}; give a PEM file") from None
+        raise BadSettingsError(f"{name}: {fault}; give a PEM file") from None
     except OSError as error:
-        raise BadSettings(f"{name}: cannot be read: {error.strerror}") from None
+        raise BadSettingsError(f"{name}: cannot be read: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""A volume: voxels that carry their geometry and where they come from."""
+"""Volume: voxels with their geometry and provenance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dlild_client.errors import GeometryError
 
 AIR_HU = -1024
-"""HU of voxels outside the field of view: what padding becomes when a scan is read."""
+"""HU of voxels outside the field of view: padding is set to it when a scan is read."""
 
 LPS_GRID = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 """Direction of the model grid: axis z to the head, y to the back, x to the patient's left."""
@@ -22,14 +22,14 @@ Matrix = tuple[Triple, Triple, Triple]
 
 @dataclass(frozen=True)
 class SeriesInfo:
-    """Where a volume comes from, without anything that names a patient.
+    """Provenance of a volume, without anything that identifies a patient.
 
     Attributes
     ----------
     source : str
         `dicom`, `image` or `array`.
     modality, manufacturer, kernel : str or None
-        As the scanner wrote them.
+        As in the header.
     slice_thickness_mm, slice_step_mm : float or None
         Nominal thickness, and the measured distance between neighbouring slices; its mean where the
         steps differ.
@@ -38,7 +38,7 @@ class SeriesInfo:
     image_shape : tuple of int or None
         (rows, columns).
     digest : str or None
-        `sha256:…` over HU and geometry: tells scans apart, leads to no patient.
+        `sha256:…` over HU and geometry: distinguishes scans, identifies no patient.
     series_found : int or None
         Number of series in the folder; those not scored were set aside.
     """
@@ -65,8 +65,8 @@ class Volume:
     Attributes
     ----------
     array : ndarray, shape (z, y, x)
-        HU, or labels. Of a scan that was read and is too large to be held, `slabs.Slabs` that read
-        it again; ``np.asarray`` makes an array of them.
+        HU, or labels. A scan too large for memory has a lazy `slabs.Slabs`; ``np.asarray`` reads
+        it whole.
     spacing_mm : tuple of float
         Distance between voxel centres along the axes (z, y, x). The mean along z where the slices
         are not evenly spaced.
@@ -78,19 +78,19 @@ class Volume:
     series : SeriesInfo
         Provenance, without patient identity.
     flags : tuple of str
-        Doubts met on the way here; they end in the result.
+        Doubts found so far; they are part of the result.
     slice_positions_mm : tuple of float or None
         Where the slices are not evenly spaced: distance of each from the first, along axis z. None
         for even steps of ``spacing_mm[0]``.
     slice_thicknesses_mm : tuple of float or None
-        Nominal thickness of each slice, where it is known: tells thick slices from thin ones with
-        gaps between them.
+        Nominal thickness of each slice, where known: distinguishes thick slices from thin ones
+        with gaps between them.
 
     Raises
     ------
     GeometryError
-        The array has not three axes or is empty; spacing is not positive and finite; a direction is
-        no unit vector; directions lie in one plane; slices and their positions do not match.
+        The array is empty or has not three axes; spacing is not positive and finite; a direction
+        is no unit vector; directions are coplanar; slices and their positions do not match.
     """
 
     array: npt.NDArray[Any]
@@ -103,7 +103,7 @@ class Volume:
     slice_thicknesses_mm: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Check the invariants and turn the geometry into plain tuples of float."""
+        """Check the invariants, and convert the geometry to plain tuples of float."""
         spacing = np.asarray(self.spacing_mm, dtype=float)
         origin = np.asarray(self.origin_mm, dtype=float)
         direction = np.asarray(self.direction, dtype=float)
@@ -125,12 +125,12 @@ class Volume:
         return float(np.prod(self.spacing_mm) * abs(np.linalg.det(np.asarray(self.direction))))
 
     def points_mm(self, indices: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Patient coordinates of voxels.
+        """Convert voxel indices to patient coordinates.
 
         Parameters
         ----------
         indices : array_like, shape (..., 3)
-            Voxel indices (z, y, x), whole or not.
+            Voxel indices (z, y, x), fractional ones included.
 
         Returns
         -------
@@ -138,20 +138,20 @@ class Volume:
             (x, y, z) in mm, LPS.
         """
         steps = np.asarray(self.direction) * np.asarray(self.spacing_mm)
-        places = np.asarray(indices, dtype=float)
+        located = np.asarray(indices, dtype=float)
         if self.slice_positions_mm is not None:
-            places = places.copy()
-            places[..., 0] = self._positions_mm(places[..., 0]) / self.spacing_mm[0]
-        points = places @ steps.T + np.asarray(self.origin_mm)
+            located = located.copy()
+            located[..., 0] = self._positions_mm(located[..., 0]) / self.spacing_mm[0]
+        points = located @ steps.T + np.asarray(self.origin_mm)
         return np.asarray(points, dtype=np.float64)
 
     def slice_indices(self, positions_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Find the indices, whole or not, of distances from the first slice along axis z.
+        """Convert distances from the first slice along axis z to fractional slice indices.
 
         Parameters
         ----------
         positions_mm : array_like
-            Beyond the ends, the outermost steps go on.
+            Beyond the ends, extrapolated with the outermost steps.
 
         Returns
         -------
@@ -161,30 +161,30 @@ class Volume:
         if self.slice_positions_mm is None:
             return along / self.spacing_mm[0]
         known = np.array(self.slice_positions_mm)
-        return _go_on(along, known, np.arange(len(known), dtype=np.float64))
+        return _interpolate(along, known, np.arange(len(known), dtype=np.float64))
 
     def _positions_mm(self, indices: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Distances from the first slice, along axis z, of indices along it."""
+        """Convert indices along axis z to distances from the first slice."""
         known = np.array(self.slice_positions_mm)
-        return _go_on(indices, np.arange(len(known), dtype=np.float64), known)
+        return _interpolate(indices, np.arange(len(known), dtype=np.float64), known)
 
     def with_array(self, array: npt.NDArray[Any]) -> Volume:
-        """Make a volume of the same geometry that holds another array of the same shape."""
+        """Return a volume of the same geometry with another array of the same shape."""
         if array.shape != self.array.shape:
             raise GeometryError(f"an array of {array.shape} does not fit a volume of {self.shape}")
         return replace(self, array=array)
 
 
-def _go_on(
+def _interpolate(
     at: npt.NDArray[np.float64], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Interpolate linearly, and go on beyond the ends as between the outermost two."""
+    """Interpolate linearly; extrapolate with the outermost steps."""
     i = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
     return np.asarray(y[i] + (at - x[i]) * (y[i + 1] - y[i]) / (x[i + 1] - x[i]), np.float64)
 
 
 def as_matrix(values: npt.ArrayLike) -> Matrix:
-    """Turn a 3 x 3 array into the tuples of `Volume.direction`."""
+    """Convert a 3 x 3 array to the tuples of `Volume.direction`."""
     (a, b, c), (d, e, f), (g, h, i) = np.asarray(values, dtype=float).tolist()
     return (a, b, c), (d, e, f), (g, h, i)
 

@@ -10,7 +10,7 @@ from dlild_deploy.load.default_scan import phantom_patient, report_progress
 from dlild_deploy.server.embedded_server import EmbeddedServer
 
 if TYPE_CHECKING:
-    from dlild_client.result import Result
+    from dlild_client.results.result import Result
     from dlild_export.phantom import Phantom
 
 

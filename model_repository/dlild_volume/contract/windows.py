@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import TooLarge
+from .errors import TooLargeError
 from .refusals import RefusedError
 from .schema import Contract, Shape, WindowSpec
 
@@ -153,7 +153,7 @@ def plan_windows(box_shape: Shape, contract: Contract) -> WindowPlan:
 
     Raises
     ------
-    TooLarge
+    TooLargeError
         More voxels or windows than the contract allows.
     ValueError
         The box is shorter than the shortest window; see `fit_box`.
@@ -161,7 +161,7 @@ def plan_windows(box_shape: Shape, contract: Contract) -> WindowPlan:
     limits, windows = contract.limits, contract.windows
     voxels = math.prod(box_shape)
     if voxels > limits.box_voxels:
-        raise TooLarge(
+        raise TooLargeError(
             f"the lung box has {box_shape} = {voxels} voxels, more than the "
             f"{limits.box_voxels} that the server takes; check the spacing of the scan",
             f"holds {voxels} voxels, the limit is {limits.box_voxels}",
@@ -173,7 +173,7 @@ def plan_windows(box_shape: Shape, contract: Contract) -> WindowPlan:
     # Counted before they are listed: the limit holds before memory is taken.
     count = math.prod(map(len, axes))
     if count > limits.windows:
-        raise TooLarge(
+        raise TooLargeError(
             f"the lung box of {box_shape} voxels takes {count} windows, more than the "
             f"{limits.windows} that the server takes; check the spacing of the scan",
             f"takes {count} windows, the limit is {limits.windows}",

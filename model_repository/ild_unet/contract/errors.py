@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 def printable(text: str) -> str:
-    r"""Return a text that every encoding of Unicode can carry.
+    r"""Escape what UTF-8 cannot encode.
 
-    Bytes of a file's name that are not UTF-8 come from the system as lone surrogates, which no
-    file, JSON or terminal takes.
+    Bytes of a file name that are not UTF-8 reach Python as lone surrogates, which no file, JSON or
+    terminal accepts.
 
     Examples
     --------
@@ -25,30 +25,42 @@ class DlildError(Exception):
 
     Attributes
     ----------
+    kind : str
+        Name of the class in `results.csv` and in JSON.
     exit_code : int
-        What the command `dlild` exits with.
+        Exit code of the command `dlild`.
     retryable : bool
-        True where sending the same scan again, under a new id, may help.
+        True where sending the same scan again, under a new id, may succeed.
     """
 
+    kind: ClassVar[str] = "DlildError"
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Derive `kind` from the class name, unless the class states its own."""
+        super().__init_subclass__(**kwargs)
+        if "kind" not in vars(cls):
+            cls.kind = cls.__name__.removesuffix("Error")
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(printable(message).split()))
 
 
 class ContractError(DlildError):
-    """The server's contract is not one that this client understands."""
+    """The server's contract is not one that this client supports."""
+
+    kind = "ContractError"
 
 
 class InputError(DlildError):
     """The scan cannot be scored."""
 
+    kind = "InputError"
     exit_code = 3
 
 
-class TooLarge(InputError):  # noqa: N818 - as its siblings in `dlild_client.errors`
+class TooLargeError(InputError):
     """More voxels or windows than the server accepts.
 
     Attributes

@@ -19,7 +19,7 @@ from dlild_client.contract.windows import (
     fit_box,
     plan_windows,
 )
-from dlild_client.errors import TooLarge
+from dlild_client.errors import TooLargeError
 
 overlaps = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75])
 
@@ -115,10 +115,10 @@ def test_the_shape_with_the_fewest_voxels_is_chosen(small_contract):
 
 def test_too_many_voxels_or_windows_are_refused_with_the_numbers(small_contract):
     few = replace(small_contract, limits=replace(small_contract.limits, windows=3))
-    with pytest.raises(TooLarge, match=r"takes \d+ windows, more than the 3"):
+    with pytest.raises(TooLargeError, match=r"takes \d+ windows, more than the 3"):
         plan_windows((90, 90, 90), few)
     small = replace(small_contract, limits=replace(small_contract.limits, box_voxels=1000))
-    with pytest.raises(TooLarge, match="1000"):
+    with pytest.raises(TooLargeError, match="1000"):
         plan_windows((90, 90, 90), small)
 
 

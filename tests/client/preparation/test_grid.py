@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dlild_client.errors import GeometryError
 from dlild_client.preparation.grid import to_grid
-from dlild_client.preparation.separable import triangle_band
+from dlild_client.preparation.resampling import triangle_band
 from dlild_client.volume import LPS_GRID, Volume
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlild_client.errors import NotChest
+from dlild_client.errors import NotChestError
 from dlild_client.preparation.grid import to_grid
 from dlild_client.preparation.lungs import _block_means, find_lungs
 from dlild_client.reading.read import read_volume
@@ -66,7 +66,7 @@ def test_lungs_cut_off_are_flagged(chest, contract, cut, flag):
 
 def test_a_body_without_lungs_is_no_chest(chest, contract):
     array = np.where(chest.array == -820, 30, chest.array).astype(np.int16)
-    with pytest.raises(NotChest, match=r"\d+ mL of aerated lung, a chest has at least 300"):
+    with pytest.raises(NotChestError, match=r"\d+ mL of aerated lung, a chest has at least 300"):
         find_lungs(to_grid(chest.with_array(array), contract))
 
 
@@ -84,7 +84,9 @@ def test_gas_of_the_same_size_is_none(chest, contract):
         spacing_mm=tuple(s * 0.4 for s in chest.spacing_mm),
         array=np.where(chest.array == -820, -995, chest.array).astype(np.int16),
     )
-    with pytest.raises(NotChest, match=r"1\d\d mL of aerated lung.*50 mL that are denser than gas"):
+    with pytest.raises(
+        NotChestError, match=r"1\d\d mL of aerated lung.*50 mL that are denser than gas"
+    ):
         find_lungs(to_grid(small, contract))
 
 
@@ -126,7 +128,7 @@ def test_lungs_that_the_field_cuts_off_are_found_and_flagged(real, part, millili
 def test_too_little_lung_tells_what_is_cut_off(real):
     part = replace(real, array=np.ascontiguousarray(real.array[:, :, 199:]))
     with pytest.raises(
-        NotChest, match=r"4\d mL of aerated lung, .* cuts lungs off \(5\d cm2 at the sides\)"
+        NotChestError, match=r"4\d mL of aerated lung, .* cuts lungs off \(5\d cm2 at the sides\)"
     ):
         find_lungs(part)
 
@@ -146,7 +148,7 @@ def test_a_table_on_the_border_is_no_lung(chest, contract):
 @pytest.mark.parametrize("value", [-1024, -1000, 0, 500])
 def test_a_scan_of_nothing_is_no_chest(chest, contract, value):
     flat = chest.with_array(np.full(chest.shape, value, dtype=np.int16))
-    with pytest.raises(NotChest):
+    with pytest.raises(NotChestError):
         find_lungs(to_grid(flat, contract))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from client.writers import write_image
 
-from dlild_client.errors import MissingSlices, NotHU
-from dlild_client.reading.blanks import check_blanks
+from dlild_client.errors import MissingSlicesError, NotHUError
+from dlild_client.reading.quality import check_blanks
 from dlild_client.reading.read import read_volume
 
 
@@ -18,7 +18,7 @@ from dlild_client.reading.read import read_volume
 )  # fmt: skip
 def test_a_blank_slice_among_others_is_refused_by_name(series_writer, chest, spoil):
     path = series_writer.write(chest, edit=lambda ds, i: spoil(ds) if i in {30, 31} else None)
-    with pytest.raises(MissingSlices, match=r"2 slices hold no picture .* 0110-30\.dcm"):
+    with pytest.raises(MissingSlicesError, match=r"2 slices hold no picture .* 0110-30\.dcm"):
         read_volume(path)
 
 
@@ -42,7 +42,9 @@ def test_a_blank_slice_of_an_image_file_in_any_axis_order(tmp_path, chest, axes)
         direction=tuple(map(tuple, direction)),
     )
     write_image(turned, tmp_path / "scan.nrrd")
-    with pytest.raises(MissingSlices, match=r"scan\.nrrd: 1 slice holds no picture .* slice 21"):
+    with pytest.raises(
+        MissingSlicesError, match=r"scan\.nrrd: 1 slice holds no picture .* slice 21"
+    ):
         read_volume(tmp_path / "scan.nrrd")
 
 
@@ -62,5 +64,5 @@ def test_values_of_a_wrong_order_or_sign_are_no_hu(series_writer, chest, dtype):
         ds.PixelData = chest.array[i].astype(dtype).tobytes()
         ds.PixelRepresentation = int(dtype == ">i2")
 
-    with pytest.raises(NotHU, match="above 4000 HU"):
+    with pytest.raises(NotHUError, match="above 4000 HU"):
         read_volume(series_writer.write(chest, edit=edit))

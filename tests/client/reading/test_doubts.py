@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dlild_client.preparation.prepare import prepare
-from dlild_client.result import _doubts, _strange_volumes
+from dlild_client.results.result import _doubts, _strange_volumes
 from dlild_client.transport.wire import FinalAnswer
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from client.writers import write_image
 
-from dlild_client.errors import NotHU
-from dlild_client.reading.jumps import check_jumps
+from dlild_client.errors import NotHUError
+from dlild_client.reading.quality import check_jumps
 from dlild_client.reading.read import read_volume
 from dlild_client.reading.survey import survey_series
 
@@ -28,7 +28,7 @@ def bend(array, part, slope=1.0, shift=0.0):
 @pytest.mark.parametrize("change", [{"shift": 1000}, {"shift": 1024}, {"slope": 2}], ids=str)
 def test_another_rescale_of_some_slices_is_refused_with_their_names(real, part, change):
     names = [f"IM{i:03d}" for i in range(len(real))]
-    with pytest.raises(NotHU, match="HU jump") as error:
+    with pytest.raises(NotHUError, match="HU jump") as error:
         check_jumps(bend(real, part, **change), names)
     odd = names[part]
     assert f"{len(odd)} slice" in str(error.value)
@@ -55,7 +55,9 @@ def test_a_lost_intercept_is_told_by_score_and_by_series_alike(series_writer, ch
         pixel_setter(ds, chest.array[i] + 1024)
 
     path = series_writer.write(chest, edit=edit)
-    with pytest.raises(NotHU, match=r"4 slices .*intercept 0, the others 1 and -1024") as error:
+    with pytest.raises(
+        NotHUError, match=r"4 slices .*intercept 0, the others 1 and -1024"
+    ) as error:
         read_volume(path)
     survey = survey_series(path)
     assert str(survey.error) == str(error.value)
@@ -75,7 +77,9 @@ def test_an_image_file_whose_hu_jump_is_refused(tmp_path, chest, name, axis):
         direction=tuple(tuple(row[i] for i in order) for row in chest.direction),
     )
     write_image(turned, tmp_path / name)
-    with pytest.raises(NotHU, match=rf"{name}: HU jump by .* 4 slices \(slice 21, .*slice 24\)"):
+    with pytest.raises(
+        NotHUError, match=rf"{name}: HU jump by .* 4 slices \(slice 21, .*slice 24\)"
+    ):
         read_volume(tmp_path / name)
     write_image(
         turned.with_array(np.ascontiguousarray(chest.array.transpose(order))), tmp_path / name
@@ -91,5 +95,5 @@ def test_tissue_that_leaves_a_resampled_image_at_its_edge_does_not_jump():
     array[20:, 10] = np.r_[np.full(60, 40), np.full(40, -1024)]
     check_jumps(array)
     array[20:, 10:12] = 1064
-    with pytest.raises(NotHU, match=r"10 slices \(slice 21, "):
+    with pytest.raises(NotHUError, match=r"10 slices \(slice 21, "):
         check_jumps(array)

@@ -18,7 +18,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from dlild_client.errors import MissingGeometry, NotHU, UnreadableFile
+from dlild_client.errors import MissingGeometryError, NotHUError, UnreadableFileError
 from dlild_client.reading.read import read_volume
 
 
@@ -67,13 +67,13 @@ def test_pixels_of_another_kind_than_the_transfer_syntax_says_are_refused(series
         return head(ds, ExplicitVRLittleEndian) + bare(ds, implicit=False)
 
     path = rewrite(series_writer.write(scan, "packed"), packed)
-    with pytest.raises(UnreadableFile, match=r"compressed pixels, but .* Explicit VR"):
+    with pytest.raises(UnreadableFileError, match=r"compressed pixels, but .* Explicit VR"):
         read_volume(path)
     path = rewrite(
         series_writer.write(scan, "plain"),
         lambda ds: head(ds, RLELossless) + bare(ds, implicit=False),
     )
-    with pytest.raises(UnreadableFile, match=r"cannot be decoded .*RLE"):
+    with pytest.raises(UnreadableFileError, match=r"cannot be decoded .*RLE"):
         read_volume(path)
 
 
@@ -88,7 +88,7 @@ def test_a_missing_sign_is_refused_where_it_matters(series_writer, scan):
 
     volume = read_volume(series_writer.write(scan, "unsigned", unsigned))
     np.testing.assert_array_equal(volume.array, scan.array)
-    with pytest.raises(NotHU, match="no pixel representation"):
+    with pytest.raises(NotHUError, match="no pixel representation"):
         read_volume(series_writer.write(scan, "signed", unknown))
 
 
@@ -118,7 +118,7 @@ def test_one_position_for_several_frames_is_none(series_writer, scan):
         ds.NumberOfFrames = 2
         ds.PixelData *= 2
 
-    with pytest.raises(MissingGeometry, match="2 frames in one file without positions"):
+    with pytest.raises(MissingGeometryError, match="2 frames in one file without positions"):
         read_volume(series_writer.write(scan, edit=edit))
 
 
@@ -131,7 +131,7 @@ def test_a_file_of_zeros_is_given_up_soon(tmp_path, content):
         file.write(bytes(128) + b"DICM" + content)
         file.truncate(100_000_000)
     start = time.monotonic()
-    with pytest.raises(UnreadableFile, match=r"zeros\.dcm"):
+    with pytest.raises(UnreadableFileError, match=r"zeros\.dcm"):
         read_volume(tmp_path)
     assert time.monotonic() - start < 5
 

@@ -14,13 +14,13 @@ from client.writers import transcode, write_image, zip_up
 from pydicom.uid import RLELossless
 
 from dlild_client import slabs
-from dlild_client.errors import MissingSlices, NotHU, TooLarge, UnreadableFile
-from dlild_client.nifti import write_nifti
+from dlild_client.errors import MissingSlicesError, NotHUError, TooLargeError, UnreadableFileError
 from dlild_client.preparation.grid import to_grid
 from dlild_client.reading import assemble, survey
 from dlild_client.reading.dicom import decode
 from dlild_client.reading.images import read, voxeldata
 from dlild_client.reading.read import read_volume
+from dlild_client.results.nifti import write_nifti
 from dlild_client.slabs import Slabs
 from dlild_client.volume import Volume
 
@@ -117,15 +117,15 @@ def test_padding_is_found_and_cleared(noisy, tmp_path, series_writer, request, n
 def test_what_is_refused_if_held_is_refused(noisy, tmp_path):
     blank = noisy.array.copy()
     blank[30] = -1000
-    with pytest.raises(MissingSlices, match="1 slice holds no picture"):
+    with pytest.raises(MissingSlicesError, match="1 slice holds no picture"):
         read_volume(write_image(noisy.with_array(blank), tmp_path / "blank.mha"))
-    with pytest.raises(NotHU, match="are not the HU of a chest"):
+    with pytest.raises(NotHUError, match="are not the HU of a chest"):
         read_volume(write_image(noisy.with_array(noisy.array // 100), tmp_path / "scaled.nrrd"))
     write_nifti(noisy, tmp_path / "whole.nii.gz")
     content = bytearray((tmp_path / "whole.nii.gz").read_bytes())
     content[-6] ^= 1  # in the checksum
     (tmp_path / "sum.nii.gz").write_bytes(content)
-    with pytest.raises(UnreadableFile, match=r"sum\.nii\.gz: cut short or corrupt"):
+    with pytest.raises(UnreadableFileError, match=r"sum\.nii\.gz: cut short or corrupt"):
         read_volume(tmp_path / "sum.nii.gz")
 
 
@@ -134,10 +134,10 @@ def test_a_file_that_changes_before_it_is_resampled_is_an_error(noisy, tmp_path,
     write_nifti(noisy, tmp_path / "scan.nii")
     volume = read_volume(tmp_path / "scan.nii")
     (tmp_path / "scan.nii").write_bytes(b"")
-    with pytest.raises(UnreadableFile, match=r"scan\.nii: cut short"):
+    with pytest.raises(UnreadableFileError, match=r"scan\.nii: cut short"):
         to_grid(volume, contract)
     (tmp_path / "scan.nii").unlink()
-    with pytest.raises(UnreadableFile, match=r"scan\.nii: No such file"):
+    with pytest.raises(UnreadableFileError, match=r"scan\.nii: No such file"):
         to_grid(volume, contract)
 
 
@@ -178,16 +178,16 @@ def test_the_survey_says_what_reading_says_of_too_large_scans(
     path = write(noisy, name, tmp_path, series_writer)
     monkeypatch.setattr(decode, "MAXIMUM_VOXELS", noisy.array.size - 1)
     told = r"120 x 90 x 60 voxels are more than 1 million"
-    with pytest.raises(TooLarge, match=told) as raised:
+    with pytest.raises(TooLargeError, match=told) as raised:
         read_volume(path)
     if name in {"dicom", "zip"}:
         found = survey.survey_series(path)
         assert found.chosen is None
         assert found.series[0].error == "TooLarge"
-        assert isinstance(found.error, TooLarge)
+        assert isinstance(found.error, TooLargeError)
         assert str(raised.value).endswith(str(found.error))
     else:
-        with pytest.raises(TooLarge, match=told):
+        with pytest.raises(TooLargeError, match=told):
             survey.survey_series(path)
 
 

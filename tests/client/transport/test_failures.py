@@ -13,18 +13,18 @@ import pytest
 from dlild_client import Client, Retries
 from dlild_client.address import parse_url
 from dlild_client.errors import (
-    BadAddress,
-    Busy,
-    ConnectionFailed,
-    KeyRefused,
-    ModelNotFound,
-    NotReady,
-    Refused,
-    ScanLost,
+    BadAddressError,
+    BusyError,
+    ConnectionFailedError,
+    KeyRefusedError,
+    ModelNotFoundError,
+    NotReadyError,
+    RefusedError,
+    ScanLostError,
     ServerError,
 )
 from dlild_client.settings import find_settings
-from dlild_client.transport.connection import first_words_failed
+from dlild_client.transport.connection import connect_error
 from dlild_client.transport.failures import from_rpc_error, from_server_message
 
 Code = grpc.StatusCode
@@ -71,30 +71,32 @@ def test_a_server_that_starts_or_stops_is_not_ready(code, words):
     settings = find_settings("grpc://127.0.0.1:1", variables={})
     for error in (
         from_rpc_error(Failed(code, words)),
-        first_words_failed(Failed(code, words), settings),
+        connect_error(Failed(code, words), settings),
     ):
-        assert type(error) is NotReady
+        assert type(error) is NotReadyError
         assert error.retryable
 
 
 @pytest.mark.parametrize(("code", "words"), BROKEN)
 def test_a_connection_that_ends_is_a_failed_connection(code, words):
     error = from_rpc_error(Failed(code, words))
-    assert type(error) is ConnectionFailed
+    assert type(error) is ConnectionFailedError
     assert error.retryable
 
 
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
-        ("Request for unknown model: 'dlild' has no available versions", NotReady),
-        ("in ensemble 'dlild', Request for unknown model: 'm' has no available versions", NotReady),
-        ("in ensemble 'dlild', Stub process 'dlild_accumulator_0_0' is not healthy.", NotReady),
-        ("Request for unknown model: 'dlild' is not found", ModelNotFound),
-        ("Request for unknown model: 'dlild' version 9 is not found", ModelNotFound),
-        ("in ensemble 'dlild', BUSY: 12 scans are open", Busy),
-        ("GONE: this scan was dropped", ScanLost),
-        ("REFUSED: window has NaN", Refused),
+        ("Request for unknown model: 'dlild' has no available versions", NotReadyError),
+        ("in ensemble 'dlild', Request for unknown model: 'm' has no available versions",
+         NotReadyError),
+        ("in ensemble 'dlild', Stub process 'dlild_accumulator_0_0' is not healthy.",
+         NotReadyError),
+        ("Request for unknown model: 'dlild' is not found", ModelNotFoundError),
+        ("Request for unknown model: 'dlild' version 9 is not found", ModelNotFoundError),
+        ("in ensemble 'dlild', BUSY: 12 scans are open", BusyError),
+        ("GONE: this scan was dropped", ScanLostError),
+        ("REFUSED: window has NaN", RefusedError),
         ("expected 6 inputs but got 0 inputs for model 'dlild'", ServerError),
     ],
 )  # fmt: skip
@@ -104,8 +106,8 @@ def test_messages_on_the_stream_are_told_apart(message, kind):
 
 def test_what_will_not_pass_is_not_waited_for():
     for code, words, kind in (
-        (Code.UNAVAILABLE, "This protocol is restricted, expecting header 'x'", KeyRefused),
-        (Code.PERMISSION_DENIED, "Received http2 header with status: 403", KeyRefused),
+        (Code.UNAVAILABLE, "This protocol is restricted, expecting header 'x'", KeyRefusedError),
+        (Code.PERMISSION_DENIED, "Received http2 header with status: 403", KeyRefusedError),
         (Code.INTERNAL, "failed to parse the request", ServerError),
         (Code.UNKNOWN, "division by zero", ServerError),
     ):
@@ -119,8 +121,8 @@ def test_an_unknown_model_is_told_at_once_by_a_server_that_was_never_met(server)
     server.parameters = {}
     settings = find_settings(server.url, variables={})
     words = "Request for unknown model: 'dlild' is not found"
-    error = first_words_failed(Failed(Code.NOT_FOUND, words), settings)
-    assert type(error) is ModelNotFound
+    error = connect_error(Failed(Code.NOT_FOUND, words), settings)
+    assert type(error) is ModelNotFoundError
     assert "has no model dlild; is it a DL-ILD server" in str(error)
 
 
@@ -140,7 +142,7 @@ def http_port():
 def test_the_port_of_http_is_told_from_that_of_grpc(http_port):
     with (
         Client(f"grpc://127.0.0.1:{http_port}", retries=Retries(attempts=1)) as client,
-        pytest.raises(ConnectionFailed, match=r"speaks HTTP/1, not gRPC; give .* mostly 8001"),
+        pytest.raises(ConnectionFailedError, match=r"speaks HTTP/1, not gRPC; give .* mostly 8001"),
     ):
         client.info()
 
@@ -151,12 +153,14 @@ def test_a_port_that_says_nothing_and_a_name_that_is_none_are_told():
             target=lambda: [silent.accept()[0].close() for _ in range(20)], daemon=True
         ).start()
         url = f"grpc://127.0.0.1:{silent.getsockname()[1]}"
-        with Client(url) as client, pytest.raises(ConnectionFailed, match="takes connections"):
+        with Client(url) as client, pytest.raises(ConnectionFailedError, match="takes connections"):
             client.info()
         silent.close()
     with (
         Client("grpc://no.such.host.invalid") as client,
-        pytest.raises(ConnectionFailed, match=r"the name no\.such\.host\.invalid is not known"),
+        pytest.raises(
+            ConnectionFailedError, match=r"the name no\.such\.host\.invalid is not known"
+        ),
     ):
         client.info()
 
@@ -185,7 +189,7 @@ def test_a_port_that_says_nothing_and_a_name_that_is_none_are_told():
     ],
 )
 def test_what_is_no_address_is_told(url, words):
-    with pytest.raises(BadAddress) as told:
+    with pytest.raises(BadAddressError) as told:
         parse_url(url)
     assert words in str(told.value)
     assert "secret" not in str(told.value)

@@ -20,17 +20,17 @@ from tritonclient.grpc import service_pb2
 
 from dlild_client import TLS, AsyncClient, Client, Retries, Timeout
 from dlild_client.errors import (
-    Busy,
-    ConnectionFailed,
+    BusyError,
+    ConnectionFailedError,
     ContractError,
-    KeyRefused,
-    ModelNotFound,
-    NotReady,
-    Refused,
-    ScanLost,
+    KeyRefusedError,
+    ModelNotFoundError,
+    NotReadyError,
+    RefusedError,
+    ScanLostError,
     ServerError,
-    TimedOut,
-    TLSFailed,
+    TimedOutError,
+    TLSFailedError,
 )
 
 SOON = Retries(attempts=5, first_wait_s=0.05, longest_wait_s=0.2)
@@ -105,11 +105,11 @@ def test_a_busy_server_is_asked_again_with_one_window(server, chest, expected, s
 def test_a_server_that_stays_busy_is_busy(server, chest, score):
     server.busy = 1000
 
-    with pytest.raises(Busy, match="12 scans are open"):
+    with pytest.raises(BusyError, match="12 scans are open"):
         score(server.url, chest)
 
     assert server.busy == 1000 - SOON.attempts
-    assert server.farewells == []
+    assert server.aborts == []
 
 
 def test_a_server_that_stops_is_waited_for(server, chest, expected, score):
@@ -140,7 +140,7 @@ def test_a_network_too_slow_for_the_time_limit_is_a_time_out(server, chest, scor
     patience = Timeout(connect_s=2, answer_s=2, scan_s=1.0)
     with (
         Proxy(server.port, lambda n: Fault(bytes_per_s=2e6)) as proxy,
-        pytest.raises(TimedOut),
+        pytest.raises(TimedOutError),
     ):
         score(f"grpc://127.0.0.1:{proxy.port}", chest, timeout=patience)
 
@@ -160,7 +160,7 @@ def test_a_dropped_stream_is_sent_again(server, chest, expected, score):
 def test_a_line_that_always_drops_is_a_failed_connection(server, chest, score):
     with (
         Proxy(server.port, lambda n: Fault(cut_after=4_000_000)) as proxy,
-        pytest.raises(ConnectionFailed, match="try again"),
+        pytest.raises(ConnectionFailedError, match="try again"),
     ):
         score(f"grpc://127.0.0.1:{proxy.port}", chest)
 
@@ -183,7 +183,7 @@ def test_a_peer_that_never_answers_is_named_in_time(server, chest, score):
     start = time.monotonic()
     with (
         Proxy(server.port, lambda n: Fault(silent_after=0)) as proxy,
-        pytest.raises(ConnectionFailed, match=r"no answer .* within 0\.5 s"),
+        pytest.raises(ConnectionFailedError, match=r"no answer .* within 0\.5 s"),
     ):
         score(f"grpc://127.0.0.1:{proxy.port}", chest, timeout=impatient)
     assert time.monotonic() - start < 5
@@ -192,7 +192,7 @@ def test_a_peer_that_never_answers_is_named_in_time(server, chest, score):
 def test_a_server_that_was_never_there_is_told_at_once(server, chest, score):
     server.stop()
     start = time.monotonic()
-    with pytest.raises(ConnectionFailed, match="nobody answers"):
+    with pytest.raises(ConnectionFailedError, match="nobody answers"):
         score(server.url, chest, retries=Retries())
     assert time.monotonic() - start < 3
 
@@ -220,7 +220,7 @@ def test_another_version_than_the_contract_s_is_no_score(server, chest, score, v
 
     # Its contract has not changed: it would be the same again.
     assert len(server.sequence_ids) == 1
-    assert server.farewells == server.sequence_ids
+    assert server.aborts == server.sequence_ids
 
 
 def test_a_version_that_is_loaded_in_mid_scan_is_met_by_a_scan_of_its_own(
@@ -240,13 +240,13 @@ def test_a_version_that_is_loaded_in_mid_scan_is_met_by_a_scan_of_its_own(
 
     assert (result.model.version, len(server.sequence_ids)) == (77, 2)
     assert result.dl_ild_percent == expected
-    assert server.farewells == server.sequence_ids[:1]
+    assert server.aborts == server.sequence_ids[:1]
 
 
 def test_what_is_refused_is_not_sent_again(server, chest, score):
     server.fault = lambda i, r: [say("REFUSED: window has NaN")]
 
-    with pytest.raises(Refused, match="NaN"):
+    with pytest.raises(RefusedError, match="NaN"):
         score(server.url, chest)
 
     assert len(server.sequence_ids) == 1
@@ -295,7 +295,7 @@ def test_a_contract_that_keeps_changing_is_no_score(server, chest, score):
         if stage == "inference" and done == 4:
             server.parameters = second if server.parameters is first else first
 
-    with pytest.raises(ScanLost, match="changed its model"):
+    with pytest.raises(ScanLostError, match="changed its model"):
         score(server.url, (chest, change), retries=replace(SOON, attempts=2))
 
 
@@ -315,7 +315,7 @@ def test_a_model_that_is_not_ready_after_a_restart_is_waited_for(server, chest, 
 
 def test_a_model_that_never_was_ready_is_told_at_once(server, chest, score):
     server.ready = False
-    with pytest.raises(NotReady, match="not ready"):
+    with pytest.raises(NotReadyError, match="not ready"):
         score(server.url, chest)
 
 
@@ -326,7 +326,7 @@ def test_a_model_that_is_not_found_any_more_is_waited_for_only_a_while(
     server.fault = lambda i, r: [say("Request for unknown model: 'dlild' is not found")]
 
     start = time.monotonic()
-    with pytest.raises(ModelNotFound, match="unknown model"):
+    with pytest.raises(ModelNotFoundError, match="unknown model"):
         score(server.url, chest, retries=replace(SOON, attempts=500))
 
     assert 0.5 < time.monotonic() - start < 15
@@ -349,7 +349,7 @@ def test_a_model_without_available_versions_is_waited_for(server, chest, expecte
 def test_a_missing_or_wrong_key_is_told_at_once_and_never_shown(server, chest, score, key):
     server.key = "right-key"
 
-    with pytest.raises(KeyRefused, match="API key") as refusal:
+    with pytest.raises(KeyRefusedError, match="API key") as refusal:
         score(server.url, chest, api_key=key)
 
     assert "wrong-key" not in str(refusal.value)
@@ -373,7 +373,7 @@ def test_a_key_that_is_changed_in_mid_scan_is_not_retried(server, chest, score):
             server.key = "new-key"
             server.fault = lambda i, r: [say("GONE: dropped")]
 
-    with pytest.raises(KeyRefused):
+    with pytest.raises(KeyRefusedError):
         score(server.url, (chest, rotate), api_key="old-key")
 
 
@@ -415,41 +415,41 @@ def test_mutual_tls_and_a_key_together(tls_server, authority, client_pair, chest
 @pytest.mark.parametrize("tls_server", [-1], indirect=True)
 def test_an_expired_certificate_of_the_server(tls_server, authority, client_pair, chest, score):
     tls = TLS(authority.ca, client_pair.cert, client_pair.key)
-    with pytest.raises(TLSFailed, match="server's certificate has expired"):
+    with pytest.raises(TLSFailedError, match="server's certificate has expired"):
         score(tls_server.url, chest, tls=tls)
 
 
 def test_a_certificate_of_an_unknown_authority(tls_server, stranger, client_pair, chest, score):
     for ca in (stranger.ca, None):
         tls = TLS(ca, client_pair.cert, client_pair.key)
-        with pytest.raises(TLSFailed, match="authority that this client does not know"):
+        with pytest.raises(TLSFailedError, match="authority that this client does not know"):
             score(tls_server.url, chest, tls=tls)
 
 
 def test_a_certificate_for_another_name(tls_server, authority, client_pair, chest, score):
     tls = TLS(authority.ca, client_pair.cert, client_pair.key, server_name="other.example")
-    with pytest.raises(TLSFailed, match=r"not for other\.example"):
+    with pytest.raises(TLSFailedError, match=r"not for other\.example"):
         score(tls_server.url, chest, tls=tls)
     (result,) = score(tls_server.url, chest, tls=replace(tls, server_name="localhost"))
     assert result.windows > 1
 
 
 def test_no_certificate_of_the_client(tls_server, authority, chest, score):
-    with pytest.raises(TLSFailed, match="wants a certificate of this client"):
+    with pytest.raises(TLSFailedError, match="wants a certificate of this client"):
         score(tls_server.url, chest, tls=TLS(authority.ca))
 
 
 @pytest.mark.parametrize("whose", ["expired", "strange"])
 def test_a_bad_certificate_of_the_client(tls_server, authority, stranger, chest, score, whose):
     pair = authority.issue("expired", days=-1) if whose == "expired" else stranger.issue("strange")
-    with pytest.raises(TLSFailed, match=r"refuses the certificate of this client|has expired"):
+    with pytest.raises(TLSFailedError, match=r"refuses the certificate of this client|has expired"):
         score(tls_server.url, chest, tls=TLS(authority.ca, pair.cert, pair.key))
 
 
 def test_tls_and_no_tls_do_not_meet(server, tls_server, authority, chest, score):
-    with pytest.raises(TLSFailed, match="speaks TLS; use grpcs"):
+    with pytest.raises(TLSFailedError, match="speaks TLS; use grpcs"):
         score(tls_server.url.replace("grpcs:", "grpc:"), chest)
-    with pytest.raises(TLSFailed, match=r"speaks no TLS|hangs up"):
+    with pytest.raises(TLSFailedError, match=r"speaks no TLS|hangs up"):
         score(server.url.replace("grpc:", "grpcs:"), chest, tls=TLS(authority.ca))
 
 

@@ -13,7 +13,7 @@ from client.conftest import make_chest
 from deploy.checkers import ROOT
 from fake_server import FakeServer, cubes_only
 
-from dlild_client.outputs import write_nifti
+from dlild_client.results.files import write_nifti
 from dlild_deploy.cli import main
 from dlild_deploy.load.scan_load import Attempt, ScanLevel, lay_out, summarise
 

@@ -11,8 +11,8 @@ import pydicom
 import pytest
 
 from dlild_client.contract import Contract
-from dlild_client.outputs import write_nifti
 from dlild_client.reading.read import read_volume
+from dlild_client.results.files import write_nifti
 from dlild_export.data.scans import LabelledScan
 from dlild_export.data.segments import find_segmentations, read_segmentations
 from dlild_export.readers import compare_study, read_study

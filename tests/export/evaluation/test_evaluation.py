@@ -20,7 +20,7 @@ from export.coded import (
     served,
 )
 
-from dlild_client.errors import InputError, UnreadableFile
+from dlild_client.errors import InputError, UnreadableFileError
 from dlild_client.volume import Volume
 from dlild_export.evaluation import evaluate, write_report
 from dlild_export.evaluation.cases import (
@@ -233,14 +233,14 @@ def test_what_is_no_prepared_scan(content: dict, words: str, tmp_path: Path) -> 
 
 def test_a_truncated_scan_is_named(tmp_path: Path) -> None:
     (tmp_path / "case.npz").write_bytes(b"PK\x03\x04 and no more")
-    with pytest.raises(UnreadableFile, match=r"case\.npz"):
+    with pytest.raises(UnreadableFileError, match=r"case\.npz"):
         StoredCase.open(tmp_path / "case.npz")
 
 
 def test_a_folder_without_scans_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         dataset_files(tmp_path, tmp_path / "work", CONTRACT)
-    with pytest.raises(UnreadableFile, match="absent: no such folder"):
+    with pytest.raises(UnreadableFileError, match="absent: no such folder"):
         dataset_files(tmp_path / "absent", tmp_path / "work", CONTRACT)
 
 
@@ -286,19 +286,19 @@ def test_phantoms_are_made_on_the_contracts_grid() -> None:
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFile, match="no such file"):
+    with pytest.raises(UnreadableFileError, match="no such file"):
         find_onnx(tmp_path / "model.onnx")
-    with pytest.raises(UnreadableFile, match="no checkpoint"):
+    with pytest.raises(UnreadableFileError, match="no checkpoint"):
         find_onnx(tmp_path)
     (tmp_path / "checkpoint.pt").write_bytes(b"nothing that torch knows")
-    with pytest.raises(UnreadableFile, match="not a checkpoint"):
+    with pytest.raises(UnreadableFileError, match="not a checkpoint"):
         find_onnx(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"nothing that an engine knows")
     (tmp_path / "contract.json").write_text(
         (Path(__file__).parents[3] / "model_repository" / "contract.json").read_text("utf-8")
     )
     for engine in ("openvino", "onnxruntime"):
-        with pytest.raises(UnreadableFile, match=f"{engine} cannot load it"):
+        with pytest.raises(UnreadableFileError, match=f"{engine} cannot load it"):
             load_served(tmp_path / "model.onnx", engine)  # type: ignore[arg-type]
 
 
@@ -314,5 +314,5 @@ def test_the_contract_is_that_of_the_weights_repository(
     assert contract_of(repository / "ild_unet" / "1" / "model.onnx").model.name == "other"
     assert contract_of(tmp_path / "run" / "model.onnx").model.name == "dlild"
     assert contract_of(tmp_path / "run" / "model.onnx", repository).model.name == "other"
-    with pytest.raises(UnreadableFile, match="--repository"):
+    with pytest.raises(UnreadableFileError, match="--repository"):
         contract_of(tmp_path / "model.onnx", tmp_path)

@@ -12,7 +12,7 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from dlild_client.contract import HuRange
-from dlild_client.preparation.separable import resample
+from dlild_client.preparation.resampling import resample
 from dlild_client.volume import SeriesInfo, Volume
 from dlild_export.cli import app
 from dlild_export.phantom import Pattern, PhantomSpec

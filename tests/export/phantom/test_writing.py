@@ -16,8 +16,8 @@ import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from dlild_client.contract import Contract
-from dlild_client.outputs import write_nifti
 from dlild_client.reading.read import read_volume
+from dlild_client.results.files import write_nifti
 from dlild_export.cli import app
 from dlild_export.cli.phantom import phantom as phantom_command
 from dlild_export.data.check import check_dataset

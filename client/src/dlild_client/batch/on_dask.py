@@ -1,8 +1,8 @@
-"""A batch on a Dask cluster: workers read and send the scans, this process keeps the record.
+"""Scorer for a Dask cluster: workers read and send the scans, this process writes the rows.
 
-Every scan is one task of one attempt, known by the scan's key, and only this process writes rows:
-whatever happens to workers, a scan has one row. A task whose worker is lost is run again on another
-one, by Dask itself; a scan that takes worker after worker down becomes a row that says so.
+Every scan is one task, identified by its key, and only this process writes rows: a scan has exactly
+one row whatever happens to workers. Dask reruns a task whose worker is lost on another one; a scan
+that takes down several workers gets a row with `WorkerLostError`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from typing import Any
 from dlild_client import __version__
 from dlild_client.batch.run import Job
 from dlild_client.batch.worker import Task, make_task, score_task
-from dlild_client.errors import BadSettings, ConnectionFailed, DlildError
-from dlild_client.many import Outcome, ScanProgress
-from dlild_client.result import Result
+from dlild_client.core import Outcome, ScanProgress
+from dlild_client.errors import (
+    BadSettingsError,
+    ConnectionFailedError,
+    DlildError,
+    WorkerLostError,
+)
+from dlild_client.results.result import Result
 from dlild_client.transport.connection import ServerInfo
 
 TASKS_A_THREAD = 2
-"""Tasks handed out for each thread of the workers: one at work, one ready."""
+"""Tasks per worker thread: one running, one queued."""
 
 FEWEST_TASKS = 8
-"""Handed out whatever there is of workers: a cluster that grows with its work must see some."""
-
-
-class WorkerLost(DlildError):  # noqa: N818  (as the names in `errors`)
-    """A scan took down every worker that tried it: most likely their memory is too small."""
+"""Least number of submitted tasks, so that an adaptive cluster scales up from zero workers."""
 
 
 class DaskScorer:
@@ -39,33 +40,33 @@ class DaskScorer:
     Parameters
     ----------
     client : Client
-        Of this process; asks the server for its contract.
+        Client of this process; fetches the contract of the server.
     url : str
-        Address of the server, for workers without a `DLILD_URL`.
+        Address of the server, for workers without `DLILD_URL`.
     scheduler : str
         Address of the Dask scheduler, such as `tcp://scheduler:8786`.
     voxels : bool
-        Have label map and image sent back, too.
-    patience_s : float
-        Time for the scheduler to answer.
+        Also return label map and image.
+    timeout_s : float
+        Time limit for the scheduler to answer.
 
     Raises
     ------
-    BadSettings
-        The extra is not installed, or the address is none.
-    ConnectionFailed
-        No scheduler answers there.
+    BadSettingsError
+        The extra is not installed, or the address is malformed.
+    ConnectionFailedError
+        No scheduler answers.
     """
 
     def __init__(
-        self, client: Any, url: str, scheduler: str, *, voxels: bool, patience_s: float = 10.0
+        self, client: Any, url: str, scheduler: str, *, voxels: bool, timeout_s: float = 10.0
     ) -> None:
         self._client = client
         self._url = url
         self._voxels = voxels
-        self._cluster = _connect(scheduler, patience_s)
+        self._cluster = _connect(scheduler, timeout_s)
         self._scheduler = scheduler
-        # Two runs at once never share a task: their servers may differ.
+        # Concurrent runs never share a task: their servers may differ.
         self._run = uuid.uuid4().hex[:8]
 
     def __enter__(self) -> DaskScorer:
@@ -78,33 +79,33 @@ class DaskScorer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let go of the cluster, which goes on for others."""
+        """Disconnect from the cluster, which keeps running."""
         with suppress(OSError, TimeoutError):
             self._cluster.close(timeout=5)
 
     @property
     def threads(self) -> int:
-        """Threads of all workers there are now."""
+        """Total threads of the current workers."""
         return sum(self._cluster.nthreads().values())
 
     def info(self) -> ServerInfo:
-        """Ask the server for its contract."""
+        """Fetch the contract of the server."""
         info: ServerInfo = self._client.info()
         return info
 
     def score_many(
         self, scans: Iterable[Job], *, concurrency: int, progress: ScanProgress | None = None
     ) -> Iterator[Outcome]:
-        """Score jobs, and yield what comes of each as it comes.
+        """Score jobs, and yield the outcome of each as it completes.
 
         Parameters
         ----------
         scans : iterable of Job
-            Taken one at a time, as there is room.
+            Consumed lazily.
         concurrency : int
-            Tasks handed out at once; 0 for twice the threads of the workers, as they come and go.
+            Submitted tasks; 0 means twice the current threads of the workers.
         progress : callable, optional
-            As of `Client.score_many`.
+            As for `Client.score_many`.
 
         Yields
         ------
@@ -112,30 +113,30 @@ class DaskScorer:
 
         Raises
         ------
-        ConnectionFailed
-            The scheduler is gone.
+        ConnectionFailedError
+            The scheduler does not answer any more.
         DlildError
             The workers cannot run the tasks at all.
         """
         feed = iter(scans)
         jobs: dict[str, Job] = {}
         finished = _dask().as_completed(loop=self._cluster.loop)
-        with self._taking_back(jobs), self._listening(jobs, progress) as topic:
+        with self._cancel_on_exit(jobs), self._subscribed(jobs, progress) as topic:
             while True:
-                with self._reached():
-                    room = (concurrency or self._enough()) - len(jobs)
-                for job in islice(feed, max(0, room)):
-                    with self._reached():
+                with self._scheduler_errors():
+                    free = (concurrency or self._default_concurrency()) - len(jobs)
+                for job in islice(feed, max(0, free)):
+                    with self._scheduler_errors():
                         finished.add(self._submit(job, jobs, topic))
                 if not jobs:
                     return
-                with self._reached():
+                with self._scheduler_errors():
                     future = next(finished)
                     outcome = Outcome(jobs[future.key], **_settle(future))
                 del jobs[future.key]
                 yield outcome
 
-    def _enough(self) -> int:
+    def _default_concurrency(self) -> int:
         return max(FEWEST_TASKS, TASKS_A_THREAD * self.threads)
 
     def _submit(self, job: Job, jobs: dict[str, Job], topic: str | None) -> Any:
@@ -145,21 +146,21 @@ class DaskScorer:
         return self._cluster.submit(score_on_worker, task, key, topic, key=key, pure=False)
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Say in one line that the scheduler is gone."""
+    def _scheduler_errors(self) -> Iterator[None]:
+        """Convert errors of a lost scheduler."""
         try:
             yield
         except (OSError, TimeoutError, _dask().CancelledError):
-            raise ConnectionFailed(
+            raise ConnectionFailedError(
                 f"the Dask scheduler at {self._scheduler} is gone; "
                 "start it, and the same command goes on from here"
             ) from None
 
     @contextmanager
-    def _taking_back(self, jobs: Mapping[str, Job]) -> Iterator[None]:
-        """Take back, at the end, what is still handed out.
+    def _cancel_on_exit(self, jobs: Mapping[str, Job]) -> Iterator[None]:
+        """Cancel the submitted tasks on exit.
 
-        A scan that a worker is at work on goes on to its end there, and is not looked at.
+        A running task goes on to its end on the worker; its result is dropped.
         """
         dask = _dask()
         try:
@@ -171,21 +172,21 @@ class DaskScorer:
                     self._cluster.cancel(left, force=True)
 
     @contextmanager
-    def _listening(
+    def _subscribed(
         self, jobs: Mapping[str, Job], progress: ScanProgress | None
     ) -> Iterator[str | None]:
-        """Pass on what workers tell of their scans; yield the topic under which they tell it."""
+        """Forward the progress of the workers; yield the topic on which they report it."""
         if progress is None:
             yield None
             return
         topic = f"dlild-{self._run}"
 
-        def heard(event: tuple[float, tuple[str, str, int, int]]) -> None:
+        def on_event(event: tuple[float, tuple[str, str, int, int]]) -> None:
             key, stage, done, whole = event[1]
             if job := jobs.get(key):
                 progress(job, stage, done, whole)
 
-        self._cluster.subscribe_topic(topic, heard)
+        self._cluster.subscribe_topic(topic, on_event)
         try:
             yield topic
         finally:
@@ -194,15 +195,15 @@ class DaskScorer:
 
 
 def score_on_worker(task: Task, key: str, topic: str | None) -> Result | DlildError:
-    """Score a task on a worker, which tells of its progress where somebody listens."""
+    """Score a task on a worker; report progress if there is a topic."""
     if topic is None:
         return score_task(task)
     worker = _dask().get_worker()
-    return score_task(task, lambda *told: worker.log_event(topic, (key, *told)))
+    return score_task(task, lambda *progress: worker.log_event(topic, (key, *progress)))
 
 
 def _settle(future: Any) -> dict[str, Any]:
-    """Return what came of a task, as arguments of `Outcome`; raise what is no scan's own fault."""
+    """Convert a finished task to arguments of `Outcome`; raise errors not specific to its scan."""
     try:
         value = future.result()
     except Exception as error:
@@ -213,43 +214,43 @@ def _settle(future: Any) -> dict[str, Any]:
 
 
 def _fault(error: Exception) -> DlildError:
-    """Return the error that a scan's row will bear; raise what all scans would meet."""
+    """Return the error for the row of a scan; raise errors that all scans would meet."""
     if isinstance(error, _dask().KilledWorker):
-        return WorkerLost(
+        return WorkerLostError(
             f"{error.allowed_failures + 1} workers were lost over this scan, the last one at it; "
             "look at their logs, and give them more memory"
         )
     if isinstance(error, ImportError) or "deserializ" in str(error):
-        raise BadSettings(
+        raise BadSettingsError(
             f"scheduler or workers cannot run the tasks ({type(error).__name__}); "
             f"install dlild-client[dask] {__version__} there, and the same versions of Dask"
         ) from None
-    # Its words may name a path: they stay in the worker's log.
+    # Its message may contain a path: it stays in the log of the worker.
     return DlildError(f"{type(error).__name__} on a worker; its log says more")
 
 
-def _connect(scheduler: str, patience_s: float) -> Any:
-    """Connect to a scheduler; its TLS is Dask's own configuration."""
+def _connect(scheduler: str, timeout_s: float) -> Any:
+    """Connect to a scheduler; TLS is configured through Dask."""
     dask = _dask()
     try:
-        return dask.Client(scheduler, timeout=patience_s, set_as_default=False)
+        return dask.Client(scheduler, timeout=timeout_s, set_as_default=False)
     except (ValueError, TypeError) as error:
-        raise BadSettings(
+        raise BadSettingsError(
             f"--dask {scheduler}: {error}; give tcp://host:8786, or tls:// with Dask's own TLS"
         ) from None
     except (OSError, TimeoutError):
-        raise ConnectionFailed(
-            f"--dask {scheduler}: no Dask scheduler answers within {patience_s:g} s; "
+        raise ConnectionFailedError(
+            f"--dask {scheduler}: no Dask scheduler answers within {timeout_s:g} s; "
             "check the address, and that it runs"
         ) from None
 
 
 def _dask() -> Any:
-    """Import Dask when it is needed; it comes with the extra only."""
+    """Import Dask, an optional dependency, at first use."""
     try:
         import distributed  # noqa: PLC0415
     except ImportError:
-        raise BadSettings(
+        raise BadSettingsError(
             "--dask needs the extra: pip install 'dlild-client[dask]', here and on the workers"
         ) from None
     return distributed

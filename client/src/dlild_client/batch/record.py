@@ -1,8 +1,8 @@
-"""The record of a batch: `results.csv`, a row a scan, and a JSON file for each.
+"""Record of a batch: `results.csv` with one row per scan, and a JSON file for each.
 
-A row is the record: it is written whole, after its JSON file, and is on the disk before the next.
-Whatever kills a run, the next one finds what is done and does the rest; half a row at the end is
-dropped, and a JSON file without a row gets its row.
+A row marks a scan as done: it is written after its JSON file, and flushed to the disk before the
+next. After a crash the next run resumes: an incomplete last row is dropped, and a JSON file without
+a row gets its row.
 
 ::
 
@@ -10,7 +10,7 @@ dropped, and a JSON file without a row gets its row.
     OUT/scans/NAME.json    the result of a scan that was scored
     OUT/failed/NAME.json   the error of one that was not
 
-`NAME` is the id of the list, or the scan's key: no file name leads to a patient.
+`NAME` is the id of the list, or the key of the scan: no file name identifies a patient.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from dlild_client.batch.scans import BatchScan, Say, silent
+from dlild_client.batch.scans import BatchScan, Notify, no_notice
 from dlild_client.batch.tables import Table, read_table
 from dlild_client.contract import Contract
 from dlild_client.contract.score import ZONES
-from dlild_client.errors import BadSettings, DlildError, InputError, printable
-from dlild_client.outputs import cannot_be_written
-from dlild_client.result import Result
+from dlild_client.errors import BadSettingsError, DlildError, InputError, printable
+from dlild_client.results.files import cannot_be_written
+from dlild_client.results.result import Result
 
 Status = Literal["scored", "rejected", "failed"]
 
@@ -42,35 +42,35 @@ _KEY = re.compile(r"[0-9a-f]{16}")
 
 
 class Record:
-    """Rows of a batch in a folder; one process at a time may hold it.
+    """Rows of a batch in a folder, locked for one process.
 
     Parameters
     ----------
     folder : Path
-        Made if need be.
+        Created if missing.
     contract : Contract
-        Of the server: its classes are columns.
-    say : callable, optional
-        Told, in a line, of rows that another program has saved.
+        Contract of the server: its classes are columns.
+    notify : callable, optional
+        Called with a line about rows that another program has saved.
 
     Raises
     ------
-    BadSettings
-        Another run is at work there, or the rows there are of another model.
+    BadSettingsError
+        Another run uses the folder, or its rows are of another model.
     DlildError
         The folder cannot be written.
     """
 
-    def __init__(self, folder: Path, contract: Contract, say: Say = silent) -> None:
+    def __init__(self, folder: Path, contract: Contract, notify: Notify = no_notice) -> None:
         self.folder = folder
         self.columns = columns(contract)
         self._weights = f"sha256:{contract.model.weights_sha256}"
-        self._say = say
+        self._notify = notify
         self._stack = contextlib.ExitStack()
         try:
             for name in ("scans", "failed"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
-            self._stack.enter_context(_held(folder / _LOCK))
+            self._stack.enter_context(_locked(folder / _LOCK))
             self._file = self._stack.enter_context((folder / ROWS).open("ab"))
             self.rows = self._recover()
             if not (folder / ROWS).stat().st_size:
@@ -87,7 +87,7 @@ class Record:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the folder."""
+        """Unlock the folder."""
         self._stack.close()
 
     def is_done(self, key: str) -> bool:
@@ -95,11 +95,11 @@ class Record:
         return key in self.rows
 
     def status(self, key: str) -> Status:
-        """Return what became of a scan that has its row."""
+        """Return the status of a scan that has its row."""
         return cast(Status, self.rows[key]["status"])
 
     def adopt(self, scan: BatchScan, key: str) -> bool:
-        """Write the row of a scan whose JSON file is there without one; tell whether it is."""
+        """Write the missing row of a scan that has a JSON file; return whether it has."""
         path = self.folder / "scans" / f"{scan.id or key}.json"
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
@@ -121,21 +121,21 @@ class Record:
         stem = scan.id or key
         if isinstance(outcome, DlildError):
             facts = error_facts(outcome)
-            place = self.folder / "failed" / f"{stem}.json"
+            path = self.folder / "failed" / f"{stem}.json"
             row: Mapping[str, Any] = facts
         else:
             facts = outcome.to_dict()
-            place = self.folder / "scans" / f"{stem}.json"
+            path = self.folder / "scans" / f"{stem}.json"
             row = result_row(facts)
         try:
-            _write_whole(place, json.dumps({"key": key, **facts}, indent=2, allow_nan=False))
+            _write_atomically(path, json.dumps({"key": key, **facts}, indent=2, allow_nan=False))
             self._add(key, {**_names(scan, key), **row})
         except OSError as error:
             raise cannot_be_written(self.folder, error) from None
         return self.status(key)
 
     def forget_failed(self) -> int:
-        """Drop the rows of scans that failed, so that they are tried again; return how many."""
+        """Drop the rows of failed scans, so that they are retried; return their number."""
         kept = {key: row for key, row in self.rows.items() if row["status"] != "failed"}
         dropped = len(self.rows) - len(kept)
         if dropped:
@@ -146,9 +146,9 @@ class Record:
         return dropped
 
     def _rewrite(self, rows: dict[str, dict[str, str]]) -> None:
-        """Write all rows anew, in one step."""
+        """Rewrite all rows atomically."""
         lines = [self.columns, *([row[c] for c in self.columns] for row in rows.values())]
-        _write_whole(self.folder / ROWS, "".join(_line(line) for line in lines))
+        _write_atomically(self.folder / ROWS, "".join(_line(line) for line in lines))
         self._file.close()
         self._file = self._stack.enter_context((self.folder / ROWS).open("ab"))
         self.rows = rows
@@ -164,7 +164,7 @@ class Record:
         os.fsync(self._file.fileno())
 
     def _recover(self) -> dict[str, dict[str, str]]:
-        """Read the rows that are there; cut off a last one that is not whole."""
+        """Read the existing rows; truncate an incomplete last one."""
         path = self.folder / ROWS
         data = path.read_bytes() if path.exists() else b""
         if not data.strip():
@@ -180,31 +180,31 @@ class Record:
         return rows if ours else self._restore(table)
 
     def _is_ours(self, whole: bytes) -> bool:
-        """Whether the rows are saved as this class does, and by no spreadsheet or editor.
+        """Whether the rows have the format of this class, not that of a spreadsheet or editor.
 
-        Columns of the user's own stand behind ours then.
+        Additional columns of the user follow ours.
         """
         start = _line(self.columns).encode().rstrip()
         head = whole[: whole.find(b"\n")]
         return b"\r" not in whole and (head == start or head.startswith(start + b","))
 
     def _check_columns(self, table: Table) -> None:
-        """Make sure that the rows are of this model; columns of the user's own are kept."""
+        """Raise where the rows are of another model; adopt additional columns of the user."""
         weights = {row.cells.get("weights_digest") for row in table.rows} - {"", None}
         lost = [name for name in self.columns if name not in table.columns]
         if lost or weights - {self._weights}:
             what = f"; {ROWS} lacks the column {lost[0]}" if lost else ""
-            raise BadSettings(
+            raise BadSettingsError(
                 f"{self.folder.name}: the rows there are of another model or version{what}; "
                 "choose another folder, so that scores of two models do not mix"
             )
         self.columns += [name for name in table.columns if name not in self.columns]
 
     def _restore(self, table: Table) -> dict[str, dict[str, str]]:
-        """Write rows that another program has saved as this one would, and say so.
+        """Rewrite rows that another program has saved, from the JSON files, and report it.
 
-        Spreadsheets turn numbers into dates, and round them: what the JSON file of a scan says
-        counts.
+        Spreadsheets convert numbers to dates and round them, so the JSON file of a scan takes
+        precedence.
         """
         rows, damaged = {}, 0
         for row in table.rows:
@@ -214,7 +214,7 @@ class Record:
                 continue
             rows[key] = {**row.cells, **self._stored(row.cells)}
         self._rewrite(rows)
-        self._say(
+        self._notify(
             f"{ROWS} was saved by another program ({table.encoding}, separator "
             f"{table.separator!r}): {len(rows)} rows are read and written anew from their JSON "
             "files"
@@ -223,7 +223,7 @@ class Record:
         return rows
 
     def _stored(self, row: Mapping[str, str]) -> dict[str, str]:
-        """Cells of a row as its JSON file has them; none where there is no such file."""
+        """Cells of a row from its JSON file; empty where there is no such file."""
         folder = "scans" if row["status"] == "scored" else "failed"
         for stem in (row["id"], row["key"]):
             path = self.folder / folder / f"{stem}.json"
@@ -254,7 +254,7 @@ def columns(contract: Contract) -> list[str]:
 
 
 def result_row(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a row, from the contents of a result's JSON file."""
+    """Values of a row from the contents of the JSON file of a result."""
     model, series = facts["model"], facts["series"]
     row = {
         "status": "scored",
@@ -277,9 +277,9 @@ def result_row(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def error_facts(error: DlildError) -> dict[str, Any]:
-    """Keep of an error whether the scan was rejected or something failed on the way, and why."""
+    """Status, kind and message of an error."""
     status: Status = "rejected" if isinstance(error, InputError) else "failed"
-    return {"status": status, "error": type(error).__name__, "message": str(error)}
+    return {"status": status, "error": error.kind, "message": str(error)}
 
 
 def _names(scan: BatchScan, key: str) -> dict[str, str]:
@@ -287,7 +287,7 @@ def _names(scan: BatchScan, key: str) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    """One cell: no line breaks, and nothing that a spreadsheet would take for a formula."""
+    """Format a cell without line breaks, and without a leading formula character."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -302,8 +302,8 @@ def _line(cells: list[str]) -> str:
     return out.getvalue()
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file in one step, and have it on the disk before anything speaks of it."""
+def _write_atomically(path: Path, text: str) -> None:
+    """Write a file atomically, and flush it to the disk."""
     handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -319,18 +319,18 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Hold a folder: a lock that the system lets go of, however the process ends."""
+def _locked(path: Path) -> Iterator[None]:
+    """Lock a folder; the system releases the lock however the process ends."""
     with path.open("a") as file:
         try:
-            import fcntl  # noqa: PLC0415  (not on Windows, where nothing guards the folder)
+            import fcntl  # noqa: PLC0415  (not on Windows, where there is no lock)
         except ImportError:
             yield
             return
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BadSettings(
+            raise BadSettingsError(
                 f"{path.parent.name}: another run is writing there; wait, or choose another folder"
             ) from None
         yield

@@ -1,4 +1,4 @@
-"""A batch from its first scan to its summary."""
+"""Runs a batch: finds the scans, scores them, writes the rows, counts the outcomes."""
 
 from __future__ import annotations
 
@@ -10,48 +10,54 @@ from pathlib import Path
 from typing import Protocol
 
 from dlild_client.batch.record import Record, Status
-from dlild_client.batch.scans import BatchScan, Say, find_scans, silent
-from dlild_client.core import Scan
+from dlild_client.batch.scans import BatchScan, Notify, find_scans, no_notice
+from dlild_client.core import Outcome, Scan, ScanProgress
 from dlild_client.errors import (
-    BadSettings,
-    Busy,
-    ConnectionFailed,
+    BadSettingsError,
+    BusyError,
+    ConnectionFailedError,
     ContractError,
     DlildError,
-    KeyRefused,
-    NotReady,
+    KeyRefusedError,
+    NotReadyError,
 )
-from dlild_client.many import Outcome, ScanProgress
-from dlild_client.outputs import try_folder, write_result
-from dlild_client.result import Result
+from dlild_client.results.files import try_folder, write_result
+from dlild_client.results.result import Result
 from dlild_client.settings import Retries
 from dlild_client.transport.connection import ServerInfo
 from dlild_client.volume import Volume
 
 PATIENT = Retries(attempts=1000, longest_wait_s=30.0)
-"""A batch has time: it waits for a busy or absent server as long as a scan may take."""
+"""Retries of a batch: it waits for a busy or absent server up to the time limit of a scan."""
 
 CONCURRENCY = 3
-"""One scan in the network, one on its way, one being read."""
+"""One scan in the network, one being sent, one being read."""
 
-STOPPING = (BadSettings, Busy, ConnectionFailed, ContractError, KeyRefused, NotReady)
-"""Errors that are no scan's own: every other scan would meet them as well."""
+STOPPING = (
+    BadSettingsError,
+    BusyError,
+    ConnectionFailedError,
+    ContractError,
+    KeyRefusedError,
+    NotReadyError,
+)
+"""Errors that end the batch: not specific to a scan, every other would raise them, too."""
 
-Told = Callable[[BatchScan, str, int, int], None]
+JobProgress = Callable[[BatchScan, str, int, int], None]
 
 
 @dataclass
 class Summary:
-    """What became of the scans.
+    """Summary of a run.
 
     Attributes
     ----------
     counts : Counter of str
         `scored`, `rejected`, `failed` in this run.
     errors : Counter of str
-        Kinds of errors in this run.
+        Errors of this run, by `kind`.
     before : int
-        Scans that had their row from earlier runs.
+        Scans done in earlier runs.
     seconds : float
         Of this run.
     """
@@ -63,7 +69,7 @@ class Summary:
 
     @property
     def scans_per_hour(self) -> float:
-        """Throughput of this run, by scored scans."""
+        """Scored scans per hour of this run."""
         return 3600 * self.counts["scored"] / self.seconds if self.seconds else 0.0
 
     @property
@@ -86,7 +92,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Job:
-    """A scan with its key, as the client takes it: something that returns a volume."""
+    """A scan with its key: a callable that returns a volume, as `Client.score` accepts."""
 
     scan: BatchScan
     key: str
@@ -97,51 +103,51 @@ class Job:
 
 
 class Scorer(Protocol):
-    """What scores the scans: a `Client` on this machine, or a cluster (`on_dask.DaskScorer`)."""
+    """Interface of `Client`, for scans on this machine, and `on_dask.DaskScorer`, for a cluster."""
 
     def info(self) -> ServerInfo:
-        """Ask the server for its contract."""
+        """Fetch the contract of the server."""
 
     def score_many(
         self, scans: Iterable[Job], *, concurrency: int, progress: ScanProgress | None = None
     ) -> Iterator[Outcome]:
-        """Score jobs, and yield what comes of each as it comes."""
+        """Score jobs, and yield the outcome of each as it completes."""
 
 
 def run_batch(
     scorer: Scorer,
-    place: Path,
+    path: Path,
     out: Path,
     *,
     concurrency: int = CONCURRENCY,
     images: bool = False,
     again: bool = False,
-    told: Told | None = None,
+    progress: JobProgress | None = None,
     finished: Callable[[BatchScan, Status], None] | None = None,
-    say: Say = silent,
+    notify: Notify = no_notice,
 ) -> Summary:
-    """Score all scans of a place into a folder; go on where an earlier run was cut off.
+    """Score all scans of a path into a folder; resume an earlier run.
 
     Parameters
     ----------
     scorer : Scorer
         A client, or a cluster of them.
-    place : Path
+    path : Path
         Folder tree, CSV list or DICOMDIR.
     out : Path
         Folder for `results.csv` and the JSON files.
     concurrency : int
-        Scans read, sent or waited for at once; bounds the memory. On a cluster: tasks handed out.
+        Scans in progress at once; bounds the memory. On a cluster: submitted tasks.
     images : bool
         Write `labels.nii.gz` and `overlay.png` of each scan into `images/NAME`, too.
     again : bool
-        Try scans again that failed in an earlier run; rejected ones stay rejected.
-    told : callable, optional
-        Progress of a scan: ``told(scan, stage, done, whole)``.
+        Retry scans that failed in an earlier run; rejected ones stay rejected.
+    progress : callable, optional
+        Progress of a scan: ``progress(scan, stage, done, whole)``.
     finished : callable, optional
-        Called with each scan that has its row now, and its status.
-    say : callable, optional
-        Told, in a line, of what a user may not have meant.
+        Called with each scan that has its row, and its status.
+    notify : callable, optional
+        Called with a line about input that the user may not have meant.
 
     Returns
     -------
@@ -150,21 +156,21 @@ def run_batch(
     Raises
     ------
     DlildError
-        Something that is no scan's own fault: the server is gone, the key is wrong, the folder
-        cannot be written. What has its row keeps it; the next run goes on from there.
+        An error not specific to a scan: no server, a wrong key, a folder that cannot be written.
+        Rows written so far are kept; the next run resumes from there.
     """
     start = time.perf_counter()
     summary = Summary()
-    # What is wrong with either place shows before anything is asked of the server.
-    scans = find_scans(place, leave_out=out, say=say)
+    # Both paths are checked before the server is contacted.
+    scans = find_scans(path, leave_out=out, notify=notify)
     try_folder(out)
     contract = scorer.info().contract
-    with Record(out, contract, say) as record:
+    with Record(out, contract, notify) as record:
         if again:
             record.forget_failed()
         jobs = _open_jobs(scans, record, summary, finished)
         for outcome in scorer.score_many(
-            jobs, concurrency=concurrency, progress=None if told is None else _adapt(told)
+            jobs, concurrency=concurrency, progress=None if progress is None else _adapt(progress)
         ):
             job = outcome.scan
             assert isinstance(job, Job)
@@ -174,7 +180,7 @@ def run_batch(
             status = record.add(job.scan, job.key, what)
             summary.counts[status] += 1
             if isinstance(what, DlildError):
-                summary.errors[type(what).__name__] += 1
+                summary.errors[what.kind] += 1
             if finished is not None:
                 finished(job.scan, status)
         summary.seconds = time.perf_counter() - start
@@ -187,7 +193,7 @@ def _open_jobs(
     summary: Summary,
     finished: Callable[[BatchScan, Status], None] | None,
 ) -> Iterator[Job]:
-    """Yield the scans that still need their row; each key once."""
+    """Yield the scans without a row; each key once."""
     seen: set[str] = set()
     for scan in scans:
         key = scan.key()
@@ -203,7 +209,7 @@ def _open_jobs(
 
 
 def _settle(outcome: Outcome, weights: str) -> Result | DlildError:
-    """Return what the row is about; raise what would be every scan's fate."""
+    """Return result or error for the row; raise errors that end the batch."""
     if isinstance(outcome.error, STOPPING):
         raise outcome.error
     if outcome.result is None:
@@ -217,9 +223,9 @@ def _settle(outcome: Outcome, weights: str) -> Result | DlildError:
     return outcome.result
 
 
-def _adapt(told: Told) -> ScanProgress:
+def _adapt(progress: JobProgress) -> ScanProgress:
     def report(job: Scan, stage: str, done: int, whole: int) -> None:
         assert isinstance(job, Job)
-        told(job.scan, stage, done, whole)
+        progress(job.scan, stage, done, whole)
 
     return report

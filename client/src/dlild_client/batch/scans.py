@@ -1,9 +1,9 @@
-"""The scans of a folder tree, a CSV list or a DICOMDIR, found one after the other.
+"""Finds the scans of a folder tree, a CSV list or a DICOMDIR, lazily.
 
-In a tree every folder directly below the root holds scans of its own. Within it a scan is a study:
-neighbouring folders with DICOM files of one study are one scan, of which the best series is scored.
-Every image file and every zip archive is a scan, too. To tell studies apart, of each file the few
-elements are read that name its study.
+In a tree, scans do not span folders directly below the root. Within one, a scan is a study:
+consecutive folders with DICOM files of one study are one scan, of which the best series is scored.
+Every image file and every zip archive is a scan, too. Studies are distinguished by the few elements
+of each file that identify its study.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from io import BytesIO
 from pathlib import Path
 
 from dlild_client.batch.tables import read_table
-from dlild_client.errors import BadSettings, NoSeries, UnreadableFile, printable
+from dlild_client.errors import BadSettingsError, NoSeriesError, UnreadableFileError, printable
 from dlild_client.reading.assemble import read_dicom_files
 from dlild_client.reading.dicom.dicomdir import list_dicomdir
 from dlild_client.reading.dicom.dicomlib import load_pydicom
 from dlild_client.reading.dicom.headers import read_header
 from dlild_client.reading.dicom.values import digest
+from dlild_client.reading.files import check_path, find_files, is_zip
 from dlild_client.reading.images.read import is_image_name
-from dlild_client.reading.places import check_place, find_files, is_zip
 from dlild_client.reading.read import read_volume
 from dlild_client.reading.sources import FileSource
 from dlild_client.volume import Volume
 
 _SAMPLE_BYTES = 4096
-"""Of each file, at its start, middle and end, for the key: there are identifiers of DICOM at the
-start, the patient in the middle, and the checksum of a compressed image at the end."""
+"""Bytes of each sample of a file for the key, at its start (identifiers of DICOM), middle (pixels)
+and end (checksum of a compressed image)."""
 
 _NAMING = ["SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"]
 _HEAD_BYTES = 1 << 15
-"""Of a DICOM file, in which these elements stand unless a long sequence comes before them."""
+"""Start of a DICOM file that contains these elements, unless a long sequence precedes them."""
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
-def silent(_line: str) -> None:
-    """Say nothing."""
+def no_notice(_line: str) -> None:
+    """Drop the notice."""
 
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -55,22 +55,22 @@ class BatchScan:
     Attributes
     ----------
     name : str
-        Where it lies, as the user named it: below the root of a tree, or in the list.
-    place : Path
-        What `read_volume` reads.
+        Path relative to the root of a tree, or as given in the list.
+    path : Path
+        Path for `read_volume`.
     files : tuple of Path
-        DICOM files of one study, where it is less than the place; else empty.
+        DICOM files of one study, where they are less than all files of the path; else empty.
     series : str or None
-        UID or number of the series, where the list asks for one.
+        UID or number of the series from the list, if any.
     id : str
-        The user's own name for it, from the list; else empty.
+        Name from the list, or empty.
     part : str
-        Tells it from the other studies in the same folder, in the column `id` of its row; else
-        empty. A digest: it does not name a patient, and stays the same in every run.
+        Distinguishes studies in the same folder, in the column `id` of the row; else empty. A
+        digest: it identifies no patient, and is stable between runs.
     """
 
     name: str
-    place: Path
+    path: Path
     files: tuple[Path, ...] = ()
     series: str | None = None
     id: str = ""
@@ -79,98 +79,98 @@ class BatchScan:
     def read(self) -> Volume:
         """Read the volume; raises `InputError`."""
         if self.files:
-            return read_dicom_files(self.files, self.place.name)
-        return read_volume(self.place, series=self.series)
+            return read_dicom_files(self.files, self.path.name)
+        return read_volume(self.path, series=self.series)
 
     def key(self) -> str:
-        """Digest that tells this scan from all others, in this run and the next.
+        """Digest that identifies this scan, stable between runs.
 
-        Over where it lies, and sizes and samples of all its files: the same scan at another place
-        is another scan, and so is another one at the same place.
+        Over its path, and sizes and samples of all its files: the same files under another path
+        are another scan, and so are other files under the same path.
         """
-        told = "\n".join([self.name, self.series or "", self.id, ""])
-        sha = hashlib.sha256(told.encode("utf-8", "replace"))
-        for sampled in sorted(_digest(path) for path in self.files or _files_of(self.place)):
+        text = "\n".join([self.name, self.series or "", self.id, ""])
+        sha = hashlib.sha256(text.encode("utf-8", "replace"))
+        for sampled in sorted(_digest(path) for path in self.files or _files_of(self.path)):
             sha.update(sampled)
         return sha.hexdigest()[:16]
 
 
 def find_scans(
-    place: Path, leave_out: Path | None = None, say: Say = silent
+    path: Path, leave_out: Path | None = None, notify: Notify = no_notice
 ) -> Iterator[BatchScan]:
     """Find the scans of a folder tree, a CSV list or a DICOMDIR.
 
     Parameters
     ----------
-    place : Path
+    path : Path
     leave_out : Path, optional
-        A folder that is not searched: the one for the results.
-    say : callable, optional
-        Told, in a line, of what a user may not have meant.
+        Folder that is not searched: the one for the results.
+    notify : callable, optional
+        Called with a line about input that the user may not have meant.
 
     Returns
     -------
     iterator of BatchScan
-        As they are found. It raises `NoSeries` where there is nothing that could be a scan.
+        Lazily; raises `NoSeriesError` where there is nothing that could be a scan.
 
     Raises
     ------
-    UnreadableFile
-        There is no such place, it may not be read, or it is none of the three.
-    BadSettings
-        The list is not one; which line and why.
+    UnreadableFileError
+        No such path, no permission, or none of the three.
+    BadSettingsError
+        The list is malformed; the message names the line.
     """
-    check_place(place)
-    if place.is_dir():
-        found = _of_tree(place, leave_out.resolve() if leave_out else None)
-    elif place.name.upper() == "DICOMDIR":
-        files = sorted(s.path for s in list_dicomdir(place).sources if isinstance(s, FileSource))
-        found = _of_folders(place.parent, _by_folder(files))
-    elif place.suffix.lower() == ".csv":
-        found = iter(read_list(place, say))
+    check_path(path)
+    if path.is_dir():
+        found = _of_tree(path, leave_out.resolve() if leave_out else None)
+    elif path.name.upper() == "DICOMDIR":
+        files = sorted(s.path for s in list_dicomdir(path).sources if isinstance(s, FileSource))
+        found = _of_folders(path.parent, _by_folder(files))
+    elif path.suffix.lower() == ".csv":
+        found = iter(read_list(path, notify))
     else:
-        raise UnreadableFile(
-            f"{place.name}: neither a folder, nor a .csv list, nor a DICOMDIR; "
+        raise UnreadableFileError(
+            f"{path.name}: neither a folder, nor a .csv list, nor a DICOMDIR; "
             "`dlild score` takes one scan"
         )
-    return _at_least_one(found, place)
+    return _at_least_one(found, path)
 
 
-def _at_least_one(found: Iterator[BatchScan], place: Path) -> Iterator[BatchScan]:
+def _at_least_one(found: Iterator[BatchScan], path: Path) -> Iterator[BatchScan]:
     empty = True
     for scan in found:
         empty = False
         yield scan
     if empty:
-        raise NoSeries(f"{place.name or place}: no scan in it; give the folder above the scans")
+        raise NoSeriesError(f"{path.name or path}: no scan in it; give the folder above the scans")
 
 
-def read_list(path: Path, say: Say = silent) -> list[BatchScan]:
-    """Read a CSV list: a column `path`, and if wanted `id` and `series`.
+def read_list(path: Path, notify: Notify = no_notice) -> list[BatchScan]:
+    """Read a CSV list with a column `path`, and optional columns `id` and `series`.
 
-    Paths are taken from the folder of the list. An id names the scan's JSON file, so it must not
-    name a patient. Commas, semicolons or tabs, in UTF-8, UTF-16 or the code page of Windows: as
-    spreadsheets save it.
+    Paths are relative to the folder of the list. An id is the name of a JSON file, so it must not
+    identify a patient. Separated by commas, semicolons or tabs, in UTF-8, UTF-16 or a Windows code
+    page, as saved by spreadsheets.
 
     Parameters
     ----------
     path : Path
-    say : callable, optional
-        Told of a path that is there twice. Without another id or series it is scored once.
+    notify : callable, optional
+        Called for a duplicate path, which is scored once unless id or series differ.
 
     Raises
     ------
-    BadSettings
-        No column `path`, an empty path, or an id that is no file name or is there twice.
+    BadSettingsError
+        No column `path`, an empty path, or an id that is duplicate or not a valid file name.
     """
     try:
         table = read_table(path.read_bytes(), path.name, "path")
     except OSError as error:
-        raise BadSettings(
+        raise BadSettingsError(
             f"{path.name}: {error.strerror}; give a list with a column path"
         ) from None
     if not table.rows:
-        raise BadSettings(f"{path.name}, line 2: the path is empty; the list names no scan")
+        raise BadSettingsError(f"{path.name}, line 2: the path is empty; the list names no scan")
     scans: list[BatchScan] = []
     lines: dict[str, int] = {}
     seen: dict[tuple[str, str | None], tuple[int, str]] = {}
@@ -178,37 +178,37 @@ def read_list(path: Path, say: Say = silent) -> list[BatchScan]:
         where = f"{path.name}, line {row.line}"
         scan = _listed(row.cells, path.parent, table.encoding, where)
         if scan.id and scan.id in lines:
-            raise BadSettings(
+            raise BadSettingsError(
                 f"{where}: the id {scan.id} is there twice, first in line {lines[scan.id]}"
             )
         lines[scan.id] = row.line
-        place = os.path.realpath(scan.place), scan.series
-        before, other = seen.setdefault(place, (row.line, scan.id))
+        target = os.path.realpath(scan.path), scan.series
+        before, other = seen.setdefault(target, (row.line, scan.id))
         if before != row.line:
             same = f"{where}: the same path as in line {before}"
             if scan.id == other or not scan.id:
-                say(f"{same}; it is scored once")
+                notify(f"{same}; it is scored once")
                 continue
-            say(f"{same}, under another id; it is scored for both")
+            notify(f"{same}, under another id; it is scored for both")
         scans.append(scan)
     return scans
 
 
 def _listed(cells: Mapping[str, str], folder: Path, encoding: str, where: str) -> BatchScan:
-    """Make a scan of a row of a list."""
+    """Construct a scan from a row of a list."""
     text, name = cells["path"], cells.get("id", "")
     if not text:
-        raise BadSettings(f"{where}: the path is empty")
+        raise BadSettingsError(f"{where}: the path is empty")
     if name and not _SAFE_ID.fullmatch(name):
-        raise BadSettings(f"{where}: the id is no file name; use letters, digits and ._-")
-    place = _find(text, folder, encoding)
-    return BatchScan(printable(text), place, series=cells.get("series") or None, id=name)
+        raise BadSettingsError(f"{where}: the id is no file name; use letters, digits and ._-")
+    path = _find(text, folder, encoding)
+    return BatchScan(printable(text), path, series=cells.get("series") or None, id=name)
 
 
 def _find(text: str, folder: Path, encoding: str) -> Path:
-    """Find what a path in a list means; the path as it stands comes first.
+    """Resolve a path of a list: as given, else by alternatives that exist.
 
-    Home folders, separators of Windows, and names whose bytes are in the encoding of the list.
+    These are: home folders, Windows separators, and file names in the encoding of the list.
     """
     ways = [text, os.path.expanduser(text), text.replace("\\", "/")]  # noqa: PTH111
     with suppress(UnicodeEncodeError):
@@ -221,7 +221,7 @@ def _of_tree(root: Path, leave_out: Path | None) -> Iterator[BatchScan]:
 
 
 def _walk(root: Path, leave_out: Path | None) -> Iterator[tuple[Path, list[Path]]]:
-    """Folders with their files, in a fixed order; hidden ones are left out, links followed."""
+    """Walk folders with their files, sorted, without hidden ones; follows links."""
     for folder, folders, names in os.walk(root, followlinks=True):
         here = Path(folder)
         above = {here.resolve(), *here.resolve().parents, leave_out}
@@ -248,22 +248,22 @@ def _by_folder(files: Sequence[Path]) -> Iterator[tuple[Path, list[Path]]]:
 
 @dataclass
 class _Study:
-    """Files of one study, gathered over neighbouring folders."""
+    """Files of one study, collected over consecutive folders."""
 
     digest: str = ""
     top: str = ""
-    places: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     instances: set[str] = field(default_factory=set)
     shares: bool = False
 
     def scan(self, root: Path) -> BatchScan:
-        place = Path(os.path.commonpath(self.places))
+        folder = Path(os.path.commonpath(self.folders))
         part = f"study-{self.digest[:8]}" if self.shares else ""
-        return BatchScan(_name(root, place), place, files=tuple(self.files), part=part)
+        return BatchScan(_name(root, folder), folder, files=tuple(self.files), part=part)
 
     def takes(self, other: _Study) -> bool:
-        """Whether another folder's files are of this study, and not a copy of what is in it."""
+        """Whether the files of another folder belong to this study, and are no copies."""
         same = (self.digest, self.top) == (other.digest, other.top)
         return same and not (self.instances & other.instances)
 
@@ -271,10 +271,9 @@ class _Study:
 def _of_folders(
     root: Path, folders: Iterator[tuple[Path, list[Path]]], *, apart: bool = False
 ) -> Iterator[BatchScan]:
-    """Images and archives one by one; DICOM study by study, over neighbouring folders.
+    """Yield images and archives one by one, DICOM by study over consecutive folders.
 
-    With `apart`, folders directly below the root are scans of their own, whatever their headers
-    say of studies.
+    With `apart`, no scan spans folders directly below the root, whatever the study.
     """
     load_pydicom()
     study = _Study()
@@ -282,7 +281,7 @@ def _of_folders(
         top = str(folder.relative_to(root).parts[:1]) if apart else ""
         for found in _studies([p for p in names if not (is_image_name(p) or is_zip(p))]):
             found.top = top
-            found.places = [folder]
+            found.folders = [folder]
             if study.files and not study.takes(found):
                 yield study.scan(root)
                 study = _Study()
@@ -298,7 +297,7 @@ def _merge(study: _Study, found: _Study) -> _Study:
     return _Study(
         found.digest,
         found.top,
-        study.places + found.places,
+        study.folders + found.folders,
         study.files + found.files,
         study.instances | found.instances,
         study.shares or found.shares,
@@ -306,10 +305,10 @@ def _merge(study: _Study, found: _Study) -> _Study:
 
 
 def _studies(files: Sequence[Path]) -> Iterator[_Study]:
-    """Divide the files of one folder by study.
+    """Group the files of one folder by study.
 
-    Of every file the few elements are read that name its study; the whole header only of the first
-    file of each.
+    Reads only the elements of each file that identify its study; the full header only of the first
+    file of each study.
     """
     groups: dict[str, _Study] = {}
     known: dict[str, str] = {}
@@ -332,41 +331,41 @@ def _studies(files: Sequence[Path]) -> Iterator[_Study]:
 
 
 def _named_study(path: Path) -> tuple[str, str]:
-    """Return what names a file's study, as it stands there, and a digest of the file's identifier.
+    """Return the raw identifiers of the study, and a digest of the SOP instance, of a file.
 
-    Both are empty where the first bytes do not tell: `_identity` knows more ways to read a file.
+    Both are empty where the start of the file does not contain them: `_identity` reads it whole.
     """
     pydicom = load_pydicom()
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
         ds = pydicom.dcmread(BytesIO(head), specific_tags=_NAMING, stop_before_pixels=True)
-        # The element behind that of the study says that the study's was not cut off.
+        # The element after that of the study proves that the latter was not truncated.
         if ds.get("SeriesInstanceUID") and ds.get("StudyInstanceUID"):
             named = f"{ds.get('PatientID', '')}\n{ds.StudyInstanceUID}"
             return named, digest(str(ds.get("SOPInstanceUID", "")))
-    except Exception:  # noqa: S110  (pydicom raises whatever a broken header makes it raise)
+    except Exception:  # noqa: S110  (pydicom raises anything on a broken header)
         pass
     return "", ""
 
 
 def _identity(path: Path) -> tuple[str, str]:
-    """Digest of a file's study, and its own identifier; empty for what is no DICOM."""
+    """Digests of the study and of the SOP instance of a file; empty if it is not DICOM."""
     slices = read_header(FileSource(path))
     return (slices[0].study, slices[0].instance) if slices else ("", "")
 
 
 def _name(root: Path, path: Path) -> str:
-    """Place below the root; control characters would break a row."""
+    """Path relative to the root, without control characters."""
     name = printable(path.relative_to(root).as_posix())
     return "".join(c if c.isprintable() else "?" for c in name)
 
 
-def _files_of(place: Path) -> list[Path]:
+def _files_of(path: Path) -> list[Path]:
     try:
-        return find_files(place) if place.is_dir() else [place]
-    except UnreadableFile:
-        return [place]
+        return find_files(path) if path.is_dir() else [path]
+    except UnreadableFileError:
+        return [path]
 
 
 def _digest(path: Path) -> bytes:

@@ -1,7 +1,7 @@
-"""Tables of text as people and spreadsheets save them: encoding, separator, names of columns.
+"""Reads CSV tables as spreadsheets save them: detects encoding and separator.
 
-Excel saves a CSV file with a byte order mark or in the code page of its machine, with semicolons
-where the decimal separator is a comma, and as UTF-16 with tabs under the name of Unicode text.
+Excel saves CSV with a byte order mark or in the code page of the machine, with semicolons where the
+decimal separator is a comma, and "Unicode text" as UTF-16 with tabs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from dlild_client.errors import BadSettings
+from dlild_client.errors import BadSettingsError
 
 _MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -30,9 +30,9 @@ class Row:
     Attributes
     ----------
     line : int
-        Where it ends in the file, from 1.
+        Last line of the row in the file, from 1.
     cells : dict of str to str
-        By the name of the column; every column is there.
+        By column name; every column is present.
     """
 
     line: int
@@ -46,11 +46,11 @@ class Table:
     Attributes
     ----------
     columns : tuple of str
-        As they are named, in lower case and without white space round them.
+        Names, in lower case and stripped.
     rows : tuple of Row
-        Without those whose cells are all empty.
+        Without empty rows.
     encoding, separator : str
-        How it is saved.
+        As detected.
     """
 
     columns: tuple[str, ...]
@@ -60,40 +60,42 @@ class Table:
 
 
 def read_table(data: bytes, name: str, column: str) -> Table:
-    """Read a table that has a certain column.
+    """Read a table with a required column.
 
     Parameters
     ----------
     data : bytes
     name : str
-        Of the file, for messages.
+        Name of the file, for messages.
     column : str
-        The column that tells the separator, and that the table is the right one.
+        Required column, by which the separator is detected.
 
     Raises
     ------
-    BadSettings
-        It is no text, has no such column, or a row has more cells than the first line names.
+    BadSettingsError
+        Not text, no such column, or a row with more cells than columns.
     """
     text, encoding = _decode(data, name)
     lines = text.splitlines()
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    told = lines[first].strip().strip('"').lower() if lines else ""
+    declared = lines[first].strip().strip('"').lower() if lines else ""
     separators: tuple[str, ...] = _SEPARATORS
-    if told.startswith("sep=") and len(told) == len("sep=") + 1:
-        # Excel's own way to name the separator; the columns follow.
-        separators, first = (told[-1],), first + 1
+    if declared.startswith("sep=") and len(declared) == len("sep=") + 1:
+        # Excel's declaration of the separator; the columns follow.
+        separators, first = (declared[-1],), first + 1
     separator = _find_separator(lines[first] if first < len(lines) else "", separators, column)
     if separator is None:
         named = lines[first].strip()[:60] if first < len(lines) else ""
         found = f"it is {named!r}" if named else "the file is empty"
-        raise BadSettings(f"{name}: no column {column}; the first line must name it, and {found}")
+        raise BadSettingsError(
+            f"{name}: no column {column}; the first line must name it, and {found}"
+        )
     return _parse(text, name, encoding, separator, first)
 
 
 def _decode(data: bytes, name: str) -> tuple[str, str]:
     if data.startswith(b"PK"):
-        raise BadSettings(f"{name}: a workbook or an archive, not text; save it as CSV")
+        raise BadSettingsError(f"{name}: a workbook or an archive, not text; save it as CSV")
     encodings = [encoding for mark, encoding in _MARKS if data.startswith(mark)][:1]
     if not encodings and b"\0" in data:
         start = data[:2].find(b"\0")
@@ -104,13 +106,13 @@ def _decode(data: bytes, name: str) -> tuple[str, str]:
         except UnicodeDecodeError:
             continue
         if "\0" not in text:
-            # As any of the three ends of a line.
+            # Normalises the three kinds of line ends.
             return io.StringIO(text, newline=None).getvalue(), encoding
-    raise BadSettings(f"{name}: not a table of text; save it as CSV in UTF-8")
+    raise BadSettingsError(f"{name}: not a table of text; save it as CSV in UTF-8")
 
 
 def _find_separator(line: str, separators: tuple[str, ...], column: str) -> str | None:
-    """Find the separator with which the first line names the column, and most columns."""
+    """Find the separator that yields the column and the most columns in the first line."""
     counts = {}
     for separator in separators:
         names = [_name(cell) for cell in next(csv.reader([line], delimiter=separator), [])]
@@ -132,7 +134,7 @@ def _parse(text: str, name: str, encoding: str, separator: str, first: int) -> T
         ]
     except csv.Error as error:
         line = reader.line_num + first
-        raise BadSettings(f"{name}, line {line}: {error}; look at its quotes") from None
+        raise BadSettingsError(f"{name}, line {line}: {error}; look at its quotes") from None
     return Table(columns, tuple(rows), encoding, separator)
 
 
@@ -142,18 +144,18 @@ def _columns(cells: list[str], name: str) -> tuple[str, ...]:
         names.pop()
     (most, count), *_ = Counter(filter(None, names)).most_common(1)
     if count > 1:
-        raise BadSettings(f"{name}: the column {most} is there {count} times; keep one")
-    return tuple(text or f"column {place}" for place, text in enumerate(names, start=1))
+        raise BadSettingsError(f"{name}: the column {most} is there {count} times; keep one")
+    return tuple(text or f"column {number}" for number, text in enumerate(names, start=1))
 
 
 def _filled(reader: Any, name: str, count: int, first: int) -> list[tuple[int, list[str]]]:
-    """Rows with their lines, without white space round cells; empty rows are left out."""
+    """Rows with their line numbers, stripped, without empty ones."""
     rows = []
     for cells in reader:
         texts = [cell.strip() for cell in cells]
         line = reader.line_num + first
         if any(texts[count:]):
-            raise BadSettings(
+            raise BadSettingsError(
                 f"{name}, line {line}: {len(cells)} cells for {count} columns; "
                 "put quotes round a cell that holds the separator"
             )

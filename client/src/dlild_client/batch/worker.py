@@ -1,7 +1,7 @@
-"""What a worker of a cluster does with one scan: read it, have it scored, and hand back the result.
+"""Task of a Dask worker: reads a scan, scores it, and returns the result.
 
-A worker has settings of its own, its `DLILD_*` variables: a key or the path of a certificate never
-travels with a task. Only the server's address does, for workers that are told no other.
+A worker uses its own `DLILD_*` variables: neither the API key nor paths of certificates are part of
+a task. Only the address of the server is, for workers without `DLILD_URL`.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from dlild_client import __version__
 from dlild_client.batch.run import PATIENT, STOPPING
 from dlild_client.batch.scans import BatchScan
 from dlild_client.client import Client
-from dlild_client.errors import BadSettings, ConnectionFailed, DlildError, TLSFailed
+from dlild_client.errors import BadSettingsError, ConnectionFailedError, DlildError, TLSFailedError
 from dlild_client.preparation.prepare import Progress
-from dlild_client.result import Result
+from dlild_client.results.result import Result
 from dlild_client.settings import Settings, find_settings
 
-INTRODUCTION_S = 60.0
-"""A worker that starts while the server restarts waits for it; a wrong address is told then."""
+FIRST_CONNECTION_S = 60.0
+"""Time limit of the first connection of a worker, which may start while the server restarts."""
 
 
 @dataclass(frozen=True, repr=False)
 class Task:
-    """One scan for a worker. What is shown of it names neither path nor patient.
+    """One scan for a worker. Its `repr` contains neither path nor patient.
 
     Attributes
     ----------
     scan : BatchScan
-        With absolute paths: a worker's working folder is another one.
+        With absolute paths: a worker has another working directory.
     key : str
     url : str
-        Address of the server, for a worker that has no `DLILD_URL`.
+        Address of the server, for a worker without `DLILD_URL`.
     present : bool
-        Whether the scan was there where the batch was started.
+        Whether the scan exists on the machine of the batch.
     voxels : bool
-        Whether label map and image are wanted, which are a thousand times larger than the rest.
+        Whether to return label map and image, a thousand times larger than the rest.
     version : str
-        Of the client that asks.
+        Version of the client that submits the task.
     """
 
     scan: BatchScan
@@ -53,15 +53,15 @@ class Task:
     version: str = __version__
 
     def __repr__(self) -> str:
-        """Name the scan by its key."""
+        """Identify the scan by its key."""
         return f"Task({self.key})"
 
 
 def make_task(scan: BatchScan, key: str, url: str, *, voxels: bool) -> Task:
-    """Make a task of a scan, for workers that see the same files under the same paths."""
+    """Construct the task of a scan, for workers that mount the files under the same paths."""
     files = tuple(path.absolute() for path in scan.files)
-    there = replace(scan, place=scan.place.absolute(), files=files)
-    return Task(there, key, url, present=scan.place.exists(), voxels=voxels)
+    there = replace(scan, path=scan.path.absolute(), files=files)
+    return Task(there, key, url, present=scan.path.exists(), voxels=voxels)
 
 
 def score_task(task: Task, progress: Progress | None = None) -> Result | DlildError:
@@ -76,13 +76,13 @@ def score_task(task: Task, progress: Progress | None = None) -> Result | DlildEr
     Returns
     -------
     Result or DlildError
-        The scan's own error is a value, too: a cluster would try it again.
+        Errors are returned, not raised: Dask would retry the task.
     """
     try:
         _check(task)
         result = _client(_settings(task.url)).score(task.scan.read, progress)
     except STOPPING as error:
-        # Every other scan would meet it as well, and the remedy lies with the worker.
+        # Not specific to the scan: to be fixed in the environment of the worker.
         return type(error)(f"{error} (said by a worker, which reads its own DLILD_* variables)")
     except DlildError as error:
         return error
@@ -90,7 +90,7 @@ def score_task(task: Task, progress: Progress | None = None) -> Result | DlildEr
 
 
 def without_voxels(result: Result) -> Result:
-    """Return a result whose label map and image are one voxel, to travel light."""
+    """Return a copy whose label map and image are one voxel, small to transfer."""
     labels, image = (
         replace(volume, array=np.zeros((1, 1, 1), volume.array.dtype))
         for volume in (result.labels, result.image)
@@ -100,28 +100,28 @@ def without_voxels(result: Result) -> Result:
 
 def _check(task: Task) -> None:
     if task.version != __version__:
-        raise BadSettings(
+        raise BadSettingsError(
             f"a worker has dlild-client {__version__}, the batch {task.version}; "
             "install the same on both"
         )
-    if task.present and not task.scan.place.exists():
-        raise BadSettings(
+    if task.present and not task.scan.path.exists():
+        raise BadSettingsError(
             "a scan that lies on the machine of the batch is not there for a worker; "
             "mount the folder of the scans under the same path on all workers"
         )
 
 
 def _settings(url: str) -> Settings:
-    """Find the settings anew for every scan, so that a new key counts from the next one on."""
+    """Resolve the settings for every scan, so that a new key takes effect at the next one."""
     return find_settings(os.environ.get("DLILD_URL") or url, retries=PATIENT)
 
 
 @lru_cache(maxsize=2)
 def _client(settings: Settings) -> Client:
-    """Return the client of this process. One that has met its server waits for it to come back."""
+    """Return the client of this process, connected once: such a client waits for its server."""
     client = Client.from_settings(settings)
     for attempt in stamina.retry_context(
-        on=_may_pass, attempts=None, timeout=INTRODUCTION_S, wait_max=5.0
+        on=_may_pass, attempts=None, timeout=FIRST_CONNECTION_S, wait_max=5.0
     ):
         with attempt:
             client.info()
@@ -129,4 +129,4 @@ def _client(settings: Settings) -> Client:
 
 
 def _may_pass(error: Exception) -> bool:
-    return isinstance(error, ConnectionFailed) and not isinstance(error, TLSFailed)
+    return isinstance(error, ConnectionFailedError) and not isinstance(error, TLSFailedError)

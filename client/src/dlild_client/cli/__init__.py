@@ -1,4 +1,4 @@
-"""The command `dlild`: thin glue between a terminal and the client, a module a sub-command."""
+"""Command line `dlild`: one module per sub-command, on top of the client."""
 
 from dlild_client.cli.app import main
 

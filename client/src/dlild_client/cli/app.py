@@ -1,4 +1,4 @@
-"""The entry of `dlild`: its sub-commands, and what becomes of errors."""
+"""Entry point of `dlild`: sub-commands, signals, and exit codes of errors."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ for command in (score.score, batch.batch, series.series, info.info, doctor.docto
 
 
 def main() -> None:
-    """Run the command; every error of the tree is one line on standard error and an exit code."""
+    """Run the command; an error of the tree becomes one line on standard error and an exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # A name of a file or a kernel may hold what this terminal, or any, cannot show.
+        # Names of files and kernels may hold characters that the terminal cannot encode.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Libraries talk of their own accord; a user gets one line.
+    # Silence libraries: an error is one line.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     warnings.simplefilter("ignore")
     for name in ("pydicom", "stamina"):
@@ -52,7 +52,7 @@ def main() -> None:
         print("error: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read the output has gone; there is nobody to tell.
+        # The reader of the output has closed the pipe: no message.
         _drop_output()
         sys.exit(1)
     except OSError as error:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _run() -> None:
-    """Run the sub-command, and have all that it printed written before it counts as done."""
+    """Run the sub-command, and flush its output, so that write errors are caught here."""
     try:
         app()
     finally:
@@ -71,7 +71,7 @@ def _run() -> None:
 
 
 def _describe(error: OSError) -> str:
-    """Say what the system refuses: an error without a file comes from the standard output."""
+    """Describe an OSError; without a file name it comes from standard output."""
     reason = error.strerror or str(error)
     if error.filename is None:
         return f"standard output cannot be written: {reason}; send it elsewhere"
@@ -79,16 +79,16 @@ def _describe(error: OSError) -> str:
 
 
 def _drop_output() -> None:
-    """Let what is still to be written go nowhere, so that the interpreter ends without a word."""
+    """Redirect standard output to the null device, so that the final flush does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 class _InterruptedError(BaseException):
-    """Ctrl-C or SIGTERM. Not KeyboardInterrupt: typer would end on that without a word."""
+    """Ctrl-C or SIGTERM. Not a KeyboardInterrupt, which typer handles without a message."""
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """End in order, so that the server is told."""
+    """Unwind the stack, so that the client sends its abort requests."""
     raise _InterruptedError
 
 

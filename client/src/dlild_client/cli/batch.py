@@ -1,4 +1,4 @@
-"""`dlild batch`: many scans into one folder."""
+"""`dlild batch`: scores many scans into one folder."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
     from dlild_client.settings import Settings
 
 MOST_AT_ONCE = 64
-"""On one machine; on a cluster each task waits at the scheduler and weighs nothing."""
+"""Most concurrent scans on one machine; tasks queued at a Dask scheduler need no memory here."""
 
 
 def batch(
-    place: Annotated[
+    path: Annotated[
         Path,
         typer.Argument(
             help="Folder tree, DICOMDIR, or CSV list with a column path (and id, series).",
             readable=BY_TYPER,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for results.csv and a JSON file a scan.")],
+    out: Annotated[Path, typer.Option(help="Folder for results.csv and a JSON file per scan.")],
     concurrency: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=4096,
-            help="Scans read, sent or waited for at once; about 0.4 GB each. [default: 3; "
-            "with --dask twice the workers' threads]",
+            help="Scans in progress at once; about 0.4 GB each. [default: 3; "
+            "with --dask twice the threads of the workers]",
             show_default=False,
         ),
     ] = None,
@@ -56,15 +56,16 @@ def batch(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Read and send on the workers of a Dask scheduler, such as tcp://scheduler:8786.",
+            help="Read and send scans on the workers of a Dask scheduler: tcp://scheduler:8786.",
             show_default=False,
         ),
     ] = None,
     images: Annotated[
-        bool, typer.Option("--images", help="Write labels.nii.gz and overlay.png of each, too.")
+        bool,
+        typer.Option("--images", help="Also write labels.nii.gz and overlay.png of each scan."),
     ] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Try scans again that failed in an earlier run.")
+        bool, typer.Option("--again", help="Retry scans that failed in an earlier run.")
     ] = False,
     as_json: AsJson = False,
     url: Url = None,
@@ -76,11 +77,10 @@ def batch(
 ) -> None:
     """Score all scans of a folder tree, a list or a DICOMDIR.
 
-    The same command goes on where an earlier run was stopped or killed: what has its row is not
-    scored again. A scan that cannot be scored gets a row that says why, and stops nothing.
+    The same command resumes a run that was stopped or killed: scans with a row are not scored
+    again. A scan that cannot be scored gets a row with the reason; the batch goes on.
 
-    Exit code 0 where all were scored, 3 where some were rejected, 1 where some failed or the run
-    was cut short.
+    Exit codes: 0 all scored, 3 some rejected, 1 some failed or the run ended early.
     """
     from dlild_client.batch.run import CONCURRENCY, PATIENT, run_batch  # noqa: PLC0415
     from dlild_client.client import Client  # noqa: PLC0415
@@ -98,14 +98,14 @@ def batch(
         progress = stack.enter_context(batch_progress())
         summary = run_batch(
             scorer,
-            place,
+            path,
             out,
             concurrency=concurrency or (CONCURRENCY if dask is None else 0),
             images=images,
             again=again,
-            told=progress.told,
+            progress=progress.on_progress,
             finished=progress.finished,
-            say=progress.say,
+            notify=progress.notify,
         )
     if as_json:
         print(json.dumps(summary.to_dict(), indent=2))
@@ -118,17 +118,17 @@ def batch(
 def _on_dask(client: Scorer, settings: Settings, scheduler: str, *, images: bool) -> DaskScorer:
     from dlild_client.batch.on_dask import DaskScorer  # noqa: PLC0415
 
-    _hush_dask()
+    _silence_dask()
     scorer = DaskScorer(client, settings.address.url, scheduler, voxels=images)
     if not scorer.threads:
         print(f"waiting for workers of {scheduler} ...", file=sys.stderr)
     return scorer
 
 
-def _hush_dask() -> None:
-    """Keep Dask from talking beside us: what matters of it becomes one line, or a row."""
+def _silence_dask() -> None:
+    """Silence the loggers of Dask: errors become one line, or a row."""
     with suppress(ImportError):
-        import distributed  # noqa: F401, PLC0415  (it sets levels of its own when it is imported)
+        import distributed  # noqa: F401, PLC0415  (its import sets log levels)
     for name in ("distributed", "distributed.client", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 

@@ -1,4 +1,4 @@
-"""`dlild doctor`: what stands between this machine and a score."""
+"""`dlild doctor`: diagnoses the connection to a server."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def doctor(
 ) -> None:
     """Check address, TLS, key, readiness, contract, profile, round trip and throughput.
 
-    Each line says what was seen and, where it is not well, what to do. Exit code 1 where something
-    is bad. Throughput is measured with a few windows of air.
+    Each line states a finding and, unless it is good, the remedy. Exit code 1 if a finding is bad.
+    Throughput is measured with a few windows of air.
     """
     from dlild_client.doctor import examine  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`dlild info`: what a server says of itself."""
+"""`dlild info`: prints the metadata of a server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def info(
     tls_server_name: TlsServerName = None,
     api_key_file: ApiKeyFile = None,
 ) -> None:
-    """Ask a server for its model, version, profile and engine."""
+    """Print model, version, profile and engine of a server."""
     from dlild_client.client import Client  # noqa: PLC0415
 
     settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)

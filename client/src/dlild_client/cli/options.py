@@ -1,4 +1,4 @@
-"""Options that several sub-commands share, and the settings that they make."""
+"""Options shared by sub-commands, and the settings built from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SERVER = "Server"
 BY_TYPER = False
-"""Typer does not look whether a path may be read: it would make that a fault of usage, in a box."""
+"""Typer does not check that a path is readable: it would report that as a usage error."""
 
 Url = Annotated[
     str | None,
@@ -27,7 +27,7 @@ Url = Annotated[
 TlsCa = Annotated[
     Path | None,
     typer.Option(
-        help="Authorities that vouch for it, PEM (DLILD_TLS_CA).",
+        help="Trusted certificate authorities, PEM (DLILD_TLS_CA).",
         readable=BY_TYPER,
         rich_help_panel=SERVER,
     ),
@@ -35,7 +35,7 @@ TlsCa = Annotated[
 TlsCert = Annotated[
     Path | None,
     typer.Option(
-        help="Certificate to show it, PEM (DLILD_TLS_CERT).",
+        help="Client certificate, PEM (DLILD_TLS_CERT).",
         readable=BY_TYPER,
         rich_help_panel=SERVER,
     ),
@@ -43,13 +43,15 @@ TlsCert = Annotated[
 TlsKey = Annotated[
     Path | None,
     typer.Option(
-        help="Private key of that, PEM (DLILD_TLS_KEY).", readable=BY_TYPER, rich_help_panel=SERVER
+        help="Private key of the client certificate, PEM (DLILD_TLS_KEY).",
+        readable=BY_TYPER,
+        rich_help_panel=SERVER,
     ),
 ]
 TlsServerName = Annotated[
     str | None,
     typer.Option(
-        help="Name in its certificate, where it is not the host (DLILD_TLS_SERVER_NAME).",
+        help="Name in the server's certificate, if not the host (DLILD_TLS_SERVER_NAME).",
         rich_help_panel=SERVER,
     ),
 ]
@@ -61,9 +63,7 @@ ApiKeyFile = Annotated[
         rich_help_panel=SERVER,
     ),
 ]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print JSON to standard output, for machines.")
-]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 
 def make_settings(
@@ -75,7 +75,7 @@ def make_settings(
     api_key_file: Path | None,
     retries: Retries | None = None,
 ) -> Settings:
-    """Find the settings; an option stands in for the variable of its name."""
+    """Resolve the settings; an option overrides the variable of the same name."""
     from dlild_client.settings import find_settings  # noqa: PLC0415
 
     options = {

@@ -1,4 +1,4 @@
-"""`dlild score`: one scan."""
+"""`dlild score`: scores one scan."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dlild_client.cli.options import (
 from dlild_client.cli.screen import TITLE, print_rows, scan_progress
 
 if TYPE_CHECKING:
-    from dlild_client.result import Result
+    from dlild_client.results.result import Result
 
 
 def score(
@@ -52,12 +52,12 @@ def score(
     """Score one chest CT."""
     from dlild_client.client import Client  # noqa: PLC0415
     from dlild_client.errors import DlildError  # noqa: PLC0415
-    from dlild_client.outputs import try_folder, write_result  # noqa: PLC0415
-    from dlild_client.reading.places import check_place  # noqa: PLC0415
+    from dlild_client.reading.files import check_path  # noqa: PLC0415
     from dlild_client.reading.read import read_volume  # noqa: PLC0415
+    from dlild_client.results.files import try_folder, write_result  # noqa: PLC0415
 
     settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
-    check_place(path)
+    check_path(path)
     if out is not None:
         try_folder(out)
     with Client.from_settings(settings) as client, scan_progress() as progress:
@@ -67,7 +67,7 @@ def score(
         try:
             write_result(result, out)
         except DlildError as error:
-            # The score took its time: it is told all the same.
+            # The score is printed even if its files cannot be written.
             fault, out = error, None
     if as_json:
         print(result.to_json())

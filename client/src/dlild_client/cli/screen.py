@@ -1,4 +1,4 @@
-"""What people see: tables on standard output, progress on standard error, neither without them."""
+"""Terminal output: tables on standard output, progress on standard error if it is a terminal."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def console(*, stderr: bool = False) -> Any:
-    """Console that takes text as it is."""
+    """Console without markup and highlighting."""
     from rich.console import Console  # noqa: PLC0415
 
     return Console(markup=False, highlight=False, stderr=stderr)
@@ -53,7 +53,7 @@ def console(*, stderr: bool = False) -> Any:
 
 @contextmanager
 def scan_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show the stages of one scan, or nothing where standard error is no terminal."""
+    """Show the progress of one scan, if standard error is a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
     err = console(stderr=True)
@@ -76,64 +76,63 @@ def scan_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 class WaitingNotice(logging.Handler):
-    """Says in one line that scans wait for their server, now and then while they do, and why.
+    """Prints a line, at most once a minute, while scans wait for their server, with the reason.
 
-    A batch may wait for minutes: whoever reads its standard error, terminal or log, must not take
-    that for a hang.
+    A batch may wait for minutes, which must not look like a hang in a terminal or a log.
 
     Parameters
     ----------
-    say : callable
+    notify : callable
         Prints a line.
     """
 
     EVERY_S = 60.0
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, notify: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
-        self._say = say
+        self._notify = notify
         self._mutex = threading.Lock()
         self._reason = ""
         self._scans: set[int] = set()
         self._since = 0.0
-        self._said: float | None = None
-        self._told = False
+        self._announced_at: float | None = None
+        self._announced = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep what the client says of why it waits; what to do is for those who gave up."""
+        """Store the reason of the client, without the remedy after the semicolon."""
         message = record.getMessage()
         self._reason = message.rpartition("; ")[0] or message
 
-    def waits(self, scan: BatchScan) -> None:
-        """Say that a scan is sent again, unless that was said just now."""
+    def on_wait(self, scan: BatchScan) -> None:
+        """Report that a scan is sent again, at most once per `EVERY_S`."""
         with self._mutex:
             now = time.monotonic()
             if not self._scans:
-                self._since, self._told = now, False
+                self._since, self._announced = now, False
             self._scans.add(id(scan))
-            if self._said is not None and now - self._said < self.EVERY_S:
+            if self._announced_at is not None and now - self._announced_at < self.EVERY_S:
                 return
-            waited = f" for {now - self._since:.0f} s" if self._told else ""
-            self._said, self._told = now, True
-        self._say(
+            waited = f" for {now - self._since:.0f} s" if self._announced else ""
+            self._announced_at, self._announced = now, True
+        self._notify(
             f"waiting for the server{waited}: {self._reason or 'a worker has lost it'}; "
             "the scan is sent again"
         )
 
-    def goes_on(self, scan: BatchScan) -> None:
-        """Say that the server answers again, once no scan waits for it any more."""
+    def on_answer(self, scan: BatchScan) -> None:
+        """Report that the server answers again, once no scan waits any more."""
         with self._mutex:
             if id(scan) not in self._scans:
                 return
             self._scans.discard(id(scan))
-            if self._scans or not self._told:
+            if self._scans or not self._announced:
                 return
             seconds = time.monotonic() - self._since
-        self._say(f"the server answers again, after {seconds:.0f} s")
+        self._notify(f"the server answers again, after {seconds:.0f} s")
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Hear why the client of this process waits."""
+        """Subscribe to the logger of the client."""
         from dlild_client.core import WAITING  # noqa: PLC0415
 
         logger = logging.getLogger(WAITING)
@@ -148,21 +147,21 @@ class WaitingNotice(logging.Handler):
 
 
 class BatchProgress:
-    """How far a batch is: a line of counts, and a line for each scan under way."""
+    """Progress of a batch: a line of counts, and a line per scan in progress."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
         self._counts: dict[str, int] = {"scored": 0, "rejected": 0, "failed": 0}
         self._whole = bar.add_task(self._line(), total=None)
         self._tasks: dict[int, TaskID] = {}
-        self._waiting = WaitingNotice(self.say)
+        self._waiting = WaitingNotice(self.notify)
 
-    def told(self, scan: BatchScan, stage: str, done: int, whole: int) -> None:
-        """Show the stage of a scan; called from several threads."""
+    def on_progress(self, scan: BatchScan, stage: str, done: int, whole: int) -> None:
+        """Show the stage of a scan; thread-safe."""
         if stage == "again":
-            self._waiting.waits(scan)
+            self._waiting.on_wait(scan)
         elif stage == "inference" and done:
-            self._waiting.goes_on(scan)
+            self._waiting.on_answer(scan)
         task = self._tasks.get(id(scan))
         if task is None:
             task = self._tasks[id(scan)] = self._bar.add_task("", total=whole)
@@ -170,14 +169,14 @@ class BatchProgress:
         short = name if len(name) <= 32 else f"…{name[-31:]}"
         self._bar.update(task, description=f"{short:<32} {stage:<10}", completed=done, total=whole)
 
-    def say(self, line: str) -> None:
-        """Print a line beside the progress."""
-        # A batch does not end because nobody can hear it.
+    def notify(self, line: str) -> None:
+        """Print a line above the progress."""
+        # A closed standard error does not end a batch.
         with suppress(OSError):
             self._bar.console.print(line, soft_wrap=True)
 
     def finished(self, scan: BatchScan, status: Status) -> None:
-        """Take a scan's line away and count it."""
+        """Remove the line of a scan, and count it."""
         task = self._tasks.pop(id(scan), None)
         if task is not None:
             self._bar.remove_task(task)
@@ -186,7 +185,7 @@ class BatchProgress:
 
     @contextmanager
     def listening(self) -> Iterator[BatchProgress]:
-        """Hear why scans wait for their server."""
+        """Subscribe to the reasons why scans wait."""
         with self._waiting.listening():
             yield self
 
@@ -196,7 +195,7 @@ class BatchProgress:
 
 @contextmanager
 def batch_progress() -> Iterator[BatchProgress]:
-    """Show a batch; where standard error is no terminal, only that it waits for its server."""
+    """Show the progress of a batch; without a terminal, only that it waits for its server."""
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         Progress,

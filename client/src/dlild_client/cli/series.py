@@ -1,4 +1,4 @@
-"""`dlild series`: what is in a place, which series would be scored, and why."""
+"""`dlild series`: lists the series of a path, which one would be scored, and why."""
 
 from __future__ import annotations
 
@@ -26,14 +26,12 @@ def series(
             help="Folder, zip archive, DICOMDIR or DICOM file; nothing is sent.", readable=BY_TYPER
         ),
     ],
-    series: Annotated[
-        str | None, typer.Option(help="UID or number of a series: what if it were asked for?")
-    ] = None,
+    series: Annotated[str | None, typer.Option(help="UID or number of a series to select.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the series of a place: which would be scored, and why not the others.
+    """List the series of a path: which one would be scored, and why not the others.
 
-    Exit code 3 where none would.
+    Exit code 3 if none would.
     """
     from dlild_client.reading.survey import survey_series  # noqa: PLC0415
 
@@ -54,7 +52,7 @@ def _facts(survey: SeriesSurvey) -> dict[str, object]:
     return {
         "series": [asdict(summary) for summary in survey.series],
         "unreadable": survey.unreadable,
-        "error": None if error is None else type(error).__name__,
+        "error": None if error is None else error.kind,
         "message": None if error is None else str(error),
     }
 

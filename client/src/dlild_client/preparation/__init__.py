@@ -1,4 +1,4 @@
-"""From a volume to the windows of its lungs: the grid, the lungs, what stands out, the windows.
+"""Preparation: resampling to the model grid, lung box, inspection of the chest, windows.
 
-The training prepares its cases by the same code, so that it and serving cannot drift apart.
+The training prepares its cases with the same code, so that it and serving cannot diverge.
 """

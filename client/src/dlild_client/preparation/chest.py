@@ -1,9 +1,8 @@
-"""What the chest tells of lungs that a threshold does not see.
+"""Estimates the extent of consolidated lung from the ribs and the shape of the aerated lung.
 
-Lung that disease has made white has the HU of muscle and liver, and no threshold and no network
-finds its border there. But ribs stay where they are, and a lung has a form: it ends in a thin wedge
-behind the diaphragm below, and in a dome above. So ribs bound the lungs on all sides, and aerated
-lung that ends without a wedge is followed by lung that is not aerated.
+Consolidated lung has the HU of muscle and liver, so that a threshold misses it. But the ribs bound
+the lungs on all sides, and a whole lung ends in a thin wedge behind the diaphragm below, and in a
+dome above: where aerated lung ends bluntly, consolidated lung follows.
 
 All arrays are coarse, (z, y, x), with z to the head and y to the back.
 """
@@ -19,19 +18,19 @@ Mask = npt.NDArray[np.bool_]
 
 BONE_HU = 180
 SPINE_MM = 35.0
-"""Bone nearer to the midline than this is spine or breastbone, not the back of the ribs."""
+"""Bone closer to the midline is spine or sternum, not the back of the ribs."""
 
 
 @dataclass(frozen=True)
 class Ends:
-    """Whether the aerated lungs end as whole lungs do, on both sides."""
+    """Whether the aerated lungs of both sides are complete at each end."""
 
     bottom: bool
     top: bool
 
 
 def judge_ends(lungs: Mask, middle_x: float) -> Ends:
-    """Tell whether aerated lungs are whole below and above.
+    """Judge whether aerated lungs are complete below and above.
 
     Parameters
     ----------
@@ -43,7 +42,7 @@ def judge_ends(lungs: Mask, middle_x: float) -> Ends:
     Returns
     -------
     Ends
-        False also where one side is missing: lung that is not there may be white.
+        False also where one side is missing: it may be consolidated.
 
     Notes
     -----
@@ -67,19 +66,19 @@ def judge_ends(lungs: Mask, middle_x: float) -> Ends:
 
 
 def _tapers(area: npt.NDArray[np.int_], near: float, far: float) -> bool:
-    """Tell whether slices grow slowly: shares of the widest one and three slices from the first."""
+    """Whether areas grow slowly: fractions of the widest, one and three slices from the first."""
     first = _first_slice(area)
     shares = area[first : first + 4] / area.max()
     return len(shares) == 4 and bool(shares[1] <= near and shares[3] <= far)
 
 
 def _first_slice(area: npt.NDArray[np.int_]) -> int:
-    """First slice with more than a speck: 1 % of the widest."""
+    """First slice with more than 1 % of the widest area."""
     return int(np.argmax(area > 0.01 * area.max()))
 
 
 def _ends_behind(side: Mask) -> bool:
-    """Tell whether the lowest 15 mm lie behind the middle of this lung."""
+    """Whether the lowest 15 mm lie behind the middle of this lung."""
     rows = np.flatnonzero(side.any(axis=(0, 2)))
     first = _first_slice(side.sum(axis=(1, 2)))
     y = np.nonzero(side[first : first + 5])[1]
@@ -88,7 +87,7 @@ def _ends_behind(side: Mask) -> bool:
 
 @dataclass(frozen=True)
 class Ribs:
-    """Where ribs bound the lungs, in coarse voxels: outer faces of the outermost bone."""
+    """Outer faces of the outermost bone of the rib cage, in coarse voxels."""
 
     front: float
     back: float
@@ -104,7 +103,7 @@ def find_ribs(
     Parameters
     ----------
     coarse : ndarray, shape (z, y, x)
-        HU of the slices to look at.
+        HU of the slices to search.
     body : ndarray of bool, shape (z, y, x)
     middle_x : float
         Plane between the sides, in voxels.
@@ -114,9 +113,8 @@ def find_ribs(
     Returns
     -------
     Ribs or None
-        None where too little bone is seen. To the sides, what at least 40 % of the slices reach, so
-        that a shoulder blade in some of them does not count; nearly the outermost in front and
-        behind.
+        None where too little bone is visible. Quantiles over the slices: 40 % to the sides, so that
+        a scapula in some of them does not count; 10 % in front and behind.
     """
     bone = (coarse > BONE_HU) & body
     columns = _seen_along(bone, 1)

@@ -1,18 +1,20 @@
-"""The model grid: any volume, turned to LPS and resampled to the contract's spacing.
+"""Resamples a volume to the model grid: LPS orientation, spacing of the contract.
 
-Scans whose axes run along the body axes (nearly all) go through separable resampling: along each
-axis a triangle kernel, as wide as the coarser of the two spacings, so that fine scans are averaged
-rather than picked from, and thick slices interpolated. Tilted and oblique scans are first averaged
-along their own axes and then interpolated at the voxels of the grid. Slices in uneven steps, or
-with gaps between them, are taken at their own positions (`dlild_client.preparation.slices`).
+Scans aligned with the body axes (nearly all) use separable resampling: along each axis a triangle
+kernel, as wide as the larger of the two spacings, so that fine scans are averaged rather than
+subsampled, and thick slices interpolated. Oblique scans and those with gantry tilt are first
+averaged along their own axes, then interpolated at the voxels of the grid. Uneven slices, and
+slices with gaps, are resampled at their own positions (`dlild_client.preparation.resampling`).
 
-The grid covers the scan from voxel face to voxel face and is centred on it, so that a scan turned
-round or written in another order gives the same grid.
+The grid covers the scan from voxel face to voxel face and is centred on it, so that a flipped or
+reordered scan gives the same grid.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,13 @@ import numpy.typing as npt
 
 from dlild_client.contract import Contract, HuRange
 from dlild_client.errors import GeometryError
-from dlild_client.itk import load_sitk
-from dlild_client.preparation.separable import Band, resample
-from dlild_client.preparation.slices import has_plain_slices, slice_band, slice_faces_mm
+from dlild_client.preparation.resampling import (
+    Band,
+    has_plain_slices,
+    resample,
+    slice_band,
+    slice_faces_mm,
+)
 from dlild_client.slabs import is_slabs
 from dlild_client.volume import LPS_GRID, Triple, Volume
 
@@ -31,6 +37,14 @@ ALIGNED_COSINE = float(np.cos(np.radians(0.1)))
 
 MAXIMUM_EXTENT_MM = 2500.0
 MAXIMUM_GRID_VOXELS = 200_000_000
+
+
+@cache
+def load_sitk() -> Any:
+    """Import SimpleITK at first use, with its warnings off: an error is one line for the user."""
+    sitk = import_module("SimpleITK")
+    sitk.ProcessObject.GlobalWarningDisplayOff()
+    return sitk
 
 
 def to_grid(volume: Volume, contract: Contract) -> Volume:
@@ -51,7 +65,7 @@ def to_grid(volume: Volume, contract: Contract) -> Volume:
     Raises
     ------
     GeometryError
-        The scan is larger than any body.
+        The scan is larger than a body.
     """
     target = contract.grid.spacing_mm
     lower, upper = _bounds_mm(volume)
@@ -150,8 +164,7 @@ def _resample_oblique(
 
     finest = min(target)
     spacing = np.asarray(volume.spacing_mm)
-    # Two thirds of the grid's voxel: the interpolation that follows widens the kernel to about a
-    # whole one.
+    # Two thirds of a grid voxel: the interpolation below widens the kernel to about a whole one.
     coarse_spacing = np.maximum(spacing, finest / 1.5)
     extent = np.asarray(volume.shape) * spacing
     middle = (np.asarray(volume.shape) - 1) / 2
@@ -166,8 +179,8 @@ def _resample_oblique(
     coarse = resample(
         volume.array, volume.spacing_mm, (z, y, x), coarse_spacing.tolist(), hu, bands
     )
-    # The image lives in index space; the transform leads from patient coordinates to indices, and
-    # so may shear, which SimpleITK's own image direction may not.
+    # The image is in index space; the transform from patient coordinates to indices may shear,
+    # which the direction of a SimpleITK image may not.
     image = sitk.GetImageFromArray(coarse)
     steps = np.asarray(volume.direction) * coarse_spacing
     centre = volume.points_mm(middle)
@@ -176,7 +189,7 @@ def _resample_oblique(
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(to_index.ravel().tolist())
     transform.SetTranslation(offset.tolist())
-    # Half a voxel beyond the outermost centres is still scan: faces bound it, not centres.
+    # The scan extends half a voxel beyond the outermost centres, to the voxel faces.
     padded = sitk.ZeroFluxNeumannPad(image, [1, 1, 1], [1, 1, 1])
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize([shape[2], shape[1], shape[0]])

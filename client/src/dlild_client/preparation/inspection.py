@@ -1,7 +1,7 @@
-"""Doubts that the chest itself raises: contrast medium, breath, metal, noise, volumes, position.
+"""Flags of the chest itself: contrast medium, breath, metal, noise, volumes, orientation.
 
-All from the scan on the model grid and from what the search for the lungs has seen of it in coarse
-voxels; axes (z, y, x), z to the head, y to the back, x to the left.
+Computed from the scan on the model grid and the coarse masks of the search for the lungs; axes
+(z, y, x), z to the head, y to the back, x to the left.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ CONTRAST_HU = 90.0
 """Blood has 30 to 55 HU; with contrast medium, in any phase that is scanned, 100 to 400."""
 
 NOISE_HU = 60.0
-"""Standard deviation on the model grid: the network has learnt on 5 to 60 HU."""
+"""Standard deviation on the model grid; the network was trained on 5 to 60 HU."""
 
 METAL_HU, METAL_ML = 1900, 2.0
-"""Denser than any bone, and more of it than the wires of a sternum."""
+"""Denser than bone, and more than sternal wires."""
 
 LITTLE_LUNG_ML, MUCH_LUNG_ML = 800.0, 9000.0
-"""Aerated lung of a grown person: the largest total lung capacities are about 9 L."""
+"""Aerated lung of an adult: the largest total lung capacities are about 9 L."""
 
 LONGEST_LUNG_MM = 400.0
 """From apex to base, and across both lungs."""
@@ -38,10 +38,10 @@ LEAST_SHAPE, LARGEST_SHAPE = 0.55, 1.7
 spacing that is wrong by a factor of two along one axis leaves these bounds."""
 
 DENSE_LUNG_HU = -770.0
-"""Most frequent HU of aerated lung: -900 to -800 in full inspiration, -750 to -650 without."""
+"""Mode of aerated lung: -900 to -800 HU in full inspiration, -750 to -650 HU otherwise."""
 
 ONE_SIDE = 0.3
-"""A lung with less than this share of the other is small, or not all of it is aerated."""
+"""A lung below this fraction of the other is small, or partly not aerated."""
 
 SMALL_LUNGS_ML = 2500.0
 FLAT_TRACHEA = 0.65
@@ -49,16 +49,16 @@ BOWED_TRACHEA = 0.1
 
 
 def inspect_chest(grid: Volume, seen: SeenChest, aerated_ml: float) -> list[Flag]:
-    """Flag what makes a score doubtful in the chest itself.
+    """Flag findings of the chest that make a score doubtful.
 
     Parameters
     ----------
     grid : Volume
         HU on the model grid.
     seen : SeenChest
-        Of the search for the lungs.
+        Masks of the search for the lungs.
     aerated_ml : float
-        Lung by threshold.
+        Lung volume by threshold.
 
     Returns
     -------
@@ -84,20 +84,20 @@ def inspect_chest(grid: Volume, seen: SeenChest, aerated_ml: float) -> list[Flag
 
 
 def strange_lungs(seen: SeenChest, aerated_ml: float) -> dict[str, float]:
-    """Find volumes and lengths that lungs hardly have: most often a spacing is wrong then.
+    """Find implausible volumes and lengths of the lungs: mostly a wrong spacing.
 
     Parameters
     ----------
     seen : SeenChest
-        Of the search for the lungs.
+        Masks of the search for the lungs.
     aerated_ml : float
-        Lung by threshold.
+        Lung volume by threshold.
 
     Returns
     -------
     dict of str to float
-        What is out of bounds, by the name that the flag gives it. Lungs that the scan cuts off are
-        measured by their volume only, and one lung alone not by its shape.
+        Values out of bounds, by their names in the flag. Of lungs that the scan cuts off only the
+        volume is checked; the shape is not checked of a single lung.
     """
     strange = {}
     if not LITTLE_LUNG_ML <= aerated_ml <= MUCH_LUNG_ML:
@@ -125,7 +125,7 @@ def strange_lungs(seen: SeenChest, aerated_ml: float) -> dict[str, float]:
 
 
 def _sides_ml(seen: SeenChest, middle: int) -> tuple[float, float]:
-    """Aerated lung on the right and on the left of a plane."""
+    """Aerated lung right and left of a plane, in mL."""
     voxel_ml = float(np.prod(seen.spacing)) / 1000
     right, left = (
         float(np.count_nonzero(side)) * voxel_ml
@@ -135,11 +135,10 @@ def _sides_ml(seen: SeenChest, middle: int) -> tuple[float, float]:
 
 
 def blood_hu(seen: SeenChest) -> float | None:
-    """Upper quartile of the HU of heart and great vessels; None where too little of them is seen.
+    """Upper quartile of the HU of heart and great vessels; None where too little is visible.
 
-    Soft tissue between the lungs, in front of the spine, in the middle of their height, without
-    its rim. What lies round the vessels is darker than blood with contrast medium, and bone is too
-    little to move the quartile.
+    Eroded soft tissue between the lungs, in front of the spine, at mid-height. Tissue around the
+    vessels is darker than enhanced blood, and there is too little bone to move the quartile.
     """
     planes, rows, columns = extents(seen.lungs)
     if not len(planes):
@@ -157,17 +156,17 @@ def blood_hu(seen: SeenChest) -> float | None:
 
 @dataclass(frozen=True)
 class Breath:
-    """Whether a scan looks expiratory, and the numbers that say so."""
+    """Whether a scan is likely expiratory, and the values behind it."""
 
     expiration: bool
     values: dict[str, Any]
 
 
 def judge_breath(grid: Volume, seen: SeenChest, aerated_ml: float) -> Breath:
-    """Look for two of three signs of expiration: dense lung, small lungs, a flat windpipe.
+    """Judge expiration by two of three signs: dense lung, small lungs, a flat trachea.
 
-    The density is the most frequent one, which lesions do not move until they take most of the
-    lung. The back wall of the windpipe is soft, and bows in when the breath goes out.
+    The density is the mode, which lesions do not move until they take most of the lung. The
+    posterior wall of the trachea is soft, and bows inwards in expiration.
     """
     hu = most_frequent_hu(seen)
     trachea = measure_trachea(grid, seen)
@@ -178,12 +177,12 @@ def judge_breath(grid: Volume, seen: SeenChest, aerated_ml: float) -> Breath:
         values["lung_hu"] = hu
     if trachea is not None:
         values |= {"trachea_ratio": trachea.ratio, "trachea_bow": trachea.bow}
-    # Small lungs alone are what fibrosis makes of them: one of the others must be there.
+    # Small lungs may be due to fibrosis: one of the other signs is required.
     return Breath(sum(signs) >= 2 and (signs[0] or flat), values)
 
 
 def most_frequent_hu(seen: SeenChest) -> float | None:
-    """Mode of the HU of aerated lung without its rim, in bins of 10 HU; None for hardly any."""
+    """Mode of the HU of eroded aerated lung, in bins of 10 HU; None for too little lung."""
     hu = seen.coarse[_without_rim(seen.lungs)]
     if hu.size < 500:
         return None
@@ -193,7 +192,7 @@ def most_frequent_hu(seen: SeenChest) -> float | None:
 
 
 def metal_ml(grid: Volume, seen: SeenChest) -> float:
-    """Volume denser than any bone, within the body, in slices that hold lung."""
+    """Volume denser than bone, in mL, within the body, in slices with lung."""
     if grid.array.max() <= METAL_HU:
         return 0.0
     dense = np.argwhere(grid.array > METAL_HU)
@@ -206,7 +205,7 @@ def metal_ml(grid: Volume, seen: SeenChest) -> float:
 def noise_hu(grid: Volume) -> float | None:
     """Estimate the standard deviation of the noise on the grid, from neighbours in soft tissue.
 
-    The median of the differences, scaled as for a normal distribution, is not moved by edges.
+    Median absolute difference, scaled as for a normal distribution: robust to edges.
     """
     planes = grid.array[:: max(1, len(grid.array) // 40)]
     left, right = planes[:, :, :-1], planes[:, :, 1:]
@@ -218,7 +217,7 @@ def noise_hu(grid: Volume) -> float | None:
 
 
 def _without_rim(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Voxels whose six neighbours are in the mask as well."""
+    """Erode a mask by its six neighbours."""
     out = mask.copy()
     for axis in range(3):
         out &= np.roll(mask, 1, axis) & np.roll(mask, -1, axis)

@@ -1,18 +1,18 @@
-"""The lung box: the part of the grid that holds the lungs, found generously.
+"""Finds the lung box: a generous bounding box of the lungs on the grid.
 
-A threshold finds aerated lung only, and lung that disease has made dense is what this product
-measures. So the threshold merely anchors the box, and the chest round it says how far lung may go
-(`dlild_client.preparation.chest`):
+A threshold finds only aerated lung and misses lung that disease has made dense. So it only anchors
+the box; the chest around it determines how far lung may extend (`dlild_client.preparation.chest`):
 
-- 12 mm to the sides, in front and behind, and on to the outer face of the ribs, also on the side
-  that is white: both reach equally far from the middle, and at most 30 mm further to the ribs;
-- 30 mm below and 15 mm above lungs that end as whole lungs do;
+- margins of 12 mm to the sides, in front and behind, extended to the outer face of the ribs, also
+  on a consolidated side: both sides reach equally far from the middle, plus at most 30 mm to the
+  ribs;
+- 30 mm below and 15 mm above lungs that are complete at that end;
 - where they end bluntly below, or in front, to 330 mm below their top; where they end bluntly
-  above, to 330 mm above their base; where neither end is whole, a side is missing, or the lungs do
-  not fill the cage, to 330 mm below their top and 45 mm above it.
+  above, to 330 mm above their base; where neither end is complete, a side is missing, or the lungs
+  do not fill the rib cage, to 330 mm below their top and 45 mm above it.
 
-Where no ribs are seen, to within 25 mm of the skin of the back. Everything is done on voxels of
-about 3 mm, in well under a second.
+Without visible ribs, to within 25 mm of the skin of the back. All on voxels of about 3 mm, in well
+under a second.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import NotChest
+from dlild_client.errors import NotChestError
 from dlild_client.flags import Flag
-from dlild_client.itk import load_sitk
 from dlild_client.preparation.chest import Ends, Ribs, find_ribs, judge_ends
+from dlild_client.preparation.grid import load_sitk
 from dlild_client.volume import Volume
 
 Mask = npt.NDArray[np.bool_]
@@ -36,50 +36,50 @@ COARSE_MM = 3.0
 AERATED_HU = -400
 TISSUE_HU = -250
 AIRWAY_CM2 = 5.0
-"""Air of a slice below this is windpipe, not lung."""
+"""Smaller areas of air in a slice are trachea, not lung."""
 
 CUT_OFF_CM2 = 12.0
-"""More lung than this in the first or last slices, or on a side, and the scan cuts it off."""
+"""Larger areas of lung in the first or last slices, or on a side, are cut off by the scan."""
 
 MINIMUM_LUNG_ML = 300.0
-"""Less aerated lung than this is lung only where `LEAST_LUNG_ML` says so: bowel gas comes near."""
+"""Below it, aerated volumes must have the HU of lung (`LEAST_LUNG_ML`): bowel gas comes close."""
 
 LEAST_LUNG_ML = 50.0
-"""Of newborns. Between this and `MINIMUM_LUNG_ML` what was found must have the HU of lung."""
+"""Lungs of newborns. From here to `MINIMUM_LUNG_ML`, voxels must have the HU of lung."""
 
 GAS_HU = -965.0
-"""Gas of bowel, stomach and sinuses is darker than this within, lungs with emphysema are not."""
+"""Gas of bowel, stomach and sinuses is darker inside; lungs with emphysema are not."""
 
 OUTSIDE_HU = -930.0
-"""Air that reaches the border of the image is lung, cut off by it, where it is denser than this."""
+"""Denser air that touches the border of the image is lung, cut off by it."""
 
-UNREST_HU = 20.0
-"""Standard deviation from slice to slice: aerated lung, with its vessels, has 27 HU and more."""
+VARIATION_HU = 20.0
+"""Standard deviation between slices: aerated lung, with its vessels, has at least 27 HU."""
 
 
 TALLEST_MM = 330.0
-"""Lungs are hardly ever taller than this from base to apex, in deep inspiration."""
+"""Height of the tallest lungs, base to apex, in deep inspiration."""
 
 
 GAP_MM = 18.0
-"""Further than this from the outer face of the ribs, as the mean of both sides, aerated lung does
-not fill the cage: in whole lungs it is 3 to 18 mm."""
+"""Largest mean distance of aerated lung from the outer face of the ribs: in whole lungs it is 3 to
+18 mm."""
 
 
 @dataclass(frozen=True)
 class LungBox:
-    """Where the lungs are, in voxels (z, y, x) of the grid.
+    """Bounding box of the lungs, in voxels (z, y, x) of the grid.
 
     Attributes
     ----------
     start, stop : tuple of int
         First voxel, and one past the last.
     aerated_ml : float
-        Volume of what a threshold calls lung: an estimate, too small where lung is dense.
+        Lung volume by threshold: an estimate, too small where lung is dense.
     flags : tuple of str
         `lungs_cut_off_top`, `lungs_cut_off_bottom`, `lungs_cut_off_sides`.
     seen : SeenChest or None
-        What the search has seen: for the flags, and to tell the patient from the air around.
+        Masks of the search: for the flags, and to distinguish the patient from surrounding air.
     """
 
     start: tuple[int, int, int]
@@ -91,7 +91,7 @@ class LungBox:
 
 @dataclass(frozen=True, eq=False)
 class SeenChest:
-    """The scan in coarse voxels, axes (z, y, x).
+    """The scan and its masks in coarse voxels, axes (z, y, x).
 
     Attributes
     ----------
@@ -100,13 +100,13 @@ class SeenChest:
     body : ndarray of bool
         Without its inner air.
     inner : ndarray of bool
-        Air that the body encloses within an axial slice.
+        Air enclosed by the body within an axial slice.
     lungs : ndarray of bool
         Aerated lungs.
     spacing : ndarray, shape (3,)
         In mm.
     factors : tuple of int
-        Voxels of the grid in a coarse voxel, along each axis.
+        Grid voxels per coarse voxel, along each axis.
     """
 
     coarse: npt.NDArray[np.float32]
@@ -133,8 +133,8 @@ def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
 
     Raises
     ------
-    NotChest
-        No lungs, or less than `minimum_ml` that does not look like lung.
+    NotChestError
+        No lungs, or less than `minimum_ml` without the HU of lung.
     """
     factors = np.array([max(1, round(COARSE_MM / s)) for s in grid.spacing_mm])
     coarse = _block_means(grid.array, factors)
@@ -145,7 +145,7 @@ def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
     millilitres = float(lungs.sum()) * voxel_ml
     flags = _cut_off(lungs, spacing)
     if millilitres < minimum_ml and not _is_little_lung(lungs, coarse, millilitres):
-        raise NotChest(_too_little(millilitres, minimum_ml, flags))
+        raise NotChestError(_too_little(millilitres, minimum_ml, flags))
     areas_cm2 = lungs.sum(axis=(1, 2)) * float(spacing[1] * spacing[2]) / 100
     low, high = _extent(lungs, areas_cm2)
     cells = int(factors[0]), int(factors[1]), int(factors[2])
@@ -157,8 +157,8 @@ def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
 
 
 def _block_means(array: npt.NDArray[Any], factors: npt.NDArray[np.int_]) -> npt.NDArray[np.float32]:
-    """Mean of blocks of voxels; an incomplete block at the far end is filled with its edge."""
-    # Sums of two axes in 16 bits, where they fit: several times as fast as in floating point.
+    """Mean of blocks of voxels; the last block is padded by repeating the edge."""
+    # Sums over two axes in int16 where they fit: several times as fast as in float32.
     largest = max(-int(array.min()), int(array.max())) * int(factors[0] * factors[1])
     fits = array.dtype == np.int16 and largest <= np.iinfo(np.int16).max
     out = array if fits else array.astype(np.float32)
@@ -185,14 +185,14 @@ def _every(array: npt.NDArray[Any], axis: int, first: int, step: int) -> npt.NDA
 def _body_and_inner_air(
     coarse: npt.NDArray[np.float32], spacing: npt.NDArray[np.float64]
 ) -> tuple[Mask, Mask]:
-    """Body without its inner air, and the air that the body encloses within an axial slice.
+    """Masks of the body without inner air, and of the air that it encloses in axial slices.
 
-    Slice by slice: air round the patient reaches the border of the image, air in the lungs does
-    not. In three dimensions both would meet through the mouth.
+    Slice by slice: outer air touches the border of the image, air in the lungs does not. In three
+    dimensions both are connected through the mouth.
     """
     air = coarse < AERATED_HU
     body = _largest_component(coarse > TISSUE_HU)
-    # Only the body encloses: a table or a blanket beside it must not.
+    # Enclosed by the body only, not by a table or a blanket.
     labels = label_slices(~body)
     outside = np.zeros(int(labels.max()) + 1, dtype=bool)
     for border in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
@@ -205,10 +205,11 @@ def _body_and_inner_air(
 def _cut_off_at_sides(
     outer: Mask, coarse: npt.NDArray[np.float32], spacing: npt.NDArray[np.float64]
 ) -> Mask:
-    """Find lung among the air that reaches the border of the image: a cropped field cuts it off.
+    """Find lung among the air that touches the border of the image, cut off by a cropped field.
 
-    By its HU and by its unrest, which vessels make and foam has not; without the rim of skin,
-    clothes and table, which are as dense as lung where voxels mix. It must be wide on the border.
+    By its HU and by its variation between slices, caused by vessels and absent in foam; eroded,
+    because partial volumes of skin, clothes and table are as dense as lung; and with a wide area on
+    the border.
     """
     sitk = load_sitk()
 
@@ -226,21 +227,21 @@ def _cut_off_at_sides(
             areas = np.bincount(labels.take(edge, axis).ravel()) * pixel_cm2
             for label in np.flatnonzero(areas > CUT_OFF_CM2):
                 part = labels == label
-                kept |= part if label and _unrest_hu(part, coarse) > UNREST_HU else False
+                kept |= part if label and _variation_hu(part, coarse) > VARIATION_HU else False
     return _dilate(_dilate(kept)) & dense
 
 
-def _unrest_hu(part: Mask, coarse: npt.NDArray[np.float32]) -> float:
-    """Measure how HU vary from slice to slice: vessels cross them, a table runs along."""
+def _variation_hu(part: Mask, coarse: npt.NDArray[np.float32]) -> float:
+    """Return the standard deviation of HU between slices: high for vessels, low for a table."""
     both = part[1:] & part[:-1]
     steps = (coarse[1:] - coarse[:-1])[both]
     return float(steps.std() / np.sqrt(2)) if steps.size else 0.0
 
 
 def label_slices(mask: Mask) -> npt.NDArray[Any]:
-    """Label the connected parts of every axial slice; 0 where there is none.
+    """Label the connected components of every axial slice; 0 is background.
 
-    Empty planes between the slices keep them apart in one call, ten times as fast as one a slice.
+    Empty planes between the slices separate them in one call, ten times as fast as one per slice.
     """
     sitk = load_sitk()
 
@@ -251,7 +252,7 @@ def label_slices(mask: Mask) -> npt.NDArray[Any]:
 
 
 def _largest_component(mask: Mask) -> Mask:
-    """Keep the largest connected part, without thin bridges to the table and to clothes."""
+    """Keep the largest component, without thin bridges to the table and to clothes."""
     sitk = load_sitk()
 
     core = _dilate(_erode(mask))
@@ -262,19 +263,19 @@ def _largest_component(mask: Mask) -> Mask:
     if not len(sizes):
         return np.zeros_like(mask)
     core = labels == int(np.argmax(sizes))
-    # Give the opened-away rim back, without the bridges it cut.
+    # Restore the rim that the opening removed, without the bridges.
     for axis in range(3):
         core = _spread(core, axis)
     return mask & core
 
 
 def _erode(mask: Mask) -> Mask:
-    """Keep voxels whose six neighbours are set; beyond the border all is."""
+    """Erode by the six neighbours; voxels beyond the border count as set."""
     return ~_dilate(~mask)
 
 
 def _dilate(mask: Mask) -> Mask:
-    """Add the six neighbours of each voxel: shifts of whole arrays, ten times as fast as ITK's."""
+    """Dilate by the six neighbours; array shifts are ten times as fast as ITK."""
     out = _spread(mask, 0)
     for axis in (1, 2):
         out |= _spread(mask, axis)
@@ -282,7 +283,7 @@ def _dilate(mask: Mask) -> Mask:
 
 
 def _spread(mask: Mask, axis: int) -> Mask:
-    """Add the two neighbours along one axis."""
+    """Dilate by the two neighbours along one axis."""
     out = mask.copy()
     low, high = [slice(None)] * 3, [slice(None)] * 3
     low[axis], high[axis] = slice(None, -1), slice(1, None)
@@ -294,7 +295,7 @@ def _spread(mask: Mask, axis: int) -> Mask:
 def _pick_lungs(
     inner: Mask, coarse: npt.NDArray[np.float32], spacing: npt.NDArray[np.float64]
 ) -> Mask:
-    """Keep the parts of the inner air that are lungs: large, with body in front and behind."""
+    """Keep the components of inner air that are lungs: large, with body in front and behind."""
     sitk = load_sitk()
 
     labels = sitk.GetArrayFromImage(
@@ -309,14 +310,13 @@ def _pick_lungs(
         if sizes[label] * voxel_ml > 30
         and _is_enclosed(labels == label, tissue, coarse, spacing[1])
     ]
-    # Gas of stomach and bowel, large as it may be, is no lung where there is lung beside it.
+    # Gas of stomach and bowel, however large, is dropped where there is lung.
     aerated = [label for label in large if not _is_gas(labels == label, coarse)]
     large = aerated or large
     if not large:
         return np.zeros_like(inner)
     main = large[0]
-    # The other lung, or a lobe cut off by disease: beside the main part, not the bowel gas below
-    # it.
+    # The other lung, or a separated lobe: beside the main component, not the bowel gas below it.
     heights = np.flatnonzero((labels == main).any(axis=(1, 2)))
     floor = float(np.quantile(heights, 0.1))
     kept = [main]
@@ -330,13 +330,13 @@ def _pick_lungs(
 def _is_enclosed(
     part: Mask, tissue: Counts, coarse: npt.NDArray[np.float32], spacing_y: float
 ) -> bool:
-    """Tell a lung from the foam of a table: a lung has body in front of it and behind it.
+    """Whether a component has body in front and behind, as lung has and foam of a table has not.
 
-    Where the field cuts it off in front or behind, by its unrest. `tissue` counts tissue voxels
-    from the front up to each voxel; lung itself is none.
+    Where the field cuts it off in front or behind, by its variation between slices. `tissue` is the
+    cumulative count of tissue voxels from the front.
     """
     core = _erode(part)
-    if part[:, [0, -1]].any() and _unrest_hu(core, coarse) > UNREST_HU:
+    if part[:, [0, -1]].any() and _variation_hu(core, coarse) > VARIATION_HU:
         return True
     z, x = np.nonzero(part.any(axis=1))
     first = np.argmax(part, axis=1)[z, x]
@@ -348,9 +348,9 @@ def _is_enclosed(
 def _extent(
     lungs: Mask, areas_cm2: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Bounds of the lungs in coarse voxels; windpipe and throat above them do not count."""
+    """Bounds of the lungs in coarse voxels, without trachea and pharynx above."""
     low_z = high_z = int(np.argmax(areas_cm2))
-    # Upwards and downwards from the widest slice, for as long as there is more than a windpipe.
+    # Up and down from the widest slice, while there is more air than a trachea.
     while high_z + 1 < len(areas_cm2) and areas_cm2[high_z + 1 : high_z + 4].max() > AIRWAY_CM2:
         high_z += 1
     while low_z > 0 and areas_cm2[max(0, low_z - 3) : low_z].max() > AIRWAY_CM2:
@@ -365,13 +365,13 @@ def _extent(
 
 
 def _is_gas(part: Mask, coarse: npt.NDArray[np.float32]) -> bool:
-    """Tell gas from lung by its HU, without the rim where voxels mix."""
+    """Whether a component is gas, by the HU of its eroded core."""
     core = coarse[_erode(part)]
     return bool(core.size and core.mean() < GAS_HU)
 
 
 def _is_little_lung(lungs: Mask, coarse: npt.NDArray[np.float32], millilitres: float) -> bool:
-    """Tell the lungs of a child, or what a cropped field left of lungs, from gas."""
+    """Whether a small volume is lung (of a child, or cropped), not gas, by HU."""
     core = coarse[_erode(lungs)]
     if millilitres < LEAST_LUNG_ML or not core.size:
         return False
@@ -379,7 +379,7 @@ def _is_little_lung(lungs: Mask, coarse: npt.NDArray[np.float32], millilitres: f
 
 
 def _too_little(millilitres: float, minimum_ml: float, flags: tuple[Flag, ...]) -> str:
-    """Say how much was found, how much is needed, and whether the scan cuts lungs off."""
+    """Message: volume found, volume needed, and whether the scan cuts lungs off."""
     cut = ", ".join(
         f"{flag.values['area_cm2']:.0f} cm2 at the {flag.removeprefix('lungs_cut_off_')}"
         for flag in flags
@@ -393,7 +393,7 @@ def _too_little(millilitres: float, minimum_ml: float, flags: tuple[Flag, ...]) 
 
 
 def _cut_off(lungs: Mask, spacing: npt.NDArray[np.float64]) -> tuple[Flag, ...]:
-    """Flag lungs that are still wide on a face of the grid; a windpipe is not."""
+    """Flag lungs with a wide area on a face of the grid, unlike a trachea."""
     top_cm2, side_cm2, front_cm2 = (
         float(np.prod(spacing) / step) / 100 for step in spacing.tolist()
     )
@@ -411,7 +411,7 @@ def _cut_off(lungs: Mask, spacing: npt.NDArray[np.float64]) -> tuple[Flag, ...]:
 def _add_margins(
     low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], seen: SeenChest
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Widen the bounds (coarse voxels) as the module's docstring says."""
+    """Widen the bounds (coarse voxels) as described in the docstring of the module."""
     spacing = seen.spacing
     aerated = slice(int(low[0]), int(high[0]))
     middle = _middle_mm(seen.body[aerated], float(spacing[2]))
@@ -437,7 +437,7 @@ def _add_margins(
 
 
 def _ends_mm(low: float, high: float, ends: Ends) -> tuple[float, float]:
-    """Lowest and highest that lung may reach, from the ends (mm) of the aerated lung."""
+    """Lowest and highest possible end of the lung, from those of the aerated lung, in mm."""
     if ends.bottom and ends.top:
         return low - 30, high + 15
     if ends.bottom:
@@ -447,7 +447,7 @@ def _ends_mm(low: float, high: float, ends: Ends) -> tuple[float, float]:
 
 
 def _ribs_mm(seen: SeenChest, bottom: float, top: float, middle: float) -> Ribs | None:
-    """Faces of the rib cage in mm, from the lower 55 % of the height between two ends (mm)."""
+    """Faces of the rib cage in mm, over the lower 55 % of the height between two ends (mm)."""
     step_z, step_y, step_x = seen.spacing.tolist()
     chest = slice(max(0, int(bottom / step_z)), int((bottom + 0.55 * (top - bottom)) / step_z))
     ribs = find_ribs(seen.coarse[chest], seen.body[chest], middle / step_x, step_x)
@@ -457,12 +457,12 @@ def _ribs_mm(seen: SeenChest, bottom: float, top: float, middle: float) -> Ribs 
 
 
 def _lie_at_the_ribs(right: float, left: float, ribs: Ribs) -> bool:
-    """Tell whether aerated lung fills the cage to the sides: else white lung may line it."""
+    """Whether aerated lung fills the rib cage laterally; else consolidated lung may line it."""
     return (right - ribs.right + ribs.left - left) / 2 <= GAP_MM
 
 
 def _middle_mm(torso: Mask, spacing_x: float) -> float:
-    """Middle of the body from left to right: the median over slices is not moved by an arm."""
+    """Midline of the body in mm; the median over slices is robust to an arm."""
     middles = []
     for plane in torso:
         used = np.flatnonzero(plane.any(axis=0))
@@ -472,6 +472,6 @@ def _middle_mm(torso: Mask, spacing_x: float) -> float:
 
 
 def _back_mm(torso: Mask, spacing_y: float) -> float:
-    """Where the back ends, as the median over slices."""
+    """Posterior end of the body in mm, as the median over slices."""
     ends = [np.flatnonzero(plane.any(axis=1))[-1] + 1 for plane in torso if plane.any()]
     return float(np.median(ends)) * spacing_y if ends else 0.0

@@ -1,15 +1,13 @@
-"""Which way round the patient lies in the scan, as the body itself shows it.
+"""Checks the orientation of the header against the anatomy.
 
-A header may turn or mirror a scan: a prone patient who is entered as supine, slices numbered from
-the wrong end, an axis that lost its sign in a conversion. Such a scan looks like any chest, and
-right and left, or above and below, change places in every figure. So each axis is judged by signs
-that are independent of each other, and a doubt is raised only where together they clearly
-contradict the header. The scan is never turned.
+A header may flip or mirror a scan: a prone patient entered as supine, slices numbered from the
+wrong end, an axis that lost its sign in a conversion. Such a scan looks like any chest, but right
+and left, or above and below, are exchanged in all results. So each axis is judged by independent
+signs, and flagged only where their sum clearly contradicts the header. The scan is never flipped.
 
-Each sign is a number that is positive where it agrees with the header and negative where it
-contradicts it; 0 says nothing. Front and back are judged first, by the spine; then above and below;
-then right and left, in the frame that the first two have shown, so that each axis is judged by
-itself.
+A sign is positive where it agrees with the header, negative where it contradicts it, and 0 where it
+is inconclusive. Front and back are judged first, by the spine; then head and feet; then left and
+right, in the frame corrected for the first two, so that each axis is judged by itself.
 
 All arrays are coarse, (z, y, x), with z to the head, y to the back and x to the left, as the header
 has it.
@@ -30,11 +28,11 @@ from dlild_client.preparation.lungs import SeenChest, label_slices
 from dlild_client.preparation.trachea import AIR_HU, LARGEST_CM2, SMALLEST_CM2, extents
 
 DENSE_BONE_HU = 330
-"""Denser than blood with contrast medium, but for a few seconds after the injection."""
+"""Denser than enhanced blood, except for a few seconds after the injection."""
 
 SPINE_RADIUS_MM = 15.0
 SPINE_CM2 = 1.0
-"""Less bone than this, as the mean over slices, and no spine is seen: nothing is judged by it."""
+"""Least mean area of bone per slice for a visible spine."""
 
 FRONT_BACK, HEAD_FEET, LEFT_RIGHT = -1.0, -1.5, -1.4
 """Sums of signs at which an axis contradicts the header. Measured as the header should have it, on
@@ -42,7 +40,7 @@ three intact real scans and 40 phantoms: front and back 0.8 and more, head and f
 left and right -0.9 (lungs of a mirrored mask) and more; 2.0 and more for the real scans."""
 
 CUT_SHARE = 0.3
-"""Lungs that have this share of their widest slice in the first or last one are cut off there."""
+"""Lungs with this fraction of their widest area in the first or last slice are cut off."""
 
 TABLE_HU = -850
 TABLE_MM = 100.0
@@ -53,19 +51,19 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Spine:
-    """Where the densest bone runs through all slices, and how much of it lies on each side.
+    """Position of the densest bone through all slices, and its amount in front and behind.
 
     Attributes
     ----------
     y, x : int
-        Its middle, in voxels.
+        Its centre, in voxels.
     back_cm2, front_cm2 : float
-        Most bone within `SPINE_RADIUS_MM` of a point, behind and in front of the middle of the
-        lungs, as the mean over the slices that hold lung.
+        Largest area of bone within `SPINE_RADIUS_MM` of a point, behind and in front of the middle
+        of the lungs, as the mean over the slices with lung.
     sign : float
-        Positive where it lies behind.
+        Positive where the spine lies behind.
     aside : bool
-        Whether it lies beside the lungs, neither in front nor behind.
+        Whether the spine lies beside the lungs, neither in front nor behind.
     """
 
     y: int
@@ -78,7 +76,7 @@ class Spine:
 
 @dataclass(frozen=True)
 class Orientation:
-    """What the body says of each axis: sums of signs, below 0 where the header is contradicted."""
+    """Sum of the signs of each axis: negative where they contradict the header."""
 
     spine: Spine | None
     front_back: float
@@ -88,7 +86,7 @@ class Orientation:
 
     @property
     def doubts(self) -> dict[str, str]:
-        """What was seen where it should not be."""
+        """Contradictions to the header, by structure."""
         seen = {}
         if self.spine is not None and self.spine.aside:
             seen["spine"] = "at the side"
@@ -102,7 +100,7 @@ class Orientation:
 
 
 def flag_orientation(seen: SeenChest) -> list[Flag]:
-    """Raise a doubt where the body contradicts the header.
+    """Flag an orientation that the anatomy contradicts.
 
     Parameters
     ----------
@@ -112,7 +110,8 @@ def flag_orientation(seen: SeenChest) -> list[Flag]:
     Returns
     -------
     list of Flag
-        `orientation_doubtful`, with what was seen and the sums of the signs, or `prone_likely`.
+        `orientation_doubtful`, with the contradictions and the sums of the signs, or
+        `prone_likely`.
     """
     found = judge_orientation(seen)
     if found.doubts:
@@ -129,7 +128,7 @@ def flag_orientation(seen: SeenChest) -> list[Flag]:
 
 
 def front_first(seen: SeenChest) -> SeenChest | None:
-    """Turn a chest so that its front lies in front, whatever its header says.
+    """Flip a chest so that its front lies in front, whatever its header says.
 
     Parameters
     ----------
@@ -138,7 +137,7 @@ def front_first(seen: SeenChest) -> SeenChest | None:
     Returns
     -------
     SeenChest or None
-        None where the spine lies at the side, so that nobody knows what lies in front of it.
+        None where the spine lies at the side, so that the front is unknown.
     """
     found = judge_orientation(seen)
     if found.spine is not None and found.spine.aside:
@@ -156,7 +155,7 @@ def judge_orientation(seen: SeenChest) -> Orientation:
     Returns
     -------
     Orientation
-        0 for an axis of which nothing is seen.
+        0 for an inconclusive axis.
     """
     if not seen.lungs.any():
         return Orientation(None, 0.0, 0.0, 0.0, "")
@@ -178,14 +177,14 @@ def judge_orientation(seen: SeenChest) -> Orientation:
 
 
 def find_spine(seen: SeenChest) -> Spine | None:
-    """Find the spine: ribs and shoulder blades run obliquely, the spine through every slice.
+    """Find the spine: the bone that runs through every slice, unlike ribs and scapulae.
 
-    Looked for at two densities, because contrast medium makes the heart as dense as soft bone.
+    At two densities, because contrast medium makes the heart as dense as soft bone.
 
     Returns
     -------
     Spine or None
-        None where there is hardly any bone.
+        None where there is too little bone.
     """
     planes, rows, columns = extents(seen.lungs)
     pixel_cm2 = float(seen.spacing[1] * seen.spacing[2]) / 100
@@ -213,12 +212,12 @@ def find_spine(seen: SeenChest) -> Spine | None:
 
 
 def find_table(seen: SeenChest) -> str:
-    """Find the table: what lies beside the body at the same place in nearly every slice.
+    """Find the table: a structure outside the body at the same position in nearly every slice.
 
     Returns
     -------
     str
-        `behind`, `in front`, or nothing where no table is seen, or something on both sides.
+        `behind`, `in front`, or empty where there is no table, or a structure on both sides.
     """
     planes, _, columns = extents(seen.lungs)
     chest = slice(planes[0], planes[-1] + 1)
@@ -242,7 +241,7 @@ def find_table(seen: SeenChest) -> str:
 def _sums_around(
     values: npt.NDArray[np.float64], reach_y: int, reach_x: int
 ) -> npt.NDArray[np.float64]:
-    """Sum of the values within a reach of each pixel, by a table of sums."""
+    """Box sum around each pixel, by a summed-area table."""
     table = np.pad(values, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     rows, columns = (np.arange(n) for n in values.shape)
     low_y, high_y = np.maximum(rows - reach_y, 0), np.minimum(rows + reach_y + 1, len(rows))
@@ -255,7 +254,7 @@ def _sums_around(
 
 
 def _cropped(seen: SeenChest) -> SeenChest:
-    """Cut away what lies further than 30 mm from the lungs, in front, behind and to the sides."""
+    """Crop to 30 mm around the lungs in y and x."""
     _, rows, columns = extents(seen.lungs)
     (low_y, high_y), (low_x, high_x) = (
         (max(0, int(used[0]) - round(30 / step)), int(used[-1]) + 1 + round(30 / step))
@@ -265,7 +264,7 @@ def _cropped(seen: SeenChest) -> SeenChest:
 
 
 def _turned(seen: SeenChest, axis: int) -> SeenChest:
-    """Turn one axis of a chest the other way round."""
+    """Flip one axis of a chest."""
     return _each(seen, lambda array: np.flip(array, axis))
 
 
@@ -280,12 +279,12 @@ def _each(seen: SeenChest, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]
 
 
 def _sides(lungs: npt.NDArray[Any], middle: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Right and left half, both counted from the midline outwards."""
+    """Right and left half, both indexed from the midline outwards."""
     return lungs[:, :, : middle + 1][:, :, ::-1], lungs[:, :, middle + 1 :]
 
 
 def _recess_sign(seen: SeenChest, middle: int) -> float:
-    """Look where the lowest 15 mm lie: of whole lungs behind, between diaphragm and ribs."""
+    """Position of the lowest 15 mm: posterior in whole lungs, between diaphragm and ribs."""
     rows = extents(seen.lungs)[1]
     centre, half = (rows[0] + rows[-1]) / 2, max(1.0, (rows[-1] - rows[0]) / 2)
     depths = []
@@ -299,9 +298,9 @@ def _recess_sign(seen: SeenChest, middle: int) -> float:
 
 
 def _head_feet(seen: SeenChest, middle: int) -> float:
-    """Sum of four signs: windpipe above, heart below, lungs that end in domes, narrow apices.
+    """Sum of four signs: trachea above, heart below, domes, narrow apices.
 
-    0 where the scan cuts the lungs off: one end says little without the other.
+    0 where the scan cuts the lungs off: one end alone is inconclusive.
     """
     areas = seen.lungs.sum(axis=(1, 2))
     if max(areas[:2].max(), areas[-2:].max()) > CUT_SHARE * areas.max():
@@ -324,7 +323,7 @@ def _head_feet(seen: SeenChest, middle: int) -> float:
 
 
 def _tube_mm(seen: SeenChest, middle: int, first: int, stop: int) -> float:
-    """Length over which air of a windpipe's size lies near the midline."""
+    """Length over which air of the size of a trachea lies near the midline."""
     rows = extents(seen.lungs)[1]
     half = round(45 / seen.spacing[2])
     crop = seen.coarse[
@@ -347,7 +346,7 @@ def _width_mm(seen: SeenChest, z: int) -> float:
 
 
 def _dome_sign(right: Mask, left: Mask) -> float:
-    """Look whether base and top of each lung rise towards its middle: both bulge upwards."""
+    """Whether base and top of each lung rise towards its middle: both are convex upwards."""
     slopes = []
     for side in (right, left):
         under = side.any(axis=0)
@@ -378,14 +377,14 @@ def _left_right(seen: SeenChest, y: int, x: int) -> float:
     """Sum of four signs: heart and aorta on the left, liver on the right and high.
 
     `y`, `x` are those of the spine, which is also the midline. 0 where a side is missing, or where
-    aerated lung does not end below as whole lungs do: what lies under it may be lung then.
+    aerated lung is incomplete below: consolidated lung may lie under it.
     """
     right, left = _sides(seen.lungs, x)
     planes = extents(seen.lungs)[0]
     if not judge_ends(seen.lungs[planes[0] : planes[-1] + 1], x).bottom:
         return 0.0
     domes = [_dome_height(side) for side in (right, left)]
-    # Of a base that lies below the scan the height is not known.
+    # The height of a base below the scan is unknown.
     reaches_end = seen.lungs[:2].any()
     dome = 0.0 if reaches_end else (domes[0] - domes[1]) * float(seen.spacing[0]) / 25
     return (
@@ -397,12 +396,12 @@ def _left_right(seen: SeenChest, y: int, x: int) -> float:
 
 
 def _dome_height(side: Mask) -> float:
-    """Slice that three quarters of a lung's base lie below."""
+    """Slice below which three quarters of the base of a lung lie."""
     return float(np.quantile(side.argmax(axis=0)[side.any(axis=0)], 0.75))
 
 
 def _liver_sign(seen: SeenChest, x: int) -> float:
-    """Compare what lies under the domes: liver, or stomach, bowel and fat."""
+    """Compare the tissue under the domes: liver, or stomach, bowel and fat."""
     shares = []
     for coarse, side, patient in zip(
         _sides(seen.coarse, x),
@@ -423,7 +422,7 @@ def _liver_sign(seen: SeenChest, x: int) -> float:
 
 
 def _heart_sign(seen: SeenChest, domes: list[float], y: int, x: int) -> float:
-    """Look which lung stands further off the midline in front, just above its dome."""
+    """Compare the distance of the lungs from the midline in front, above their domes: heart."""
     front = _rows(seen, y, -125, -45)
     reach = []
     for side, dome in zip(_sides(seen.lungs, x), domes, strict=True):
@@ -441,7 +440,7 @@ def _heart_sign(seen: SeenChest, domes: list[float], y: int, x: int) -> float:
 
 
 def _aorta_sign(seen: SeenChest, dome: float, y: int, x: int) -> float:
-    """Look which lung is kept off the front of the spine: the left one, by the aorta."""
+    """Compare the distance of the lungs from the front of the spine: left, the aorta."""
     right, left = _sides(seen.lungs, x)
     top = int(extents(seen.lungs)[0][-1])
     zone = slice(int(dome + 0.1 * (top - dome)), int(dome + 0.75 * (top - dome)) + 1)
@@ -455,6 +454,6 @@ def _aorta_sign(seen: SeenChest, dome: float, y: int, x: int) -> float:
 
 
 def _rows(seen: SeenChest, y: int, first_mm: float, last_mm: float) -> slice:
-    """Rows between two distances behind the spine, in mm; never empty of meaning."""
+    """Rows between two distances behind the spine, in mm."""
     step = float(seen.spacing[1])
     return slice(max(0, y + int(first_mm / step)), max(0, y + int(last_mm / step)))

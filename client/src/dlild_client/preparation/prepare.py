@@ -1,4 +1,4 @@
-"""From a volume to the windows of its lungs: everything that happens before the network."""
+"""Prepares a volume for the network: model grid, lung box, windows, flags."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from dlild_client.preparation.lungs import SeenChest, find_lungs
 from dlild_client.volume import Volume
 
 Progress = Callable[[str, int, int], None]
-"""Called with a stage (read, resample, lungs, inference), how much is done, and the whole."""
+"""Called with a stage (read, resample, lungs, inference), how much is done, and the total."""
 
 
 @dataclass(frozen=True)
 class PreparedScan:
-    """A scan on the model grid, ready to be sent.
+    """A scan on the model grid, with its windows planned.
 
     Attributes
     ----------
@@ -39,15 +39,15 @@ class PreparedScan:
     box : Box
         The lung box in the grid.
     plan : WindowPlan
-        Windows that cover the box.
+        The windows that cover the box.
     aerated_ml : float
-        Lung by threshold: an estimate from before the network.
+        Lung volume by threshold: an estimate.
     flags : tuple of str
-        Doubts met so far.
+        Doubts found so far.
     timings_s : mapping
         Seconds of the stages `resample` and `lungs`.
     seen : SeenChest or None
-        What the search for the lungs has seen, in coarse voxels.
+        Masks of the search for the lungs, in coarse voxels.
     """
 
     grid: Volume
@@ -59,7 +59,7 @@ class PreparedScan:
     seen: SeenChest | None = None
 
     def windows(self, padding: int) -> Iterator[tuple[Shape, npt.NDArray[np.float16]]]:
-        """Origin in the box and HU of each window, cut out one at a time in the plan's order."""
+        """Yield origin in the box and HU of each window, lazily, in the order of the plan."""
         for origin in self.plan.origins:
             yield (
                 origin,
@@ -67,8 +67,8 @@ class PreparedScan:
             )
 
 
-def silent(_stage: str, _done: int, _whole: int) -> None:
-    """Report progress to nobody."""
+def no_progress(_stage: str, _done: int, _whole: int) -> None:
+    """Drop the progress report."""
 
 
 def prepare(volume: Volume, contract: Contract, progress: Progress | None = None) -> PreparedScan:
@@ -79,7 +79,7 @@ def prepare(volume: Volume, contract: Contract, progress: Progress | None = None
     volume : Volume
         HU in any orientation and spacing.
     contract : Contract
-        Of the server that will score the scan.
+        Contract of the server that will score the scan.
     progress : callable, optional
 
     Returns
@@ -89,9 +89,9 @@ def prepare(volume: Volume, contract: Contract, progress: Progress | None = None
     Raises
     ------
     InputError
-        No lungs, or more of the scan than the server takes.
+        No lungs, or more voxels than the server accepts.
     """
-    report = progress or silent
+    report = progress or no_progress
     start = time.perf_counter()
     report("resample", 0, 1)
     grid = to_grid(volume, contract)

@@ -1,7 +1,7 @@
-"""The windpipe: how round it is, as a sign of the breath that a scan was taken in.
+"""Shape of the trachea, as a sign of expiration.
 
-In inspiration it is round, or taller than wide. In expiration its soft back wall comes forward, so
-that it is flat, or a crescent.
+In inspiration it is round, or deeper than wide. In expiration its soft posterior wall moves
+forward, so that it becomes flat or crescent-shaped.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Trachea:
-    """Shape of the windpipe, as medians over its slices.
+    """Shape of the trachea, as medians over its slices.
 
     Attributes
     ----------
     ratio : float
         Depth (front to back) over width.
     bow : float
-        How far the middle of the back wall lies in front of its sides, as a share of the depth;
-        negative where it bulges to the back.
+        Distance of the middle of the posterior wall in front of its sides, as a fraction of the
+        depth; negative where it bulges backwards.
     slices : int
-        Slices that it was found in.
+        Slices in which it was found.
     """
 
     ratio: float
@@ -43,7 +43,7 @@ class Trachea:
 
 
 def measure_trachea(grid: Volume, seen: SeenChest) -> Trachea | None:
-    """Measure the windpipe in the upper 60 mm of the lungs; None where it is not found.
+    """Measure the trachea in the upper 60 mm of the lungs; None where it is not found.
 
     Parameters
     ----------
@@ -76,12 +76,12 @@ def measure_trachea(grid: Volume, seen: SeenChest) -> Trachea | None:
 
 
 def extents(mask: Mask) -> tuple[npt.NDArray[np.intp], ...]:
-    """List the planes, rows and columns that hold any of a mask."""
+    """List the planes, rows and columns that contain any voxel of a mask."""
     return tuple(np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
 
 
 def _shape(labels: npt.NDArray[Any], pixel_cm2: float) -> tuple[float, float] | None:
-    """Ratio and bow of the largest piece of air of the right size that touches no side."""
+    """Ratio and bow of the largest component of plausible size that touches no border."""
     sizes = np.bincount(labels.ravel()) * pixel_cm2
     sizes[0] = 0
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):

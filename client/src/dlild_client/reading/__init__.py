@@ -1,7 +1,7 @@
-"""A path in, a volume in HU out, or an error that says what is wrong with the files.
+"""Readers: from a path to a volume in HU, or an error that says what is wrong with the files.
 
-`places.py` lists the files behind a path; `dicom` reads what stands in them, `series` decides
-which of them belong together and which series is scored, `assemble.py` makes the volume of it;
-`images` does the same for NIfTI, NRRD and MetaImage; `read.py` is the door to both, and
-`survey.py` only looks.
+`read.py` is the entry point for all formats, `survey.py` lists the series without reading voxels.
+`files.py` lists the files behind a path; `dicom/` reads headers and pixels, `series/` groups the
+slices and selects a series, `assemble.py` builds its volume. `images/` reads NIfTI, NRRD and
+MetaImage. `quality.py` checks the voxels of either.
 """

@@ -1,7 +1,7 @@
-"""DICOM files -> chosen series -> Volume in HU.
+"""Assembles the volume of a DICOM series: headers, selected series, `Volume` in HU.
 
-Headers first, without pixels; then the pixels of the chosen series only, decoded by two threads
-straight into the volume.
+Reads all headers first, without pixels; then only the pixels of the selected series, which two
+threads decode directly into the volume.
 """
 
 from __future__ import annotations
@@ -18,39 +18,41 @@ import numpy.typing as npt
 
 from dlild_client.errors import GeometryError
 from dlild_client.flags import Flag
-from dlild_client.reading.blanks import check_blanks
 from dlild_client.reading.dicom.decode import check_size
 from dlild_client.reading.dicom.dicomlib import quiet
 from dlild_client.reading.dicom.headers import HeaderScan, read_headers
-from dlild_client.reading.dicom.hu import read_hu
-from dlild_client.reading.dicom.rescale import Rescaled, settle_rescale
+from dlild_client.reading.dicom.hu import Rescaled, read_hu, settle_rescale
 from dlild_client.reading.dicom.slices import SliceHeader
-from dlild_client.reading.jumps import check_jumps
-from dlild_client.reading.places import list_sources
-from dlild_client.reading.quality import check_range, header_flags, pixel_flags
+from dlild_client.reading.files import list_sources
+from dlild_client.reading.quality import (
+    check_blanks,
+    check_jumps,
+    check_range,
+    header_flags,
+    pixel_flags,
+)
 from dlild_client.reading.series.candidates import Candidate, SeriesRules
-from dlild_client.reading.series.choice import Assessment, assess_series
-from dlild_client.reading.series.repeats import settle
+from dlild_client.reading.series.selection import Assessment, assess_series, settle
 from dlild_client.reading.sources import FileSource, Listing
 from dlild_client.slabs import HELD_VOXELS, Hu, Slabs, as_volume_array, thinned
 from dlild_client.volume import SeriesInfo, Volume, as_matrix
 
 
 def read_dicom(
-    place: Path, rules: SeriesRules | None = None, series: str | None = None, threads: int = 2
+    path: Path, rules: SeriesRules | None = None, series: str | None = None, threads: int = 2
 ) -> Volume:
     """Read the chest CT series of a folder (through all its levels), archive, DICOMDIR or file.
 
     Parameters
     ----------
-    place : Path
+    path : Path
         Files that are not DICOM are skipped.
     rules : SeriesRules, optional
-        What a series must be to be scored, with the tolerances of geometry.
+        Requirements on a series, with the tolerances of geometry.
     series : str, optional
-        UID or number of the series to read; else the ranking chooses.
+        UID or number of the series to read; default: the one that ranks first.
     threads : int
-        Files read and decoded at once.
+        Threads that read and decode files.
 
     Returns
     -------
@@ -61,10 +63,10 @@ def read_dicom(
     Raises
     ------
     InputError
-        No series that can be scored; its kind says why.
+        No series that can be scored; its class says why.
     """
-    with list_sources(place) as listing:
-        return _read_listing(listing, place.name, rules or SeriesRules(), series, threads)
+    with list_sources(path) as listing:
+        return _read_listing(listing, path.name, rules or SeriesRules(), series, threads)
 
 
 def read_dicom_files(files: Sequence[Path], name: str = "", threads: int = 2) -> Volume:
@@ -74,14 +76,14 @@ def read_dicom_files(files: Sequence[Path], name: str = "", threads: int = 2) ->
     ----------
     files : sequence of Path
     name : str
-        What to call them in messages.
+        Name of the files in messages.
     threads : int
-        Files read and decoded at once.
+        Threads that read and decode files.
 
     Raises
     ------
     InputError
-        No series that can be scored; its kind says why.
+        No series that can be scored; its class says why.
     """
     listing = Listing(tuple(FileSource(path) for path in files))
     return _read_listing(listing, name, SeriesRules(), None, threads)
@@ -97,26 +99,26 @@ def _read_listing(
         if settled.chosen is None:
             assert settled.error is not None
             raise settled.error
-        flags = _place_flags(listing, scan, settled.assessment)
+        flags = _listing_flags(listing, scan, settled.assessment)
         return read_chosen(settled.chosen, flags, scan, threads)
 
 
 def read_chosen(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int = 2) -> Volume:
-    """Read the pixels of a series that was settled on.
+    """Read the pixels of the selected series.
 
     Parameters
     ----------
     chosen : Candidate
     flags : list of Flag
-        Of the place that it was found in.
+        Of the files that it was found among.
     scan : HeaderScan
     threads : int
-        Slices decoded at once.
+        Threads that decode slices.
 
     Raises
     ------
     InputError
-        Slices cannot be decoded, or are no HU of a chest.
+        Slices cannot be decoded, or hold no HU of a chest.
     """
     check_size(chosen.slices)
     rescaled = settle_rescale(chosen.slices)
@@ -125,7 +127,7 @@ def read_chosen(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads:
     flags = [*chosen.flags, *flags, *header_flags(chosen), *rescaled.flags]
     check_range(thinned(array)[:: max(1, len(array) // 60)])
     flags += pixel_flags(array)
-    if chosen.axial:  # in other views there is nothing between a body and its table
+    if chosen.axial:  # slices of other views may lie wholly outside the body
         names = [s.name for s in chosen.slices]
         flags += check_blanks(array, names)
         check_jumps(thinned(array), names, _rescales(chosen.slices))
@@ -136,12 +138,12 @@ def read_chosen(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads:
 
 
 def _rescales(slices: Sequence[SliceHeader]) -> list[tuple[float, float]]:
-    """Slope and intercept of each slice, which are settled."""
+    """Slope and intercept of each slice, once known for all."""
     return [(s.slope or 0.0, s.intercept or 0.0) for s in slices]
 
 
-def _place_flags(listing: Listing, scan: HeaderScan, assessment: Assessment) -> list[Flag]:
-    """Flag what is odd about the place that the series was found in."""
+def _listing_flags(listing: Listing, scan: HeaderScan, assessment: Assessment) -> list[Flag]:
+    """Flag what is unusual about the files of the path and its other series."""
     flags = []
     faulty = sum(isinstance(o.reason, GeometryError) for o in assessment.others)
     if faulty:
@@ -154,7 +156,7 @@ def _place_flags(listing: Listing, scan: HeaderScan, assessment: Assessment) -> 
 
 
 def _decode(rescaled: Rescaled, threads: int) -> Hu | Slabs:
-    """HU of all slices: an array, or of a large scan what reads it."""
+    """Decode all slices to HU; lazily, as `Slabs`, for a large scan."""
     slices = rescaled.slices
     pixels = slices[0].pixels
     shape = (len(slices), pixels.rows, pixels.columns)
@@ -174,7 +176,7 @@ def _decode(rescaled: Rescaled, threads: int) -> Hu | Slabs:
 
 
 def _for_each(items: Sequence[int], work: Callable[[int], None], threads: int) -> None:
-    """Do the work in threads; the first error stops what has not begun."""
+    """Run the work in threads; the first error cancels what has not begun."""
     with ThreadPoolExecutor(threads) as pool:
         jobs = [pool.submit(work, item) for item in items]
         try:
@@ -226,7 +228,7 @@ def _info(array: Hu | Slabs, chosen: Candidate, step: float, series_found: int) 
 
 
 def digest(array: Hu | Slabs, step: npt.ArrayLike) -> str:
-    """Digest of a scan: every fourth row and column is enough to tell scans apart, and quick."""
+    """Digest of a scan, over every fourth row and column: enough to distinguish scans."""
     sha = hashlib.sha256(np.asarray(step, dtype="<f8").tobytes())
     sha.update(np.ascontiguousarray(thinned(array), dtype="<i2").data)
     return f"sha256:{sha.hexdigest()}"

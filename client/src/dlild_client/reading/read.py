@@ -1,22 +1,22 @@
-"""One door for every input: a path in, a Volume out."""
+"""Entry point of the readers: from a path to a `Volume`."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from dlild_client.errors import InputError, NoSeries, UnreadableFile, printable
+from dlild_client.errors import InputError, NoSeriesError, UnreadableFileError, printable
 from dlild_client.reading.assemble import read_dicom
+from dlild_client.reading.files import check_path, is_zip
 from dlild_client.reading.images.read import is_image_name, read_image
-from dlild_client.reading.places import check_place, is_zip
 from dlild_client.reading.series.candidates import SeriesRules
 from dlild_client.volume import Volume
 
 ARCHIVE_SUFFIXES = (".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar")
-"""Of archives and packed files that are not read."""
+"""Suffixes of archives and compressed files that are not supported."""
 
 PAIR_SUFFIXES = (".hdr", ".img")
-"""Of NIfTI and Analyze images in two files, whose geometry programs read differently."""
+"""Suffixes of NIfTI and Analyze pairs: programs disagree on their geometry."""
 
 
 def read_volume(
@@ -30,10 +30,10 @@ def read_volume(
         A folder with DICOM files at any depth, a zip archive of them, a DICOMDIR, a multi-frame
         DICOM file, or a `.nii`, `.nii.gz`, `.nrrd` or `.mha` file.
     rules : SeriesRules, optional
-        What a DICOM series must be to be scored.
+        Requirements on a DICOM series.
     series : str, optional
-        UID or number of the DICOM series to read; else the ranking of
-        `dlild_client.reading.series.ranking` chooses.
+        UID or number of the DICOM series to read. Default: the one that ranks first
+        (`dlild_client.reading.series.ranking`).
 
     Returns
     -------
@@ -43,35 +43,35 @@ def read_volume(
     Raises
     ------
     InputError
-        The path does not lead to a chest CT; its kind and message say why.
+        The path holds no chest CT; class and message say why.
     """
-    place = Path(path)
-    check_place(place)
+    path = Path(path)
+    check_path(path)
     try:
-        if place.is_file() and is_image_name(place):
-            return read_image(place)
-        return read_dicom(place, rules, series)
+        if path.is_file() and is_image_name(path):
+            return read_image(path)
+        return read_dicom(path, rules, series)
     except PermissionError:
-        raise UnreadableFile(f"{place.name}: no permission to read it") from None
+        raise UnreadableFileError(f"{path.name}: no permission to read it") from None
     except OSError as error:
-        raise UnreadableFile(f"{place.name}: {error.strerror}") from None
+        raise UnreadableFileError(f"{path.name}: {error.strerror}") from None
     except InputError as error:
-        if place.is_dir():
+        if path.is_dir():
             raise
-        raise _of_one_file(place, error) from None
+        raise _of_one_file(path, error) from None
 
 
-def _of_one_file(place: Path, error: InputError) -> InputError:
-    """Say of a single file what it is, and what to give in its place."""
-    if isinstance(error, NoSeries) and place.suffix.lower() in PAIR_SUFFIXES:
-        return UnreadableFile(
-            f"{place.name}: a pair of .hdr and .img files is not read; convert it to one .nii file"
+def _of_one_file(path: Path, error: InputError) -> InputError:
+    """Return an error that says what a single file is, and what to give instead."""
+    if isinstance(error, NoSeriesError) and path.suffix.lower() in PAIR_SUFFIXES:
+        return UnreadableFileError(
+            f"{path.name}: a pair of .hdr and .img files is not read; convert it to one .nii file"
         )
-    if isinstance(error, NoSeries) and place.suffix.lower() in ARCHIVE_SUFFIXES:
-        return UnreadableFile(f"{place.name}: of archives only .zip is read; unpack it first")
-    if isinstance(error, NoSeries) and not is_zip(place) and place.name.upper() != "DICOMDIR":
-        return UnreadableFile(
-            f"{place.name}: neither DICOM nor NIfTI, NRRD, MetaImage or zip; give a chest CT series"
+    if isinstance(error, NoSeriesError) and path.suffix.lower() in ARCHIVE_SUFFIXES:
+        return UnreadableFileError(f"{path.name}: of archives only .zip is read; unpack it first")
+    if isinstance(error, NoSeriesError) and not is_zip(path) and path.name.upper() != "DICOMDIR":
+        return UnreadableFileError(
+            f"{path.name}: neither DICOM nor NIfTI, NRRD, MetaImage or zip; give a chest CT series"
         )
     text = str(error)
-    return error if printable(place.name) in text else type(error)(f"{place.name}: {text}")
+    return error if printable(path.name) in text else type(error)(f"{path.name}: {text}")

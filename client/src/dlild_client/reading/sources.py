@@ -1,4 +1,4 @@
-"""What may hold DICOM: a file on disk, or a member of an archive that is read in place."""
+"""Sources of DICOM data: files on disk, and members of an archive, read in place."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 MAXIMUM_FILES = 50_000
-"""More files than this are no study."""
+"""Most files of a study."""
 
 MAXIMUM_FILE_BYTES = 1 << 30
-"""A member of an archive, or an inflated data set, may not be larger: 2,000 slices fit in it."""
+"""Largest member of an archive, or inflated data set: 2,000 slices fit in it."""
 
 READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
-"""What reading a source may raise: a broken disk, a broken archive, an unknown compression."""
+"""Exceptions of reading a source: broken disk or archive, unknown compression."""
 
 
 class Source(Protocol):
@@ -75,9 +75,9 @@ class ZipMember:
         return self.info.file_size
 
     def open(self) -> BinaryIO:
-        """Open for reading; more than `size` bytes never come out."""
+        """Open for reading; never yields more than `size` bytes."""
         if self.archive.fp is None and self.archive.filename is not None:
-            # Closed since: a scan too large to be held is read again when it is resampled.
+            # Closed since: a scan too large for memory is read again when it is resampled.
             with zipfile.ZipFile(self.archive.filename) as again:
                 return cast(BinaryIO, again.open(self.info))
         return cast(BinaryIO, self.archive.open(self.info))
@@ -85,13 +85,13 @@ class ZipMember:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of one place, in a fixed order.
+    """The files behind one path, sorted.
 
     Attributes
     ----------
     sources : tuple of Source
     missing : int
-        Files that a DICOMDIR names and that are not there.
+        Files that a DICOMDIR lists and that do not exist.
     """
 
     sources: tuple[Source, ...]

@@ -1,4 +1,4 @@
-"""What is in a place: every series, which one would be scored, and why not the others."""
+"""Survey of a path: every series, which one would be scored, and why not the others."""
 
 from __future__ import annotations
 
@@ -7,36 +7,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlild_client.errors import InputError, NoSeries
+from dlild_client.errors import InputError, NoSeriesError
 from dlild_client.reading.assemble import read_chosen
 from dlild_client.reading.dicom.dicomlib import quiet
 from dlild_client.reading.dicom.headers import HeaderScan, read_headers
 from dlild_client.reading.dicom.slices import SliceHeader
+from dlild_client.reading.files import check_path, list_sources
 from dlild_client.reading.images.read import check_image, is_image_name
-from dlild_client.reading.places import check_place, list_sources
 from dlild_client.reading.series.candidates import Candidate, SeriesRules
-from dlild_client.reading.series.choice import assess_series
 from dlild_client.reading.series.kernels import judge_kernel
-from dlild_client.reading.series.repeats import Settled, settle, without
+from dlild_client.reading.series.selection import Settled, assess_series, settle, without
 
 
 @dataclass(frozen=True)
 class SeriesSummary:
-    """One series of a place.
+    """One series of a path.
 
     Attributes
     ----------
     uid : str
-        Its SeriesInstanceUID, to ask for it by.
+        SeriesInstanceUID, to select it by.
     number : int or None
     study : str
-        A digest; series of one study share it.
+        Digest of patient and study.
     modality, image_type, body_part, manufacturer, kernel : str
-        As the scanner wrote them; empty where it did not.
+        As in the header; empty where missing.
     kernel_kind : str
         `lung`, `standard`, `unknown`, `soft` or `unusual`.
     contrast_agent : bool
-        The header names one.
+        Whether the header names one.
     images : int
     thickness_mm, step_mm, coverage_mm : float or None
         None for a series that is not a volume.
@@ -45,9 +44,9 @@ class SeriesSummary:
     reason : str
         One line: why.
     error : str
-        Kind of the error that keeps it from being scored; empty where none does.
+        `kind` of the error that keeps it from being scored, or empty.
     breath, posture : str
-        As the header says: `inspiration`, `expiration`; `supine`, `prone`, `lateral`; or empty.
+        From the header: `inspiration`, `expiration`; `supine`, `prone`, `lateral`; or empty.
     """
 
     uid: str
@@ -73,12 +72,12 @@ class SeriesSummary:
 
 @dataclass(frozen=True)
 class SeriesSurvey:
-    """All series of a place.
+    """All series of a path.
 
     Attributes
     ----------
     series : tuple of SeriesSummary
-        The chosen one first, then those that rank lower, then those set aside.
+        The chosen one, then those that rank lower, then those set aside.
     error : InputError or None
         What `read_volume` would raise; None where a series is chosen.
     unreadable : int
@@ -96,7 +95,7 @@ class SeriesSurvey:
 
     @property
     def best_of_each_study(self) -> tuple[SeriesSummary, ...]:
-        """The series to score of each study: for places that hold several."""
+        """The series to score of each study, where the path holds several."""
         best: dict[str, SeriesSummary] = {}
         for s in self.series:
             if s.verdict != "aside":
@@ -122,48 +121,50 @@ def survey_series(
 
     Raises
     ------
-    UnreadableFile
-        The place itself cannot be read.
-    NoSeries
-        It is an image file, whose header raises nothing.
+    UnreadableFileError
+        The path cannot be read.
+    NoSeriesError
+        The path is an image file with a valid header.
     InputError
-        What its header raises: the same as `read_volume`.
+        The header of an image file is invalid: as `read_volume`.
     """
-    place = Path(path)
-    check_place(place)
-    if place.is_file() and is_image_name(place):
-        check_image(place)
-        raise NoSeries(
-            f"{place.name}: an image file is one volume, without series to choose from; score it "
+    path = Path(path)
+    check_path(path)
+    if path.is_file() and is_image_name(path):
+        check_image(path)
+        raise NoSeriesError(
+            f"{path.name}: an image file is one volume, without series to choose from; score it "
             "as it is"
         )
     rules = rules or SeriesRules()
-    with list_sources(place) as listing, quiet():
-        return summarise(read_headers(listing.sources), rules, series, place.name)
+    with list_sources(path) as listing, quiet():
+        return summarise(read_headers(listing.sources), rules, series, path.name)
 
 
 def summarise(
-    scan: HeaderScan, rules: SeriesRules, series: str | None = None, place: str = ""
+    scan: HeaderScan, rules: SeriesRules, series: str | None = None, name: str = ""
 ) -> SeriesSurvey:
-    """Tell of every series what it is and what becomes of it."""
-    settled = settle(assess_series(scan.headers, rules), rules, scan, series, place)
+    """Summarise every series and its verdict."""
+    settled = settle(assess_series(scan.headers, rules), rules, scan, series, name)
     settled = _try_pixels(settled, scan)
     chosen, assessment = settled.chosen, settled.assessment
-    told = [
+    summaries = [
         _summary(c.images, c, "chosen" if c is chosen else "lower", _why_lower(c, chosen))
         for c in sorted(assessment.candidates, key=lambda c: c is not chosen)
     ]
     for other in assessment.others:
         if other.candidate is not None and other.candidate is chosen:
-            told.insert(0, _summary(other.slices, chosen, "chosen", "asked for"))
+            summaries.insert(0, _summary(other.slices, chosen, "chosen", "asked for"))
         else:
-            kind = type(other.reason).__name__
-            told.append(_summary(other.slices, other.candidate, "aside", str(other.reason), kind))
-    return SeriesSurvey(tuple(told), settled.error, len(scan.unreadable))
+            kind = other.reason.kind
+            summaries.append(
+                _summary(other.slices, other.candidate, "aside", str(other.reason), kind)
+            )
+    return SeriesSurvey(tuple(summaries), settled.error, len(scan.unreadable))
 
 
 def _try_pixels(settled: Settled, scan: HeaderScan) -> Settled:
-    """Read the chosen series, so that the survey promises nothing that reading refuses."""
+    """Read the chosen series, so that the verdict agrees with `read_volume`."""
     if settled.chosen is None:
         return settled
     try:
@@ -174,7 +175,7 @@ def _try_pixels(settled: Settled, scan: HeaderScan) -> Settled:
 
 
 def _why_lower(candidate: Candidate, chosen: Candidate | None) -> str:
-    """Say in what a candidate differs from the chosen one, in the order of the ranking."""
+    """List the differences from the chosen series, in the order of the ranking."""
     if chosen is None:
         return "could be scored"
     if candidate is chosen:
@@ -190,8 +191,8 @@ def _why_lower(candidate: Candidate, chosen: Candidate | None) -> str:
         ("kernel", mine.kernel or "unknown", best.kernel or "unknown"),
         ("slices", str(len(candidate.slices)), str(len(chosen.slices))),
     )
-    told = [f"{what} {a}, chosen {b}" for what, a, b in differences if a != b]
-    return f"ranks lower: {'; '.join(told)}" if told else "ranks lower by its number"
+    shown = [f"{what} {a}, chosen {b}" for what, a, b in differences if a != b]
+    return f"ranks lower: {'; '.join(shown)}" if shown else "ranks lower by its number"
 
 
 def _summary(

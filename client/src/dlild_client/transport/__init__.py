@@ -1,5 +1,5 @@
-"""From windows to an answer: the messages, the exchange of one scan, and the line it runs on.
+"""Transport of a scan over gRPC: wire messages, the exchange of one scan, and its two transports.
 
-The exchange knows no network. `blocking.py` and `aio.py` are the two lines, for `Client` and
-`AsyncClient`, so that both share one core.
+`exchange.py` is the protocol without I/O. `base.py` defines the `Transport` protocol;
+`blocking.py` and `aio.py` implement it for `Client` and `AsyncClient`, which share one core.
 """

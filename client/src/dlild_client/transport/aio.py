@@ -1,4 +1,4 @@
-"""The line of `AsyncClient`: gRPC on the event loop, and work in threads beside it."""
+"""Transport of `AsyncClient`: gRPC on the event loop, blocking work in threads."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from grpc import aio
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client.settings import Settings
-from dlild_client.transport.line import call_metadata, channel_options, prepared_at_once
+from dlild_client.transport.base import call_metadata, channel_options, preparing_limit
 from dlild_client.transport.retry import retry_context
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncLine:
-    """See `line.Line`."""
+class AsyncTransport:
+    """Implements `base.Transport` on an event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._turns = asyncio.Semaphore(settings.limits.scans)
-        self._processors = asyncio.Semaphore(prepared_at_once())
+        self._slots = asyncio.Semaphore(settings.limits.scans)
+        self._preparing = asyncio.Semaphore(preparing_limit())
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[_AsyncConnection]:
-        """Open a channel; it closes with the block."""
+        """Open a channel, closed on exit."""
         target, options = self.settings.address.target, channel_options(self.settings)
         if self.settings.address.secure:
             ca, key, cert = await asyncio.to_thread(self.settings.tls.read)
@@ -44,25 +44,25 @@ class AsyncLine:
             await channel.close()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait until one scan more may be sent."""
-        async with self._turns:
+    async def sending_slot(self) -> AsyncIterator[None]:
+        """Wait for a slot to send a scan."""
+        async with self._slots:
             yield
 
     @asynccontextmanager
-    async def processors(self) -> AsyncIterator[None]:
-        """Wait until the processors are free to prepare one scan more."""
-        async with self._processors:
+    async def preparing_slot(self) -> AsyncIterator[None]:
+        """Wait for a slot to prepare a scan."""
+        async with self._preparing:
             yield
 
     def attempts(
         self, may_retry: Callable[[Exception], bool]
     ) -> AsyncIterator[AbstractContextManager[None]]:
-        """Try as often as stamina says."""
+        """Iterate over the attempts of stamina."""
         return aiter(retry_context(self.settings.retries, may_retry))
 
-    async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do the work in a thread; the loop goes on meanwhile."""
+    async def run_sync(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking function in a thread."""
         return await asyncio.to_thread(function, *args, **kwargs)
 
 
@@ -85,14 +85,14 @@ class _AsyncConnection:
             yield stream
         finally:
             call.cancel()
-            await stream.leave()
+            await stream.close()
 
-    async def say_farewell(self, message: Any, timeout_s: float) -> None:
-        # Also while this task is being cancelled: the server must hear of it.
+    async def abort(self, message: Any, timeout_s: float) -> None:
+        # Shielded: the request is also sent while this task is being cancelled.
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(self._say(message, timeout_s))
+            await asyncio.shield(self._send_abort(message, timeout_s))
 
-    async def _say(self, message: Any, timeout_s: float) -> None:
+    async def _send_abort(self, message: Any, timeout_s: float) -> None:
         call = self._stub.ModelStreamInfer(timeout=timeout_s, metadata=self._metadata)
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError, TimeoutError):
             await asyncio.wait_for(call.write(message), timeout_s)
@@ -101,10 +101,10 @@ class _AsyncConnection:
 
 
 class _AsyncStream:
-    """A stream whose answers are read as they come.
+    """A stream whose answers a background task reads as they arrive.
 
-    Where a server ends the stream early, gRPC's next write fails, and with it every later read:
-    what the server said before must have been read by then.
+    When a server ends the stream early, gRPC fails the next write and every later read: the answers
+    sent before must have been read by then.
     """
 
     def __init__(self, call: Any, answer_s: float) -> None:
@@ -114,8 +114,7 @@ class _AsyncStream:
         self._reader = asyncio.create_task(self._read())
 
     async def send(self, message: Any) -> None:
-        # A stream that has ended takes nothing more; the next answer tells why. One that is stuck
-        # is as silent as one that does not answer.
+        # Errors are dropped: `receive` raises why the stream ended, or times out where it is stuck.
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError, TimeoutError):
             await asyncio.wait_for(self._call.write(message), self._answer_s)
 
@@ -131,7 +130,7 @@ class _AsyncStream:
             return await self.receive(timeout_s)
         return None
 
-    async def leave(self) -> None:
+    async def close(self) -> None:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
 

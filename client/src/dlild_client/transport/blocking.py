@@ -1,4 +1,4 @@
-"""The line of `Client`: every method blocks, so that no coroutine of the core ever waits."""
+"""Transport of `Client`: every method blocks, so that no coroutine of the core ever suspends."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client.settings import Settings
-from dlild_client.transport.cancel import CancelToken, glancing
-from dlild_client.transport.line import call_metadata, channel_options, prepared_at_once
+from dlild_client.transport.base import call_metadata, channel_options, preparing_limit
+from dlild_client.transport.cancel import CancelToken, poll
 from dlild_client.transport.retry import retry_context
 
 P = ParamSpec("P")
@@ -24,18 +24,18 @@ T = TypeVar("T")
 _END = object()
 _CANCELLED = object()
 _JOINING_S = 2.0
-_GLANCE_S = 0.1
+_POLL_S = 0.1
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine of the core over a blocking line: it ends at its first step."""
+    """Run a coroutine of the core over a blocking transport: it finishes in one `send`."""
     try:
         coroutine.send(None)
     except StopIteration as done:
         result: T = done.value
         return result
     coroutine.close()
-    raise AssertionError("a blocking line never waits")
+    raise AssertionError("a blocking transport never suspends")
 
 
 def open_channel(settings: Settings) -> Any:
@@ -43,7 +43,7 @@ def open_channel(settings: Settings) -> Any:
 
     Raises
     ------
-    BadSettings
+    BadSettingsError
         A certificate or key cannot be used.
     """
     target, options = settings.address.target, channel_options(settings)
@@ -55,8 +55,8 @@ def open_channel(settings: Settings) -> Any:
 
 
 @dataclass(frozen=True)
-class Turns:
-    """What the scans of a client wait for.
+class Slots:
+    """Semaphores that bound the concurrent scans of a client.
 
     Attributes
     ----------
@@ -68,32 +68,32 @@ class Turns:
     preparing: threading.Semaphore
 
     @classmethod
-    def of(cls, settings: Settings) -> Turns:
-        """Return as many turns as the limits and the processors allow."""
+    def of(cls, settings: Settings) -> Slots:
+        """Create the semaphores that the limits and the processors allow."""
         return cls(
-            threading.Semaphore(settings.limits.scans), threading.Semaphore(prepared_at_once())
+            threading.Semaphore(settings.limits.scans), threading.Semaphore(preparing_limit())
         )
 
 
-class BlockingLine:
-    """See `line.Line`.
+class BlockingTransport:
+    """Implements `base.Transport` with blocking calls.
 
     Parameters
     ----------
     settings : Settings
-    turns : Turns
+    slots : Slots
         Shared by all scans of a client.
     cancel : CancelToken
     """
 
-    def __init__(self, settings: Settings, turns: Turns, cancel: CancelToken) -> None:
+    def __init__(self, settings: Settings, slots: Slots, cancel: CancelToken) -> None:
         self.settings = settings
-        self._turns = turns
+        self._slots = slots
         self._cancel = cancel
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[_BlockingConnection]:
-        """Open a channel; it closes with the block."""
+        """Open a channel, closed on exit."""
         self._cancel.check()
         channel = open_channel(self.settings)
         try:
@@ -102,40 +102,40 @@ class BlockingLine:
             channel.close()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait until one scan more may be sent."""
-        with self._holding(self._turns.sending):
+    async def sending_slot(self) -> AsyncIterator[None]:
+        """Wait for a slot to send a scan."""
+        with self._hold(self._slots.sending):
             yield
 
     @asynccontextmanager
-    async def processors(self) -> AsyncIterator[None]:
-        """Wait until the processors are free to prepare one scan more."""
-        with self._holding(self._turns.preparing):
+    async def preparing_slot(self) -> AsyncIterator[None]:
+        """Wait for a slot to prepare a scan."""
+        with self._hold(self._slots.preparing):
             yield
 
     def attempts(
         self, may_retry: Callable[[Exception], bool]
     ) -> AsyncIterator[AbstractContextManager[None]]:
-        """Try as often as stamina says; a wait ends at once where the scan is cancelled."""
+        """Iterate over the attempts of stamina; cancelling the scan ends a wait at once."""
         return _Steps(iter(retry_context(self.settings.retries, may_retry, self._cancel.wait)))
 
-    async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do the work here and now."""
+    async def run_sync(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the function in this thread."""
         self._cancel.check()
         return function(*args, **kwargs)
 
     @contextlib.contextmanager
-    def _holding(self, turns: threading.Semaphore) -> Iterator[None]:
-        while not turns.acquire(timeout=_GLANCE_S):
+    def _hold(self, slots: threading.Semaphore) -> Iterator[None]:
+        while not slots.acquire(timeout=_POLL_S):
             self._cancel.check()
         try:
             yield
         finally:
-            turns.release()
+            slots.release()
 
 
 class _Steps:
-    """An iterator as an asynchronous one, which leaves nothing behind when it is dropped."""
+    """Adapts an iterator to an asynchronous one; unlike a generator it needs no `aclose`."""
 
     def __init__(self, items: Iterator[AbstractContextManager[None]]) -> None:
         self._items = items
@@ -160,7 +160,7 @@ class _BlockingConnection:
         call = getattr(self._stub, method).future(
             request, timeout=timeout_s, metadata=self._metadata
         )
-        with self._cancel.calling(call.cancel):
+        with self._cancel.on_cancel(call.cancel):
             try:
                 return call.result()
             except grpc.FutureCancelledError:
@@ -173,10 +173,10 @@ class _BlockingConnection:
     @asynccontextmanager
     async def stream(self, timeout_s: float) -> AsyncIterator[_BlockingStream]:
         stream = _BlockingStream(self._stub, timeout_s, self._metadata, self._cancel)
-        with self._cancel.calling(stream.wake), stream:
+        with self._cancel.on_cancel(stream.wake), stream:
             yield stream
 
-    async def say_farewell(self, message: Any, timeout_s: float) -> None:
+    async def abort(self, message: Any, timeout_s: float) -> None:
         # ValueError: the channel was closed under the scan.
         with contextlib.suppress(grpc.RpcError, ValueError):
             for _ in self._stub.ModelStreamInfer(
@@ -186,7 +186,7 @@ class _BlockingConnection:
 
 
 class _BlockingStream:
-    """A stream whose answers arrive in a queue, so that waiting for one has a time limit."""
+    """A stream whose answers a thread puts into a queue, so that `receive` can time out."""
 
     def __init__(
         self,
@@ -207,14 +207,14 @@ class _BlockingStream:
         self._reader.start()
 
     def __exit__(self, *_: object) -> None:
-        # In this order: the sender's iterator ends, the call ends whatever the server does, the
-        # reader ends.
+        # In this order: end the request iterator, cancel the call whatever the server does, join
+        # the reader.
         self._outgoing.put(None)
         self._call.cancel()
         self._reader.join(_JOINING_S)
 
     def wake(self) -> None:
-        """End the wait for an answer: the scan was cancelled."""
+        """Wake up `receive`: the scan was cancelled."""
         self._incoming.put(_CANCELLED)
 
     async def send(self, message: Any) -> None:
@@ -222,7 +222,7 @@ class _BlockingStream:
         self._outgoing.put(message)
 
     async def receive(self, timeout_s: float) -> Any:
-        item = glancing(lambda glance_s: self._incoming.get(timeout=glance_s), timeout_s)
+        item = poll(lambda poll_s: self._incoming.get(timeout=poll_s), timeout_s)
         self._cancel.check()
         if isinstance(item, grpc.RpcError):
             raise item
@@ -231,7 +231,7 @@ class _BlockingStream:
     async def finish(self, timeout_s: float) -> Any:
         self._outgoing.put(None)
         with contextlib.suppress(TimeoutError):
-            item = glancing(lambda glance_s: self._incoming.get(timeout=glance_s), timeout_s)
+            item = poll(lambda poll_s: self._incoming.get(timeout=poll_s), timeout_s)
             return None if item is _END or isinstance(item, grpc.RpcError) else item
         return None
 

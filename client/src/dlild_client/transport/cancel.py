@@ -1,4 +1,4 @@
-"""A way to stop a scan from another thread."""
+"""Cancellation of a scan from another thread."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from dlild_client.errors import Cancelled
+from dlild_client.errors import CancelledError
 
 T = TypeVar("T")
-_GLANCE_S = 0.25
+_POLL_S = 0.25
 
 
-def glancing(get: Callable[[float], T], timeout_s: float) -> T:
-    """Wait for an item of a queue, and glance up now and then.
+def poll(get: Callable[[float], T], timeout_s: float) -> T:
+    """Poll a blocking `get` of a queue, so that Ctrl-C takes effect within a quarter of a second.
 
-    A signal that comes just before a thread falls asleep on a lock is not seen by Python until it
-    wakes up: Ctrl-C must not wait for as long as an answer may take.
+    Python handles a signal that arrives just before a thread blocks on a lock only when the thread
+    wakes up.
 
     Parameters
     ----------
     get : callable
-        Waits for as many seconds as it is told; raises `queue.Empty`.
+        Waits for at most the seconds passed to it; raises `queue.Empty`.
     timeout_s : float
 
     Raises
     ------
     TimeoutError
-        Nothing came in time.
+        No item within the time limit.
     """
     deadline = time.monotonic() + timeout_s
     while (left := deadline - time.monotonic()) > 0:
         with suppress(queue.Empty):
-            return get(min(left, _GLANCE_S))
+            return get(min(left, _POLL_S))
     raise TimeoutError
 
 
 class CancelToken:
-    """Stops the scans that it was given to; the server is told, so that it lets them go.
+    """Cancels the scans that it is passed to; the server receives an abort request for each.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class CancelToken:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Stop what runs with this token, and what will; may be called from any thread."""
+        """Cancel the current and future scans of this token; thread-safe."""
         with self._lock:
             self._cancelled = True
             callbacks = list(self._callbacks.values())
@@ -69,20 +69,20 @@ class CancelToken:
             callback()
 
     def check(self) -> None:
-        """Raise `Cancelled` once `cancel` was called."""
+        """Raise `CancelledError` once `cancel` was called."""
         if self._cancelled:
-            raise Cancelled("the scan was stopped by its caller; nothing was scored")
+            raise CancelledError("the scan was stopped by its caller; nothing was scored")
 
     def wait(self, seconds: float) -> None:
-        """Wait, and raise `Cancelled` as soon as `cancel` is called."""
+        """Sleep; raise `CancelledError` as soon as `cancel` is called."""
         stopped: queue.SimpleQueue[None] = queue.SimpleQueue()
-        with self.calling(lambda: stopped.put(None)), suppress(TimeoutError):
-            glancing(lambda glance_s: stopped.get(timeout=glance_s), seconds)
+        with self.on_cancel(lambda: stopped.put(None)), suppress(TimeoutError):
+            poll(lambda poll_s: stopped.get(timeout=poll_s), seconds)
         self.check()
 
     @contextmanager
-    def calling(self, callback: Callable[[], object]) -> Iterator[None]:
-        """Have `callback` called when it is cancelled, from the thread that does so."""
+    def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
+        """Call `callback` on cancellation, in the thread that cancels."""
         key = object()
         with self._lock:
             self._callbacks[key] = callback

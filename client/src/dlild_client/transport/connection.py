@@ -1,4 +1,4 @@
-"""The first words with a server: what it says of itself, and why it does not answer."""
+"""Connection to a server: its metadata, and diagnosis of failed connections."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import grpc
 from dlild_client.address import DEFAULT_PORT, Address
 from dlild_client.contract import Contract, ProfileSpec, parse_contract
 from dlild_client.errors import (
-    ConnectionFailed,
+    ConnectionFailedError,
     ContractError,
     DlildError,
-    ModelNotFound,
-    NotReady,
-    TLSFailed,
+    ModelNotFoundError,
+    NotReadyError,
+    TLSFailedError,
 )
 from dlild_client.settings import Settings
 from dlild_client.tls import TLS, explain, shake_hands, speaks_tls
@@ -29,20 +29,20 @@ _NO_MODEL = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.UNIMPLEMENTED,
 }
-"""Codes of a server that is asked for a model, or a service, that it does not have."""
+"""Status codes for a model or a service that the server does not have."""
 
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What a server says of itself.
+    """Metadata of a server.
 
     Attributes
     ----------
     url : str
     server_version : str
-        Of Triton.
+        Version of Triton.
     profile : str
-        Name of the profile it was started with.
+        Profile that the server was started with.
     contract : Contract
     """
 
@@ -63,7 +63,7 @@ class ServerInfo:
 
 
 def read_info(url: str, server_version: str, config: Any) -> ServerInfo:
-    """Read what a server says of itself from the configuration of its model.
+    """Parse the metadata of a server from its model configuration.
 
     Parameters
     ----------
@@ -92,72 +92,72 @@ def read_info(url: str, server_version: str, config: Any) -> ServerInfo:
     return ServerInfo(url, server_version, profile, contract)
 
 
-def first_words_failed(error: Any, settings: Settings) -> DlildError:
-    """Find the error for a call that failed before any scan was sent.
+def connect_error(error: Any, settings: Settings) -> DlildError:
+    """Return the error for a call that failed before any scan was sent.
 
-    It may speak to the server again, apart from gRPC, which hardly says why a handshake fails.
+    May open sockets of its own to the server: gRPC hardly reports why a handshake fails.
     """
     code, url = error.code(), settings.address.url
-    patience = settings.timeout.connect_s
+    timeout_s = settings.timeout.connect_s
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ConnectionFailed(
-            f"no answer from {url} within {patience:g} s; check the address and the firewall"
+        return ConnectionFailedError(
+            f"no answer from {url} within {timeout_s:g} s; check the address and the firewall"
         )
-    told = from_rpc_error(error)
-    if isinstance(told, NotReady) and not isinstance(told, ModelNotFound):
-        return NotReady(f"{url}: {told}")
-    if isinstance(told, ModelNotFound) or code in _NO_MODEL:
-        return ModelNotFound(
+    found = from_rpc_error(error)
+    if isinstance(found, NotReadyError) and not isinstance(found, ModelNotFoundError):
+        return NotReadyError(f"{url}: {found}")
+    if isinstance(found, ModelNotFoundError) or code in _NO_MODEL:
+        return ModelNotFoundError(
             f"{url}: the server has no model {MODEL}; is it a DL-ILD server? Look at its log"
         )
-    if not isinstance(told, ConnectionFailed):
-        return told
-    return why_no_answer(settings.address, settings.tls, patience)
+    if not isinstance(found, ConnectionFailedError):
+        return found
+    return diagnose_no_answer(settings.address, settings.tls, timeout_s)
 
 
-def why_no_answer(address: Address, tls: TLS, timeout_s: float) -> ConnectionFailed:
-    """Find out why a call failed at an address that gRPC says nobody answers at.
+def diagnose_no_answer(address: Address, tls: TLS, timeout_s: float) -> ConnectionFailedError:
+    """Diagnose why no gRPC server answers at an address.
 
     Parameters
     ----------
     address : Address
     tls : TLS
     timeout_s : float
-        For each question.
+        Of each probe.
 
     Returns
     -------
-    ConnectionFailed
-        What is there instead of a gRPC server: nothing, a name that is not known, TLS, HTTP.
+    ConnectionFailedError
+        Names what is there instead: nothing, an unknown host name, TLS, HTTP/1.
     """
     url = address.url
     try:
         socket.create_connection((address.host, address.port), timeout_s).close()
     except (socket.gaierror, UnicodeError):
-        return ConnectionFailed(
+        return ConnectionFailedError(
             f"{url}: the name {address.host} is not known; look for a typing error in the address"
         )
     except OSError:
-        return ConnectionFailed(
+        return ConnectionFailedError(
             f"nobody answers at {url}; is the server running, and are address, port and TLS right?"
         )
-    mistrust = why_no_trust(address, tls, timeout_s)
+    mistrust = diagnose_tls(address, tls, timeout_s)
     if mistrust is not None:
         return mistrust
     if speaks_http1(address, timeout_s):
-        return ConnectionFailed(
+        return ConnectionFailedError(
             f"{url}: this port speaks HTTP/1, not gRPC; "
             f"give the server's gRPC port, mostly {DEFAULT_PORT} "
             "(8000 is Triton's HTTP port, 8002 that of its metrics)"
         )
-    return ConnectionFailed(
+    return ConnectionFailedError(
         f"nobody answers gRPC at {url}, which takes connections; "
         "is it the server's gRPC port, and does the server run?"
     )
 
 
 def speaks_http1(address: Address, timeout_s: float) -> bool:
-    """Whether a server answers a request of HTTP/1, which no gRPC server does."""
+    """Whether a server answers an HTTP/1 request, which no gRPC server does."""
     try:
         with socket.create_connection((address.host, address.port), timeout_s) as plain:
             plain.sendall(f"GET / HTTP/1.1\r\nHost: {address.host}\r\n\r\n".encode())
@@ -166,18 +166,18 @@ def speaks_http1(address: Address, timeout_s: float) -> bool:
         return False
 
 
-def why_no_trust(address: Address, tls: TLS, timeout_s: float) -> TLSFailed | None:
-    """Find out whether it is TLS that keeps the two sides apart."""
+def diagnose_tls(address: Address, tls: TLS, timeout_s: float) -> TLSFailedError | None:
+    """Diagnose TLS; None where it is not the cause."""
     url = address.url
     if not address.secure:
         if speaks_tls(address, timeout_s):
-            return TLSFailed(f"{url}: the server speaks TLS; use grpcs:// instead of grpc://")
+            return TLSFailedError(f"{url}: the server speaks TLS; use grpcs:// instead of grpc://")
         return None
     try:
         shake_hands(address, tls, timeout_s)
     except ssl.SSLError as error:
         finding, remedy = explain(error, address, tls)
-        return TLSFailed(f"{url}: {finding}; {remedy}")
+        return TLSFailedError(f"{url}: {finding}; {remedy}")
     except (OSError, socket.gaierror):
         return None
     return None

@@ -1,7 +1,7 @@
-"""The stream of one scan as pure rules: what to send next, and what an answer means.
+"""Protocol state machine of one scan, without I/O: what to send next, what an answer means.
 
 Every window is answered once, in order, and only the last answer carries a score. Anything else (an
-error, a missing answer, an answer too many, the end of the stream) is an error of the tree.
+error, a missing or surplus answer, the end of the stream) raises an error of the tree.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from dlild_client.contract import Contract
-from dlild_client.errors import ConnectionFailed, ContractError, ServerError
+from dlild_client.errors import ConnectionFailedError, ContractError, ServerError
 from dlild_client.preparation.prepare import PreparedScan
 from dlild_client.transport.failures import from_server_message
 from dlild_client.transport.wire import Answer, FinalAnswer, WindowRequest, parse_answer
 
 
 def window_requests(prepared: PreparedScan, contract: Contract) -> Iterator[WindowRequest]:
-    """Make the requests of one scan, in order, under a fresh id."""
+    """Yield the requests of one scan, in order, under a fresh id."""
     sequence_id = str(uuid.uuid4())
     count = len(prepared.plan.origins)
     for index, (origin, window) in enumerate(prepared.windows(contract.hu.padding)):
@@ -34,26 +34,26 @@ def window_requests(prepared: PreparedScan, contract: Contract) -> Iterator[Wind
 
 
 class Exchange:
-    """One sending of one scan; it knows no network.
+    """State of one attempt to send a scan; performs no I/O.
 
     Parameters
     ----------
     requests : iterator of WindowRequest
-        In order; each is made when it is sent.
+        In order; consumed lazily.
     contract : Contract
-        That the scan was prepared for: its version of the model must answer.
+        The scan was prepared for it; answers of another model version are an error.
     count : int
-        How many windows there are.
+        Number of windows.
     in_flight : int
-        Windows that may be unanswered at any time.
+        Most unanswered windows.
     cautious : bool
-        Wait for the answer to the first window before more are sent: for a server that was busy.
+        Wait for the first answer before the second window is sent: for a server that was busy.
 
     Attributes
     ----------
     sent, answered : int
     engine : str or None
-        Engine and precision, where the server tells.
+        Engine and precision, where the server reports them.
     """
 
     def __init__(
@@ -81,33 +81,33 @@ class Exchange:
 
     @property
     def may_send(self) -> bool:
-        """Whether the next window goes out before another answer is waited for."""
+        """Whether to send the next window before waiting for an answer."""
         open_windows = self.sent - self.answered
         most = 1 if self._cautious and not self.answered else self._in_flight
         return self.sent < self.count and open_windows < most
 
     @property
     def is_answered(self) -> bool:
-        """Whether as many answers came as there are windows."""
+        """Whether every window is answered."""
         return self.answered >= self.count
 
     def next_message(self) -> Any:
-        """Make the protobuf message of the next window."""
+        """Build the protobuf message of the next window."""
         request = next(self._requests)
         self._first = self._first or request
         self.sent += 1
         return request.message()
 
     def take(self, response: Any) -> None:
-        """Count what came on the stream; None is its end.
+        """Process a response of the stream; None is its end.
 
         Raises
         ------
         DlildError
-            It says, or is, that the scan has failed.
+            The response is an error, or breaks the protocol.
         """
         if response is None:
-            raise ConnectionFailed(
+            raise ConnectionFailedError(
                 "the server closed the stream before the scan was done; try again"
             )
         self._responses += 1
@@ -118,7 +118,7 @@ class Exchange:
         self._count(answer)
 
     def take_after_end(self, response: Any) -> None:
-        """Take what came after the last answer, which must be the stream's end, None."""
+        """Process what follows the last answer: it must be the end of the stream, None."""
         if response is not None:
             raise ServerError(
                 f"the server answered more often than the {self.count} windows of the scan; "
@@ -139,15 +139,15 @@ class Exchange:
             )
         return self._final
 
-    def farewell(self) -> Any | None:
-        """Message that frees an unfinished scan's place on the server; None where it holds none.
+    def abort_request(self) -> Any | None:
+        """Request that frees the slot of an unfinished scan on the server; None if it holds none.
 
-        Also where every window was sent: Triton drops those of a stream that ends between its
-        steps, the last one with them.
+        Needed also where every window was sent: when a stream ends, Triton drops the requests that
+        are between two steps of the ensemble, the last window included.
         """
         if self._first is None or self._responses >= self.count:
             return None
-        return self._first.farewell(self._smallest)
+        return self._first.abort_request(self._smallest)
 
     def _check_version(self, version: str) -> None:
         if version != self._version:

@@ -1,4 +1,4 @@
-"""What a failed call or a message of the server means: pure, from words to the error tree."""
+"""Maps failed calls and messages of the server to the error tree."""
 
 from __future__ import annotations
 
@@ -9,95 +9,95 @@ import grpc
 
 from dlild_client.contract import refusals
 from dlild_client.errors import (
-    Busy,
-    ConnectionFailed,
+    BusyError,
+    ConnectionFailedError,
     DlildError,
-    KeyRefused,
-    ModelNotFound,
-    NotReady,
-    Refused,
-    ScanLost,
+    KeyRefusedError,
+    ModelNotFoundError,
+    NotReadyError,
+    RefusedError,
+    ScanLostError,
     ServerError,
-    TimedOut,
+    TimedOutError,
 )
 
 _KINDS: dict[str, tuple[type[DlildError], str]] = {
-    refusals.BusyError.code: (Busy, "try again later"),
-    refusals.GoneError.code: (ScanLost, "send the scan again"),
-    refusals.RefusedError.code: (Refused, "sending the same again will not help"),
-    refusals.IncompleteError.code: (ScanLost, "send the scan again"),
+    refusals.BusyError.code: (BusyError, "try again later"),
+    refusals.GoneError.code: (ScanLostError, "send the scan again"),
+    refusals.RefusedError.code: (RefusedError, "sending the same again will not help"),
+    refusals.IncompleteError.code: (ScanLostError, "send the scan again"),
     refusals.FailedError.code: (ServerError, "look at its log"),
-    refusals.CancelledError.code: (ScanLost, "send the scan again"),
+    refusals.CancelledError.code: (ScanLostError, "send the scan again"),
 }
 _PREFIX = re.compile(rf"\b({'|'.join(_KINDS)}): .*", flags=re.DOTALL)
 
 _TRITON_SAYS: tuple[tuple[str, type[DlildError], str], ...] = (
-    # Triton itself does not hold the sequence: it never began there, was ended, or fell silent.
-    ("must specify the start flag", ScanLost, "send the scan again"),
-    ("must specify a non-zero or non-empty correlation", Refused, "update the client"),
-    ("maximum queue size", Busy, "try again later"),
-    # A server that stops refuses what is new and cuts off what is open.
-    ("stopped accepting new inference requests", NotReady, "try again when it is back"),
-    ("server is stopping", NotReady, "try again when it is back"),
-    ("server exiting", NotReady, "try again when it is back"),
-    ("server not ready", NotReady, "try again when it is"),
-    ("is not ready", NotReady, "try again when it is"),
-    ("not at ready state", NotReady, "try again when it is"),
-    # A model that the repository has, and that is not loaded yet, or not any more.
-    ("has no available versions", NotReady, "try again when it is ready"),
-    ("unloaded", NotReady, "try again when it is back"),
-    ("unknown model", ModelNotFound, "look at its model repository and its log"),
-    # The process of a Python model was killed, for want of memory mostly; Triton starts another.
-    ("is not healthy", NotReady, "look at its memory and its log"),
+    # Triton does not hold the sequence: it never began, has ended, or timed out.
+    ("must specify the start flag", ScanLostError, "send the scan again"),
+    ("must specify a non-zero or non-empty correlation", RefusedError, "update the client"),
+    ("maximum queue size", BusyError, "try again later"),
+    # A stopping server refuses new requests and cuts off open ones.
+    ("stopped accepting new inference requests", NotReadyError, "try again when it is back"),
+    ("server is stopping", NotReadyError, "try again when it is back"),
+    ("server exiting", NotReadyError, "try again when it is back"),
+    ("server not ready", NotReadyError, "try again when it is"),
+    ("is not ready", NotReadyError, "try again when it is"),
+    ("not at ready state", NotReadyError, "try again when it is"),
+    # The repository has the model, but it is not loaded (any more).
+    ("has no available versions", NotReadyError, "try again when it is ready"),
+    ("unloaded", NotReadyError, "try again when it is back"),
+    ("unknown model", ModelNotFoundError, "look at its model repository and its log"),
+    # The process of a Python model was killed, mostly out of memory; Triton restarts it.
+    ("is not healthy", NotReadyError, "look at its memory and its log"),
 )
 _CUT_OFF = "Internal error from Core"
-"""What gRPC's event loop makes of a stream that the server ended while a window was written."""
+"""Details that grpc.aio reports for a stream that the server ended during a write."""
 
 _BROKEN_LINE = re.compile(
     r"rst_stream|goaway|stream removed|socket closed|connection (reset|refused|aborted|timed out)"
     r"|broken pipe|transport is closing",
     flags=re.IGNORECASE,
 )
-"""Words of gRPC for a connection that ended, which come as UNKNOWN and INTERNAL, too."""
+"""How gRPC describes a broken connection; the codes UNKNOWN and INTERNAL occur, too."""
 
 _PROXY_STATUS = re.compile(r"http2? header with status: (\d{3})", flags=re.IGNORECASE)
-"""Words of gRPC for an answer that no gRPC server gave, but a proxy on the way."""
+"""How gRPC describes an HTTP answer of a proxy."""
 _PROXY_WAITS = {"429", "500", "502", "503", "504", "520", "521", "522", "523", "524"}
-"""What proxies answer while no server behind them is there, or they are busy themselves."""
+"""HTTP status of a proxy that has no healthy server, or is busy itself."""
 
 _RESTRICTED = "this protocol is restricted"
-"""With these words, as UNAVAILABLE, Triton refuses a call without the right key."""
+"""Details, with the code UNAVAILABLE, of Triton for a call without the right key."""
 
 _LINE_CODES = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 
 _CODES: dict[grpc.StatusCode, tuple[type[DlildError], str]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: (
-        TimedOut,
+        TimedOutError,
         "the scan took longer than its time limit; look at the server, or give it more time",
     ),
     grpc.StatusCode.UNAUTHENTICATED: (
-        KeyRefused,
+        KeyRefusedError,
         "the server refuses the key: {}; check the API key",
     ),
     grpc.StatusCode.PERMISSION_DENIED: (
-        KeyRefused,
+        KeyRefusedError,
         "the server refuses the key: {}; check the API key",
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
-        Refused,
+        RefusedError,
         "a message is too large or too many are sent: {}; look at the limits on the way",
     ),
     grpc.StatusCode.INVALID_ARGUMENT: (
-        Refused,
+        RefusedError,
         "the server refuses the request: {}; check address and versions",
     ),
 }
 
 
 def from_server_message(message: str) -> DlildError:
-    """Find the error for a message of the server, by its prefix, as `docs/wire.md` has them.
+    """Map a message of the server to an error, by its prefix (`docs/wire.md`).
 
-    Triton puts words of its own before the prefix, so it is looked for, not expected at the start.
+    Triton puts words of its own before the prefix, so it is searched for.
     """
     match = _PREFIX.search(message)
     if match:
@@ -110,7 +110,7 @@ def from_server_message(message: str) -> DlildError:
 
 
 def from_rpc_error(error: Any) -> DlildError:
-    """Find the error for a failed gRPC call."""
+    """Map a failed gRPC call to an error."""
     code, details = error.code(), str(error.details() or "no details")
     if _PREFIX.search(details):
         return from_server_message(details)
@@ -128,14 +128,14 @@ def from_rpc_error(error: Any) -> DlildError:
 
 
 def _from_proxy(status: str, code: grpc.StatusCode, details: str) -> DlildError:
-    """Find the error for an HTTP status in the place of a gRPC answer."""
+    """Map an HTTP status that came instead of a gRPC answer to an error."""
     if status in _PROXY_WAITS:
-        return NotReady(
+        return NotReadyError(
             f"a proxy on the way answers HTTP {status}: no server behind it is ready; "
             "try again when one is"
         )
     if status == "404":
-        return ModelNotFound(
+        return ModelNotFoundError(
             "a proxy on the way answers HTTP 404: it knows no way to a server; "
             "look at the address and at its routes"
         )
@@ -150,16 +150,18 @@ def _from_code(code: grpc.StatusCode, details: str) -> DlildError:
 
 
 def _from_unavailable(details: str) -> DlildError:
-    """Tell apart what all comes as UNAVAILABLE: a wrong key, a full queue, a broken line."""
+    """Map UNAVAILABLE to an error: a wrong key, a full queue, or a broken connection."""
     if _RESTRICTED in details.lower():
-        return KeyRefused(
+        return KeyRefusedError(
             "the server wants an API key, and there was none or a wrong one; "
             "give the right one with api_key=, --api-key-file or DLILD_API_KEY"
         )
-    told = from_server_message(details)
-    if isinstance(told, Busy | NotReady):
-        return told
-    return ConnectionFailed(f"the connection to the server broke: {_short(details)}; try again")
+    error = from_server_message(details)
+    if isinstance(error, BusyError | NotReadyError):
+        return error
+    return ConnectionFailedError(
+        f"the connection to the server broke: {_short(details)}; try again"
+    )
 
 
 def _short(message: str) -> str:

@@ -1,4 +1,4 @@
-"""When a scan is sent again: after what may pass by itself, with jitter, and never without end."""
+"""Retries with capped exponential backoff and jitter."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Protocol
 from dlild_client.settings import Retries
 
 JITTER_S = 1.0
-"""Most that chance adds to a wait: clients of a restarted server must not come all at once."""
+"""Most jitter of a wait: clients of a restarted server must not return all at once."""
 
 
 class Attempts(Protocol):
-    """Attempts to go through, with or without an event loop."""
+    """Iterable of attempts, with or without an event loop."""
 
     def __iter__(self) -> Iterator[AbstractContextManager[None]]:
         """Wait by sleeping."""
@@ -28,15 +28,15 @@ def retry_context(
     may_retry: Callable[[Exception], bool],
     wait: Callable[[float], object] | None = None,
 ) -> Attempts:
-    """Make the attempts of stamina, with waits that double up to a cap.
+    """Create the attempts of stamina, with capped exponential backoff.
 
     Parameters
     ----------
     retries : Retries
     may_retry : callable
-        Asked of each error whether it may pass by itself.
+        Called with each error; whether to retry.
     wait : callable, optional
-        Waits for some seconds, in the place of stamina: its own sleep cannot be broken off from
+        Called with the seconds instead of stamina's own sleep, which cannot be interrupted from
         another thread.
     """
     import stamina  # noqa: PLC0415  (loaded when first used)
@@ -54,12 +54,12 @@ def retry_context(
         wait(seconds)
         return 0.0
 
-    # `may_retry` knows the time of the scan.
+    # No time limit here: `may_retry` enforces that of the scan.
     return stamina.retry_context(on=back_off, attempts=retries.attempts, timeout=None)
 
 
 def pause_s(failed: int, retries: Retries, jitter_s: float) -> float:
-    """Seconds to wait after some failures: doubled after each, with jitter, up to a cap."""
-    # Bounded before it is raised: 2 to the power of 1,000 attempts is no number of seconds.
+    """Return the wait after `failed` failures: exponential, with jitter, capped."""
+    # The exponent is bounded: 2.0 ** 1000 overflows when multiplied.
     doubled = retries.first_wait_s * 2.0 ** min(failed - 1, 60)
     return min(retries.longest_wait_s, doubled + jitter_s)

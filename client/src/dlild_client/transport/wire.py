@@ -1,4 +1,4 @@
-"""The wire: windows into requests, responses into answers; pure, as `docs/wire.md` says."""
+"""Encoding of requests and decoding of responses, as specified in `docs/wire.md`."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ MODEL = "dlild"
 
 @dataclass(frozen=True)
 class WindowRequest:
-    """One window of a scan, as it goes over the wire.
+    """Request for one window of a scan.
 
     Attributes
     ----------
     sequence_id : str
-        UUID of the scan, made for this one sending.
+        UUID of this attempt to send the scan.
     window : ndarray, shape (z, y, x)
         float16 HU.
     origin : tuple of int
         First voxel of the window in the box (z, y, x).
     box_shape : tuple of int
     index, count : int
-        Number of this window, and how many the scan has.
+        Index of this window, and the number of windows of the scan.
     voxel_volume_mm3 : float
     """
 
@@ -50,17 +50,16 @@ class WindowRequest:
         """Protobuf `ModelInferRequest` of this window."""
         return self._message(start=self.index == 0, end=self.index == self.count - 1)
 
-    def farewell(self, shape: Shape) -> Any:
-        """Protobuf request that gives the scan up: its first window, flagged as first and last.
+    def abort_request(self, shape: Shape) -> Any:
+        """Protobuf request that aborts the scan: its first window, flagged as first and last.
 
-        As the first it is heard whatever has become of the scan in Triton, which may have ended it
-        already where its last window was sent. As the only one of two or more it can never make a
-        score.
+        As the first, Triton accepts it even if it has already ended the sequence, after the last
+        window. As one of two or more windows, it can never complete a score.
 
         Parameters
         ----------
         shape : tuple of int
-            Of the smallest window that the server takes: the network has to look at it.
+            Of the smallest window that the server accepts: the network has to process it.
         """
         z, y, x = shape
         least = replace(self, window=self.window[:z, :y, :x], count=max(2, self.count))
@@ -82,7 +81,7 @@ class WindowRequest:
 
 @dataclass(frozen=True)
 class FinalAnswer:
-    """What the last answer carries.
+    """Contents of the last answer.
 
     Attributes
     ----------
@@ -117,7 +116,7 @@ class Answer:
 
 
 def parse_answer(response: Any) -> Answer:
-    """Read a protobuf `ModelInferResponse`.
+    """Parse a protobuf `ModelInferResponse`.
 
     Raises
     ------
@@ -186,7 +185,7 @@ def _tensor(
 
 
 def _engine(response: Any, outputs: dict[str, tuple[Any, int]]) -> str | None:
-    """Read the text of the output `engine` (length, then text); not every profile has it."""
+    """Decode the output `engine` (length, then text), which not every profile has."""
     if ENGINE.name not in outputs:
         return None
     index = outputs[ENGINE.name][1]

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 
 from dlild_client import Client, Retries, read_volume
-from dlild_client.errors import Busy, DlildError, NotReady
+from dlild_client.errors import BusyError, DlildError, NotReadyError
 from dlild_deploy.errors import LauncherError
 from dlild_deploy.load.default_scan import default_scan, report_progress
 from dlild_deploy.server.embedded_server import EmbeddedServer
 
 READY_S = 120
 REFUSED_WAIT_S = 1.0
-REFUSALS = (Busy.__name__, NotReady.__name__)
+REFUSALS = (BusyError.kind, NotReadyError.kind)
 PERCENTILES = (50, 95, 99)
 
 
@@ -180,7 +180,7 @@ def _client(url: str, scans: Sequence[Path], seconds: float) -> list[Attempt]:
                 client.score(volumes[len(attempts) % len(volumes)])
                 outcome = "scored"
             except DlildError as error:
-                outcome = type(error).__name__
+                outcome = error.kind
             end = time.monotonic() - start
             attempts.append(Attempt(outcome, end - begun, end))
             if outcome != "scored":

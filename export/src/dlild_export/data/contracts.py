@@ -12,7 +12,7 @@ from dlild_client.contract import (
     parse_limits,
     parse_releases,
 )
-from dlild_client.errors import UnreadableFile
+from dlild_client.errors import UnreadableFileError
 
 CONTRACT, LIMITS, RELEASES = "contract.json", "limits.json", "releases.json"
 _CHECKOUT = Path(__file__).resolve().parents[4] / "model_repository"
@@ -33,7 +33,7 @@ def find_contract(repository: Path | None = None) -> Contract:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         There is none.
     ContractError
         It is not one that this package understands.
@@ -42,7 +42,7 @@ def find_contract(repository: Path | None = None) -> Contract:
     for folder in folders:
         if (folder / CONTRACT).is_file():
             return read_contract(folder)
-    raise UnreadableFile(
+    raise UnreadableFileError(
         f"{folders[0].name}: no contract.json in it; name the model repository with --repository"
     )
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import SimpleITK
 
 from dlild_client.contract import Contract
-from dlild_client.errors import InputError, NotHU, UnreadableFile
+from dlild_client.errors import InputError, NotHUError, UnreadableFileError
 from dlild_client.reading.images.nifti import survey
 from dlild_client.reading.images.read import is_image_name
 from dlild_client.reading.read import read_volume
@@ -131,9 +131,9 @@ def _read_image(dataset: Dataset, case: DatasetCase) -> Volume:
         return read_volume(case.image)
     except DatasetError:
         raise
-    except UnreadableFile as error:
+    except UnreadableFileError as error:
         raise refuse(Kind.UNREADABLE, where, _bare(error, case.image), case.name) from None
-    except NotHU as error:
+    except NotHUError as error:
         raise refuse(Kind.NOT_HU, where, _bare(error, case.image), case.name) from None
     except InputError as error:
         raise refuse(Kind.NOT_A_CHEST, where, _bare(error, case.image), case.name) from None
@@ -176,7 +176,7 @@ def _open_label_image(path: Path, where: str, case: str) -> Any:
         if survey(path).not_finite:
             raise refuse(Kind.NOT_FINITE, where, "NaN or infinite labels", case)
         image: Any = SimpleITK.ReadImage(str(path))
-    except UnreadableFile as error:
+    except UnreadableFileError as error:
         raise refuse(Kind.UNREADABLE, where, _bare(error, path), case) from None
     except RuntimeError as error:
         lines = str(error).strip().splitlines()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dlild_client.contract import Contract
-from dlild_client.errors import InputError, UnreadableFile
+from dlild_client.errors import InputError, UnreadableFileError
 from dlild_client.volume import Volume
 from dlild_export.data.prepare import prepare, prepared_files, read_info
 from dlild_export.evaluation.metrics import Labels
@@ -150,14 +150,14 @@ class StoredCase:
 
         Raises
         ------
-        UnreadableFile
+        UnreadableFileError
             The file is not such a scan; the message names it.
         """
         try:
             about = dict(read_info(path))
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             reason = f"{path.name}: what it says of itself cannot be read: {error}"
-            raise UnreadableFile(f"{reason}; prepare the dataset again") from None
+            raise UnreadableFileError(f"{reason}; prepare the dataset again") from None
         return cls(path, str(about.get("name", path.stem)), about)
 
     def read(self, contract: Contract) -> EvaluationCase:
@@ -217,11 +217,13 @@ def dataset_files(
     ------
     DatasetError
         It is no dataset, or one with faults.
-    UnreadableFile
+    UnreadableFileError
         There is no such folder.
     """
     if not dataset.is_dir():
-        raise UnreadableFile(f"{dataset}: no such folder; leave it out to evaluate on phantoms")
+        raise UnreadableFileError(
+            f"{dataset}: no such folder; leave it out to evaluate on phantoms"
+        )
     if any(dataset.glob("*.npz")):
         return prepared_files(dataset)
     return prepare(dataset, work, contract=contract, overrides=overrides, progress=progress)

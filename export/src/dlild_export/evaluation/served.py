@@ -11,7 +11,7 @@ import numpy as np
 
 from dlild_client.contract import Contract
 from dlild_client.contract.score import dl_ild_percent
-from dlild_client.errors import UnreadableFile
+from dlild_client.errors import UnreadableFileError
 from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.volume import Volume
 from dlild_export.data.contracts import find_contract
@@ -78,7 +78,7 @@ def load_served(
         run = chosen.load()
     except Exception as error:
         # Each engine raises errors of its own, some of them bare RuntimeErrors.
-        raise UnreadableFile(f"{onnx}: {engine} cannot load it: {error}") from None
+        raise UnreadableFileError(f"{onnx}: {engine} cannot load it: {error}") from None
     return Served(run, f"{chosen.name} {chosen.precision}", sha256(onnx), contract)
 
 
@@ -87,12 +87,12 @@ def find_onnx(weights: Path) -> Path:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         There are no weights.
     """
     if weights.suffix == ".onnx":
         if not weights.is_file():
-            raise UnreadableFile(f"{weights}: no such file")
+            raise UnreadableFileError(f"{weights}: no such file")
         return weights
     try:
         return export_run(weights)
@@ -100,12 +100,12 @@ def find_onnx(weights: Path) -> Path:
         served = weights / WEIGHTS
         if served.is_file():
             return served
-        raise UnreadableFile(str(error)) from None
+        raise UnreadableFileError(str(error)) from None
     except OSError as error:
-        raise UnreadableFile(f"{weights}: {error}") from None
+        raise UnreadableFileError(f"{weights}: {error}") from None
     except Exception as error:
         # torch raises whatever its reader met.
-        raise UnreadableFile(f"{weights}: not a checkpoint of the training: {error}") from None
+        raise UnreadableFileError(f"{weights}: not a checkpoint of the training: {error}") from None
 
 
 def contract_of(onnx: Path, repository: Path | None = None) -> Contract:
@@ -113,7 +113,7 @@ def contract_of(onnx: Path, repository: Path | None = None) -> Contract:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         There is none.
     ContractError
         It is not one that this package understands.

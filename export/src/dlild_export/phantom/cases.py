@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dlild_client.contract import Contract
-from dlild_client.errors import NotChest
+from dlild_client.errors import NotChestError
 from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import SeriesInfo, Volume
@@ -305,7 +305,9 @@ def write_planted(
     try:
         lungs = threshold_lungs(grid.array, grid.spacing_mm[0])
     except NoLungsError as error:
-        raise NotChest(f"{scan.name}: {error}; give a chest CT without dense lesions") from None
+        raise NotChestError(
+            f"{scan.name}: {error}; give a chest CT without dense lesions"
+        ) from None
     sound = _label_sound(grid, lungs, doubtful)
     # Named by its voxels: the name of a folder may be that of a patient.
     group = f"planted-{(grid.series.digest or '').removeprefix('sha256:')[:8]}"

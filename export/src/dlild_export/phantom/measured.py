@@ -16,8 +16,14 @@ from scipy.special import ndtr
 
 from dlild_client.contract import HuRange
 from dlild_client.contract.classes import Label
-from dlild_client.preparation.separable import resample, triangle_band
-from dlild_client.preparation.slices import GAP_MM, GAP_THICKNESSES, slice_band, slice_faces_mm
+from dlild_client.preparation.resampling import (
+    GAP_MM,
+    GAP_THICKNESSES,
+    resample,
+    slice_band,
+    slice_faces_mm,
+    triangle_band,
+)
 from dlild_client.volume import Volume
 from dlild_export.data.crop import box_of
 from dlild_export.phantom.acquisition import blurred_by_motion

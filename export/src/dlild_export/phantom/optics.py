@@ -2,7 +2,7 @@
 
 Everything between the patient and the model grid is linear: the kernel of the reconstruction, the
 thickness of the slices, and the triangle by which the client resamples
-(`dlild_client.preparation.separable`). So a periodic cube of texture is scanned once, as a product
+(`dlild_client.preparation.resampling`). So a periodic cube of texture is scanned once, as a product
 in the frequency domain, and then only looked up.
 """
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dlild_client.contract import Contract
 from dlild_client.contract.score import dl_ild_percent
-from dlild_client.errors import InputError, UnreadableFile
+from dlild_client.errors import InputError, UnreadableFileError
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.evaluation.statistics import (
@@ -275,7 +275,9 @@ def _label_map(
         return read_labels(scan.result, contract), {}
     path = scan.result / LABELS
     if not path.is_file():
-        raise UnreadableFile(f"{scan.result.name}: no {LABELS} in it; score the scan with --out")
+        raise UnreadableFileError(
+            f"{scan.result.name}: no {LABELS} in it; score the scan with --out"
+        )
     return read_labels(path, contract), _zones(scan.result / "result.json", contract)
 
 
@@ -291,7 +293,7 @@ def _zones(path: Path, contract: Contract) -> dict[str, float]:
             if zone["lung_ml"] > 0
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableFile(f"{path.name}: no result of DL-ILD: {error}") from None
+        raise UnreadableFileError(f"{path.name}: no result of DL-ILD: {error}") from None
     ours = {c.name: c.label for c in contract.classes}
     if other := [name for name, label in labels.items() if ours.get(name) != label]:
         raise InputError(

@@ -38,7 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract import Contract
-from dlild_client.errors import InputError, UnreadableFile
+from dlild_client.errors import InputError, UnreadableFileError
 from dlild_export.data.labels import known_names, plain
 
 UNNAMED = 254
@@ -120,14 +120,14 @@ def read_outlines(path: Path, contract: Contract) -> Reading:
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UnreadableFile(f"{path.name}: no text: {error}") from None
+        raise UnreadableFileError(f"{path.name}: no text: {error}") from None
     names = known_names(contract)
     if path.suffix.lower() == ".csv":
         return _Table(path.name, names).read(text)
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise UnreadableFile(f"{path.name}: not JSON: {error}") from None
+        raise UnreadableFileError(f"{path.name}: not JSON: {error}") from None
     return _Document(path.name, names).read(document)
 
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pydicom
 
 from dlild_client.contract import Contract
-from dlild_client.errors import InputError, UnreadableFile
-from dlild_client.itk import load_sitk
+from dlild_client.errors import InputError, UnreadableFileError
+from dlild_client.preparation.grid import load_sitk
 from dlild_client.reading.images.read import is_image_name
 from dlild_client.volume import Volume
 from dlild_export.data.faults import DatasetError
@@ -213,7 +213,7 @@ def read_side(files: tuple[Path, ...], frame: Frame, contract: Contract) -> Side
         try:
             side.add(_read(path, frame, contract), path.name, frame)
         except DatasetError as error:
-            raise UnreadableFile(str(error.faults[0])) from None
+            raise UnreadableFileError(str(error.faults[0])) from None
     return side
 
 
@@ -340,7 +340,7 @@ def read_labels(path: Path, contract: Contract, also: tuple[int, ...] = ()) -> V
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: not an image that can be read; give NIfTI, NRRD or MetaImage"
         ) from None
     array = sitk.GetArrayFromImage(image)

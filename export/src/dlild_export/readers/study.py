@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlild_client.errors import InputError, UnreadableFile
+from dlild_client.errors import InputError, UnreadableFileError
 
 LABELS = "labels.nii.gz"
 _KEYS = {"name", "result", "scan", "readers"}
@@ -79,12 +79,14 @@ def read_study(path: Path) -> Study:
     if path.is_dir():
         return _of_folder(path)
     if not path.is_file():
-        raise UnreadableFile(f"{path}: no such file; give a study in TOML or JSON, or a folder")
+        raise UnreadableFileError(
+            f"{path}: no such file; give a study in TOML or JSON, or a folder"
+        )
     try:
         text = path.read_text("utf-8-sig")
         document = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except ValueError as error:
-        raise UnreadableFile(f"{path.name}: neither TOML nor JSON: {error}") from None
+        raise UnreadableFileError(f"{path.name}: neither TOML nor JSON: {error}") from None
     return _of_document(document, path)
 
 
@@ -129,7 +131,7 @@ def _existing(folder: Path, given: Any, where: str) -> Path:
         raise InputError(f"{where}: {given!r} is no path")
     path = folder / given
     if not path.exists():
-        raise UnreadableFile(f"{where}: no such file or folder: {given}")
+        raise UnreadableFileError(f"{where}: no such file or folder: {given}")
     return path
 
 

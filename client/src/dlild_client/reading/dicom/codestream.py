@@ -1,8 +1,7 @@
-"""The size that a compressed image declares of itself, read before it is decoded.
+"""Parses the size of a compressed image from its codestream, before it is decoded.
 
-Decoders allocate what the compressed stream says, whatever the DICOM header says, so a few hostile
-bytes could ask for gigabytes. JPEG, JPEG-LS and JPEG 2000 all begin with markers that tell the
-size.
+Decoders allocate the size of the codestream, not that of the DICOM header: a few hostile bytes
+could request gigabytes.
 
 References
 ----------
@@ -14,14 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SOF = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-"""Markers that begin a frame: JPEG's, without the tables among them, and that of JPEG-LS."""
+"""Start-of-frame markers of JPEG (without DHT, JPG, DAC) and JPEG-LS."""
 
 J2K_START = b"\xff\x4f\xff\x51"
 
 
 @dataclass(frozen=True)
 class StreamSize:
-    """What a codestream holds: rows, columns, samples a pixel, bits a sample."""
+    """Size of a codestream: rows, columns, samples per pixel, bits per sample."""
 
     rows: int
     columns: int
@@ -30,7 +29,7 @@ class StreamSize:
 
 
 def stream_size(stream: bytes) -> StreamSize | None:
-    """Size that a JPEG, JPEG-LS or JPEG 2000 codestream declares; None where it declares none."""
+    """Parse the size of a JPEG, JPEG-LS or JPEG 2000 codestream; None where there is none."""
     if stream[:2] == b"\xff\xd8":
         return _jpeg(stream)
     start = stream.find(J2K_START, 0, 512)  # at the beginning, or behind the boxes of a JP2 file
@@ -38,19 +37,19 @@ def stream_size(stream: bytes) -> StreamSize | None:
 
 
 def _jpeg(stream: bytes) -> StreamSize | None:
-    place = 2
-    while place + 9 < len(stream):
-        if stream[place] != 0xFF:
+    offset = 2
+    while offset + 9 < len(stream):
+        if stream[offset] != 0xFF:
             return None
-        marker = stream[place + 1]
+        marker = stream[offset + 1]
         if marker == 0xFF:  # fill byte
-            place += 1
+            offset += 1
             continue
         if marker in SOF:
-            _, _, bits, rows, columns, samples = _numbers(stream[place + 2 :], 1, 1, 1, 2, 2, 1)
+            _, _, bits, rows, columns, samples = _numbers(stream[offset + 2 :], 1, 1, 1, 2, 2, 1)
             return StreamSize(rows, columns, samples, bits)
-        length = int.from_bytes(stream[place + 2 : place + 4], "big")
-        place += 2 + max(2, length)
+        length = int.from_bytes(stream[offset + 2 : offset + 4], "big")
+        offset += 2 + max(2, length)
     return None
 
 
@@ -63,9 +62,9 @@ def _jpeg2000(stream: bytes) -> StreamSize | None:
 
 
 def _numbers(data: bytes, *widths: int) -> list[int]:
-    """Unsigned big-endian numbers of the given widths, one after the other."""
-    out, place = [], 0
+    """Parse consecutive unsigned big-endian numbers of the given widths."""
+    out, offset = [], 0
     for width in widths:
-        out.append(int.from_bytes(data[place : place + width], "big"))
-        place += width
+        out.append(int.from_bytes(data[offset : offset + width], "big"))
+        offset += width
     return out

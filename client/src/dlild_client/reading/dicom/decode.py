@@ -1,7 +1,7 @@
-"""Stored values of one slice, decoded within bounds.
+"""Decodes the stored values of one slice, within bounds.
 
-Uncompressed 16-bit slices, which are nearly all, are read straight into the volume; whatever else
-there is goes through pydicom's decoders. Every size is checked before anything is allocated.
+Uncompressed 16-bit slices, nearly all, are read directly into the volume; others go through
+pydicom's decoders. Every size is checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import DlildError, TooLarge, UnreadableFile
+from dlild_client.errors import DlildError, TooLargeError, UnreadableFileError
 from dlild_client.reading.dicom.codestream import stream_size
 from dlild_client.reading.dicom.deflate import inflate, is_deflated
 from dlild_client.reading.dicom.dicomlib import PLUGIN, load_pydicom
@@ -24,11 +24,11 @@ from dlild_client.reading.sources import READ_ERRORS
 
 IMPLICIT_LITTLE, EXPLICIT_LITTLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 MAXIMUM_SIDE = 4096
-"""Rows or columns of a slice; CT has up to 2048."""
+"""Most rows or columns of a slice; CT has up to 2048."""
 
 MAXIMUM_VOXELS = 2_000_000_000
-"""Of a volume, whatever holds it: 1,900 slices of 1024 x 1024. It is not memory that sets this
-bound: large scans are read slab by slab (`dlild_client.slabs`)."""
+"""Most voxels of a volume: 1,900 slices of 1024 x 1024. Not a bound of memory: large scans are
+read slab by slab (`dlild_client.slabs`)."""
 
 _JPEG = "1.2.840.10008.1.2.4."
 PLUGINS = {
@@ -45,13 +45,13 @@ PLUGINS = {
     f"{_JPEG}203": "pylibjpeg",
     "1.2.840.10008.1.2.5": "pydicom",
 }
-"""The decoder of each transfer syntax: one that is right, free, and survives broken streams.
+"""Decoder plugin of each transfer syntax: correct, freely licensed, robust to broken streams.
 
-Broken JPEG-LS keeps pyjpegls busy for seconds, and broken RLE makes pylibjpeg-rle panic.
+Broken JPEG-LS hangs pyjpegls for seconds, and broken RLE makes pylibjpeg-rle panic.
 """
 
 END_OF_IMAGE = b"\xff\xd9"
-"""Ends every JPEG, JPEG-LS and JPEG 2000 stream; decoders fill up with grey what is cut off."""
+"""End marker of JPEG, JPEG-LS and JPEG 2000; decoders fill a truncated image with grey."""
 
 _UNDEFINED = 0xFFFFFFFF
 _PIXEL_TAG = b"\xe0\x7f\x10\x00"
@@ -60,13 +60,13 @@ Stored = npt.NDArray[Any]
 
 
 def check_size(slices: tuple[SliceHeader, ...]) -> None:
-    """Raise `TooLarge` where slices would not fit the bounds on a slice and on a volume."""
+    """Raise `TooLargeError` where slices exceed the bounds of a slice or of a volume."""
     pixels = slices[0].pixels
     check_voxels(slices[0].name, (pixels.columns, pixels.rows, len(slices)))
 
 
 def check_voxels(name: str, size: tuple[int, int, int]) -> None:
-    """Raise `TooLarge` where a volume would not fit the bounds on a slice and on a volume.
+    """Raise `TooLargeError` where a volume exceeds the bounds of a slice or of a volume.
 
     Parameters
     ----------
@@ -77,12 +77,12 @@ def check_voxels(name: str, size: tuple[int, int, int]) -> None:
     """
     columns, rows, slices = size
     if not (0 < rows <= MAXIMUM_SIDE and 0 < columns <= MAXIMUM_SIDE):
-        raise TooLarge(
+        raise TooLargeError(
             f"{name}: {columns} x {rows} x {slices} voxels, slices of {rows} x {columns} pixels, "
             f"more than {MAXIMUM_SIDE} a side; give one chest CT series"
         )
     if math.prod(size) > MAXIMUM_VOXELS:
-        raise TooLarge(
+        raise TooLargeError(
             f"{name}: {columns} x {rows} x {slices} voxels are more than "
             f"{MAXIMUM_VOXELS / 1e6:.0f} million; give one chest CT series"
         )
@@ -94,21 +94,21 @@ def read_stored(header: SliceHeader, out: npt.NDArray[np.int16] | None = None) -
     Parameters
     ----------
     header : SliceHeader
-        Its rows and columns are within bounds, see `check_size`.
+        With rows and columns checked by `check_size`.
     out : ndarray of int16, shape (rows, columns), optional
-        Contiguous; filled and returned (as uint16 where values are unsigned) if the slice is stored
-        as plain 16-bit numbers.
+        Contiguous; filled and returned (as uint16 where values are unsigned) if the slice is
+        stored as uncompressed 16-bit numbers.
 
     Returns
     -------
     ndarray, shape (rows, columns)
-        Whole numbers as stored, before any rescale; bits that the header does not count are still
-        in place where the slice was stored uncompressed.
+        Integers as stored, before any rescale; an uncompressed slice still holds the bits beyond
+        BitsStored.
 
     Raises
     ------
-    UnreadableFile
-        The file is shorter than its header says, or no decoder understands it.
+    UnreadableFileError
+        The file is truncated, or no decoder can decode it.
     """
     try:
         with header.source.open() as file:
@@ -119,7 +119,7 @@ def read_stored(header: SliceHeader, out: npt.NDArray[np.int16] | None = None) -
     except DlildError:
         raise
     except READ_ERRORS as error:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: cannot be read: {_last_line(error)}; copy or export it again"
         ) from None
 
@@ -147,26 +147,26 @@ def _read_plain(header: SliceHeader, file: BinaryIO, out: npt.NDArray[np.int16] 
     return target if p.signed else target.view(np.uint16)
 
 
-def _too_short(header: SliceHeader, length: int) -> UnreadableFile:
+def _too_short(header: SliceHeader, length: int) -> UnreadableFileError:
     p = header.pixels
     needed = p.frames * p.rows * p.columns * p.samples * math.ceil(p.bits_allocated / 8)
-    return UnreadableFile(
+    return UnreadableFileError(
         f"{header.name}: pixels cannot be decoded ({_syntax_name(p.transfer_syntax)}): {length} "
         f"bytes where {p.rows} x {p.columns} need {needed}; copy or export it again"
     )
 
 
 def _seek_value(header: SliceHeader, file: BinaryIO) -> int:
-    """Go to the value of the pixel data; return its length, or `_UNDEFINED`."""
+    """Seek to the value of the pixel data; return its length, or `_UNDEFINED`."""
     offset = header.pixels.offset
     assert offset is not None
     file.seek(offset)
     head = file.read(8)
     if head[:4] != _PIXEL_TAG and head[:4] != b"\x7f\xe0\x00\x10":
-        raise UnreadableFile(f"{header.name}: no pixel data; export the series again")
+        raise UnreadableFileError(f"{header.name}: no pixel data; export the series again")
     if head[4:6] not in {b"OW", b"OB", b"UN"}:
-        # No type: implicit, whatever the transfer syntax says. A length never begins with one of
-        # these, for it is even.
+        # No VR: implicit, whatever the transfer syntax says. A length is even, so its first bytes
+        # are none of these.
         return int(struct.unpack("<I", head[4:])[0])
     order = "<" if head[:4] == _PIXEL_TAG else ">"
     length = file.read(4)
@@ -176,10 +176,10 @@ def _seek_value(header: SliceHeader, file: BinaryIO) -> int:
 
 
 def _native_length(header: SliceHeader, file: BinaryIO) -> int:
-    """Go to uncompressed pixels; return their length."""
+    """Seek to uncompressed pixels; return their length."""
     length = _seek_value(header, file)
     if length == _UNDEFINED:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: compressed pixels, but the header says "
             f"{_syntax_name(header.pixels.transfer_syntax)}; export the series again"
         )
@@ -187,7 +187,7 @@ def _native_length(header: SliceHeader, file: BinaryIO) -> int:
 
 
 def _decode(header: SliceHeader, file: BinaryIO) -> Stored:
-    """Let pydicom decode one frame."""
+    """Decode one frame with pydicom."""
     pydicom = load_pydicom()
     p = header.pixels
     try:
@@ -207,19 +207,19 @@ def _decode(header: SliceHeader, file: BinaryIO) -> Stored:
     except DlildError:
         raise
     except Exception as error:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: pixels cannot be decoded ({_syntax_name(p.transfer_syntax)}): "
             f"{_last_line(error)}; export the series uncompressed"
         ) from None
     if stored.shape != (p.rows, p.columns) or stored.dtype.kind not in "iu":
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: pixels of shape {stored.shape}, not {(p.rows, p.columns)}"
         )
     return np.asarray(stored, dtype=stored.dtype.newbyteorder("="))
 
 
 def _plugin(p: PixelFormat) -> str:
-    """Name the decoder; Pillow takes 8 bits only, so extended JPEG has another for 12."""
+    """Select the plugin; Pillow supports 8 bits only, so 12-bit extended JPEG uses gdcm."""
     if p.transfer_syntax == f"{_JPEG}51" and p.bits_allocated > 8:
         return PLUGIN
     return PLUGINS.get(p.transfer_syntax, "")
@@ -238,17 +238,17 @@ def _options(p: PixelFormat, compressed: bool) -> dict[str, Any]:
         "pixel_keyword": "PixelData",
         "planar_configuration": 0,
         "pixel_vr": "OW",
-        # Padding may lie in bits that the header does not count: `hu` looks at it first.
+        # Padding may use bits beyond BitsStored: `hu` handles it first.
         "correct_unused_bits": compressed,
     }
 
 
 def _native_frame(header: SliceHeader, file: BinaryIO) -> bytes:
-    """Bytes of one uncompressed frame."""
+    """Read one uncompressed frame."""
     p = header.pixels
     length = _native_length(header, file)
     if p.bits_allocated not in {8, 16, 32}:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: {p.bits_allocated} bits a pixel, not 8, 16 or 32; give the original CT"
         )
     needed = p.rows * p.columns * p.samples * p.bits_allocated // 8
@@ -260,23 +260,25 @@ def _native_frame(header: SliceHeader, file: BinaryIO) -> bytes:
 
 
 def _frame(header: SliceHeader, file: BinaryIO, pydicom: Any) -> bytes:
-    """Cut out one compressed frame, once its own size is known to be that of the header."""
+    """Extract one compressed frame, after checking its size against the header."""
     p = header.pixels
     frame = cast(bytes, pydicom.encaps.get_frame(file, header.frame, number_of_frames=p.frames))
     size = stream_size(frame)
     if size is None:
         return bytes(pydicom.encaps.encapsulate([frame]))
     if (size.rows, size.columns, size.samples) != (p.rows, p.columns, p.samples):
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: compressed pixels of {size.rows} x {size.columns} x {size.samples}, "
             f"the header says {p.rows} x {p.columns} x {p.samples}; export the series again"
         )
     if END_OF_IMAGE not in frame[-64:]:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{header.name}: the compressed pixels are cut off; copy or export it again"
         )
     if size.bits > 32:
-        raise UnreadableFile(f"{header.name}: {size.bits} bits a pixel; export the series again")
+        raise UnreadableFileError(
+            f"{header.name}: {size.bits} bits a pixel; export the series again"
+        )
     return bytes(pydicom.encaps.encapsulate([frame]))
 
 
@@ -286,7 +288,7 @@ def _syntax_name(uid: str) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    # Where a decoder fails, pydicom says so in the first line, and the decoder why in the last.
+    # The first line is pydicom's, the last one the decoder's own reason.
     lines = str(error).strip().splitlines()
     text = lines[-1].strip().removeprefix(f"{PLUGIN}: ") if lines else type(error).__name__
     return text if len(text) <= 120 else text[:117] + "..."

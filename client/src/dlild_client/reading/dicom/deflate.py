@@ -1,11 +1,11 @@
-"""Deflated data sets, inflated within bounds: a few MB can unpack to many GB."""
+"""Inflates deflated data sets within a bound: a few MB can unpack to many GB."""
 
 from __future__ import annotations
 
 import zlib
 from typing import BinaryIO
 
-from dlild_client.errors import TooLarge, UnreadableFile
+from dlild_client.errors import TooLargeError, UnreadableFileError
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 EXPLICIT = b"1.2.840.10008.1.2.1\0\0\0"
@@ -17,15 +17,15 @@ _HEAD = 2048  # file meta information is far shorter
 
 
 def is_deflated(file: BinaryIO) -> bool:
-    """Tell whether the file's meta information names the deflated transfer syntax."""
-    place = file.tell()
+    """Whether the file meta information names the deflated transfer syntax."""
+    offset = file.tell()
     head = file.read(_HEAD)
-    file.seek(place)
+    file.seek(offset)
     return head[128:132] == b"DICM" and DEFLATED in head
 
 
 def inflate(file: BinaryIO, name: str) -> bytes:
-    """Turn a deflated file into the same file in explicit little endian.
+    """Convert a deflated file to explicit VR little endian.
 
     Parameters
     ----------
@@ -36,20 +36,22 @@ def inflate(file: BinaryIO, name: str) -> bytes:
 
     Raises
     ------
-    TooLarge
-        More than 256 MB comes out.
-    UnreadableFile
-        The stream is broken, or its beginning cannot be found.
+    TooLargeError
+        It inflates to more than 256 MB.
+    UnreadableFileError
+        The stream is broken, or its start cannot be found.
     """
     content = file.read()
     if content[132:140] != GROUP_LENGTH:
-        raise UnreadableFile(f"{name}: deflated, without the length of its meta information")
+        raise UnreadableFileError(f"{name}: deflated, without the length of its meta information")
     start = 144 + int.from_bytes(content[140:144], "little")
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         body = stream.decompress(content[start:], MAXIMUM_BYTES)
     except zlib.error:
-        raise UnreadableFile(f"{name}: deflated, and broken; export the series again") from None
+        raise UnreadableFileError(
+            f"{name}: deflated, and broken; export the series again"
+        ) from None
     if stream.unconsumed_tail:
-        raise TooLarge(f"{name}: inflates to more than 256 MB; export the series uncompressed")
+        raise TooLargeError(f"{name}: inflates to more than 256 MB; export the series uncompressed")
     return content[:start].replace(DEFLATED, EXPLICIT, 1) + body

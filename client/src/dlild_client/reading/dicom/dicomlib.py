@@ -1,7 +1,7 @@
-"""pydicom, loaded when it is first needed and kept quiet.
+"""Imports pydicom at first use, and silences it.
 
-pydicom warns of odd values and quotes them, and a value may name a patient. So within `quiet`,
-its warnings and its log say nothing; what is wrong comes out as an error of our own tree.
+pydicom warns of invalid values and quotes them, and a value may identify a patient. So `quiet`
+suppresses its warnings and its log; faults are reported as errors of our own tree.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "PIL")
 
 @cache
 def load_pydicom() -> Any:
-    """Load pydicom with its decoders, and add gdcm in a process of its own to them."""
+    """Import pydicom, and register gdcm in a separate process as a decoder plugin."""
     with _lock:
         pydicom = import_module("pydicom")
         pixels = import_module("pydicom.pixels")
         for uid in TRANSFER_SYNTAXES:
-            with suppress(ValueError):  # there already
+            with suppress(ValueError):  # registered already
                 plugin = ("dlild_client.reading.dicom.gdcm_process", "decode_frame")
                 pixels.get_decoder(uid).add_plugin(PLUGIN, plugin)
     return pydicom
@@ -41,10 +41,10 @@ def load_pydicom() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings and log, and keep its decoders, while any thread is inside.
+    """Silence pydicom's warnings and log, and keep decoder processes, while any thread is inside.
 
-    Filters of warnings belong to the whole process, so threads share them: the first one in sets
-    them, the last one out puts the old ones back.
+    Warning filters are global to the process: the first thread in sets them, the last one out
+    restores them.
     """
     _enter()
     try:
@@ -55,14 +55,14 @@ def quiet() -> Iterator[None]:
 
 
 def _enter() -> None:
-    global _inside, _filters  # noqa: PLW0603  (warnings are global, so is this)
+    global _inside, _filters  # noqa: PLW0603  (warning filters are global)
     with _lock:
         if _inside == 0:
             _filters = warnings.catch_warnings()
             _filters.__enter__()
             warnings.simplefilter("ignore")
             for name in LOGGERS:
-                # The level, not `disabled`: loggers below inherit it.
+                # The level, not `disabled`: child loggers inherit it.
                 _levels[name] = logging.getLogger(name).level
                 logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         _inside += 1

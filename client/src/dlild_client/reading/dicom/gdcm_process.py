@@ -1,8 +1,8 @@
-"""gdcm as a decoder of pydicom, in processes of its own.
+"""Decoder plugin for pydicom that runs gdcm in worker processes.
 
-gdcm alone, of the decoders without the GPL, knows lossless and 12-bit JPEG. But a broken stream may
-end its process, or be patched with grey after a word on standard error. So it runs beside us: a
-process that ends or takes too long is a slice that cannot be decoded, and a patched one as well.
+Among the decoders without the GPL, only gdcm supports lossless and 12-bit JPEG. But a broken stream
+may crash it, or be filled with grey after a warning on standard error. So it runs in a separate
+process: a crash, a time-out or a warning there means that the slice cannot be decoded.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 from dlild_client.reading.dicom.codestream import StreamSize, stream_size
 
 LONGEST_S = 4.0
-"""A slice takes some ms; longer than this, and the stream is broken."""
+"""Time limit of one slice, which takes some ms: beyond it the stream is broken."""
 
 START_S = 30.0
-"""The first answer takes the start of a Python besides, on a busy machine perhaps a slow one."""
+"""Extra time for the first slice of a worker: starting Python may be slow on a busy machine."""
 
 EXTENDED = "1.2.840.10008.1.2.4.51"
 LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
@@ -31,7 +31,7 @@ JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 TRANSFER_SYNTAXES = (EXTENDED, *LOSSLESS, *JPEG_LS)
 
 DECODER_DEPENDENCIES = dict.fromkeys(TRANSFER_SYNTAXES, ("gdcm>=3.0.10",))
-"""What pydicom asks of a plugin: its transfer syntaxes, and what it needs."""
+"""Required of a pydicom plugin: its transfer syntaxes and their dependencies."""
 
 _WORKER = Path(__file__).with_name("gdcm_worker.py")
 _lock = threading.Lock()
@@ -40,14 +40,14 @@ _open = 0
 
 
 def is_available(uid: str) -> bool:
-    """Tell pydicom whether this plugin can decode a transfer syntax."""
+    """Whether this plugin can decode a transfer syntax (required by pydicom)."""
     return uid in DECODER_DEPENDENCIES and find_spec("gdcm") is not None
 
 
 @contextmanager
 def decoders() -> Iterator[None]:
-    """Keep processes for further slices while any thread is inside; the last one out ends them."""
-    global _open  # noqa: PLW0603  (the processes belong to all threads, so is their count)
+    """Keep worker processes alive while any thread is inside; the last one out ends them."""
+    global _open  # noqa: PLW0603  (the pool is shared by all threads)
     with _lock:
         _open += 1
     try:
@@ -80,7 +80,7 @@ def decode_frame(src: bytes, runner: Any) -> bytes:
     Raises
     ------
     ValueError
-        gdcm cannot decode it, or only with patches.
+        gdcm cannot decode it, or only in part.
     """
     size = stream_size(src)
     if size is None:
@@ -102,10 +102,10 @@ def decode_frame(src: bytes, runner: Any) -> bytes:
 
 
 def _bits(size: StreamSize, runner: Any) -> tuple[int, int]:
-    """Bits allocated and stored of what comes out; of JPEG-LS, pydicom must be told."""
+    """Bits allocated and stored of the output; for JPEG-LS, also set in pydicom's runner."""
     uid = str(runner.transfer_syntax)
     if uid == EXTENDED:
-        # With 16 bits allocated gdcm would first try its 16-bit decoder, which complains.
+        # With 16 bits allocated gdcm would first try its 16-bit decoder, which prints warnings.
         return size.bits, size.bits
     if uid in JPEG_LS:
         allocated = 8 if size.bits <= 8 else 16
@@ -130,10 +130,10 @@ def _give_back(process: _Process) -> None:
 
 
 class _Process:
-    """One worker."""
+    """One worker process."""
 
     def __init__(self) -> None:
-        # By its path, without our folder on the child's path: it needs gdcm and nothing of ours.
+        # Run by path, with -P: the child needs gdcm and no module of this package.
         self._child = subprocess.Popen(
             [sys.executable, "-P", str(_WORKER)],
             stdin=subprocess.PIPE,
@@ -143,7 +143,7 @@ class _Process:
         self._fresh = True
 
     def ask(self, order: dict[str, Any], frame: bytes) -> bytes:
-        """Have a frame decoded; a worker that fails at more than the frame is ended."""
+        """Decode a frame; end the worker if it crashes or times out."""
         child = self._child
         assert child.stdin is not None
         assert child.stdout is not None
@@ -174,6 +174,6 @@ class _Process:
             if pipe is not None:
                 try:
                     pipe.close()
-                except OSError:  # bytes that it did not take
+                except OSError:  # unwritten bytes
                     continue
         child.wait()

@@ -1,7 +1,7 @@
-"""Decodes compressed frames with gdcm. A script, run in a process of its own (`gdcm_process`).
+"""Script that decodes compressed frames with gdcm, run as a worker by `gdcm_process`.
 
-Each request is a line of JSON and the bytes of a frame; each answer a line of JSON and the bytes of
-its pixels. What the libraries below gdcm print tells whether they had to patch a broken stream.
+A request is a line of JSON and the bytes of a frame; an answer is a line of JSON and the bytes of
+its pixels. Output of the libraries below gdcm means that a broken stream was decoded in part.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        gdcm = import_module("gdcm")  # what it prints goes to the log as well
+        gdcm = import_module("gdcm")  # after dup2: its output goes to the log, too
         for quiet in ("WarningOff", "ErrorOff", "DebugOff"):
             getattr(gdcm.Trace, quiet)()
         requests = sys.stdin.buffer
@@ -53,9 +53,9 @@ def _answer(gdcm: Any, order: dict[str, Any], frame: bytes, log: IO[bytes]) -> t
     except Exception as error:
         return b"", str(error) or type(error).__name__
     log.seek(0)
-    told = [line for line in log.read().splitlines() if line.strip() and HARMLESS not in line]
-    if told:
-        return b"", told[0].decode("utf-8", "replace")
+    printed = [line for line in log.read().splitlines() if line.strip() and HARMLESS not in line]
+    if printed:
+        return b"", printed[0].decode("utf-8", "replace")
     return pixels, ""
 
 
@@ -80,7 +80,7 @@ def _decode(gdcm: Any, order: dict[str, Any], frame: bytes) -> bytes:
     text = image.GetBuffer()
     if not text:
         raise ValueError("gdcm cannot decode it")
-    # The binding hands bytes over as text with escapes.
+    # The Python binding returns bytes as str with surrogate escapes.
     return bytes(text.encode("utf-8", "surrogateescape"))
 
 

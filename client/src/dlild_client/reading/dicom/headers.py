@@ -1,8 +1,10 @@
-"""The header-only pass over a place: what is here, read without any pixels.
+"""Reads the headers of all DICOM files of a path, without pixels.
 
-Nothing that names a patient leaves this module: identifiers are kept as digests, only to group by
-them. The UID of a series alone is kept, so that a user can ask for that series; it is shown only to
-who lists the series of a folder.
+Nothing that identifies a patient leaves this module: identifiers are kept as digests, to group by.
+Only the UID of a series is kept, so that a user can select it; only the survey shows it.
+
+An attribute of an Enhanced CT frame is in the frame's own functional group, in the shared one, or
+(as in a single-frame object) at the top level of the data set.
 """
 
 from __future__ import annotations
@@ -18,11 +20,77 @@ from dlild_client.errors import InputError
 from dlild_client.reading.dicom import values
 from dlild_client.reading.dicom.deflate import inflate, is_deflated
 from dlild_client.reading.dicom.dicomlib import load_pydicom, quiet
-from dlild_client.reading.dicom.enhanced import FunctionalGroups
 from dlild_client.reading.dicom.protocol import judge_breath, judge_posture
 from dlild_client.reading.dicom.slices import PixelFormat, SliceHeader
 from dlild_client.reading.dicom.values import Numbers
 from dlild_client.reading.sources import READ_ERRORS, Source
+
+GROUP_OF = {
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "RescaleType": "PixelValueTransformationSequence",
+    "ConvolutionKernel": "CTReconstructionSequence",
+    "ImageType": "CTImageFrameTypeSequence",
+    "AcquisitionNumber": "FrameContentSequence",
+    "TemporalPositionIdentifier": "FrameContentSequence",
+    "StackID": "FrameContentSequence",
+}
+"""Functional group of each attribute (DICOM PS3.3, A.38.1.4)."""
+
+RENAMED = {
+    "ImageType": "FrameType",
+    "AcquisitionNumber": "FrameAcquisitionNumber",
+    "TemporalPositionIdentifier": "TemporalPositionIndex",
+}
+"""Attributes with another keyword in a functional group."""
+
+
+class FunctionalGroups:
+    """Looks up attributes of frames, by functional group where there are any.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+        Enhanced or not.
+
+    Attributes
+    ----------
+    there : bool
+        Whether the object has functional groups.
+    count : int
+        Frames with per-frame groups.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self._frames = values.many(dataset, "PerFrameFunctionalGroupsSequence")
+        shared = values.many(dataset, "SharedFunctionalGroupsSequence")
+        self._shared = shared[0] if shared else {}
+        self.there = bool(self._frames)
+        self.count = len(self._frames)
+
+    def name_of(self, name: str) -> str:
+        """Keyword of an attribute in the data set that `holder` returns."""
+        return RENAMED.get(name, name) if self.there else name
+
+    def holder(self, name: str, frame: int) -> Any:
+        """Find the data set that holds an attribute of a frame.
+
+        The frame type of the functional groups overrides the image type of the object.
+        """
+        if not self.there:
+            return self.dataset
+        group, inner = GROUP_OF[name], self.name_of(name)
+        for groups in (self._frames[frame], self._shared):
+            items = values.many(groups, group)
+            if items and values.is_there(items[0], inner):
+                return items[0]
+        return self.dataset if inner == name else {}
+
 
 TAGS = [
     "SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "Manufacturer", "PatientID",
@@ -36,7 +104,7 @@ TAGS = [
     "PerFrameFunctionalGroupsSequence", "ContrastBolusAgentSequence", "PatientPosition",
     "SeriesDescription", "ImageComments", "ProtocolName", "FileSetID", "FileSetConsistencyFlag",
 ]  # fmt: skip
-"""What is read of each file; pixels and everything else stay on disk."""
+"""Elements read of each file."""
 
 CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",
@@ -47,36 +115,36 @@ DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 DIRECTORY_TAGS = ("FileSetID", "FileSetConsistencyFlag")
 
 DESCRIPTIONS = ("SeriesDescription", "ImageComments", "ProtocolName")
-"""What may say how the patient breathed and lay; the first that says anything counts."""
+"""Elements that may name breath and posture, by precedence."""
 
 LOSSY = {
     "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81",
 }  # fmt: skip
-"""Transfer syntaxes that lose something in any case, whatever the header says."""
+"""Transfer syntaxes that are always lossy, whatever the header says."""
 
 MAXIMUM_FRAMES = 20_000
-LARGE_HEADER = 1 << 26  # 64 MB; an element of this length is no header
+LARGE_HEADER = 1 << 26  # 64 MB; longest element of a header
 MAXIMUM_READS = 1_000_000
-"""Of one header; each element takes one or two, and 2,000 frames have some 200,000. A file of zeros
-would be read as empty elements without end."""
+"""Most reads of one header: an element takes one or two, 2,000 frames some 200,000. A file of
+zeros would be parsed as empty elements without end."""
 
 
 @dataclass(frozen=True)
 class HeaderScan:
-    """Headers of all slices of a place, and the files that look like DICOM but cannot be read."""
+    """Headers of all slices, and names of files that look like DICOM but cannot be read."""
 
     headers: tuple[SliceHeader, ...]
     unreadable: tuple[str, ...]
 
 
 def read_headers(sources: Iterable[Source], threads: int = 2) -> HeaderScan:
-    """Read the headers of those files that are DICOM; others are skipped.
+    """Read the headers of the DICOM files; skip others.
 
     Parameters
     ----------
     sources : iterable of Source
     threads : int
-        Files read at once.
+        Threads that read files.
 
     Returns
     -------
@@ -93,12 +161,12 @@ def read_headers(sources: Iterable[Source], threads: int = 2) -> HeaderScan:
 
 
 def read_header(source: Source) -> list[SliceHeader] | None:
-    """Read the slices of one file.
+    """Read the slice headers of one file.
 
     Returns
     -------
     list of SliceHeader or None
-        None where the file is not DICOM, empty where it looks like DICOM and cannot be read.
+        None where the file is not DICOM, empty where it looks like DICOM but cannot be read.
     """
     try:
         with source.open() as file:
@@ -112,10 +180,10 @@ def read_header(source: Source) -> list[SliceHeader] | None:
 
 
 def _dicom_kind(file: BinaryIO, name: str) -> str | None:
-    """Tell a file `marked` by DICM, a `bare` data set, and (empty) DICOM by its name only."""
+    """Classify a file: `marked` by DICM, `bare` data set, empty for DICOM by name only."""
     head = file.read(132)
     if head[128:] == b"DICM":
-        # A disk that lost the contents leaves zeros behind.
+        # A disk that lost the contents leaves zeros.
         return "marked" if any(file.read(8)) else ""
     if head[:2] in {b"\x08\x00", b"\x02\x00"}:
         return "bare"
@@ -127,7 +195,7 @@ def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader] |
     if is_deflated(file):
         file = BytesIO(inflate(file, source.name))
     else:
-        file = cast(BinaryIO, _Sparing(file))
+        file = cast(BinaryIO, _BoundedReader(file))
     try:
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=force)
         return _slices(source, dataset, _pixel_offset(file))
@@ -135,52 +203,51 @@ def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader] |
         return []
 
 
-class _Sparing:
-    """A file that hands out no more, and no more often, than any header needs.
+class _BoundedReader:
+    """File wrapper that bounds the size and the number of reads to what a header needs.
 
-    It keeps its place itself: pydicom asks for it at every element, and each time a file would ask
-    the system, and let another thread of Python in. For three scans read at once that took half
-    the time.
+    It tracks its offset itself: pydicom calls `tell` at every element, and on a real file each call
+    is a system call that releases the GIL. With three scans read at once that took half the time.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._left = MAXIMUM_READS
-        self._place = file.tell()
+        self._offset = file.tell()
         self.close = file.close
 
     def tell(self) -> int:
-        """Tell the place that the next read begins at."""
-        return self._place
+        """Offset at which the next read begins."""
+        return self._offset
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place, and tell it."""
-        self._place = self._file.seek(offset, whence)
-        return self._place
+        """Move to an offset, and return it."""
+        self._offset = self._file.seek(offset, whence)
+        return self._offset
 
     def read(self, count: int = -1) -> bytes:
-        """Read a header's worth."""
+        """Read within the bounds."""
         if not 0 <= count <= LARGE_HEADER:
             raise ValueError("an element too long for a header")
         self._left -= 1
         if self._left < 0:
             raise ValueError("more elements than a header has")
         held = self._file.read(count)
-        self._place += len(held)
+        self._offset += len(held)
         return held
 
 
 def _pixel_offset(file: BinaryIO) -> int | None:
-    """Offset of the pixel data, where reading the header has stopped; None at the end."""
-    place = file.tell()
-    return place if len(file.read(8)) == 8 else None
+    """Offset of the pixel data, where reading the header stopped; None at the end of the file."""
+    offset = file.tell()
+    return offset if len(file.read(8)) == 8 else None
 
 
 def _slices(source: Source, ds: Any, offset: int | None) -> list[SliceHeader] | None:
     meta = getattr(ds, "file_meta", {})
     sop_class = values.text(ds, "SOPClassUID") or values.text(meta, "MediaStorageSOPClassUID")
     if sop_class == DIRECTORY_CLASS or any(values.is_there(ds, tag) for tag in DIRECTORY_TAGS):
-        return None  # a table of contents, under whatever name: DIRFILE of Philips
+        return None  # a DICOMDIR under another name, such as DIRFILE of Philips
     modality = values.text(ds, "Modality").upper()
     if not modality and not sop_class:
         return []
@@ -209,8 +276,8 @@ def _slices(source: Source, ds: Any, offset: int | None) -> list[SliceHeader] | 
 
 
 def _identity(ds: Any) -> dict[str, Any]:
-    """Collect what all slices of a file share."""
-    # Archives change the case of an ID, and put spaces in it; that makes no other patient.
+    """Collect the attributes that all slices of a file share."""
+    # Archives change the case of a patient ID and insert spaces: still the same patient.
     patient = "".join(values.text(ds, "PatientID").split()).casefold()
     patient_and_study = patient + "\n" + values.text(ds, "StudyInstanceUID")
     series = values.text(ds, "SeriesInstanceUID")
@@ -241,7 +308,7 @@ _breath, _posture = lru_cache(256)(judge_breath), lru_cache(256)(judge_posture)
 def _frame_fields(
     groups: FunctionalGroups, frame: int, frames: int, shared: Numbers
 ) -> dict[str, Any]:
-    """Collect what may differ from frame to frame; `shared` are the numbers of the whole file."""
+    """Collect the attributes of one frame; `shared` are the numbers of the whole file."""
     find = groups.holder
     numbers = Numbers(dict(shared.repaired), dict(shared.unreadable))
 
@@ -251,14 +318,14 @@ def _frame_fields(
     def one(name: str, unit: str = "") -> float | None:
         return numbers.one(find(name, frame), name, unit)
 
-    whole = Numbers().whole  # of numbers that only tell apart
-    # One position for several frames is none: which of them would it be?
-    one_place = groups.there or frames == 1
+    whole = Numbers().whole  # of numbers that only group slices
+    # One position for several frames is ambiguous, so it is ignored.
+    one_position = groups.there or frames == 1
     kernel = values.many(find("ConvolutionKernel", frame), "ConvolutionKernel")
     types = values.many(find("ImageType", frame), groups.name_of("ImageType"))
     return {
         "image_type": tuple(str(v).strip().upper() for v in types),
-        # Frames are numbered without a gap, whatever is missing.
+        # Frames have no gap in their numbers, even where slices are missing.
         "instance_number": None if groups.there else whole(groups.dataset, "InstanceNumber"),
         "acquisition": whole(find("AcquisitionNumber", frame), groups.name_of("AcquisitionNumber")),
         "temporal_position": whole(
@@ -267,7 +334,7 @@ def _frame_fields(
         "stack_id": values.text(find("StackID", frame), "StackID"),
         "kernel": "/".join(str(v) for v in kernel) or None,
         "slice_thickness_mm": one("SliceThickness", values.MM),
-        "position": several("ImagePositionPatient", 3, values.MM) if one_place else None,
+        "position": several("ImagePositionPatient", 3, values.MM) if one_position else None,
         "orientation": several("ImageOrientationPatient", 6),
         "pixel_spacing": several("PixelSpacing", 2, values.MM),
         "slope": one("RescaleSlope", values.HU),

@@ -1,7 +1,7 @@
-"""How the patient breathed and lay, as the header of a series says: an ILD protocol has several.
+"""Breath and posture of a series from its header: an ILD protocol has several of each.
 
-Descriptions are typed by people, in the language of the hospital. They may name a patient, so they
-are only looked through for the words below, and never kept.
+Descriptions are free text, in the language of the hospital. They may identify a patient, so they
+are only searched for the words below, and never kept.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ POSITIONS = {
 """Values of PatientPosition (DICOM PS3.3, C.7.3.1.1.2) for a patient on a table."""
 
 PREFIX = r"(?:(?:HR)?CT|THX|THORAX|CHEST|LUNG)?"
-"""What is written before a word without a space: HRCTEXP."""
+"""Prefixes written before a word without a space: HRCTEXP."""
 
-# Words without accents, as `_words` makes them; a $ ends a word that is whole.
+# Words without accents, as normalised by `_words`; a $ marks the end of a word.
 STARTS = {
     EXPIRATION: (
         "EXP$", "EXPI$", "EXHAL", "EXSP$", "EXPIR", "EXSPIR", "ESPIR", "EKSP$", "EKSPIR", "AUSATM",
@@ -71,7 +71,7 @@ WITHIN = {
     ),
     LATERAL: ("侧卧", "側臥", "側卧", "측와위"),
 }  # fmt: skip
-"""Scripts that write no spaces, or join words."""
+"""Words of scripts without spaces: matched anywhere."""
 
 NEGATIONS = {
     "NO", "NOT", "NON", "WITHOUT", "OHNE", "KEIN", "KEINE", "NICHT", "SANS", "SENZA", "SIN", "SEM",
@@ -88,12 +88,12 @@ _PATTERNS = {
 
 
 def judge_breath(texts: Iterable[str]) -> str:
-    """Tell the phase of breathing that descriptions name.
+    """Find the phase of breathing that descriptions name.
 
     Parameters
     ----------
     texts : iterable of str
-        Descriptions, the one that belongs closest to the series first.
+        Descriptions, the most specific to the series first.
 
     Returns
     -------
@@ -107,38 +107,37 @@ def judge_breath(texts: Iterable[str]) -> str:
     >>> judge_breath(["Thorax 1.0 B60", "EXP_1mm"]), judge_breath(["Exposure test"])
     ('expiration', '')
     """
-    return _first_told(texts, (INSPIRATION, EXPIRATION))
+    return _first_named(texts, (INSPIRATION, EXPIRATION))
 
 
 def judge_posture(texts: Iterable[str], position: str) -> str:
-    """Tell how the patient lay: by descriptions, and by PatientPosition.
+    """Find the posture of the patient from descriptions and PatientPosition.
 
-    A technician who forgets to enter a prone position leaves a description that says it, or the
-    other way round; so whichever of the two is not supine counts.
+    Either may be left at its default, supine; so whichever of the two is not supine counts.
 
     Parameters
     ----------
     texts : iterable of str
-        Descriptions, the one that belongs closest to the series first.
+        Descriptions, the most specific to the series first.
     position : str
         PatientPosition.
 
     Returns
     -------
     str
-        `supine`, `prone`, `lateral`; empty where nothing is said.
+        `supine`, `prone`, `lateral`; empty where neither states it.
 
     Examples
     --------
     >>> judge_posture(["Bauchlage"], "HFS"), judge_posture([], "FFP"), judge_posture([], "HFS")
     ('prone', 'prone', 'supine')
     """
-    told = _first_told(texts, (SUPINE, PRONE, LATERAL))
+    described = _first_named(texts, (SUPINE, PRONE, LATERAL))
     entered = POSITIONS.get(position.strip().upper(), "")
-    return told if told in {PRONE, LATERAL} else entered or told
+    return described if described in {PRONE, LATERAL} else entered or described
 
 
-def _first_told(texts: Iterable[str], kinds: tuple[str, ...]) -> str:
+def _first_named(texts: Iterable[str], kinds: tuple[str, ...]) -> str:
     for text in texts:
         found = [kind for kind in kinds if _names(text, kind)]
         if found:
@@ -158,7 +157,7 @@ def _names(text: str, kind: str) -> bool:
 
 
 def _words(text: str) -> str:
-    """Words in capitals, without accents, parted by single spaces.
+    """Normalise a text: words in capitals, without accents, separated by single spaces.
 
     Examples
     --------
@@ -171,4 +170,4 @@ def _words(text: str) -> str:
 
 
 _LETTERS = str.maketrans({"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ı": "i"})
-"""Letters that no decomposition makes plain."""
+"""Letters without a Unicode decomposition."""

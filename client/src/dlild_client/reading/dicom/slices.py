@@ -1,4 +1,4 @@
-"""What one slice of a series says of itself, without its pixels."""
+"""Header of one slice, without its pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NATIVE = {
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How the pixels of a file are stored, and where they begin.
+    """Pixel format of a file, and offset of its pixels.
 
     Attributes
     ----------
@@ -24,11 +24,11 @@ class PixelFormat:
     bits_allocated, bits_stored, high_bit : int
     signed : bool
     sign_known : bool
-        Whether the header says so, and not only its silence.
+        Whether the header states PixelRepresentation.
     transfer_syntax : str
-        Its UID; empty where the file does not say.
+        Its UID; empty where missing.
     offset : int or None
-        Of the pixel data element's tag; None where the file holds no pixel data.
+        Offset of the pixel data element; None without pixel data.
     """
 
     rows: int
@@ -46,16 +46,16 @@ class PixelFormat:
 
     @property
     def compressed(self) -> bool:
-        """Tell whether each frame is a compressed stream."""
+        """Whether each frame is a compressed stream."""
         return self.transfer_syntax not in NATIVE
 
 
 @dataclass(frozen=True)
 class SliceHeader:
-    """What one slice says of itself; what is missing or malformed is None.
+    """Attributes of one slice; None where missing or malformed.
 
-    A single-frame file is one slice, a multi-frame file is one a frame. `breath` and `posture` are
-    as of `dlild_client.reading.dicom.protocol`, `repaired` and `unreadable` as of
+    A multi-frame file has one slice per frame. `breath` and `posture` are those of
+    `dlild_client.reading.dicom.protocol`, `repaired` and `unreadable` those of
     `dlild_client.reading.dicom.values.Numbers`.
     """
 
@@ -96,12 +96,12 @@ class SliceHeader:
 
     @property
     def name(self) -> str:
-        """Base name of the file, with the frame where it has several."""
+        """Base name of the file, with the frame number where it has several."""
         frame = f" frame {self.frame + 1}" if self.pixels.frames > 1 else ""
         return f"{self.source.name}{frame}"
 
     @property
     def has_pixels(self) -> bool:
-        """Tell whether there is anything to decode."""
+        """Whether there are pixels to decode."""
         p = self.pixels
         return p.offset is not None and bool(p.rows and p.columns and p.bits_allocated)

@@ -1,8 +1,8 @@
-"""Values of a pydicom data set, leniently: what is missing, empty or malformed is None or empty.
+"""Lenient access to values of a pydicom data set: None or empty where missing or malformed.
 
-Numbers are also read where they are not written as DICOM has it (decimal commas, units, brackets,
-text types in place of DS), but only where one reading is possible. `Numbers` keeps what was read in
-this way, and what stands in an element that holds no number: present but unreadable is not missing.
+Numbers that do not conform to DICOM (decimal commas, units, brackets, text VRs instead of DS) are
+parsed where only one reading is possible. `Numbers` records these, and elements that hold no
+number: present but unreadable is not missing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FACTORS = {
     MM: {"MM": 1.0, "CM": 10.0, "UM": 0.001, "µM": 0.001, "MICRON": 0.001, "MICRONS": 0.001},
     HU: {"HU": 1.0, "H": 1.0},
 }
-"""Units that may follow a number, and what they are in the unit of its attribute."""
+"""Units that may follow a number, and their factors to the unit of its attribute."""
 
 LARGEST = {
     "PixelSpacing": 10.0,
@@ -30,10 +30,10 @@ LARGEST = {
     "RescaleSlope": 999.0,
     "RescaleIntercept": 100_000.0,
 }
-"""Largest size that a number can have: it tells a decimal comma from one between thousands."""
+"""Largest magnitude of each number: distinguishes decimal commas from thousands separators."""
 
 CHARACTER_SETS = ("utf-8", "gb18030", "shift_jis", "euc_kr", "cp1251")
-"""In which descriptions are written where SpecificCharacterSet is silent or wrong."""
+"""Tried for descriptions where SpecificCharacterSet is missing or wrong."""
 
 LONGEST_QUOTE = 32
 BLANKS = " \0\t\r\n"
@@ -45,7 +45,7 @@ _DOTS_GROUP = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+,\d+", re.ASCII)
 
 
 def digest(text: str) -> str:
-    """Short digest of an identifier, to group by it without keeping it; empty for an empty one."""
+    """Short digest of an identifier, to group by without keeping it; empty for an empty one."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16] if text else ""
 
 
@@ -63,13 +63,13 @@ def many(ds: Any, name: str) -> list[Any]:
 
 
 def text(ds: Any, name: str) -> str:
-    """First value, as text without spaces round it."""
+    """First value, as stripped text."""
     found = many(ds, name)
     return str(found[0]).strip(" \0") if found else ""
 
 
 def written(ds: Any, name: str) -> str:
-    """Return what stands in an element as text, whatever its type; empty where it is blank."""
+    """Raw content of an element as text, whatever its VR; empty where blank."""
     try:
         element = ds.get_item(name)
         value = None if element is None else element.value
@@ -84,7 +84,7 @@ def written(ds: Any, name: str) -> str:
 
 
 def description(ds: Any, name: str) -> str:
-    """All that a text may say: where its character set is not declared, in each that is likely."""
+    """Text of an element, decoded with each likely character set where none is declared."""
     try:
         raw = ds.get_item(name)
         content = raw.value if raw is not None and isinstance(raw.value, bytes) else b""
@@ -103,12 +103,12 @@ def _decoded(content: bytes, character_sets: Iterable[str]) -> list[str]:
 
 
 def is_there(ds: Any, name: str) -> bool:
-    """Tell whether an element holds anything, readable or not."""
+    """Whether an element has any content, readable or not."""
     return bool(many(ds, name) or written(ds, name))
 
 
 def numbers(ds: Any, name: str, count: int) -> tuple[float, ...] | None:
-    """Exactly `count` finite numbers, as DICOM writes them."""
+    """Exactly `count` finite numbers that conform to DICOM."""
     try:
         found = tuple(float(v) for v in many(ds, name))
     except (TypeError, ValueError, OverflowError):
@@ -124,14 +124,14 @@ def number(ds: Any, name: str) -> float | None:
 
 @dataclass
 class Numbers:
-    """Reads the numbers of one slice, and keeps what was not written as DICOM has it.
+    """Parses the numbers of one slice, and records those that do not conform to DICOM.
 
     Attributes
     ----------
     repaired : dict of str to str
-        What stood in the elements that only a lenient reading understands, by keyword.
+        Content of the elements that needed lenient parsing, by keyword.
     unreadable : dict of str to str
-        What stands in the elements that hold no number, or one that can be read in two ways.
+        Content of the elements that hold no number, or an ambiguous one.
     """
 
     repaired: dict[str, str] = field(default_factory=dict)
@@ -167,23 +167,23 @@ class Numbers:
 
 
 def quote(stands: str) -> str:
-    """Shorten what stands in an element, for messages of one line."""
+    """Shorten the content of an element for a message of one line."""
     shown = "".join(c if c.isprintable() else "?" for c in stands)
     return shown if len(shown) <= LONGEST_QUOTE else f"{shown[:LONGEST_QUOTE]}..."
 
 
 def _values(stands: str, count: int) -> list[str]:
-    """Values parted at backslashes, which pydicom leaves in text types; equal ones may be one."""
+    """Split at backslashes, which pydicom leaves in text VRs; equal values count as one."""
     parts = [part.strip(BLANKS) for part in stands.rstrip(BLANKS + "\\").split("\\")]
     return parts[:1] if count == 1 and len(set(parts)) == 1 else parts
 
 
 def _listed(stands: str, count: int) -> list[str]:
-    """Values of an element, also where they are written as a list of another language."""
+    """Split the values of an element, also of lists in other notations."""
     bare = stands.strip(BLANKS + "[](){}")
     parts = _values(bare, count)
     if count > 1 and len(parts) == 1:
-        # A comma between numbers that have points themselves is no decimal comma.
+        # A comma between numbers with decimal points is a separator.
         commas = bare.count(".") >= count or "," not in bare
         parts = re.split(r"\s*[,;x\u00d7]\s*|\s+" if commas else r"\s*[;x\u00d7]\s*|,?\s+", bare)
     return [part.strip(BLANKS + "'\"") for part in parts]
@@ -197,7 +197,7 @@ def _plain(part: str) -> float | None:
 
 
 def _one(part: str, unit: str, largest: float | None, ds: Any) -> float | None:
-    """Read a number that is not written as DICOM has it; None unless one reading is possible."""
+    """Parse a non-conforming number; None unless exactly one reading is possible."""
     shown = part.replace("\N{MINUS SIGN}", "-").replace("μ", "µ").replace("\N{NO-BREAK SPACE}", " ")
     match = _UNIT.fullmatch(shown)
     if match is None:
@@ -212,7 +212,7 @@ def _one(part: str, unit: str, largest: float | None, ds: Any) -> float | None:
 
 
 def _readings(digits: str) -> set[float]:
-    """Return what a number with points and commas may mean."""
+    """Possible values of a number with points and commas."""
     texts = set()
     if "," not in digits:
         texts.add(digits)
@@ -227,7 +227,7 @@ def _readings(digits: str) -> set[float]:
 
 
 def _commas_are_decimal(ds: Any) -> bool | None:
-    """Tell by the other numbers of a data set what a comma is; None where they do not tell."""
+    """Whether commas are decimal, by the other numbers of the data set; None where unknown."""
     found = set()
     for name, largest in LARGEST.items():
         for part in written(ds, name).split("\\"):

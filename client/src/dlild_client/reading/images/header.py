@@ -1,4 +1,4 @@
-"""What the header of an image file says, in the same terms for NIfTI, NRRD and MetaImage."""
+"""Header of an image file, in common terms for NIfTI, NRRD and MetaImage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import MissingGeometry, NotCT, NotHU
+from dlild_client.errors import MissingGeometryError, NotCTError, NotHUError
 from dlild_client.flags import Flag
 from dlild_client.reading.images.voxeldata import VoxelData
 from dlild_client.volume import Triple
@@ -27,21 +27,21 @@ UNITS_MM: Mapping[str, float] = {
     "micrometer": 0.001, "micrometers": 0.001, "micrometre": 0.001, "micrometres": 0.001,
     "nm": 1e-6, "in": 25.4, "inch": 25.4, "inches": 25.4, "?": 1.0, "???": 1.0,
 }  # fmt: skip
-"""Units of length in mm, as headers write them, also in Latin-1; what says nothing is mm."""
+"""Units of length in mm, as spelled in headers, also in Latin-1; unspecified means mm."""
 
 FLAGGED_SHEAR_DEG = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class ImageHeader:
-    """One grey 3D image, as its header describes it.
+    """Header of a grey 3D image.
 
     Attributes
     ----------
     shape : tuple of int
-        Voxels along (z, y, x): the axis that runs slowest in the file comes first.
+        Voxels along (z, y, x): the slowest axis of the file first.
     dtype : dtype
-        Of the stored values, with their byte order.
+        Of the stored values, with byte order.
     affine : ndarray, shape (3, 4)
         Columns are the steps (x, y, z; LPS; mm) of the axes x, y, z, and the centre of the first
         voxel.
@@ -49,7 +49,7 @@ class ImageHeader:
     slope, intercept : float
         HU are ``stored * slope + intercept``.
     flags : tuple of Flag
-        Doubts that the header raises.
+        Doubts from the header.
     """
 
     shape: tuple[int, int, int]
@@ -85,25 +85,25 @@ class ImageHeader:
 
 
 def check_affine(path: Path, affine: Array, source: str) -> None:
-    """Raise `MissingGeometry` where an affine does not say where voxels lie.
+    """Raise `MissingGeometryError` where an affine is not a valid geometry.
 
     Parameters
     ----------
     path : Path
     affine : ndarray, shape (3, 4)
     source : str
-        What it was made of: `sform`, `space directions`, for the message.
+        Its origin, for the message: `sform`, `space directions`.
     """
     fault = affine_fault(affine)
     if fault:
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"{path.name}: its {source} {fault}, so that nobody knows where its voxels lie; "
             "convert it again from DICOM"
         )
 
 
 def affine_fault(affine: Array) -> str:
-    """Say what keeps an affine from being a geometry; empty where nothing does."""
+    """Fault of an affine as a phrase; empty for a valid one."""
     if not np.all(np.isfinite(affine[:, :3])):
         return "holds numbers that are none (NaN or infinite)"
     if not np.all(np.isfinite(affine[:, 3])):
@@ -119,30 +119,30 @@ def affine_fault(affine: Array) -> str:
 
 
 def shear_deg(affine: Array) -> float:
-    """Largest angle by which two axes are off a right one."""
+    """Largest deviation from a right angle between two axes."""
     steps = affine[:, :3] / np.linalg.norm(affine[:, :3], axis=0)
     cosines = np.abs(steps.T @ steps - np.diag(np.sum(steps**2, axis=0)))
     return float(np.degrees(np.arcsin(min(1.0, cosines.max()))))
 
 
 def shear_flags(affine: Array) -> list[Flag]:
-    """Flag sheared axes: what a tilted gantry makes, as of a DICOM series."""
+    """Flag sheared axes, from a tilted gantry, as for a DICOM series."""
     shear = shear_deg(affine)
     return [Flag("gantry_tilt_corrected", tilt_deg=shear)] if shear > FLAGGED_SHEAR_DEG else []
 
 
 def spacing_text(affine: Array) -> str:
-    """Spacing (x, y, z) of an affine, for people."""
+    """Format the spacing (x, y, z) of an affine."""
     return numbers_text(np.linalg.norm(affine[:, :3], axis=0))
 
 
 def numbers_text(values: Iterable[float]) -> str:
-    """Three numbers, for people."""
+    """Format lengths in mm."""
     return " x ".join(f"{value:.4g}" for value in values) + " mm"
 
 
 def unit_flags(affine: Array) -> tuple[Flag, ...]:
-    """Flag a spacing of exactly 1 x 1 x 1 mm, which is what software writes that knows none."""
+    """Flag a spacing of exactly 1 x 1 x 1 mm: the default of software that knows none."""
     if np.all(np.linalg.norm(affine[:, :3], axis=0) == 1):
         return (Flag("spacing_doubtful", x_mm=1.0, y_mm=1.0, z_mm=1.0),)
     return ()
@@ -157,19 +157,19 @@ def grey_shape(
     ----------
     path : Path
     sizes : sequence of int
-        Voxels along x, y, z, and further axes, which may have one only.
+        Voxels along x, y, z and further axes, which must have length 1.
     components : int
-        Values a voxel.
+        Values per voxel.
     axes : int, optional
-        What to call the number of dimensions, where it is not that of the sizes.
+        Number of dimensions for the message, where it differs from that of `sizes`.
 
     Raises
     ------
-    NotCT
-        It is none.
+    NotCTError
+        Not one grey 3D image.
     """
     if len(sizes) < 3 or any(n != 1 for n in sizes[3:]) or components != 1 or min(sizes) < 1:
-        raise NotCT(
+        raise NotCTError(
             f"{path.name}: {axes or len(sizes)} dimensions ({' x '.join(map(str, sizes))}) with "
             f"{components} value(s) a voxel, not one grey 3D image; give a chest CT"
         )
@@ -178,9 +178,9 @@ def grey_shape(
 
 
 def check_scale(path: Path, slope: float, intercept: float, names: str) -> None:
-    """Raise `NotHU` where slope or intercept are no numbers."""
+    """Raise `NotHUError` where slope or intercept is not finite."""
     if not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise NotHU(
+        raise NotHUError(
             f"{path.name}: its {names} are {slope:g} and {intercept:g}, so that its values cannot "
             "be turned into HU; convert it again from DICOM"
         )

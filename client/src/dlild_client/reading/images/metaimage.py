@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import GeometryError, MissingGeometry, NotHU, UnreadableFile
+from dlild_client.errors import GeometryError, MissingGeometryError, NotHUError, UnreadableFileError
 from dlild_client.flags import Flag
 from dlild_client.reading.images.header import (
     UNITS_MM,
@@ -36,7 +36,7 @@ _TYPES = {
 }  # fmt: skip
 
 UNIT_LENGTH = 0.01
-"""Rows of the matrix may be this much off unit length: rounding."""
+"""Tolerance for rows of the matrix of unit length: rounding."""
 
 Array = npt.NDArray[np.float64]
 Fields = Mapping[str, str]
@@ -56,12 +56,12 @@ def read_header(path: Path) -> ImageHeader:
 
     Raises
     ------
-    UnreadableFile
-        It names no data, or voxels in a form that is not read.
-    NotCT
+    UnreadableFileError
+        It names no data, or voxels in an unsupported form.
+    NotCTError
         Not one grey 3D image.
     GeometryError
-        No spacing, or one that is none.
+        No spacing, or an invalid one.
     """
     head = read_head(path)
     fields, end = _fields(head)
@@ -72,7 +72,7 @@ def read_header(path: Path) -> ImageHeader:
         if len(sizes) != int(fields["NDims"]):
             raise ValueError
     except (KeyError, ValueError):
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: NDims {fields.get('NDims', 'none')} and DimSize "
             f"{fields.get('DimSize', 'none')[:40]} cannot be right; save it again"
         ) from None
@@ -83,18 +83,20 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def _locate(path: Path, fields: Fields, head: bytes, end: int) -> VoxelData:
-    """Find the files of the voxels."""
+    """Locate the voxels."""
     if "ElementDataFile" not in fields:
-        raise UnreadableFile(f"{path.name}: no ElementDataFile in its header; give the whole image")
+        raise UnreadableFileError(
+            f"{path.name}: no ElementDataFile in its header; give the whole image"
+        )
     if not _is_true(fields, "BinaryData", default=True):
-        raise UnreadableFile(f"{path.name}: voxels as text are not read; save them in binary")
+        raise UnreadableFileError(f"{path.name}: voxels as text are not read; save them in binary")
     try:
         files, here = _files(path, fields["ElementDataFile"], head[end:])
         start = int(fields.get("HeaderSize", "0"))
         packed = _is_true(fields, "CompressedData")
         size = int(fields.get("CompressedDataSize", "0")) or None
     except (ValueError, IndexError):
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: its header does not tell where the voxels lie; save it again"
         ) from None
     if here and start == 0:
@@ -105,63 +107,65 @@ def _locate(path: Path, fields: Fields, head: bytes, end: int) -> VoxelData:
 
 
 def _is_true(fields: Fields, name: str, *, default: bool = False) -> bool:
-    told = fields.get(name, "")
-    return told[:1] in "Tt1" if told else default
+    value = fields.get(name, "")
+    return value[:1] in "Tt1" if value else default
 
 
 def _fields(head: bytes) -> tuple[dict[str, str], int]:
-    """Fields of a header, and where it ends: behind the line of ElementDataFile."""
+    """Parse the fields of a header; also return its end, after the ElementDataFile line."""
     fields: dict[str, str] = {}
-    place = 0
-    # A header of a file of its own may end without a line break.
+    offset = 0
+    # A separate header file may end without a line break.
     text = head + b"\n"
-    while match := _LINE.match(text, place):
-        # File names are bytes: what is no UTF-8 among them must come through.
+    while match := _LINE.match(text, offset):
+        # File names are bytes: those that are not UTF-8 must survive.
         name, value = (part.decode("utf-8", "surrogateescape") for part in match.groups())
         fields[name] = value
-        place = min(match.end(), len(head))
+        offset = min(match.end(), len(head))
         if name == "ElementDataFile":
             break
-    return fields, place
+    return fields, offset
 
 
-def _files(path: Path, told: str, rest: bytes) -> tuple[tuple[Path, ...], bool]:
-    """Files of the voxels, and whether that is the header's own; ValueError for nonsense."""
-    if told.upper() == "LOCAL":
+def _files(path: Path, data_file: str, rest: bytes) -> tuple[tuple[Path, ...], bool]:
+    """Files of the voxels, and whether it is the header's own; ValueError if malformed."""
+    if data_file.upper() == "LOCAL":
         return (path,), True
-    if told.upper().startswith("LIST"):
+    if data_file.upper().startswith("LIST"):
         names = [line.strip() for line in rest.decode("utf-8", "surrogateescape").splitlines()]
         return tuple(path.parent / name for name in names if name), False
-    if "%" in told:
-        pattern, *numbers = told.split()
+    if "%" in data_file:
+        pattern, *numbers = data_file.split()
         return tuple(path.parent / name for name in numbered(pattern, numbers)), False
-    return (beside(path, told),), False
+    return (beside(path, data_file),), False
 
 
 def _dtype(path: Path, fields: Fields) -> np.dtype[np.generic]:
-    told = fields.get("ElementType", "none")
-    if told.upper() not in _TYPES:
-        raise UnreadableFile(f"{path.name}: ElementType {told[:30]} is not read; save it as short")
+    type_name = fields.get("ElementType", "none")
+    if type_name.upper() not in _TYPES:
+        raise UnreadableFileError(
+            f"{path.name}: ElementType {type_name[:30]} is not read; save it as short"
+        )
     big = _is_true(fields, "BinaryDataByteOrderMSB") or _is_true(fields, "ElementByteOrderMSB")
-    return np.dtype((">" if big else "<") + _TYPES[told.upper()])
+    return np.dtype((">" if big else "<") + _TYPES[type_name.upper()])
 
 
 def _check_intensity(path: Path, fields: Fields) -> None:
-    """Raise `NotHU` where the header names a function from stored values to others.
+    """Raise `NotHUError` where the header has an intensity function.
 
-    Readers differ in whether they apply it, so that the values may be meant either way.
+    Readers disagree on whether to apply it, so the values are ambiguous.
     """
     slope = _numbers(path, fields, ("ElementToIntensityFunctionSlope",), 1)
     offset = _numbers(path, fields, ("ElementToIntensityFunctionOffset",), 1)
     if (slope is not None and slope[0] != 1) or (offset is not None and offset[0] != 0):
-        raise NotHU(
+        raise NotHUError(
             f"{path.name}: its values have an ElementToIntensityFunction, which some software "
             "applies and some does not; save it in HU without"
         )
 
 
 def _numbers(path: Path, fields: Fields, names: tuple[str, ...], count: int) -> Array | None:
-    """Numbers of the first of some fields that is there; None where none is."""
+    """Numbers of the first field that is present; None where none is."""
     for name in names:
         if name in fields:
             try:
@@ -169,7 +173,7 @@ def _numbers(path: Path, fields: Fields, names: tuple[str, ...], count: int) -> 
             except ValueError:
                 numbers = np.zeros(0)
             if len(numbers) != count:
-                raise MissingGeometry(
+                raise MissingGeometryError(
                     f"{path.name}: {name} = {fields[name][:60]} is not {count} number(s); convert "
                     "it again from DICOM"
                 )
@@ -178,11 +182,11 @@ def _numbers(path: Path, fields: Fields, names: tuple[str, ...], count: int) -> 
 
 
 def _geometry(path: Path, fields: Fields, dimensions: int) -> tuple[Array, tuple[Flag, ...]]:
-    """Affine (LPS, mm), and the doubts about it."""
-    # What lies from centre to centre is the spacing; a size alone says that voxels touch.
+    """Affine (LPS, mm), and its flags."""
+    # ElementSpacing is centre to centre; ElementSize alone implies that voxels touch.
     spacing = _numbers(path, fields, ("ElementSpacing", "ElementSize"), dimensions)
     if spacing is None:
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"{path.name}: no ElementSpacing in its header; convert it again from DICOM"
         )
     unit = UNITS_MM.get(fields.get("DistanceUnits", "").lower())
@@ -206,15 +210,15 @@ def _geometry(path: Path, fields: Fields, dimensions: int) -> tuple[Array, tuple
 
 
 def _unit_rows(path: Path, rows: Array, spacing: Array) -> Array:
-    """Rows of the matrix of unit length, or as they are where the matrix alone holds the spacing.
+    """Normalise the rows of the matrix, unless the matrix alone holds the spacing.
 
-    Raises `GeometryError` where both hold lengths: is their product meant?
+    Raises `GeometryError` where both hold lengths, which is ambiguous.
     """
     lengths = np.linalg.norm(rows, axis=1)
     if np.all(np.abs(lengths - 1) <= UNIT_LENGTH):
         return np.asarray(rows / lengths[:, None])
     if np.all(spacing == 1) or not np.all(np.isfinite(rows)) or not np.all(lengths):
-        return rows  # what is no direction at all is found by `check_affine`
+        return rows  # `check_affine` rejects invalid directions
     raise GeometryError(
         f"{path.name}: a spacing of {numbers_text(spacing)} by ElementSpacing, and a "
         f"TransformMatrix with axes {numbers_text(lengths)} long; convert it again from DICOM"

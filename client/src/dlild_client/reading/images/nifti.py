@@ -1,10 +1,9 @@
 """Headers of NIfTI-1 and NIfTI-2 files (`.nii`, `.nii.gz`).
 
-The geometry of a NIfTI file stands in it up to three times: as a matrix (`sform`), as a rotation
-with the spacing of `pixdim` (`qform`), and as `pixdim` alone. Codes say which of the first two
-count. With one valid code that affine is the geometry, whatever the others say; with two that
-disagree nobody can tell which is right, and the file is refused; with none there is the spacing of
-`pixdim` alone.
+A NIfTI file holds its geometry up to three times: as a matrix (`sform`), as a rotation with the
+spacing of `pixdim` (`qform`), and as `pixdim` alone. Codes say which of the first two are valid.
+With one valid code that affine is the geometry; two that disagree are an error; with none there is
+only the spacing of `pixdim`.
 
 References
 ----------
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import GeometryError, MissingGeometry, NotCT, UnreadableFile
+from dlild_client.errors import GeometryError, MissingGeometryError, NotCTError, UnreadableFileError
 from dlild_client.flags import Flag
 from dlild_client.reading.images.header import (
     ImageHeader,
@@ -53,16 +52,16 @@ _NOT_GREY = {
     32: ("complex values", 8), 1792: ("complex values", 16), 128: ("colours", 3),
     2304: ("colours", 4),
 }  # fmt: skip
-"""Data types of more than one value a voxel: what they are, and their bytes."""
+"""Data types with more than one value per voxel: description and bytes."""
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _HEAD_BYTES = 540
 _CHUNK = 1 << 20
 
 LARGEST_SHIFT_MM = 1.0
-"""Two affines agree where no voxel moves further against the centre of the scan."""
+"""Two affines agree where no voxel moves further relative to the centre of the scan."""
 
 LARGEST_RATIO = 0.002
-"""And where their spacings differ by less than this share."""
+"""... and where their spacings differ by less than this fraction."""
 
 _TO_LPS = np.array([[-1.0], [-1.0], [1.0]])
 """NIfTI's x grows to the right and its y to the front."""
@@ -72,7 +71,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Fields:
-    """Fields of a header as they are written, of either version."""
+    """Raw fields of a header of either version."""
 
     order: str
     dim: tuple[int, ...]
@@ -90,12 +89,12 @@ class _Fields:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Voxels along the axes that count; none where their number cannot be right."""
+        """Voxels along the axes in use; empty where their number is invalid."""
         return self.dim[1 : 1 + self.dim[0]] if 1 <= self.dim[0] <= 7 else ()
 
 
 def read_header(path: Path) -> ImageHeader:
-    """Read the header of a NIfTI file, compressed or not, whatever its name says.
+    """Read the header of a NIfTI file, compressed or not, regardless of its name.
 
     Parameters
     ----------
@@ -108,18 +107,18 @@ def read_header(path: Path) -> ImageHeader:
 
     Raises
     ------
-    UnreadableFile
-        The file is no NIfTI, or a header that cannot be right.
-    NotCT
+    UnreadableFileError
+        Not a NIfTI file, or an invalid header.
+    NotCTError
         Not one grey 3D image.
     GeometryError
-        No geometry, or two that disagree.
-    NotHU
-        Slope or intercept that are no numbers.
+        No geometry, or two that contradict each other.
+    NotHUError
+        Slope or intercept is not finite.
     """
     fields, data = _open(path)
     if fields.datatype in _NOT_GREY:
-        raise NotCT(f"{path.name}: {_NOT_GREY[fields.datatype][0]}, not HU; give a chest CT")
+        raise NotCTError(f"{path.name}: {_NOT_GREY[fields.datatype][0]}, not HU; give a chest CT")
     affine, flags = _geometry(path, fields)
     slope, intercept = _scale(path, fields)
     return ImageHeader(
@@ -135,12 +134,12 @@ def read_header(path: Path) -> ImageHeader:
 
 @dataclass(frozen=True)
 class NiftiSurvey:
-    """What a pass over all bytes of a file tells.
+    """Result of reading all bytes of a file.
 
     Attributes
     ----------
     shape : tuple of int
-        Voxels along (x, y, z), and further axes if there are any.
+        Voxels along (x, y, z), and further axes, if any.
     not_finite : int
         Voxels that are NaN or infinite.
     """
@@ -150,7 +149,7 @@ class NiftiSurvey:
 
 
 def survey(path: Path) -> NiftiSurvey:
-    """Read every byte of a NIfTI file, checksum included, whatever it shows.
+    """Read every byte of a NIfTI file of any content, checksum included.
 
     Parameters
     ----------
@@ -163,8 +162,8 @@ def survey(path: Path) -> NiftiSurvey:
 
     Raises
     ------
-    UnreadableFile
-        The file is no NIfTI, is cut short, or does not match its checksum.
+    UnreadableFileError
+        Not a NIfTI file, truncated, or a checksum that does not match.
     """
     fields, data = _open(path)
     kind = _TYPES.get(fields.datatype, "")
@@ -182,13 +181,13 @@ def survey(path: Path) -> NiftiSurvey:
 
 
 def _open(path: Path) -> tuple[_Fields, VoxelData]:
-    """Fields of a header that can be right, and where the voxels lie."""
+    """Parse and check the fields of a header, and locate the voxels."""
     head = read_head(path, 1 << 16)
     packed = is_gzip(head)
     fields = _fields(path, unpack_head(path, head, _HEAD_BYTES) if packed else head)
     known = fields.datatype in _TYPES or fields.datatype in _NOT_GREY
     if not fields.sizes or min(fields.sizes) < 1 or not known:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: a header of dimensions {fields.dim} and data type {fields.datatype} "
             "cannot be right"
         )
@@ -198,14 +197,14 @@ def _open(path: Path) -> tuple[_Fields, VoxelData]:
 
 
 def _fields(path: Path, head: bytes) -> _Fields:
-    """Tell version and byte order by the size that the header gives for itself."""
+    """Detect version and byte order from sizeof_hdr, and parse the fields."""
     for order in "<>":
         size = struct.unpack_from(f"{order}i", head)[0] if len(head) >= 348 else 0
         if size == 348:
             return _version_1(path, head, order)
         if size == 540 and len(head) >= 540:
             return _version_2(path, head, order)
-    raise UnreadableFile(f"{path.name}: not a NIfTI file; give .nii or .nii.gz")
+    raise UnreadableFileError(f"{path.name}: not a NIfTI file; give .nii or .nii.gz")
 
 
 def _version_1(path: Path, head: bytes, order: str) -> _Fields:
@@ -213,7 +212,7 @@ def _version_1(path: Path, head: bytes, order: str) -> _Fields:
         return struct.unpack_from(order + form, head, at)
 
     if head[344:347] != b"n+1":
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: a header without voxels behind it (Analyze, or one half of a pair of "
             "files); save it as .nii"
         )
@@ -258,14 +257,14 @@ def _version_2(path: Path, head: bytes, order: str) -> _Fields:
 
 
 def _offset(path: Path, value: float, least: int) -> int:
-    """Place of the voxels; 0 in some files, for behind the header."""
+    """Offset of the voxels; 0, in some files, means directly after the header."""
     if not 0 <= value < 1 << 40:
-        raise UnreadableFile(f"{path.name}: voxels at byte {value:g} cannot be right")
+        raise UnreadableFileError(f"{path.name}: voxels at byte {value:g} cannot be right")
     return max(int(value), least + 4 if value == 0 else least)
 
 
 def _scale(path: Path, fields: _Fields) -> tuple[float, float]:
-    """Slope and intercept; a slope of 0 or NaN says that there are none."""
+    """Slope and intercept; a slope of 0 or NaN means none."""
     if fields.slope == 0 or np.isnan(fields.slope):
         return 1.0, 0.0
     check_scale(path, fields.slope, fields.intercept, "scl_slope and scl_inter")
@@ -273,7 +272,7 @@ def _scale(path: Path, fields: _Fields) -> tuple[float, float]:
 
 
 def _geometry(path: Path, fields: _Fields) -> tuple[Array, tuple[Flag, ...]]:
-    """Affine (LPS, mm), and the doubts about it."""
+    """Affine (LPS, mm), and its flags."""
     unit = _UNITS_MM.get(fields.units & 7, 1.0)
     spacing = np.abs(np.array(fields.pixdim[1:4])) * unit
     forms = {}
@@ -291,11 +290,11 @@ def _geometry(path: Path, fields: _Fields) -> tuple[Array, tuple[Flag, ...]]:
             flags += (Flag("orientation_assumed", header="a negative pixdim"),)
         return _TO_LPS * affine, flags
     if not np.all(np.isfinite(spacing)) or np.any(spacing == 0):
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"{path.name}: neither sform nor qform, and a pixdim of {numbers_text(spacing)}: its "
             "spacing is not known; convert it again from DICOM"
         )
-    # Axes as those of DICOM: who leaves the codes out mostly has the voxels in this order.
+    # Axes as in DICOM: writers that omit the codes mostly store the voxels in this order.
     affine = np.column_stack([np.diag(spacing), np.zeros(3)])
     return affine, (
         *unit_flags(affine),
@@ -304,10 +303,10 @@ def _geometry(path: Path, fields: _Fields) -> tuple[Array, tuple[Flag, ...]]:
 
 
 def _qform(fields: _Fields, spacing: Array, unit: float) -> Array:
-    """Affine of quaternion, pixdim and offset, as [1]_ has it."""
+    """Affine from quaternion, pixdim and offset, as specified in [1]_."""
     b, c, d = fields.quaternion
     square = 1.0 - (b * b + c * c + d * d)
-    if square < 1e-7:  # a half turn: rounding may take it below 0
+    if square < 1e-7:  # 180°: rounding may make it negative
         length = np.sqrt(b * b + c * c + d * d)
         a, b, c, d = 0.0, b / length, c / length, d / length
     else:
@@ -324,10 +323,10 @@ def _qform(fields: _Fields, spacing: Array, unit: float) -> Array:
 
 
 def _check_agreement(path: Path, fields: _Fields, sform: Array, qform: Array) -> None:
-    """Raise `GeometryError` where two valid affines are of different shape, size or direction.
+    """Raise `GeometryError` where two valid affines differ in shear, spacing or direction.
 
-    Where they merely lie at different places, as after a registration by shifts, voxels and score
-    are the same by both. A qform cannot hold a shear: its axes may be off by that of the sform.
+    Different origins, as after a registration by translation, do not change the score. A qform
+    cannot represent a shear: its axes may deviate by that of the sform.
     """
     one, other = (np.linalg.norm(affine[:, :3], axis=0) for affine in (sform, qform))
     half = (np.array(fields.dim[1:4]) - 1) / 2
@@ -346,11 +345,11 @@ def _check_agreement(path: Path, fields: _Fields, sform: Array, qform: Array) ->
 
 
 def _doubts(affine: Array, spacing: Array, one_is_void: bool) -> tuple[Flag, ...]:
-    """Flag a geometry that another part of the header contradicts, or that looks like none."""
-    told = np.linalg.norm(affine[:, :3], axis=0)
-    if one_is_void or np.any(np.abs(told - spacing) > LARGEST_RATIO * told):
+    """Flag a geometry that another part of the header contradicts, or a default one."""
+    lengths = np.linalg.norm(affine[:, :3], axis=0)
+    if one_is_void or np.any(np.abs(lengths - spacing) > LARGEST_RATIO * lengths):
         return (
-            Flag("spacing_doubtful", **dict(zip(("x_mm", "y_mm", "z_mm"), told, strict=True)),
+            Flag("spacing_doubtful", **dict(zip(("x_mm", "y_mm", "z_mm"), lengths, strict=True)),
                  pixdim=numbers_text(spacing)),
         )  # fmt: skip
     return unit_flags(affine)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import GeometryError, MissingGeometry, NotCT, UnreadableFile
+from dlild_client.errors import GeometryError, MissingGeometryError, NotCTError, UnreadableFileError
 from dlild_client.flags import Flag
 from dlild_client.reading.images.header import (
     UNITS_MM,
@@ -74,16 +74,16 @@ def read_header(path: Path) -> ImageHeader:
 
     Raises
     ------
-    UnreadableFile
-        It is no NRRD file, or has its voxels in an encoding that is not read.
-    NotCT
+    UnreadableFileError
+        Not an NRRD file, or an unsupported encoding.
+    NotCTError
         Not one grey 3D image.
     GeometryError
-        No spacing, or one that is none.
+        No spacing, or an invalid one.
     """
     head = read_head(path)
     if not head.startswith(b"NRRD000"):
-        raise UnreadableFile(f"{path.name}: not an NRRD file; save it again")
+        raise UnreadableFileError(f"{path.name}: not an NRRD file; save it again")
     lines, end = _lines(head)
     fields = _fields(lines)
     data = _locate(path, fields, lines, end)
@@ -92,7 +92,7 @@ def read_header(path: Path) -> ImageHeader:
         if len(sizes) != int(fields["dimension"]):
             raise ValueError
     except (KeyError, ValueError):
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: dimension {fields.get('dimension', 'none')} and sizes "
             f"{fields.get('sizes', 'none')[:40]} cannot be right; save it again"
         ) from None
@@ -108,10 +108,10 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def _locate(path: Path, fields: dict[str, str], lines: list[str], end: int) -> VoxelData:
-    """Find the files of the voxels."""
+    """Locate the voxels."""
     encoding = fields.get("encoding", "none").lower()
     if encoding not in ENCODINGS:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: NRRD encoding {encoding[:20]}, not raw or gzip; save it as one of them"
         )
     packed = ENCODINGS[encoding]
@@ -121,7 +121,7 @@ def _locate(path: Path, fields: dict[str, str], lines: list[str], end: int) -> V
         own = files == (path,)
         start = _behind_lines(files[0], skip_lines, end if own else 0)
     except (ValueError, IndexError):
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: its header does not tell where the voxels lie; save it again"
         ) from None
     if packed:
@@ -130,42 +130,42 @@ def _locate(path: Path, fields: dict[str, str], lines: list[str], end: int) -> V
 
 
 def _lines(head: bytes) -> tuple[list[str], int]:
-    """Lines of the header, and where the voxels begin that follow it: behind an empty line."""
+    """Split the header into lines; also return its end, after an empty line."""
     lines: list[str] = []
-    place = 0
-    while place < len(head):
-        end = head.find(b"\n", place)
+    offset = 0
+    while offset < len(head):
+        end = head.find(b"\n", offset)
         end = len(head) if end < 0 else end
-        # File names are bytes: what is no UTF-8 among them must come through.
-        line = head[place:end].rstrip(b"\r").decode("utf-8", "surrogateescape")
-        place = end + 1
+        # File names are bytes: those that are not UTF-8 must survive.
+        line = head[offset:end].rstrip(b"\r").decode("utf-8", "surrogateescape")
+        offset = end + 1
         if not line:
             break
         lines.append(line)
-    return lines, place
+    return lines, offset
 
 
 def _fields(lines: list[str]) -> dict[str, str]:
-    """Fields by their names in small letters, without spaces; comments and keys are left out."""
+    """Fields by lower-case name without spaces; comments and key/value pairs are skipped."""
     pairs = (line.split(": ", 1) for line in lines if line[:1] != "#" and ": " in line)
     return {name.lower().replace(" ", ""): value.strip() for name, value in pairs}
 
 
-def _files(path: Path, told: str | None, lines: list[str]) -> tuple[Path, ...]:
-    """Files of the voxels; ValueError for nonsense."""
-    if told is None:
+def _files(path: Path, data_file: str | None, lines: list[str]) -> tuple[Path, ...]:
+    """Files of the voxels; ValueError if malformed."""
+    if data_file is None:
         return (path,)
-    if told.upper().startswith("LIST"):
-        place = next(i for i, line in enumerate(lines) if line.rstrip().endswith(told))
-        return tuple(path.parent / line.strip() for line in lines[place + 1 :])
-    parts = told.split()
-    if "%" in told and len(parts) >= 4:
+    if data_file.upper().startswith("LIST"):
+        index = next(i for i, line in enumerate(lines) if line.rstrip().endswith(data_file))
+        return tuple(path.parent / line.strip() for line in lines[index + 1 :])
+    parts = data_file.split()
+    if "%" in data_file and len(parts) >= 4:
         return tuple(path.parent / name for name in numbered(parts[0], parts[1:4]))
-    return (beside(path, told),)
+    return (beside(path, data_file),)
 
 
 def _behind_lines(path: Path, count: int, start: int) -> int:
-    """Place behind some lines of a file."""
+    """Offset after some lines of a file."""
     if not count or not path.is_file():
         return start
     with path.open("rb") as file:
@@ -176,14 +176,16 @@ def _behind_lines(path: Path, count: int, start: int) -> int:
 
 
 def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[np.generic]:
-    told = fields.get("type", "none").lower()
-    if told not in TYPES:
-        raise UnreadableFile(f"{path.name}: NRRD type {told[:30]} is not read; save it as int16")
-    kind, endian = TYPES[told], fields.get("endian", "none").lower()
+    type_name = fields.get("type", "none").lower()
+    if type_name not in TYPES:
+        raise UnreadableFileError(
+            f"{path.name}: NRRD type {type_name[:30]} is not read; save it as int16"
+        )
+    kind, endian = TYPES[type_name], fields.get("endian", "none").lower()
     if kind[1] == "1":
         return np.dtype(kind)
     if endian not in {"little", "big"}:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: its header does not tell the byte order of its values (endian: "
             f"{endian[:20]}); save it again"
         )
@@ -191,7 +193,7 @@ def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[np.generic]:
 
 
 def _domain_axes(path: Path, fields: dict[str, str], sizes: list[int]) -> list[int]:
-    """Axes that are three of space; further ones may have one value only."""
+    """Find the three spatial axes; further axes must have length 1."""
     vectors = _vectors(path, fields, len(sizes))
     kinds = fields.get("kinds", "").lower().split()
     spare = {"list", "vector", "time", "stub", "scalar", "none"}
@@ -204,7 +206,7 @@ def _domain_axes(path: Path, fields: dict[str, str], sizes: list[int]) -> list[i
     axes = [axis for axis in range(len(sizes)) if sizes[axis] != 1 or lies_in_space(axis)]
     values = [sizes[axis] for axis in axes if not lies_in_space(axis)]
     if values and len(sizes) - len(values) >= 3:
-        raise NotCT(
+        raise NotCTError(
             f"{path.name}: {len(sizes)} dimensions with {math.prod(values)} value(s) a voxel, not "
             "one grey 3D image; give a chest CT"
         )
@@ -216,24 +218,25 @@ def _domain_axes(path: Path, fields: dict[str, str], sizes: list[int]) -> list[i
 
 
 def _vectors(path: Path, fields: dict[str, str], count: int) -> list[Array | None] | None:
-    """Space directions of all axes, None for those that do not lie in space."""
-    told = fields.get("spacedirections")
-    if told is None:
+    """Space directions of all axes; None for non-spatial ones."""
+    written = fields.get("spacedirections")
+    if written is None:
         return None
     try:
-        vectors = [_vector(text) for text in _VECTOR.findall(told)]
+        vectors = [_vector(text) for text in _VECTOR.findall(written)]
     except ValueError:
         vectors = []
     if len(vectors) != count:
-        raise MissingGeometry(
-            f"{path.name}: space directions {told[:80]} are not {count} vectors of three numbers; "
+        raise MissingGeometryError(
+            f"{path.name}: space directions {written[:80]} are not {count} vectors of three "
+            "numbers; "
             "convert it again from DICOM"
         )
     return vectors
 
 
 def _vector(text: str) -> Array | None:
-    """Turn `(1,2,3)` into numbers; a fourth one, of time, does not count."""
+    """Parse `(1,2,3)`; a fourth component, time, is dropped."""
     if text.lower() == "none":
         return None
     numbers = [float(part) for part in text[1:-1].split(",")]
@@ -245,11 +248,11 @@ def _vector(text: str) -> Array | None:
 def _geometry(
     path: Path, fields: dict[str, str], axes: list[int], count: int
 ) -> tuple[Array, tuple[Flag, ...]]:
-    """Affine (LPS, mm), and the doubts about it."""
+    """Affine (LPS, mm), and its flags."""
     vectors = _vectors(path, fields, count)
     spacings = _spacings(path, fields, axes, count)
     if vectors is None and spacings is None:
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"{path.name}: neither space directions nor spacings in its header; convert it again "
             "from DICOM"
         )
@@ -271,7 +274,9 @@ def _geometry(
     if space[:3] in _SIGNS_TO_LPS and space[3:] == "t":
         return affine * np.array(_SIGNS_TO_LPS[space[:3]])[:, None], unit_flags(affine)
     if space and space not in _OTHER_SPACES:
-        raise MissingGeometry(f"{path.name}: an unknown space {space[:40]}; save it as LPS or RAS")
+        raise MissingGeometryError(
+            f"{path.name}: an unknown space {space[:40]}; save it as LPS or RAS"
+        )
     return affine, (*unit_flags(affine), _assumed(f"space {space or 'not named'}"))
 
 
@@ -280,41 +285,42 @@ def _assumed(header: str) -> Flag:
 
 
 def _origin(path: Path, fields: dict[str, str]) -> Array:
-    """Space origin in mm; where none is told, where it lies does not matter to a score."""
-    told = fields.get("spaceorigin")
-    if told is None or told.lower() == "none":
+    """Space origin in mm; default 0, as it does not affect a score."""
+    written = fields.get("spaceorigin")
+    if written is None or written.lower() == "none":
         return np.zeros(3)
     try:
-        origin = _vector(told)
+        origin = _vector(written)
     except ValueError:
         origin = None
     if origin is None:
-        raise MissingGeometry(
-            f"{path.name}: a space origin {told[:60]} is no position; convert it again from DICOM"
+        raise MissingGeometryError(
+            f"{path.name}: a space origin {written[:60]} is no position; convert it again from "
+            "DICOM"
         )
     return np.asarray(origin * _factors(path, fields.get("spaceunits"), range(3)))
 
 
 def _space_units(path: Path, fields: dict[str, str], axes: list[int], steps: Array) -> Array:
-    """Space directions in mm: by the units of space, or else by those of the axes."""
-    told = fields.get("spaceunits")
-    if told is not None:
-        return np.asarray(steps * _factors(path, told, range(3))[:, None])
+    """Space directions in mm, by the space units, or else the units of the axes."""
+    units = fields.get("spaceunits")
+    if units is not None:
+        return np.asarray(steps * _factors(path, units, range(3))[:, None])
     return np.asarray(steps * _factors(path, fields.get("units"), axes))
 
 
 def _spacings(path: Path, fields: dict[str, str], axes: list[int], count: int) -> Array | None:
-    """Spacings of the axes of space in mm."""
-    told = fields.get("spacings")
-    if told is None:
+    """Spacings of the spatial axes in mm."""
+    written = fields.get("spacings")
+    if written is None:
         return None
     try:
-        spacings = np.abs([float(n) for n in told.split()])
+        spacings = np.abs([float(n) for n in written.split()])
     except ValueError:
         spacings = np.zeros(0)
     if len(spacings) != count:
-        raise MissingGeometry(
-            f"{path.name}: spacings {told[:60]} are not {count} numbers; convert it again from "
+        raise MissingGeometryError(
+            f"{path.name}: spacings {written[:60]} are not {count} numbers; convert it again from "
             "DICOM"
         )
     if "units" in fields:
@@ -323,19 +329,19 @@ def _spacings(path: Path, fields: dict[str, str], axes: list[int], count: int) -
 
 
 def _check_spacings(path: Path, affine: Array, spacings: Array) -> None:
-    """Raise `GeometryError` where spacings stand beside other space directions."""
-    told = np.linalg.norm(affine[:, :3], axis=0)
+    """Raise `GeometryError` where spacings contradict the space directions."""
+    lengths = np.linalg.norm(affine[:, :3], axis=0)
     known = np.isfinite(spacings)
-    if np.any(np.abs(told - spacings)[known] > 0.002 * told[known]):
+    if np.any(np.abs(lengths - spacings)[known] > 0.002 * lengths[known]):
         raise GeometryError(
-            f"{path.name}: a spacing of {numbers_text(told)} by space directions and of "
+            f"{path.name}: a spacing of {numbers_text(lengths)} by space directions and of "
             f"{numbers_text(spacings)} by spacings; convert it again from DICOM"
         )
 
 
-def _factors(path: Path, told: str | None, axes: Sequence[int]) -> Array:
-    """Millimetres of the units of some axes, written as `"mm" "mm" "mm"`; mm where none is told."""
-    names = re.findall(r'"([^"]*)"', told) if told and '"' in told else (told or "").split()
+def _factors(path: Path, units: str | None, axes: Sequence[int]) -> Array:
+    """Factors to mm from the units of axes, such as `"mm" "mm" "mm"`; mm where none is given."""
+    names = re.findall(r'"([^"]*)"', units) if units and '"' in units else (units or "").split()
     factors = []
     for axis in axes:
         name = names[axis].strip() if axis < len(names) else ""

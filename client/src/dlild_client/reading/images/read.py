@@ -1,4 +1,4 @@
-"""NIfTI, NRRD and MetaImage -> Volume in HU."""
+"""Reads NIfTI, NRRD and MetaImage files into a `Volume` in HU."""
 
 from __future__ import annotations
 
@@ -9,30 +9,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import GeometryError, MissingSlices, NotHU, TooFewSlices
+from dlild_client.errors import GeometryError, MissingSlicesError, NotHUError, TooFewSlicesError
 from dlild_client.flags import Flag
 from dlild_client.reading.assemble import digest
-from dlild_client.reading.blanks import check_blanks
 from dlild_client.reading.dicom.decode import check_voxels
 from dlild_client.reading.images import metaimage, nifti, nrrd
 from dlild_client.reading.images.header import ImageHeader, shear_flags
 from dlild_client.reading.images.voxeldata import VoxelBytes, check_files
-from dlild_client.reading.jumps import check_jumps
-from dlild_client.reading.quality import check_hu, geometry_flags, pixel_flags, thickness_flags
+from dlild_client.reading.quality import (
+    check_blanks,
+    check_hu,
+    check_jumps,
+    geometry_flags,
+    pixel_flags,
+    thickness_flags,
+)
 from dlild_client.slabs import HELD_VOXELS, Fill, Hu, Slabs, as_volume_array, thinned
 from dlild_client.volume import AIR_HU, SeriesInfo, Volume, as_matrix
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""File names that are read as images."""
+"""Suffixes of image files."""
 
 MINIMUM_COVERAGE_MM = 100.0
-"""Shorter along the body cannot hold a pair of lungs."""
+"""Least extent along the body that can hold a pair of lungs."""
 
 SHORTEST_SPACING_MM, LONGEST_SPACING_MM = 0.05, 15.0
 
 
 def is_image_name(path: Path) -> bool:
-    """Tell by its name whether a file is one of `SUFFIXES`."""
+    """Whether a file name has one of `SUFFIXES`."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -47,28 +52,28 @@ def read_image(path: Path) -> Volume:
     Returns
     -------
     Volume
-        int16 HU, axes (z, y, x) as stored, geometry in LPS. HU below -1024 are -1024. Scans of more
-        than `slabs.HELD_VOXELS` are `Slabs`, which read the file again where they are looked at.
+        int16 HU, axes (z, y, x) as stored, geometry in LPS. HU below -1024 are -1024. Scans of
+        more than `slabs.HELD_VOXELS` are `Slabs`, which read the file again at each access.
 
     Raises
     ------
-    UnreadableFile
-        The file cannot be read, or is cut short.
-    NotCT
+    UnreadableFileError
+        The file cannot be read, or is truncated.
+    NotCTError
         Not one three-dimensional grey image.
-    NotHU
-        Values that cannot be HU of a chest.
-    GeometryError, TooFewSlices
-        A geometry that is missing, contradicts itself or cannot be that of a chest.
-    TooLarge
+    NotHUError
+        Values that are not HU of a chest.
+    GeometryError, TooFewSlicesError
+        A geometry that is missing, inconsistent or not that of a chest.
+    TooLargeError
         More voxels than any scan has.
     """
     header = check_image(path)
     hu = _read_hu(path, header)
     try:
         check_hu(thinned(hu)[:: max(1, len(hu) // 60)])
-    except NotHU as error:
-        raise NotHU(f"{path.name}: {error}") from None
+    except NotHUError as error:
+        raise NotHUError(f"{path.name}: {error}") from None
     spacing, direction = header.spacing_mm, header.direction
     body_axis = int(np.argmax(np.abs(direction[2])))
     step = spacing[body_axis]
@@ -98,12 +103,12 @@ def read_image(path: Path) -> Volume:
 
 
 def check_image(path: Path) -> ImageHeader:
-    """Read the header of an image file, and raise what it alone tells; the voxels are not read.
+    """Read and check the header of an image file, without voxels.
 
     Raises
     ------
     InputError
-        As of `read_image`.
+        As for `read_image`.
     """
     name = path.name.lower()
     if name.endswith(nifti.SUFFIXES):
@@ -119,7 +124,7 @@ def check_image(path: Path) -> ImageHeader:
 
 
 def _read_hu(path: Path, header: ImageHeader) -> Hu | Slabs:
-    """HU (z, y, x): an array, or of a large scan what reads it."""
+    """HU (z, y, x); lazily, as `Slabs`, for a large scan."""
     slabs = Slabs(header.shape, _fill(path, header))
     return np.asarray(slabs) if header.voxels <= HELD_VOXELS else slabs
 
@@ -156,11 +161,11 @@ def _to_hu(stored: npt.NDArray[Any], slope: float, intercept: float, out: Hu) ->
 
 
 def _slice_flags(hu: Hu | Slabs, body_axis: int, name: str) -> list[Flag]:
-    """Look for slices without a picture, and for HU that jump from one slice to the next."""
+    """Check for blank slices, and for HU that jump between slices."""
     try:
         flags = check_blanks(hu, axis=body_axis)
         check_jumps(thinned(hu, body_axis))
-    except (MissingSlices, NotHU) as error:
+    except (MissingSlicesError, NotHUError) as error:
         raise type(error)(f"{name}: {error}") from None
     return flags
 
@@ -168,13 +173,14 @@ def _slice_flags(hu: Hu | Slabs, body_axis: int, name: str) -> list[Flag]:
 def _check_geometry(header: ImageHeader, name: str) -> None:
     spacing, shape = header.spacing_mm, header.shape
     if not all(SHORTEST_SPACING_MM <= s <= LONGEST_SPACING_MM for s in spacing):
-        told = " x ".join(f"{s:.4g}" for s in spacing)
+        shown = " x ".join(f"{s:.4g}" for s in spacing)
         raise GeometryError(
-            f"{name}: a spacing of {told} mm (z, y, x) cannot be right; convert it again from DICOM"
+            f"{name}: a spacing of {shown} mm (z, y, x) cannot be right; convert it again from "
+            "DICOM"
         )
     extent = np.abs(header.direction) @ (np.asarray(shape) * np.asarray(spacing))
     if min(shape) < 10 or extent[2] < MINIMUM_COVERAGE_MM:
-        raise TooFewSlices(
+        raise TooFewSlicesError(
             f"{name}: {shape} voxels over {extent[2]:.0f} mm of the body; a chest needs at least "
             f"10 slices and {MINIMUM_COVERAGE_MM:.0f} mm; give the whole series"
         )

@@ -1,12 +1,11 @@
-"""The voxels of an image file: where they lie, whether they are all there, and what they are.
+"""Random access to the voxel bytes of an image file, plain or compressed.
 
-Voxels may be plain or compressed, in the header's own file, beside it, or in a file a slice.
-Nothing is taken on trust: a file that is too short, and a compressed stream that does not unpack
-to its length and its checksum, are errors.
+Voxels may be in the file of the header, in another one, or in one file per slice. A file of the
+wrong length, and a compressed stream with a wrong length or checksum, are errors.
 
-Compressed streams can be read only from their start. So that a scan which is too large to be held
-can be read more than once, and by two threads, snapshots of the decoder are kept on the way: a
-later reading goes on from the nearest one.
+Compressed streams can be decoded only from their start. So that a scan too large for memory can be
+read more than once, and by two threads, snapshots of the decoder are kept: a later read resumes
+from the nearest one.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import UnreadableFile
+from dlild_client.errors import UnreadableFileError
 from dlild_client.reading.sources import MAXIMUM_FILES
 
 _CHUNK = 1 << 22
 _PACKED_CHUNK = 1 << 18
 _SNAPSHOT_BYTES = 1 << 25
-"""Unpacked bytes from one snapshot of a decoder (40 kB) to the next."""
+"""Unpacked bytes between two snapshots of a decoder (40 kB each)."""
 
 _WBITS = {"gzip": 31, "zlib": zlib.MAX_WBITS | 32}
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -36,22 +35,22 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class VoxelData:
-    """Where the voxels lie that a header speaks of.
+    """Location of the voxels of a header.
 
     Attributes
     ----------
     files : tuple of Path
-        The header's own file, or those that it names; each holds as much as any other.
+        The file of the header, or those that it names, all of equal length.
     start : int
-        Bytes before the voxels in each file; -1 where they are the end of it.
+        Bytes before the voxels in each file; -1 where they are at its end.
     packed : str
         `gzip`, `zlib` or empty.
     packed_bytes : int or None
-        Length of the compressed stream, where the header tells.
+        Length of the compressed stream, where the header states it.
     skipped : int
-        Bytes before the voxels in what a compressed stream unpacks to.
+        Bytes before the voxels in the unpacked stream.
     exact : bool
-        Whether there must be nothing behind the voxels.
+        Whether trailing bytes after the voxels are an error.
     """
 
     files: tuple[Path, ...]
@@ -63,19 +62,19 @@ class VoxelData:
 
 
 def check_files(name: str, data: VoxelData) -> None:
-    """Raise `UnreadableFile` unless the files of the voxels are there.
+    """Raise `UnreadableFileError` unless the files of the voxels exist.
 
-    A pipe or a device is no file: it could keep a reader waiting for ever.
+    Only regular files: a pipe or a device could block a reader for ever.
     """
     for path in data.files:
         if not path.is_file():
-            raise UnreadableFile(
+            raise UnreadableFileError(
                 f"{name}: its data file {path.name} is no file here; copy it to its header"
             )
 
 
 class VoxelBytes:
-    """The bytes of all voxels of an image, from any place on; may be used from several threads.
+    """Random access to the bytes of all voxels of an image; thread-safe.
 
     Parameters
     ----------
@@ -87,15 +86,14 @@ class VoxelBytes:
 
     Raises
     ------
-    UnreadableFile
-        A file is too short or too long. Of compressed ones this shows when they are read: whoever
-        reads the last voxels hears of it.
+    UnreadableFileError
+        A file is too short or too long. For compressed ones `read` raises it, at the last voxels.
     """
 
     def __init__(self, name: str, data: VoxelData, needed: int) -> None:
         self._share, rest = divmod(needed, max(1, len(data.files)))
         if rest or not data.files:
-            raise UnreadableFile(
+            raise UnreadableFileError(
                 f"{name}: {len(data.files)} data files cannot share {needed} bytes of voxels; "
                 "give the whole image"
             )
@@ -106,29 +104,29 @@ class VoxelBytes:
             try:
                 self._files.append(kind(where, path, data, self._share))
             except OSError as error:
-                raise UnreadableFile(f"{where}: {error.strerror or error}") from None
+                raise UnreadableFileError(f"{where}: {error.strerror or error}") from None
 
     def read(self, offset: int, out: npt.NDArray[np.uint8]) -> None:
-        """Fill an array with the bytes from some place on.
+        """Fill an array with the bytes from an offset.
 
         Raises
         ------
-        UnreadableFile
-            They are not there, or do not unpack to their checksum.
+        UnreadableFileError
+            The file is truncated, or its checksum does not match.
         """
         done = 0
         while done < len(out):
-            number, place = divmod(offset + done, self._share)
-            count = min(len(out) - done, self._share - place)
+            number, start = divmod(offset + done, self._share)
+            count = min(len(out) - done, self._share - start)
             file = self._files[number]
             try:
-                file.read(place, out[done : done + count])
+                file.read(start, out[done : done + count])
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise UnreadableFile(
+                raise UnreadableFileError(
                     f"{file.where}: cut short or corrupt ({error}); copy it again"
                 ) from None
             except OSError as error:
-                raise UnreadableFile(f"{file.where}: {error.strerror or error}") from None
+                raise UnreadableFileError(f"{file.where}: {error.strerror or error}") from None
             done += count
 
 
@@ -141,9 +139,9 @@ class _PlainFile:
         if length < share or (data.exact and length != share):
             raise _wrong_length(where, max(0, length), share)
 
-    def read(self, place: int, out: npt.NDArray[np.uint8]) -> None:
+    def read(self, offset: int, out: npt.NDArray[np.uint8]) -> None:
         with self._path.open("rb", buffering=0) as file:
-            file.seek(self._start + place)
+            file.seek(self._start + offset)
             done = 0
             while done < len(out):
                 count = file.readinto(out[done : done + (1 << 30)].data)
@@ -162,47 +160,49 @@ class _PackedFile:
         self._left_at: dict[int, _Stream] = {}
         self._whole = False
 
-    def read(self, place: int, out: npt.NDArray[np.uint8]) -> None:
-        begin = place + self._data.skipped
+    def read(self, offset: int, out: npt.NDArray[np.uint8]) -> None:
+        begin = offset + self._data.skipped
         stream = self._take(begin)
         with self._path.open("rb", buffering=0) as file:
-            while stream.place < begin:
-                if not self._next(stream, file, begin - stream.place):
+            while stream.unpacked < begin:
+                if not self._next(stream, file, begin - stream.unpacked):
                     raise _wrong_length(
-                        self.where, max(0, stream.place - self._data.skipped), self._share
+                        self.where, max(0, stream.unpacked - self._data.skipped), self._share
                     )
             done = 0
             while done < len(out):
                 chunk = self._next(stream, file, len(out) - done)
                 if not chunk:
-                    raise _wrong_length(self.where, stream.place - self._data.skipped, self._share)
+                    raise _wrong_length(
+                        self.where, stream.unpacked - self._data.skipped, self._share
+                    )
                 out[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
                 done += len(chunk)
-            if place + len(out) == self._share and not self._whole:
+            if offset + len(out) == self._share and not self._whole:
                 self._read_end(stream, file)
         with self._lock:
             while len(self._left_at) > 3:
                 self._left_at.pop(next(iter(self._left_at)))
-            self._left_at[stream.place] = stream
+            self._left_at[stream.unpacked] = stream
 
-    def _take(self, place: int) -> _Stream:
-        """Return the stream that stopped here, or a copy of one that was before."""
+    def _take(self, offset: int) -> _Stream:
+        """Return the stream that stopped at an offset, or a copy of the nearest one before."""
         with self._lock:
-            if place in self._left_at:
-                return self._left_at.pop(place)
-            before = [s for s in self._snapshots.values() if s.place <= place]
-            return max(before, key=lambda s: s.place).copy()
+            if offset in self._left_at:
+                return self._left_at.pop(offset)
+            before = [s for s in self._snapshots.values() if s.unpacked <= offset]
+            return max(before, key=lambda s: s.unpacked).copy()
 
     def _next(self, stream: _Stream, file: BinaryIO, most: int) -> bytes:
         chunk = stream.next(file, min(most, _CHUNK))
-        number = stream.place // _SNAPSHOT_BYTES
+        number = stream.unpacked // _SNAPSHOT_BYTES
         with self._lock:
             if number not in self._snapshots:
                 self._snapshots[number] = stream.copy()
         return chunk
 
     def _read_end(self, stream: _Stream, file: BinaryIO) -> None:
-        """Read what follows the voxels: nothing, if need be, and the checksum."""
+        """Read to the end of the stream: checks trailing bytes and the checksum."""
         more = 0
         while chunk := stream.next(file, _CHUNK):
             more += len(chunk)
@@ -212,27 +212,27 @@ class _PackedFile:
 
 
 class _Stream:
-    """Decoder of a compressed stream, and how far it has come.
+    """Decoder of a compressed stream, with its position.
 
     Attributes
     ----------
-    place : int
-        Bytes that have come out.
+    unpacked : int
+        Bytes unpacked so far.
     """
 
     def __init__(self, kind: str, start: int, limit: int | None) -> None:
         self._kind, self._limit = kind, limit
         self._at = start  # next byte of the file
         self._decoder: Any = zlib.decompressobj(_WBITS[kind])
-        self.place = 0
+        self.unpacked = 0
 
     def copy(self) -> _Stream:
         made = _Stream(self._kind, self._at, self._limit)
-        made._decoder, made.place = self._decoder.copy(), self.place
+        made._decoder, made.unpacked = self._decoder.copy(), self.unpacked
         return made
 
     def next(self, file: BinaryIO, most: int) -> bytes:
-        """Unpack up to `most` bytes; none at the end of the stream.
+        """Unpack up to `most` bytes; empty at the end of the stream.
 
         Raises
         ------
@@ -249,17 +249,17 @@ class _Stream:
             data = file.read(count)
             chunk = bytes(self._decoder.decompress(data, most))
             decoder = self._decoder
-            # At the end of the stream both may hold what is left.
+            # At the end of the stream both may hold the rest.
             left = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
             self._at += len(data) - len(left)
-            self.place += len(chunk)
+            self.unpacked += len(chunk)
             if chunk:
                 return chunk
             if not data and not self._decoder.eof:
                 raise EOFError("the compressed stream ends early")
 
     def _begin_next_member(self, file: BinaryIO) -> bool:
-        """Begin the next gzip file of several that lie one behind the other; zeros may follow."""
+        """Start the next member of a multi-member gzip file; trailing zeros are allowed."""
         if self._kind != "gzip":
             return False
         file.seek(self._at)
@@ -274,66 +274,66 @@ class _Stream:
         return False
 
 
-def _wrong_length(where: str, length: int, share: int) -> UnreadableFile:
-    return UnreadableFile(
+def _wrong_length(where: str, length: int, share: int) -> UnreadableFileError:
+    return UnreadableFileError(
         f"{where}: {length} bytes of voxels where the header says {share}; copy or export it again"
     )
 
 
 def read_head(path: Path, most: int = 1 << 20) -> bytes:
-    """Read the beginning of a file: more than any header has.
+    """Read the start of a file, longer than any header.
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         It cannot be read.
     """
     try:
         with path.open("rb") as file:
             return file.read(most)
     except OSError as error:
-        raise UnreadableFile(f"{path.name}: {error.strerror or error}") from None
+        raise UnreadableFileError(f"{path.name}: {error.strerror or error}") from None
 
 
 def is_gzip(head: bytes) -> bool:
-    """Tell a gzip file by its first bytes, whatever its name says."""
+    """Whether data start with the gzip magic number."""
     return head.startswith(_GZIP_MAGIC)
 
 
 def unpack_head(path: Path, head: bytes, most: int) -> bytes:
-    """Unpack the beginning of a gzip file; less comes out where it ends early.
+    """Unpack the start of a gzip file; shorter where the file is truncated.
 
     Raises
     ------
-    UnreadableFile
-        It is no gzip file.
+    UnreadableFileError
+        Not a gzip file.
     """
     try:
         return zlib.decompressobj(_WBITS["gzip"]).decompress(head, most)
     except zlib.error as error:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: cut short or corrupt ({error}); copy it again"
         ) from None
 
 
-def beside(path: Path, told: str) -> Path:
-    """Path of a data file that a header names, also in the way of Windows.
+def beside(path: Path, name: str) -> Path:
+    """Resolve the data file that a header names, with either path separator.
 
-    Files move together, and paths in a header do not: a file of the name beside the header will do,
-    as its length must be right to the byte.
+    Files are moved together, paths in headers become stale: a file of this name beside the header
+    is accepted, as its length must match exactly.
     """
-    unified = told.replace("\\", "/")
-    places = [path.parent / name for name in (told, unified, unified.rsplit("/", 1)[-1])]
-    return next((place for place in places if place.is_file()), places[0])
+    unified = name.replace("\\", "/")
+    candidates = [path.parent / n for n in (name, unified, unified.rsplit("/", 1)[-1])]
+    return next((file for file in candidates if file.is_file()), candidates[0])
 
 
 def numbered(pattern: str, numbers: list[str]) -> Iterator[str]:
-    """Names of numbered files: a pattern as of C, such as `s%03d.raw`, with first, last and step.
+    """Expand a printf pattern of numbered files, such as `s%03d.raw`, with first, last and step.
 
     Raises
     ------
     ValueError
-        It is no such pattern, or the numbers are none.
+        Not such a pattern, or no numbers.
     """
     first, last, *more = (int(number) for number in numbers[:3])
     step = more[0] if more else 1

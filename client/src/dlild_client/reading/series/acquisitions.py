@@ -1,15 +1,15 @@
-"""Several acquisitions in one series: told apart by an attribute of their slices."""
+"""Several acquisitions in one series, distinguished by an attribute of their slices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import IrregularSpacing
+from dlild_client.errors import IrregularSpacingError
 from dlild_client.reading.dicom.slices import SliceHeader
 from dlild_client.reading.series.geometry import Stack
 
@@ -25,43 +25,44 @@ SEPARATORS: tuple[Callable[[SliceHeader], Any], ...] = (
     lambda s: s.breath,
     lambda s: s.frame_of_reference,
 )
-"""What tells acquisitions in one series apart, in the order in which it is tried."""
+"""Attributes that distinguish acquisitions in one series, in the order of trial."""
 
 
-def parts_by(
-    slices: Sequence[SliceHeader], key: Callable[[SliceHeader], Any]
-) -> list[list[SliceHeader]]:
-    """Part slices by an attribute, in its order."""
-    parts: dict[object, list[SliceHeader]] = {}
-    for s in slices:
-        parts.setdefault(key(s), []).append(s)
-    return sorted(parts.values(), key=lambda p: str(key(p[0])).zfill(12))
+def group_by(slices: Sequence[SliceHeader], values: Sequence[Hashable]) -> list[list[SliceHeader]]:
+    """Group slices by a value of each, in the order of the values."""
+    groups: dict[Hashable, list[SliceHeader]] = {}
+    for s, value in zip(slices, values, strict=True):
+        groups.setdefault(value, []).append(s)
+    return [groups[value] for value in sorted(groups, key=lambda v: str(v).zfill(12))]
 
 
 def overlap(parts: Sequence[Sequence[SliceHeader]]) -> bool:
-    """Tell whether of several acquisitions one begins before another ends, or lies across it."""
+    """Whether two of several acquisitions overlap along the slice normal."""
     first = parts[0][0].orientation
     assert first is not None
     normal = np.cross(first[:3], first[3:])
-    ends = sorted((min(places), max(places)) for places in (_places(p, normal) for p in parts))
+    ends = sorted(
+        (min(positions), max(positions))
+        for positions in (_positions_along(p, normal) for p in parts)
+    )
     return any(after[0] < before[1] for before, after in pairwise(ends))
 
 
 def check_one_acquisition(slices: Sequence[SliceHeader], stack: Stack) -> None:
-    """Raise `IrregularSpacing` where acquisitions that overlap make the steps of a stack uneven.
+    """Raise `IrregularSpacingError` where overlapping acquisitions make the steps uneven.
 
-    The patient breathes and moves between acquisitions: their slices are no one volume.
+    The patient breathes and moves between acquisitions: their slices are not one volume.
     """
     for key in SEPARATORS:
-        parts = parts_by(slices, key)
+        parts = group_by(slices, [key(s) for s in slices])
         if len(parts) > 1 and overlap(parts):
             steps = stack.steps_mm
-            raise IrregularSpacing(
+            raise IrregularSpacingError(
                 f"slices are not evenly spaced: steps from {steps.min():.2f} to "
                 f"{steps.max():.2f} mm, for slices of {len(parts)} acquisitions lie between each "
                 "other; give one acquisition"
             )
 
 
-def _places(part: Sequence[SliceHeader], normal: npt.NDArray[np.float64]) -> list[float]:
+def _positions_along(part: Sequence[SliceHeader], normal: npt.NDArray[np.float64]) -> list[float]:
     return [float(np.dot(s.position, normal)) for s in part if s.position is not None]

@@ -1,8 +1,8 @@
-"""Whether a series can be scored: its kind, its geometry, its coverage.
+"""Candidates: series that can be scored, by image type, geometry and coverage.
 
 Set aside, each with a reason: other modalities; localizers; captures, projections (MIP, MinIP) and
-maps; reformats; slices without geometry; stacks whose geometry does not add up; stacks with too few
-slices or too little coverage. What remains is ranked (`dlild_client.reading.series.ranking`).
+maps; reformats; slices without geometry; stacks with inconsistent geometry; stacks with too few
+slices or too little coverage. Candidates are ranked by `dlild_client.reading.series.ranking`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dlild_client.errors import (
-    MissingGeometry,
-    MixedShape,
-    NotCT,
-    TooFewSlices,
+    MissingGeometryError,
+    MixedShapeError,
+    NotCTError,
+    TooFewSlicesError,
 )
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.slices import SliceHeader
 from dlild_client.reading.series.acquisitions import check_one_acquisition
+from dlild_client.reading.series.ct_images import why_reformat
 from dlild_client.reading.series.geometry import (
     Stack,
     Tolerances,
@@ -28,29 +29,28 @@ from dlild_client.reading.series.geometry import (
     regular_stack,
     repeated_positions,
 )
-from dlild_client.reading.series.kinds import why_reformat
-from dlild_client.reading.series.steps import describe_steps
+from dlild_client.reading.series.spacing import describe_steps
 
 
 @dataclass(frozen=True)
 class SeriesRules:
-    """What a series must be to be scored.
+    """Requirements on a series.
 
     Attributes
     ----------
     minimum_slices : int
-        Fewer are no chest. Chests in 8 mm slices have about 35.
+        Least number of slices; a chest in 8 mm slices has about 35.
     minimum_coverage_mm : float
-        Shorter stacks cannot hold a pair of lungs.
+        Least length of a stack that can hold a pair of lungs.
     maximum_step_mm : float
-        Wider steps leave too much lung unseen.
+        Widest mean step; wider ones leave too much lung unseen.
     axial_cosine : float
         Least cosine between the slice normal and the body axis; below it a stack is coronal or
         sagittal.
     whole_lungs_mm : float
-        Coverage that holds a pair of lungs; more of it makes no series better.
+        Coverage of a pair of lungs; more is no advantage in the ranking.
     fine_mm : float
-        Slices as fine as the model grid; finer ones make no series better.
+        Thickness of the model grid; thinner slices are no advantage in the ranking.
     tolerances : Tolerances
     """
 
@@ -73,11 +73,11 @@ class Candidate:
         In the order of `stack`.
     stack : Stack
     repeats : tuple of pairs of SliceHeader
-        Slices (kept, repeat) at one position, still to be compared.
+        Slices (kept, repeat) at one position, not yet compared.
     axial : bool
     flags : tuple of Flag
-    only_if_asked : NotCT or None
-        Why it is scored only where it is asked for by its UID.
+    only_if_asked : NotCTError or None
+        Why it is scored only when selected by its UID.
     """
 
     slices: tuple[SliceHeader, ...]
@@ -85,11 +85,11 @@ class Candidate:
     repeats: tuple[tuple[SliceHeader, SliceHeader], ...]
     axial: bool
     flags: tuple[Flag, ...]
-    only_if_asked: NotCT | None = None
+    only_if_asked: NotCTError | None = None
 
     @property
     def images(self) -> tuple[SliceHeader, ...]:
-        """All images, the repeats behind the slices."""
+        """All images: slices, then repeats."""
         return (*self.slices, *(repeat for _, repeat in self.repeats))
 
     @property
@@ -111,21 +111,21 @@ class Candidate:
 def candidate_of(
     slices: Sequence[SliceHeader], met: Sequence[Flag], rules: SeriesRules
 ) -> Candidate:
-    """Make a candidate of the CT slices of one stack.
+    """Construct a candidate from the CT slices of one stack.
 
     Parameters
     ----------
     slices : sequence of SliceHeader
     met : sequence of Flag
-        What is known of them already.
+        Flags raised so far.
     rules : SeriesRules
 
     Raises
     ------
     GeometryError
-        The slices do not add up to a volume; its kind says why.
-    TooFewSlices, NotCT
-        They cannot hold a pair of lungs.
+        The slices do not form a volume; its class says why.
+    TooFewSlicesError, NotCTError
+        The slices cannot hold a pair of lungs.
     """
     positions, orientations = _geometry(slices)
     row, column = common_orientation(orientations, rules.tolerances)
@@ -143,9 +143,9 @@ def candidate_of(
     if repeats:
         flags.append(Flag("repeated_slices_dropped", slices=len(repeats)))
     if len(keep) == 1 and not repeats:
-        raise TooFewSlices("one CT slice only; give the folder with the whole series")
+        raise TooFewSlicesError("one CT slice only; give the folder with the whole series")
     if len(keep) == 1:
-        # All at one place: only the pixels can tell repeats from a measurement over time.
+        # All at one position: only the pixels distinguish repeats from a time series.
         stack = Stack((0,), positions[keep[0]], row, column, normal, 0.0)
         return Candidate((slices[keep[0]],), stack, pairs, axial, tuple(flags), asked)
     numbers = [slices[i].instance_number for i in keep]
@@ -161,8 +161,8 @@ def candidate_of(
     if not repeats:
         try:
             check_coverage(candidate, rules)
-        except TooFewSlices as error:
-            # Of a reformat it matters more what it is than how long it is.
+        except TooFewSlicesError as error:
+            # Being a reformat takes precedence over its length.
             raise asked or error from None
     return candidate
 
@@ -179,23 +179,23 @@ def _uneven_flag(stack: Stack) -> Flag:
 
 
 def check_coverage(candidate: Candidate, rules: SeriesRules) -> None:
-    """Raise `TooFewSlices` where a stack cannot hold a pair of lungs."""
+    """Raise `TooFewSlicesError` where a stack cannot hold a pair of lungs."""
     count, coverage = len(candidate.stack.order), candidate.coverage_mm
     if count < rules.minimum_slices or coverage < rules.minimum_coverage_mm:
-        raise TooFewSlices(
+        raise TooFewSlicesError(
             f"{count} slice{'s' if count > 1 else ''} over {coverage:.0f} mm; a chest needs at "
             f"least {rules.minimum_slices} slices and {rules.minimum_coverage_mm:.0f} mm; give the "
             "whole series"
         )
     if candidate.step_mm > rules.maximum_step_mm:
-        raise TooFewSlices(
+        raise TooFewSlicesError(
             f"slices are {candidate.step_mm:.1f} mm apart, more than {rules.maximum_step_mm:.0f} "
             "mm; give a series with smaller steps"
         )
 
 
 def _body_extent_mm(slices: Sequence[SliceHeader], stack: Stack) -> float:
-    """Length along the body of a stack that is not axial."""
+    """Length along the body of a non-axial stack."""
     first = slices[0]
     assert first.pixel_spacing is not None
     edges = (
@@ -207,7 +207,7 @@ def _body_extent_mm(slices: Sequence[SliceHeader], stack: Stack) -> float:
 
 
 def _geometry(slices: Sequence[SliceHeader]) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (n, 3) and orientations (n, 6), or `MissingGeometry`."""
+    """Positions (n, 3) and orientations (n, 6), or `MissingGeometryError`."""
     for s in slices:
         spacing = s.pixel_spacing
         for name, tag, value in (
@@ -218,14 +218,14 @@ def _geometry(slices: Sequence[SliceHeader]) -> tuple[np.ndarray, np.ndarray]:
             if value is None:
                 stands = s.unreadable.get(tag)
                 where = "in the header" if stands is None else f"in numbers, but '{stands}'"
-                raise MissingGeometry(f"{s.name}: no {name} {where}; export the series again")
+                raise MissingGeometryError(f"{s.name}: no {name} {where}; export the series again")
         if spacing is not None and not all(0.05 <= v <= 10 for v in spacing):
-            raise MissingGeometry(
+            raise MissingGeometryError(
                 f"{s.name}: a pixel spacing of {spacing} mm cannot be right; export the "
                 "series again"
             )
         if s.position is not None and max(map(abs, s.position)) > 100_000:
-            raise MissingGeometry(
+            raise MissingGeometryError(
                 f"{s.name}: an image position of {s.position} mm cannot be right; export the "
                 "series again"
             )
@@ -236,13 +236,13 @@ def _geometry(slices: Sequence[SliceHeader]) -> tuple[np.ndarray, np.ndarray]:
 def _check_shape(slices: Sequence[SliceHeader]) -> None:
     shapes = {(s.pixels.rows, s.pixels.columns) for s in slices}
     if len(shapes) > 1:
-        raise MixedShape(
+        raise MixedShapeError(
             f"one series holds slices of {_list(shapes)} pixels; give a series of one size"
         )
     spacings = np.array([s.pixel_spacing for s in slices])
     if np.any(np.ptp(spacings, axis=0) > 1e-3 * spacings.min(axis=0)):
         odd = spacings[int(np.argmax(np.abs(spacings - spacings[0]).max(axis=1)))]
-        raise MixedShape(
+        raise MixedShapeError(
             f"one series holds pixel spacings of {spacings[0].tolist()} and {odd.tolist()} mm; "
             "give a series of one size"
         )
@@ -255,7 +255,7 @@ def _list(shapes: set[tuple[int, int]]) -> str:
 def _first_of_each_position(
     positions: np.ndarray, normal: np.ndarray, tolerances: Tolerances
 ) -> tuple[list[tuple[int, int]], list[int]]:
-    """Pairs (kept, repeat) of slices at one position, and the indices that are kept."""
+    """Pairs (kept, repeat) of slices at one position, and the indices kept."""
     pairs = [
         (group[0], other)
         for group in map(sorted, repeated_positions(positions, normal, tolerances))

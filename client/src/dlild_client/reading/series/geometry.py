@@ -1,4 +1,4 @@
-"""Geometry of a stack of slices: whether their positions make one volume, in even steps or not.
+"""Geometry of a stack of slices: order, direction and steps, even or not.
 
 Pure functions on positions and orientations, in DICOM patient coordinates (x, y, z; LPS; mm).
 """
@@ -13,18 +13,18 @@ import numpy.typing as npt
 
 from dlild_client.errors import (
     GeometryError,
-    MissingGeometry,
-    MixedOrientation,
-    RepeatedPosition,
+    MissingGeometryError,
+    MixedOrientationError,
+    RepeatedPositionError,
 )
-from dlild_client.reading.series.steps import StepRules, check_steps
+from dlild_client.reading.series.spacing import StepRules, check_steps
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """How far real headers may stray from a perfect stack.
+    """Tolerances for deviations of real headers from a perfect stack.
 
     Attributes
     ----------
@@ -36,15 +36,16 @@ class Tolerances:
         In an even stack a step may differ from the usual one by the larger of these two: scanners
         round positions to 0.1 mm.
     drift_fraction : float
-        In an even stack no slice may lie further from its place than this share of a step.
+        In an even stack no slice may deviate from its position by more than this fraction of a
+        step.
     gap_mm : float
-        No step of an uneven stack may be wider: too much lung would be unseen.
+        Widest step of an uneven stack: beyond, too much lung is unseen.
     contiguous_share : float
-        A scan is contiguous, but for a few gaps, where this share of its steps or more is.
+        A scan counts as contiguous, with a few gaps, from this fraction of contiguous steps on.
     sideways_mm : float
-        No slice may lie further beside the line through all slices.
+        Largest distance of a slice from the line through all slices.
     tilt_deg : float
-        A stack that leans by more than this counts as tilted.
+        Larger angles between step and normal are a gantry tilt.
     """
 
     angle_deg: float = 0.25
@@ -69,15 +70,14 @@ class Stack:
     origin_mm : ndarray, shape (3,)
         Centre of the first voxel of the first slice.
     row, column : ndarray, shape (3,)
-        Unit vectors in which the column index and the row index grow.
+        Unit vectors along which the column index and the row index increase.
     step : ndarray, shape (3,)
-        From one slice to the next, in mm; the mean where steps differ. Not along the normal where
-        the gantry is tilted.
+        From one slice to the next, in mm; the mean where steps differ. Oblique to the normal for
+        a tilted gantry.
     tilt_deg : float
         Angle between the step and the slice normal.
     positions_mm : tuple of float or None
-        Where steps differ: distance of each slice from the first, along `step`. None for an even
-        stack.
+        Distance of each slice from the first, along `step`; None for an even stack.
     """
 
     order: tuple[int, ...]
@@ -110,7 +110,7 @@ class Stack:
 
 
 def common_orientation(orientations: Array, tolerances: Tolerances) -> tuple[Array, Array]:
-    """Row and column direction that all slices share.
+    """Find the row and column direction that all slices share.
 
     Parameters
     ----------
@@ -125,27 +125,27 @@ def common_orientation(orientations: Array, tolerances: Tolerances) -> tuple[Arr
 
     Raises
     ------
-    MissingGeometry
-        The vectors are no directions, or not orthogonal.
-    MixedOrientation
-        Two slices look in different directions.
+    MissingGeometryError
+        The vectors are not of unit length, or not orthogonal.
+    MixedOrientationError
+        Two slices differ in orientation.
     """
     rows, columns = orientations[:, :3], orientations[:, 3:]
     lengths = np.linalg.norm(np.stack([rows, columns]), axis=2)
     if not np.all(np.isfinite(lengths)) or np.any(np.abs(lengths - 1) > 0.02):
-        raise MissingGeometry(
+        raise MissingGeometryError(
             "an image orientation is not made of unit vectors; export the series again"
         )
     rows, columns = rows / lengths[0, :, None], columns / lengths[1, :, None]
     skew = float(np.max(np.abs(np.sum(rows * columns, axis=1))))
     if skew > 0.01:
-        raise MissingGeometry(
+        raise MissingGeometryError(
             f"an image orientation has axes that are not square (cosine {skew:.3f})"
         )
     angle = max(_largest_angle_deg(rows), _largest_angle_deg(columns))
     if angle > tolerances.angle_deg:
         count = _count_directions(rows, columns, tolerances.angle_deg)
-        raise MixedOrientation(
+        raise MixedOrientationError(
             f"one series holds slices in {count} orientations, {angle:.1f}° apart; "
             "give a series of parallel slices"
         )
@@ -157,7 +157,7 @@ def common_orientation(orientations: Array, tolerances: Tolerances) -> tuple[Arr
 
 
 def _largest_angle_deg(vectors: Array) -> float:
-    # The chord is exact for small angles, where the arc cosine is not.
+    # By the chord: the arc cosine is inaccurate for small angles.
     chords = np.linalg.norm(vectors - vectors[0], axis=1)
     return float(np.degrees(2 * np.arcsin(np.clip(chords.max() / 2, 0, 1))))
 
@@ -174,7 +174,7 @@ def _count_directions(rows: Array, columns: Array, angle_deg: float) -> int:
 def repeated_positions(
     positions: Array, normal: Array, tolerances: Tolerances
 ) -> list[tuple[int, ...]]:
-    """Group slices that lie at one position along the normal; groups have two members or more."""
+    """Group slices at one position along the normal; only groups of two or more."""
     distances = positions @ normal
     order = np.argsort(distances, kind="stable")
     breaks = np.flatnonzero(np.diff(distances[order]) > tolerances.same_position_mm) + 1
@@ -190,19 +190,19 @@ def regular_stack(
     tolerances: Tolerances,
     thicknesses_mm: Sequence[float | None] | None = None,
 ) -> Stack:
-    """Order slices by position, and find out whether their steps are even.
+    """Order slices by position, and determine whether their steps are even.
 
     Parameters
     ----------
     positions : ndarray, shape (n, 3)
-        ImagePositionPatient of each slice, n >= 2, no position twice.
+        ImagePositionPatient of each slice, n >= 2, no duplicates.
     row, column : ndarray, shape (3,)
         Common orientation.
     numbers : sequence of int or None
-        Instance numbers: they tell a missing slice from a scan that was planned unevenly.
+        Instance numbers: distinguish a missing slice from a scan planned with uneven steps.
     tolerances : Tolerances
     thicknesses_mm : sequence of float or None, optional
-        Slice thickness of each slice: tells a contiguous scan from one with gaps.
+        Slice thickness of each slice: distinguishes a contiguous scan from one with gaps.
 
     Returns
     -------
@@ -211,15 +211,14 @@ def regular_stack(
 
     Raises
     ------
-    RepeatedPosition
+    RepeatedPositionError
         Two slices at one position.
-    MissingSlices
+    MissingSlicesError
         Gaps in an otherwise contiguous scan.
-    IrregularSpacing
-        A step wider than `Tolerances.gap_mm` among others, or slices of two acquisitions between
-        each other.
+    IrregularSpacingError
+        A step wider than `Tolerances.gap_mm`, or interleaved slices of two acquisitions.
     GeometryError
-        Slices that lie beside the line through all of them.
+        Slices off the line through all of them.
     """
     normal = np.cross(row, column)
     distances = positions @ normal
@@ -227,7 +226,7 @@ def regular_stack(
     sorted_mm = distances[order]
     steps = np.diff(sorted_mm)
     if np.any(steps <= tolerances.same_position_mm):
-        raise RepeatedPosition(
+        raise RepeatedPositionError(
             f"two slices lie at one position ({sorted_mm[np.argmin(steps)]:.2f} mm); give one "
             "series"
         )
@@ -238,22 +237,22 @@ def regular_stack(
         check_steps(sorted_mm, [numbers[i] for i in order], [thickness[i] for i in order], rules)
     ordered = positions[order]
     step = (ordered[-1] - ordered[0]) / (len(ordered) - 1)
-    places = np.arange(len(order)) if even else (sorted_mm - sorted_mm[0]) / (step @ normal)
-    _check_line(ordered, places[:, None] * step, normal, tolerances)
+    indices = np.arange(len(order)) if even else (sorted_mm - sorted_mm[0]) / (step @ normal)
+    _check_line(ordered, indices[:, None] * step, normal, tolerances)
     tilt = float(np.degrees(np.arctan2(np.linalg.norm(np.cross(step, normal)), step @ normal)))
     if tilt <= tolerances.tilt_deg:
         step, tilt = (step @ normal) * normal, 0.0
-    along = places * np.linalg.norm(step)
+    along = indices * np.linalg.norm(step)
     positions_mm = None if even else tuple(np.round(along, 6).tolist())
     return Stack(tuple(int(i) for i in order), ordered[0], row, column, step, tilt, positions_mm)
 
 
 def _are_even(sorted_mm: Array, tolerances: Tolerances) -> bool:
-    """Tell whether steps differ by no more than rounding, and do not drift."""
+    """Whether steps differ by no more than rounding, and do not drift."""
     steps = np.diff(sorted_mm)
     usual = float(np.median(steps))
     allowed = max(tolerances.step_mm, tolerances.step_fraction * usual)
-    # Half a step at most: a tolerance in mm must not hide a missing slice of a very thin scan.
+    # At most half a step: a tolerance in mm must not hide a missing slice of a thin-slice scan.
     if np.any(np.abs(steps - usual) > min(allowed, usual / 2)):
         return False
     mean = (sorted_mm[-1] - sorted_mm[0]) / len(steps)
@@ -262,7 +261,7 @@ def _are_even(sorted_mm: Array, tolerances: Tolerances) -> bool:
 
 
 def _check_line(ordered: Array, ideal: Array, normal: Array, tolerances: Tolerances) -> None:
-    """Raise `GeometryError` where slices lie beside their places (n, 3) on one line."""
+    """Raise `GeometryError` where slices deviate sideways from their ideal positions (n, 3)."""
     error = ordered - ordered[0] - ideal
     along = error @ normal
     aside = float(np.max(np.linalg.norm(error - along[:, None] * normal, axis=1)))

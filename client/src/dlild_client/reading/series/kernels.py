@@ -1,7 +1,7 @@
-"""Reconstruction kernels: which are made for lungs, which are not.
+"""Reconstruction kernels: suitability for lungs.
 
-Each vendor names its kernels in its own way; none writes how sharp they are. The tables follow the
-vendors' own recommendations for organs.
+Vendors use their own names for kernels, and none states the sharpness. The tables follow the
+vendors' recommendations for organs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import IntEnum
 
 
 class Kernel(IntEnum):
-    """How well a kernel suits the lungs; smaller is better."""
+    """Suitability of a kernel for lungs; smaller is better."""
 
     LUNG = 0
     STANDARD = 1
@@ -39,7 +39,7 @@ CANON = re.compile(r"^FC0*(\d{1,2})")
 
 
 def judge_kernel(name: str | None) -> Kernel:
-    """Tell how well a kernel suits the lungs.
+    """Judge the suitability of a kernel for lungs.
 
     Parameters
     ----------

@@ -1,21 +1,21 @@
-"""Which of the series that can be scored is scored.
+"""Ranking of the candidates: the first is scored.
 
-In this order; each rule decides only where those before it are level:
+By these criteria, in lexicographic order:
 
-1. **Both lungs**: coverage of at least 90 % of the widest, where 240 mm count as both lungs. A thin
-   series of half the lungs never beats a thicker one of all of them.
+1. **Both lungs**: coverage of at least 90 % of the largest, where 240 mm count as both lungs. A
+   thin series of half the lungs never ranks before a thicker one of all of them.
 2. **The header names the chest**, or at least no other part.
-3. **Not in expiration**, then **not prone or on a side**, as description, comments, protocol and
-   patient position say.
+3. **Not in expiration**, then **not prone or lateral**, by description, comments, protocol and
+   patient position.
 4. **Axial** before coronal and sagittal stacks, **original** before derived.
-5. **Thickness**: thinner slices, in steps of 0.1 mm; those as fine as the model grid (1.5 mm) are
-   level. The wider of slice thickness and step counts.
-6. **Kernel**: made for lungs, standard, unknown, soft, others (`kernels.py`).
+5. **Thickness**: thinner slices, in steps of 0.1 mm; those up to the model grid (1.5 mm) are
+   equal. The larger of slice thickness and step counts.
+6. **Kernel**: lung, standard, unknown, soft, others (`kernels.py`).
 7. **Without lossy compression** before with.
 8. **Without contrast medium** before with.
 9. **Coverage**, in steps of 10 mm.
 10. **Slice count**: more slices.
-11. The lower series number, then acquisition, then digest: never the names of files.
+11. Lower series number, then acquisition, then digest: never file names.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHEST_WORDS = ("CHEST", "THORA", "LUNG", "PULM", "TORAX", "TORAC", "BRUST", "POU
 
 
 def rank(candidates: Sequence[Candidate], rules: SeriesRules) -> list[Candidate]:
-    """Order candidates, the best first.
+    """Sort candidates, the best first.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def _lung_coverage_mm(candidate: Candidate, rules: SeriesRules) -> float:
 
 
 def _key(candidate: Candidate, widest_mm: float, rules: SeriesRules) -> tuple[float, ...]:
-    """Smaller is better; see the module's docstring."""
+    """Sort key, smaller is better; see the docstring of the module."""
     first = candidate.slices[0]
     return (
         _lung_coverage_mm(candidate, rules) < 0.9 * widest_mm,
@@ -73,14 +73,14 @@ def _key(candidate: Candidate, widest_mm: float, rules: SeriesRules) -> tuple[fl
 
 
 def _body_part(name: str) -> int:
-    """0 for the chest, 1 where the header is silent, 2 for another part."""
+    """0 for the chest, 1 where missing, 2 for another part."""
     if is_chest_word(name):
         return 0
     return 2 if name else 1
 
 
 def is_chest_word(body_part: str) -> bool:
-    """Tell whether BodyPartExamined names the chest, alone or with others."""
+    """Whether BodyPartExamined names the chest, alone or with others."""
     return any(word in body_part for word in CHEST_WORDS)
 
 

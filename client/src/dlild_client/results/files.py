@@ -1,0 +1,155 @@
+"""Writes the files of a result, `result.json`, `labels.nii.gz`, `overlay.png`, atomically."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from dlild_client.errors import DlildError
+from dlild_client.results.nifti import write_nifti
+from dlild_client.results.overlay import draw_overlay
+from dlild_client.results.result import Result
+
+__all__ = ["write_nifti", "write_result"]
+
+TRIAL_BYTES = 1 << 16
+"""Size of the trial file: a full disk may still accept an empty one."""
+
+
+def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write `result.json`, `labels.nii.gz` and `overlay.png` into a folder, created if missing.
+
+    Replaces the files of an earlier result, all three or none; other files are left alone.
+
+    Parameters
+    ----------
+    result : Result
+    folder : path
+
+    Returns
+    -------
+    list of Path
+        The files, in the order above.
+
+    Raises
+    ------
+    DlildError
+        The folder or a file cannot be written.
+    """
+    folder = Path(folder)
+    writers: dict[str, Callable[[Path], Any]] = {
+        "labels.nii.gz": lambda path: write_nifti(result.labels, path),
+        "overlay.png": lambda path: draw_overlay(result).save(path),
+        # Last: once it exists, the other files exist, too.
+        "result.json": lambda path: path.write_text(result.to_json() + "\n", encoding="utf-8"),
+    }
+    try:
+        with _made_folder(folder), _stage(folder) as stage:
+            for name, write in writers.items():
+                write(stage / name)
+                _sync(stage / name)
+            _exchange(stage, folder, list(writers))
+    except (OSError, RuntimeError) as error:
+        raise cannot_be_written(folder, error) from None
+    return [folder / name for name in ("result.json", "labels.nii.gz", "overlay.png")]
+
+
+def try_folder(folder: str | os.PathLike[str]) -> None:
+    """Check that a folder can be created and written to, and leave it as it was.
+
+    Called before a scan is scored, which takes minutes.
+
+    Raises
+    ------
+    DlildError
+        It cannot; the message says why.
+    """
+    folder = Path(folder)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _stage(folder) as stage:
+            trial = stage / "trial"
+            trial.write_bytes(bytes(TRIAL_BYTES))
+            _sync(trial)
+    except OSError as error:
+        raise cannot_be_written(folder, error) from None
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def cannot_be_written(folder: Path, error: Exception) -> DlildError:
+    """Construct the error of a result folder that cannot be written."""
+    reason = getattr(error, "strerror", None) or "the disk may be full"
+    return DlildError(
+        f"{folder.name or folder}: cannot be written: {reason}; choose another folder"
+    )
+
+
+@contextmanager
+def _made_folder(folder: Path) -> Iterator[None]:
+    """Create a folder; on an error remove the created folders that are empty."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+@contextmanager
+def _stage(folder: Path) -> Iterator[Path]:
+    """Create a hidden temporary folder within a folder, on the same file system."""
+    stage = Path(tempfile.mkdtemp(prefix=".dlild-", dir=folder))
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _exchange(stage: Path, folder: Path, names: list[str]) -> None:
+    """Replace old files by new ones: all of them, or none.
+
+    The last of `names` marks a complete result. Its old version is removed first, so that at no
+    time, nor after a kill, does it exist beside files of another result.
+    """
+    old = stage / "old"
+    old.mkdir()
+    moved: list[tuple[Path, Path]] = []
+
+    def move(source: Path, target: Path) -> None:
+        source.replace(target)
+        moved.append((source, target))
+
+    try:
+        for name in reversed(names):
+            if (folder / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{name} is a folder there")
+            if os.path.lexists(folder / name):
+                move(folder / name, old / name)
+        for name in names:
+            move(stage / name, folder / name)
+    except BaseException:
+        for source, target in reversed(moved):
+            target.replace(source)
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Flush a file to the disk, and give it the permissions of the umask."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)

@@ -1,0 +1,211 @@
+"""Renders a result: axial and coronal slices with coloured lesions, legend and score.
+
+Radiological convention: the right of the patient is on the left of the picture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from dlild_client.contract import Contract
+from dlild_client.results.result import Result
+
+LEVEL_HU, WIDTH_HU = -600.0, 1500.0
+PANEL_WIDTH = 440
+GAP = 14
+HEADER = 96
+LEGEND = 56
+LESION_OPACITY = 0.55
+MARGIN_MM = 15.0
+BACKGROUND = (14, 17, 22)
+TEXT = (232, 236, 241)
+DIM = (150, 158, 168)
+
+RGB = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.generic]
+
+
+def draw_overlay(result: Result) -> Image.Image:
+    """Render three axial and three coronal slices of a result.
+
+    Parameters
+    ----------
+    result : Result
+
+    Returns
+    -------
+    Image
+        RGB.
+    """
+    start, stop = _crop(result)
+    image = result.image.array[_box(start, stop)]
+    labels = result.labels.array[_box(start, stop)]
+    spacing = result.image.spacing_mm
+    axial = [_axial(image, labels, z, spacing, result.contract) for z in _levels(labels, 0)[::-1]]
+    coronal = [_coronal(image, labels, y, spacing, result.contract) for y in _levels(labels, 1)]
+    return _compose(result, axial, coronal)
+
+
+def _crop(result: Result) -> tuple[list[int], list[int]]:
+    """Bounds of the lungs with a margin; those of the lung box where nothing is labelled."""
+    used = np.nonzero(result.labels.array)
+    if len(used[0]) == 0:
+        return list(result.grid.box_start), list(result.grid.box_stop)
+    margin = [round(MARGIN_MM / s) for s in result.image.spacing_mm]
+    low = [max(0, int(u.min()) - m) for u, m in zip(used, margin, strict=True)]
+    high = [
+        min(n, int(u.max()) + 1 + m)
+        for u, m, n in zip(used, margin, result.image.shape, strict=True)
+    ]
+    return low, high
+
+
+def _box(start: list[int], stop: list[int]) -> tuple[slice, ...]:
+    return tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+
+
+def _levels(labels: Pixels, axis: int) -> list[int]:
+    """Return the indices at a quarter, half and three quarters of the lungs along an axis."""
+    others = tuple(a for a in range(3) if a != axis)
+    used = np.flatnonzero(np.asarray(labels != 0).any(axis=others))
+    low, high = (int(used[0]), int(used[-1])) if len(used) else (0, labels.shape[axis] - 1)
+    return [round(low + (high - low) * share) for share in (0.25, 0.5, 0.75)]
+
+
+def _axial(
+    image: Pixels, labels: Pixels, z: int, spacing: tuple[float, float, float], contract: Contract
+) -> Image.Image:
+    # Rows run to the back, columns to the left of the patient: the radiological view.
+    return _panel(image[z], labels[z], spacing[1], spacing[2], contract)
+
+
+def _coronal(
+    image: Pixels, labels: Pixels, y: int, spacing: tuple[float, float, float], contract: Contract
+) -> Image.Image:
+    # z increases towards the head, which belongs at the top.
+    return _panel(image[::-1, y], labels[::-1, y], spacing[0], spacing[2], contract)
+
+
+def _panel(
+    image: Pixels, labels: Pixels, row_mm: float, column_mm: float, contract: Contract
+) -> Image.Image:
+    """Render one slice: smoothed grey values, labels by nearest neighbour, outline of the lung."""
+    size = (
+        PANEL_WIDTH,
+        max(1, round(PANEL_WIDTH * image.shape[0] * row_mm / (image.shape[1] * column_mm))),
+    )
+    grey = np.clip((image.astype(np.float32) - (LEVEL_HU - WIDTH_HU / 2)) / WIDTH_HU, 0, 1) * 255
+    smooth = Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    large = np.asarray(
+        Image.fromarray(np.asarray(labels, dtype=np.uint8)).resize(size, Image.Resampling.NEAREST)
+    )
+    pixels = np.repeat(np.asarray(smooth, dtype=np.float32)[..., None], 3, axis=2)
+    for kind in contract.classes:
+        if kind.lesion:
+            here = large == kind.label
+            pixels[here] = (1 - LESION_OPACITY) * pixels[here] + LESION_OPACITY * np.array(
+                kind.colour
+            )
+    lung = np.isin(large, contract.lung_labels)
+    pixels[_outline(lung)] = _outline_colour(contract)
+    panel = Image.fromarray(pixels.astype(np.uint8))
+    _side_marks(panel)
+    return panel
+
+
+def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Mask of the border pixels of a mask."""
+    inner = mask.copy()
+    inner[1:] &= mask[:-1]
+    inner[:-1] &= mask[1:]
+    inner[:, 1:] &= mask[:, :-1]
+    inner[:, :-1] &= mask[:, 1:]
+    return mask & ~inner
+
+
+def _outline_colour(contract: Contract) -> tuple[int, int, int]:
+    plain = [c.colour for c in contract.classes if c.lung and not c.lesion]
+    return plain[0] if plain else TEXT
+
+
+def _side_marks(panel: Image.Image) -> None:
+    draw, font = ImageDraw.Draw(panel), ImageFont.load_default(18)
+    middle = panel.height // 2
+    for text, x, anchor in (("R", 6, "lm"), ("L", panel.width - 6, "rm")):
+        draw.text(
+            (x, middle),
+            text,
+            font=font,
+            fill=TEXT,
+            anchor=anchor,
+            stroke_width=2,
+            stroke_fill=(0, 0, 0),
+        )
+
+
+def _compose(result: Result, axial: list[Image.Image], coronal: list[Image.Image]) -> Image.Image:
+    width = 3 * PANEL_WIDTH + 4 * GAP
+    heights = [max(p.height for p in row) for row in (axial, coronal)]
+    captions = 26
+    height = HEADER + sum(heights) + 2 * captions + 3 * GAP + LEGEND
+    sheet = Image.new("RGB", (width, height), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    _header(draw, result, width)
+    top = HEADER
+    for title, row, tall in (
+        ("Axial, from above down", axial, heights[0]),
+        ("Coronal, from front to back", coronal, heights[1]),
+    ):
+        draw.text((GAP, top), title, font=ImageFont.load_default(16), fill=DIM)
+        for i, panel in enumerate(row):
+            sheet.paste(panel, (GAP + i * (PANEL_WIDTH + GAP), top + captions))
+        top += captions + tall + GAP
+    _legend(draw, result, top)
+    return sheet
+
+
+def _header(draw: ImageDraw.ImageDraw, result: Result, width: int) -> None:
+    draw.text(
+        (GAP, 14),
+        f"DL-ILD {result.dl_ild_percent:.1f} %",
+        font=ImageFont.load_default(40),
+        fill=TEXT,
+    )
+    line = (
+        f"lung {result.lung_volume_ml:.0f} mL   lesions {result.lesion_volume_ml:.0f} mL   "
+        f"{result.model.name} {result.model.version}, {result.model.engine} "
+        f"{result.model.precision}"
+    )
+    draw.text((GAP, 64), line, font=ImageFont.load_default(17), fill=DIM)
+    draw.text(
+        (width - GAP, 22),
+        "RESEARCH USE ONLY",
+        font=ImageFont.load_default(22),
+        fill=(255, 176, 86),
+        anchor="ra",
+    )
+    if result.flags:
+        flags = "flags: " + ", ".join(f.replace("_", " ") for f in result.flags)
+        draw.text(
+            (width - GAP, 64),
+            flags,
+            font=ImageFont.load_default(17),
+            fill=(255, 176, 86),
+            anchor="ra",
+        )
+
+
+def _legend(draw: ImageDraw.ImageDraw, result: Result, top: int) -> None:
+    font, x = ImageFont.load_default(17), GAP
+    for kind in result.contract.classes:
+        if not kind.lung:
+            continue
+        share = result.classes[kind.name].percent_of_lung
+        # Lung without lesion is drawn as an outline, so its key is hollow.
+        fill = kind.colour if kind.lesion else None
+        draw.rectangle((x, top + 8, x + 18, top + 26), fill=fill, outline=kind.colour, width=2)
+        text = f"{kind.title}  {share:.1f} %"
+        draw.text((x + 27, top + 17), text, font=font, fill=TEXT, anchor="lm")
+        x += 27 + round(draw.textlength(text, font=font)) + 30

@@ -1,0 +1,123 @@
+"""Small scans with known scores: half-size copies of one chest, with lesions in other regions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from bench.support.scan import REPOSITORY, measured_scan, network_path
+
+from dlild_client.contract import Contract
+from dlild_client.preparation.prepare import PreparedScan, prepare
+from dlild_client.results.result import Result
+from dlild_client.volume import Volume
+from dlild_export.serving.configs import write_configs
+from engine import Engine
+from scan import OpenScan
+
+AERATED_HU = (-950, -700)
+DENSER_HU = 350
+
+
+@dataclass(frozen=True)
+class SmallScan:
+    """A volume, its windows, and what a right server makes of it.
+
+    Attributes
+    ----------
+    volume : Volume
+    prepared : PreparedScan
+    dl_ild_percent : float
+        By the same engine in this process.
+    labels : ndarray of uint8, shape (z, y, x)
+        Label map of the box, likewise.
+    """
+
+    volume: Volume
+    prepared: PreparedScan
+    dl_ild_percent: float
+    labels: np.ndarray
+
+    def fault_of(self, result: Result) -> str:
+        """Say what is wrong with a result; nothing where it is right."""
+        prepared = self.prepared
+        if abs(result.dl_ild_percent - self.dl_ild_percent) > 0.01:
+            return f"DL-ILD {result.dl_ild_percent:.4f}, must be {self.dl_ild_percent:.4f}"
+        ends = (min(b, n) for b, n in zip(prepared.box.stop, prepared.grid.shape, strict=True))
+        box = tuple(slice(a, b) for a, b in zip(prepared.box.start, ends, strict=True))
+        found = result.labels.array[box]
+        differ = float(np.mean(found != self.labels[tuple(slice(n) for n in found.shape)]))
+        return f"{differ:.2%} of the labels differ" if differ > 1e-5 else ""
+
+
+def small_repository(place: Path) -> Path:
+    """Copy the model repository with smaller windows, so that a small scan has several.
+
+    Parameters
+    ----------
+    place : Path
+        Folder to make it in.
+
+    Returns
+    -------
+    Path
+        The repository.
+    """
+    copied = place / "model_repository"
+    shutil.copytree(REPOSITORY, copied)
+    contract = json.loads((copied / "contract.json").read_text("utf-8"))
+    contract["windows"] |= {"maximum": [64, 80, 80], "maximum_voxels": 64 * 80 * 80}
+    (copied / "contract.json").write_text(json.dumps(contract), "utf-8")
+    write_configs(copied)
+    return copied
+
+
+def small_scans(count: int, contract: Contract) -> list[SmallScan]:
+    """Make scans of half the size on every axis, with scores that differ.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    contract : Contract
+        What to prepare them by.
+
+    Returns
+    -------
+    list of SmallScan
+    """
+    engine = Engine(network_path())
+    with measured_scan() as whole:
+        chest = whole.prepared.grid.array[::2, ::2, ::2]
+    lung = (chest > AERATED_HU[0]) & (chest < AERATED_HU[1])
+    scans = []
+    for place in range(count):
+        hu = chest.copy()
+        ill = slice(len(hu) * place // count // 2, len(hu) * (place + 1) // count)
+        hu[ill][lung[ill]] += DENSER_HU
+        volume = Volume(hu, contract.grid.spacing_mm)
+        prepared = prepare(volume, contract)
+        scans.append(SmallScan(volume, prepared, *score_in_process(prepared, engine, contract)))
+    scores = sorted(scan.dl_ild_percent for scan in scans)
+    assert min(np.diff(scores)) > 0.1, f"scores {scores} are too near to be told apart"
+    return scans
+
+
+def score_in_process(
+    prepared: PreparedScan, engine: Engine, contract: Contract
+) -> tuple[float, np.ndarray]:
+    """Score the windows without a server: same engine, same blending, one process."""
+    scan = OpenScan(
+        prepared.box.shape,
+        prepared.plan.shape,
+        len(prepared.plan.origins),
+        contract.grid.voxel_volume_mm3,
+        contract,
+    )
+    for index, (origin, window) in enumerate(prepared.windows(contract.hu.padding)):
+        scan.add(engine.infer(window[None, None])[0], origin, index)
+    score = scan.finish()
+    return score.dl_ild_percent, score.labels

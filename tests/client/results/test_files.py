@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import gzip
+import json
+import resource
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import get_args, get_origin, get_type_hints, is_typeddict
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from dlild_client.client import Client
+from dlild_client.contract.result import ResultDocument
+from dlild_client.errors import DlildError
+from dlild_client.reading.read import read_volume
+from dlild_client.results.files import try_folder, write_result
+from dlild_client.results.overlay import draw_overlay
+from dlild_client.results.result import Result
+
+
+@pytest.fixture
+def result(server, chest, series_writer) -> Result:
+    folder = series_writer.write(chest, "SECRET-FOLDER")
+    with Client(server.url) as client:
+        return client.score(read_volume(folder))
+
+
+def follows(document, kind) -> None:
+    """Hold the keys of a JSON object to its TypedDict, and so what lies within."""
+    fields = get_type_hints(kind)
+    assert set(document) == set(fields)
+    for name, field in fields.items():
+        inner = get_args(field)[-1] if get_origin(field) is Mapping else field
+        if is_typeddict(inner):
+            for value in [document[name]] if inner is field else document[name].values():
+                follows(value, inner)
+
+
+def test_result_json_has_the_promised_names(result, contract):
+    plain = json.loads(result.to_json())
+    assert set(plain) == {
+        "schema_version", "dl_ild_percent", "lung_volume_ml", "lesion_volume_ml", "classes",
+        "zones", "windows", "grid", "model", "series", "timings_s", "flags",
+        "flag_details", "research_use_only",
+    }  # fmt: skip
+    follows(plain, ResultDocument)
+    assert plain["schema_version"] == 1
+    assert plain["research_use_only"] is True
+    assert set(plain["classes"]) == {c.name for c in contract.classes if c.lung}
+    assert set(plain["classes"]["ground_glass"]) == {"label", "volume_ml", "percent_of_lung"}
+    assert list(plain["zones"]) == [
+        f"{side}_{third}" for side in ("right", "left") for third in ("upper", "middle", "lower")
+    ]
+    assert set(plain["zones"]["left_upper"]) == {"lung_ml", "lesion_ml"}
+    assert set(plain["grid"]) == {"spacing_mm", "shape", "box"}
+    assert set(plain["grid"]["box"]) == {"start", "stop"}
+    assert set(plain["model"]) == {
+        "name",
+        "version",
+        "weights_digest",
+        "profile",
+        "engine",
+        "precision",
+    }
+    assert plain["model"]["weights_digest"].startswith("sha256:")
+    assert set(plain["timings_s"]) == {"read", "resample", "lungs", "inference", "total"}
+    assert plain["dl_ild_percent"] == pytest.approx(
+        100 * plain["lesion_volume_ml"] / plain["lung_volume_ml"], abs=1e-4
+    )
+    assert sum(c["percent_of_lung"] for c in plain["classes"].values()) == pytest.approx(100)
+    assert "SECRET" not in result.to_json()
+
+
+def test_files_are_whole_and_in_place(result, tmp_path):
+    out = tmp_path / "a" / "b"
+    paths = write_result(result, out)
+    assert sorted(p.name for p in out.iterdir()) == ["labels.nii.gz", "overlay.png", "result.json"]
+    assert [p.name for p in paths] == ["result.json", "labels.nii.gz", "overlay.png"]
+    assert json.loads(paths[0].read_text()) == result.to_dict()
+    image = sitk.ReadImage(str(paths[1]))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), result.labels.array)
+    assert image.GetPixelID() == sitk.sitkUInt8
+    for index in [(0, 0, 0), (5, 7, 11), (-1, -1, -1)]:
+        z, y, x = (i % n for i, n in zip(index, result.labels.shape, strict=True))
+        point = image.TransformIndexToPhysicalPoint((x, y, z))
+        np.testing.assert_allclose(point, result.labels.points_mm([z, y, x]), atol=1e-3)
+    write_result(result, out)
+    assert len(list(out.iterdir())) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_and_leaves_nothing(result, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DlildError, match="cannot be written"):
+        write_result(result, tmp_path / "file")
+    blocked = tmp_path / "blocked"
+    (blocked / "result.json").mkdir(parents=True)
+    with pytest.raises(DlildError, match="cannot be written"):
+        write_result(result, blocked)
+    assert not [p for p in blocked.iterdir() if p.name.startswith(".")]
+
+
+@contextmanager
+def files_of_at_most(size):
+    """Let no file grow beyond a size, as a disk that is almost full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def noisy(result) -> Result:
+    """A result whose label map hardly compresses."""
+    noise = np.random.default_rng(0).integers(0, 5, result.labels.shape).astype(np.uint8)
+    return replace(result, labels=result.labels.with_array(noise))
+
+
+def test_a_disk_that_fills_leaves_the_old_result_whole(result, noisy, tmp_path):
+    out = tmp_path / "out"
+    write_result(result, out)
+    (out / "notes.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    noise = len(gzip.compress(noisy.labels.array.tobytes()))
+    with (
+        files_of_at_most(noise // 2),
+        pytest.raises(DlildError, match="cannot be written: File too large"),
+    ):
+        write_result(noisy, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+    write_result(noisy, out)
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(out / "labels.nii.gz"))).sum() > 0
+    assert (out / "notes.txt").read_text() == "mine"
+    assert len(list(out.iterdir())) == 4
+
+
+def test_a_file_that_cannot_be_exchanged_leaves_the_others_as_they_were(result, noisy, tmp_path):
+    out = tmp_path / "out"
+    write_result(result, out)
+    (out / "labels.nii.gz").unlink()
+    (out / "labels.nii.gz").mkdir()
+    with pytest.raises(DlildError, match=r"labels\.nii\.gz is a folder there"):
+        write_result(noisy, out)
+    assert json.loads((out / "result.json").read_text()) == result.to_dict()
+    assert len(list(out.iterdir())) == 3
+
+
+def test_a_new_folder_that_could_not_be_filled_is_taken_away(noisy, tmp_path):
+    with files_of_at_most(1000), pytest.raises(DlildError, match="cannot be written"):
+        write_result(noisy, tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_is_tried_and_left_as_it_was(tmp_path):
+    try_folder(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("in the way")
+    for wrong in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DlildError, match="cannot be written"):
+            try_folder(wrong)
+    with files_of_at_most(1000), pytest.raises(DlildError, match="cannot be written: File too"):
+        try_folder(tmp_path / "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def colours_in(image: Image.Image, colour: tuple[int, int, int]) -> int:
+    return int(np.all(np.asarray(image) == colour, axis=-1).sum())
+
+
+def test_the_overlay_shows_lesions_where_there_are_some(result, contract):
+    bare = draw_overlay(result)
+    assert bare.mode == "RGB"
+    lung = next(c for c in contract.classes if c.lung and not c.lesion)
+    assert colours_in(bare, lung.colour) > 500
+    kind = contract.classes[4]
+    labels = result.labels.array.copy()
+    labels[labels == 1] = kind.label
+    lesioned = draw_overlay(replace(result, labels=result.labels.with_array(labels)))
+    assert lesioned.size == bare.size
+    difference = np.abs(np.asarray(lesioned).astype(int) - np.asarray(bare)).sum(axis=-1) > 30
+    assert difference.mean() > 0.1
+
+
+def test_the_right_lung_is_drawn_on_the_left(result):
+    labels = result.labels.array.copy()
+    # x grows to the patient's left, so low x is the right lung.
+    half = labels.shape[2] // 2
+    right = labels[:, :, :half]
+    right[right == 1] = 5
+    marked = np.asarray(
+        draw_overlay(replace(result, labels=result.labels.with_array(labels)))
+    ).astype(int)
+    bare = np.asarray(draw_overlay(result)).astype(int)
+    changed = np.abs(marked - bare).sum(axis=-1) > 60
+    panel = changed[130:400, 14:454]
+    assert panel[:, :220].sum() > 20 * max(1, panel[:, 220:].sum())
