@@ -11,7 +11,7 @@ from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.binary import signed
 from dlild_analysis.pipeline.data import MEASURES, Data, Sample
 from dlild_analysis.pipeline.step import attempt
-from dlild_analysis.stats import concordance, cox, incremental, logistic, timeauc
+from dlild_analysis.stats import cox, incremental, logistic, survival
 from dlild_analysis.stats.arrays import horizon_among
 
 
@@ -75,18 +75,18 @@ def _measure(data: Data, name: str) -> tuple[Sample, FloatArray]:
 
 def _auc_curve(data: Data, name: str, grid: list[float]) -> Any:
     sample, values = _measure(data, name)
-    return list(timeauc.time_auc_curve(sample.time, sample.event, values, grid))
+    return list(survival.time_auc_curve(sample.time, sample.event, values, grid))
 
 
 def _auc_at(data: Data, name: str, horizon: float) -> Any:
     sample, values = _measure(data, name)
-    return timeauc.time_auc(sample.time, sample.event, values, horizon)
+    return survival.time_auc(sample.time, sample.event, values, horizon)
 
 
 def _compare_auc(data: Data, name: str, horizon: float) -> Any:
     sample = data.sample(("score", name), "survival")
     a, b = signed(data, sample, "score"), signed(data, sample, name)
-    return timeauc.compare_time_auc(sample.time, sample.event, a, b, horizon)
+    return survival.compare_time_auc(sample.time, sample.event, a, b, horizon)
 
 
 def concordances(data: Data) -> dict[str, Any]:
@@ -120,19 +120,19 @@ def concordances(data: Data) -> dict[str, Any]:
 def _c(data: Data, name: str, weight: str) -> Any:
     sample, values = _measure(data, name)
     if weight == "harrell":
-        return concordance.harrell_c(sample.time, sample.event, values)
-    return concordance.uno_c(sample.time, sample.event, values, horizon=_uno_limit(data, sample))
+        return survival.harrell_c(sample.time, sample.event, values)
+    return survival.uno_c(sample.time, sample.event, values, horizon=_uno_limit(data, sample))
 
 
 def _uno_limit(data: Data, sample: Sample) -> float:
     return min(data.study.plan.horizon, float(sample.time.max()))
 
 
-def _compare_c(data: Data, name: str, weight: concordance.Weight) -> Any:
+def _compare_c(data: Data, name: str, weight: survival.Weight) -> Any:
     sample = data.sample(("score", name), "survival")
     a, b = signed(data, sample, "score"), signed(data, sample, name)
     limit = _uno_limit(data, sample) if weight == "uno" else None
-    return concordance.compare_concordance(
+    return survival.compare_concordance(
         sample.time, sample.event, a, b, weight=weight, horizon=limit
     )
 
@@ -186,7 +186,7 @@ def _added_survival(data: Data, base: tuple[str, ...]) -> dict[str, Any]:
         "events": int(sample.event.sum()),
         "likelihood_ratio": incremental.likelihood_ratio_test(old, new),
         "concordance": attempt(
-            concordance.compare_concordance, sample.time, sample.event, new_line, old_line
+            survival.compare_concordance, sample.time, sample.event, new_line, old_line
         ),
         "note": "Both concordances are apparent; a larger model gains from being fitted to these "
         "patients.",

@@ -11,7 +11,7 @@ from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.data import MEASURES, PROTECTIVE, Data, Sample
 from dlild_analysis.pipeline.recipes import fittable
 from dlild_analysis.pipeline.step import attempt, failed
-from dlild_analysis.stats import logistic, logistic_checks, roc
+from dlild_analysis.stats import logistic, roc
 from dlild_analysis.stats.arrays import horizon_among
 
 
@@ -60,7 +60,7 @@ def _fit(data: Data, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _linearity(data: Data, name: str) -> Any:
     sample = data.sample((name,), "binary")
-    return logistic_checks.linearity_test(
+    return logistic.linearity_test(
         sample.design.iloc[:, 0].to_numpy(), sample.progressed, name=data.label(name)
     )
 

@@ -11,10 +11,11 @@ from scipy.special import expit
 from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.data import Sample
 from dlild_analysis.stats import roc, splines
+from dlild_analysis.stats.arrays import IntArray
+from dlild_analysis.stats.cox.partial_likelihood import maximise
 from dlild_analysis.stats.errors import StatisticsError
-from dlild_analysis.stats.logistic_likelihood import Likelihood, maximise_logistic
-from dlild_analysis.stats.partial_likelihood import maximise
-from dlild_analysis.stats.resampling import Fit, IntArray, Predict
+from dlild_analysis.stats.logistic.likelihood import Likelihood, maximise_logistic
+from dlild_analysis.stats.resampling import Fit, Predict
 
 FEW_EVENTS = 5
 RUNAWAY = 12.0  # log odds per standard deviation: no real covariate does that

@@ -11,7 +11,7 @@ from dlild_analysis.errors import NotDoneError
 from dlild_analysis.pipeline.data import Data, Sample
 from dlild_analysis.pipeline.models import Recipe
 from dlild_analysis.pipeline.step import attempt, failed
-from dlild_analysis.stats.designs import check_regressors
+from dlild_analysis.stats.arrays import check_regressors
 
 
 @dataclass(frozen=True)

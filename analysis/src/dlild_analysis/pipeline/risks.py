@@ -11,7 +11,7 @@ from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.data import Data
 from dlild_analysis.pipeline.recipes import recipes
 from dlild_analysis.pipeline.step import attempt, failed
-from dlild_analysis.stats import calibration, cox, decision
+from dlild_analysis.stats import calibration, cox
 
 THRESHOLDS: FloatArray = np.round(np.arange(0.05, 0.651, 0.01), 4)
 
@@ -62,7 +62,7 @@ def decisions(data: Data, cross_validated: dict[str, Any]) -> dict[str, Any]:
                 "label": recipe.label,
                 "n": sample.n,
                 "result": attempt(
-                    decision.decision_curve,
+                    calibration.decision_curve,
                     sample.progressed,
                     _inside(result.predictions),
                     THRESHOLDS,

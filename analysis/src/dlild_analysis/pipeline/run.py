@@ -189,9 +189,9 @@ def _plan(
         ("time_auc", "Time-dependent AUC", added.time_dependent_auc, OWN),
         ("concordance", "Concordance", added.concordances, OWN),
         ("incremental", "Incremental value", added.incremental_value, (*OWN, "statsmodels")),
-        ("competing_risks", "Competing risks", survival.competing_risks, OWN),
+        ("competing_risks", "Competing risks", survival.competing_deaths, OWN),
         ("agreement", "Agreement of repeated readings", describe.readings_agreement, OWN),
-        ("sample_size", "Size of the study", sensitivity.sample_size, OWN),
+        ("sample_size", "Size of the study", sensitivity.study_size, OWN),
         (
             "cutoffs",
             "Sensitivity of the cut-off",

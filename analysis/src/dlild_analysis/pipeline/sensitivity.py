@@ -12,7 +12,7 @@ from dlild_analysis.pipeline.data import Data
 from dlild_analysis.pipeline.progress import Progress
 from dlild_analysis.pipeline.step import attempt
 from dlild_analysis.progression import all_rules, assess
-from dlild_analysis.stats import cox, cutoff, samplesize, survival, timeauc
+from dlild_analysis.stats import cox, roc, sample_size, survival
 
 EVENTS_PER_PARAMETER = 10
 
@@ -30,7 +30,7 @@ def few_events(data: Data) -> str:
     )
 
 
-def sample_size(data: Data) -> dict[str, Any]:
+def study_size(data: Data) -> dict[str, Any]:
     """State events per parameter, and what Riley's criteria would have asked for."""
     names = data.available(data.study.plan.adjust)
     parameters = max(len(data.terms(names)), 1)
@@ -45,7 +45,7 @@ def sample_size(data: Data) -> dict[str, Any]:
 
 def _size_survival(data: Data, parameters: int) -> Any:
     sample = data.sample((), "survival")
-    return samplesize.sample_size_survival(
+    return sample_size.sample_size_survival(
         sample.n,
         int(sample.event.sum()),
         parameters,
@@ -56,7 +56,7 @@ def _size_survival(data: Data, parameters: int) -> Any:
 
 def _size_binary(data: Data, parameters: int) -> Any:
     sample = data.sample((), "binary")
-    return samplesize.sample_size_binary(sample.n, int(sample.progressed.sum()), parameters)
+    return sample_size.sample_size_binary(sample.n, int(sample.progressed.sum()), parameters)
 
 
 def every_cutoff(data: Data, seed: int, progress: Progress) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def every_cutoff(data: Data, seed: int, progress: Progress) -> dict[str, Any]:
 
 def _scan_survival(data: Data, rng: np.random.Generator, progress: Progress) -> Any:
     sample = data.sample(("score",), "survival")
-    return cutoff.scan_cutoffs_survival(
+    return roc.scan_cutoffs_survival(
         sample.time,
         sample.event,
         sample.design.iloc[:, 0],
@@ -87,7 +87,7 @@ def _scan_survival(data: Data, rng: np.random.Generator, progress: Progress) -> 
 
 def _scan_binary(data: Data, rng: np.random.Generator, progress: Progress) -> Any:
     sample = data.sample(("score",), "binary")
-    return cutoff.scan_cutoffs_binary(
+    return roc.scan_cutoffs_binary(
         sample.progressed,
         sample.design.iloc[:, 0],
         rng=rng,
@@ -148,7 +148,7 @@ def _cox_score(data: Data) -> Any:
 def _auc_score(data: Data) -> Any:
     sample = data.sample(("score",), "survival")
     horizon = min(data.study.plan.horizon, float(sample.time.max()))
-    return timeauc.time_auc(sample.time, sample.event, sample.design.iloc[:, 0], horizon)
+    return survival.time_auc(sample.time, sample.event, sample.design.iloc[:, 0], horizon)
 
 
 def _log_rank(data: Data) -> Any:

@@ -10,7 +10,7 @@ from dlild_analysis.errors import NotDoneError
 from dlild_analysis.pipeline.data import MEASURES, Data, Sample
 from dlild_analysis.pipeline.step import attempt
 from dlild_analysis.progression import DIED, assess
-from dlild_analysis.stats import competing, cox, finegray, rmst, survival
+from dlild_analysis.stats import competing_risks, cox, survival
 
 GROUPS = ("low", "high")
 
@@ -126,7 +126,7 @@ def _restricted_mean(data: Data) -> dict[str, Any]:
     return {
         "horizon_months": horizon,
         "curves_cross": crosses,
-        "result": rmst.rmst_difference(sample.time, sample.event, high, horizon),
+        "result": survival.rmst_difference(sample.time, sample.event, high, horizon),
         "note": "The curves cross: read this instead of the hazard ratio."
         if crosses
         else "The curves do not cross; given beside the hazard ratio.",
@@ -152,7 +152,7 @@ def _curves_cross(sample: Sample, high: np.ndarray) -> bool:
     return bool(clear.size and clear.min() < 0 < clear.max())
 
 
-def competing_risks(data: Data) -> dict[str, Any]:
+def competing_deaths(data: Data) -> dict[str, Any]:
     """Incidence of progression where death competes, and regression of both kinds of hazard."""
     other = (
         data
@@ -176,20 +176,23 @@ def competing_risks(data: Data) -> dict[str, Any]:
         "cause_specific": [
             {
                 "cause": label,
-                "fit": attempt(_regress, other, names, competing.fit_cause_specific, code),
+                "fit": attempt(_regress, other, names, competing_risks.fit_cause_specific, code),
             }
             for label, code in causes
         ],
         "fine_gray": [
-            {"cause": label, "fit": attempt(_regress, other, names, finegray.fit_fine_gray, code)}
+            {
+                "cause": label,
+                "fit": attempt(_regress, other, names, competing_risks.fit_fine_gray, code),
+            }
             for label, code in causes
         ],
     }
 
 
 def _incidence(sample: Sample, who: np.ndarray, code: int, horizons: list[float]) -> dict[str, Any]:
-    curve = competing.aalen_johansen(sample.time[who], sample.status[who], of=code)
-    found = competing.incidence_at(curve, horizons)
+    curve = competing_risks.aalen_johansen(sample.time[who], sample.status[who], of=code)
+    found = competing_risks.incidence_at(curve, horizons)
     return {
         "curve": curve,
         "incidence_at": dict(zip([f"{h:g}" for h in horizons], found, strict=True)),

@@ -22,9 +22,9 @@ from dlild_analysis.pipeline.models import (
 from dlild_analysis.pipeline.progress import Progress
 from dlild_analysis.pipeline.recipes import Refused, all_recipes, joint_label
 from dlild_analysis.pipeline.step import attempt, failed
-from dlild_analysis.stats import concordance, resampling, roc
+from dlild_analysis.stats import resampling, roc, survival
 from dlild_analysis.stats.arrays import FloatArray as StatsArray
-from dlild_analysis.stats.designs import check_regressors
+from dlild_analysis.stats.arrays import IntArray, check_regressors
 from dlild_analysis.stats.errors import StatisticsError
 
 # Refitting splines and eliminations in every bootstrap of more patients takes hours.
@@ -191,9 +191,7 @@ class Validation:
         check_regressors(sample.design.to_numpy(dtype=np.float64), tuple(sample.design.columns))
 
         def metric(index: np.ndarray, prediction: FloatArray) -> float:
-            return concordance.concordance_value(
-                sample.time[index], sample.event[index], prediction
-            )
+            return survival.concordance_value(sample.time[index], sample.event[index], prediction)
 
         return self._optimism(
             cox_fitter(sample),
@@ -272,7 +270,7 @@ def auc_metric(sample: Sample) -> resampling.Metric:
 def slope_metric(sample: Sample) -> resampling.Metric:
     """Slope of the outcome on the log odds of the prediction."""
 
-    def metric(index: resampling.IntArray, prediction: StatsArray) -> float:
+    def metric(index: IntArray, prediction: StatsArray) -> float:
         odds = logit(np.clip(np.asarray(prediction, np.float64), 1e-9, 1 - 1e-9))
         if np.ptp(odds) == 0:
             raise StatisticsError("calibration slope: all predictions are equal")

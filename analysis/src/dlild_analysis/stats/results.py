@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from dlild_analysis.stats.arrays import FloatArray
+
 
 def to_plain(value: Any) -> Any:
     """Turn a result, or anything inside one, into what JSON can hold.
@@ -94,5 +96,17 @@ class HypothesisTest(Result):
     df: float | None = None
     p_value: float
     n: int
+    method: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RiskPrediction(Result):
+    """Predicted risks with pointwise intervals; each shape (n,), in [0, 1]."""
+
+    risk: FloatArray
+    ci_low: FloatArray
+    ci_high: FloatArray
+    level: float
     method: str
     warnings: tuple[str, ...] = ()
