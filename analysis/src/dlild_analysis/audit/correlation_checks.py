@@ -9,8 +9,8 @@ from scipy.optimize import brentq
 
 from dlild_analysis.audit.finding import Finding, Verdict
 from dlild_analysis.audit.printed import Printed, read_printed
+from dlild_analysis.cohort.toml_section import Section
 from dlild_analysis.errors import StudyError
-from dlild_analysis.toml_section import Section
 
 STEP = 0.05
 

@@ -9,8 +9,8 @@ from scipy.stats import chi2, norm, t
 
 from dlild_analysis.audit.finding import Finding, Verdict
 from dlild_analysis.audit.printed import Printed, meets, read_printed
+from dlild_analysis.cohort.toml_section import Section
 from dlild_analysis.errors import StudyError
-from dlild_analysis.toml_section import Section
 
 
 def _two_sided(name: str, value: float, df: float) -> float:

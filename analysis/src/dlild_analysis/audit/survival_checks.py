@@ -8,8 +8,8 @@ from scipy.stats import norm
 
 from dlild_analysis.audit.finding import Finding, Verdict
 from dlild_analysis.audit.printed import Printed, read_printed
+from dlild_analysis.cohort.toml_section import Section
 from dlild_analysis.errors import StudyError
-from dlild_analysis.toml_section import Section
 
 
 def _survivals(section: Section, key: str) -> dict[float, Printed]:

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from dlild_analysis.errors import NotDoneError
-from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.binary import signed
 from dlild_analysis.pipeline.data import MEASURES, Data, Sample
 from dlild_analysis.pipeline.step import attempt
 from dlild_analysis.stats import cox, incremental, logistic, survival
-from dlild_analysis.stats.arrays import horizon_among
+from dlild_analysis.stats.arrays import FloatArray, horizon_among
 
 
 def time_dependent_auc(data: Data) -> dict[str, Any]:

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from dlild_analysis.errors import NotDoneError
-from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.data import MEASURES, PROTECTIVE, Data, Sample
 from dlild_analysis.pipeline.recipes import fittable
 from dlild_analysis.pipeline.step import attempt, failed
 from dlild_analysis.stats import logistic, roc
-from dlild_analysis.stats.arrays import horizon_among
+from dlild_analysis.stats.arrays import FloatArray, horizon_among
 
 
 def logistic_models(data: Data) -> dict[str, Any]:

@@ -10,12 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dlild_analysis.cohort import Cohort
+from dlild_analysis.cohort.gap import gap_points
+from dlild_analysis.cohort.study import Study
 from dlild_analysis.errors import NotDoneError
-from dlild_analysis.faults import FloatArray
-from dlild_analysis.pipeline.gap import gap_points
 from dlild_analysis.progression import DIED, PROGRESSED, Outcome
-from dlild_analysis.stats.arrays import horizon_among
-from dlild_analysis.study import Study
+from dlild_analysis.stats.arrays import FloatArray, horizon_among
 
 Need = Literal["nothing", "binary", "follow-up", "survival"]
 MEASURES = ("score", "visual", "fvc_percent", "dlco_percent")

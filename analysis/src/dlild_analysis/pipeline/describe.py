@@ -10,10 +10,10 @@ import pandas as pd
 from scipy import stats as scipy_stats
 
 from dlild_analysis.errors import NotDoneError
-from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.data import MEASURES, Data
 from dlild_analysis.pipeline.step import attempt
 from dlild_analysis.stats import agreement, correlation
+from dlild_analysis.stats.arrays import FloatArray
 
 
 def table_one(data: Data) -> dict[str, Any]:

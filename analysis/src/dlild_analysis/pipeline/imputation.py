@@ -9,11 +9,11 @@ import pandas as pd
 from statsmodels.imputation.mice import MICEData
 
 from dlild_analysis.errors import NotDoneError
-from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.data import Data
 from dlild_analysis.pipeline.progress import Progress
 from dlild_analysis.pipeline.step import attempt
 from dlild_analysis.stats import cox, logistic, pooling
+from dlild_analysis.stats.arrays import FloatArray
 
 BURN_IN = 10
 

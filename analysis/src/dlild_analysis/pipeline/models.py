@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.data import Sample
 from dlild_analysis.stats import roc, splines
-from dlild_analysis.stats.arrays import IntArray
+from dlild_analysis.stats.arrays import FloatArray, IntArray
 from dlild_analysis.stats.cox.partial_likelihood import maximise
 from dlild_analysis.stats.errors import StatisticsError
 from dlild_analysis.stats.logistic.likelihood import Likelihood, maximise_logistic

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from dlild_analysis.errors import NotDoneError
-from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.data import Data
 from dlild_analysis.pipeline.recipes import recipes
 from dlild_analysis.pipeline.step import attempt, failed
 from dlild_analysis.stats import calibration, cox
+from dlild_analysis.stats.arrays import FloatArray
 
 THRESHOLDS: FloatArray = np.round(np.arange(0.05, 0.651, 0.01), 4)
 

@@ -10,7 +10,6 @@ import numpy as np
 from scipy.special import logit
 
 from dlild_analysis.errors import NotDoneError
-from dlild_analysis.faults import FloatArray
 from dlild_analysis.pipeline.data import Data, Sample
 from dlild_analysis.pipeline.models import (
     cox_fitter,
@@ -23,8 +22,8 @@ from dlild_analysis.pipeline.progress import Progress
 from dlild_analysis.pipeline.recipes import Refused, all_recipes, joint_label
 from dlild_analysis.pipeline.step import attempt, failed
 from dlild_analysis.stats import resampling, roc, survival
+from dlild_analysis.stats.arrays import FloatArray, IntArray, check_regressors
 from dlild_analysis.stats.arrays import FloatArray as StatsArray
-from dlild_analysis.stats.arrays import IntArray, check_regressors
 from dlild_analysis.stats.errors import StatisticsError
 
 # Refitting splines and eliminations in every bootstrap of more patients takes hours.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from dlild_analysis.cohort.study import Study
 from dlild_analysis.pipeline import Analysis
 from dlild_analysis.report.text import joined
-from dlild_analysis.study import Study
 
 
 def missing_values(study: Study) -> str:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from dlild_analysis.errors import NotDoneError
 from dlild_analysis.pipeline import Analysis, Progress
 from dlild_analysis.pipeline.run import missing_counts
-from dlild_analysis.predict import build_model
+from dlild_analysis.prediction.model import build_model
 from dlild_analysis.report import (
     figures_more,
     figures_paper,

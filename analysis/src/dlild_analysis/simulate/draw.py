@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from dlild_analysis.errors import UsageError
-from dlild_analysis.faults import FloatArray
 from dlild_analysis.simulate.model import HORIZON, NOT_USED, Parameters, Targets, calibrate
+from dlild_analysis.stats.arrays import FloatArray
 
 MODELS = ("paper",)
 VISIT_MONTHS = (0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0, 24.0)

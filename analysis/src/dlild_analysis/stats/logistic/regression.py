@@ -318,7 +318,8 @@ def _maximum(likelihood: Likelihood) -> tuple[FloatArray, float, FloatArray]:
                 start = np.zeros(p)
     # Newton's last steps from there cost nothing, and check that it is the maximum.
     beta, highest = maximise_logistic(likelihood, start, np.ones(p, dtype=np.bool_))
-    return beta, highest, np.linalg.inv(likelihood.parts(beta)[2])
+    covariance: FloatArray = np.linalg.inv(likelihood.parts(beta)[2]).astype(np.float64)
+    return beta, highest, covariance
 
 
 def _ratio_test(gain: float, df: int, n: int, firth: bool) -> HypothesisTest:

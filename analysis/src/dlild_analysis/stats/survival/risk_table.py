@@ -76,7 +76,7 @@ class CensoringCurve:
         self, censored: BoolArray, horizon: float, load: float
     ) -> FloatArray:
         """Influence, through G, on a mean weighted by 1 / G(horizon-)."""
-        return self._pull(censored, load * (self.table.times < horizon))
+        return self._pull(censored, np.where(self.table.times < horizon, load, 0.0))
 
     def _pull(self, censored: BoolArray, reach: FloatArray) -> FloatArray:
         n = censored.size
@@ -105,8 +105,7 @@ def risk_table(time: FloatArray, event: BoolArray) -> RiskTable:
 
 def product_limit(table: RiskTable) -> FloatArray:
     """Kaplan-Meier survival just after each distinct time."""
-    survival: FloatArray = np.cumprod(1 - table.events / table.at_risk)
-    return survival
+    return np.asarray(np.cumprod(1 - table.events / table.at_risk), dtype=np.float64)
 
 
 def censoring_curve(time: FloatArray, event: BoolArray) -> CensoringCurve:
@@ -114,5 +113,5 @@ def censoring_curve(time: FloatArray, event: BoolArray) -> CensoringCurve:
     table = risk_table(time, event)
     at_risk = (table.at_risk - table.events).astype(np.float64)
     hazard = table.censored / np.maximum(at_risk, 1.0)
-    survival: FloatArray = np.cumprod(1 - hazard)
+    survival = np.asarray(np.cumprod(1 - hazard), dtype=np.float64)
     return CensoringCurve(table=table, at_risk=at_risk, hazard=hazard, survival=survival)

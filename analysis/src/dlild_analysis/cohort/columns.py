@@ -5,28 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.codes import (
+from dlild_analysis.cohort.codes import (
     check_codes,
     check_level_codes,
     check_long_times,
     read_events,
 )
-from dlild_analysis.faults import (
+from dlild_analysis.cohort.faults import (
     ANY,
     DLCO_PREDICTED,
     LITRES,
     PERCENT_PREDICTED,
     SHARE,
     FaultLog,
-    FloatArray,
     Limits,
     check_limits,
     check_mixed_units,
 )
-from dlild_analysis.stats.arrays import merge_tied_times
-from dlild_analysis.study import Covariate, Measure, Study
-from dlild_analysis.tables import numbers, words
-from dlild_analysis.units import TIME_SLACK, TIME_TO_MONTHS, VOLUME_TO_LITRES
+from dlild_analysis.cohort.study import Covariate, Measure, Study
+from dlild_analysis.cohort.tables import numbers, words
+from dlild_analysis.cohort.units import TIME_SLACK, TIME_TO_MONTHS, VOLUME_TO_LITRES
+from dlild_analysis.stats.arrays import FloatArray, merge_tied_times
 
 MAX_LEVELS = 12
 

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dlild_analysis import risk
-from dlild_analysis.client_results import DIGEST
+from dlild_analysis.cohort.client_results import DIGEST
+from dlild_analysis.cohort.tables import read_table
 from dlild_analysis.errors import InputRejectedError, ModelFileError, NotDoneError
 from dlild_analysis.pipeline.data import Data, Sample
 from dlild_analysis.pipeline.run import Analysis
 from dlild_analysis.pipeline.step import failed
+from dlild_analysis.prediction import risk
 from dlild_analysis.progression import DIED
 from dlild_analysis.stats import cox
 from dlild_analysis.stats.arrays import horizon_among, normal_quantile
 from dlild_analysis.stats.results import to_plain
-from dlild_analysis.tables import read_table
 
 LEVEL = 0.95
 

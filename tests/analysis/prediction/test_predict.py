@@ -17,8 +17,8 @@ from dlild_analysis import (
     build_model,
     predict_table,
     read_model,
-    risk,
 )
+from dlild_analysis.prediction import risk
 from dlild_analysis.stats import cox
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dlild_analysis.errors import StudyError
-from dlild_analysis.study import (
+from dlild_analysis.cohort.study import (
     Covariate,
     LungFunction,
     Measure,
@@ -20,8 +19,9 @@ from dlild_analysis.study import (
     VisitsSpec,
     WideVisit,
 )
-from dlild_analysis.toml_section import Section, read_toml
-from dlild_analysis.units import SHARE_TO_PERCENT, TIME_TO_MONTHS, VOLUME_TO_LITRES
+from dlild_analysis.cohort.toml_section import Section, read_toml
+from dlild_analysis.cohort.units import SHARE_TO_PERCENT, TIME_TO_MONTHS, VOLUME_TO_LITRES
+from dlild_analysis.errors import StudyError
 
 SCHEMA_VERSION = 1
 

@@ -24,7 +24,7 @@ from dlild_client.contract import parse_contract
 from dlild_client.result import ClassVolume, GridInfo, ModelUsed, Result, ZoneVolume
 from dlild_client.volume import SeriesInfo, Volume
 
-CONTRACT = Path(__file__).parents[2] / "model_repository" / "contract.json"
+CONTRACT = Path(__file__).parents[3] / "model_repository" / "contract.json"
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from dlild_analysis import analyse
+from dlild_analysis.cohort.gap import gap_points
 from dlild_analysis.errors import NotDoneError
 from dlild_analysis.pipeline import validation
 from dlild_analysis.pipeline.data import Data
-from dlild_analysis.pipeline.gap import gap_points
 from dlild_analysis.pipeline.imputation import _one_level, nelson_aalen
 from dlild_analysis.pipeline.models import fit_quickly
 from dlild_analysis.pipeline.step import attempt, collect_warnings, failed, thin

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.codes import check_long_times, check_summary_rows
-from dlild_analysis.faults import (
+from dlild_analysis.cohort.codes import check_long_times, check_summary_rows
+from dlild_analysis.cohort.faults import (
     DLCO_PREDICTED,
     LITRES,
     PERCENT_PREDICTED,
@@ -17,10 +17,10 @@ from dlild_analysis.faults import (
     check_mixed_units,
     check_repeats,
 )
+from dlild_analysis.cohort.study import Study
+from dlild_analysis.cohort.tables import flags, need_columns, numbers, read_table, words
+from dlild_analysis.cohort.units import TIME_SLACK, TIME_TO_MONTHS, VOLUME_TO_LITRES
 from dlild_analysis.stats.arrays import merge_tied_times
-from dlild_analysis.study import Study
-from dlild_analysis.tables import flags, need_columns, numbers, read_table, words
-from dlild_analysis.units import TIME_SLACK, TIME_TO_MONTHS, VOLUME_TO_LITRES
 
 MEASUREMENTS = ("fvc_percent", "fvc_litres", "dlco_percent")
 

@@ -5,32 +5,88 @@ Nothing is averaged, mended or dropped in silence: whatever is not used is in `n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.client_results import MODEL, PRECISION, check_one_model, read_results
-from dlild_analysis.codes import check_summary_rows
-from dlild_analysis.cohort_columns import check_outcome, read_patients
-from dlild_analysis.errors import InputRejectedError
-from dlild_analysis.faults import (
-    Fault,
-    FaultLog,
-    check_repeats,
-)
-from dlild_analysis.flow import TableFlow
-from dlild_analysis.outcome_rows import complete_outcomes
-from dlild_analysis.study import Study
-from dlild_analysis.tables import need_columns, read_table, words
-from dlild_analysis.visits import (
+from dlild_analysis.cohort.client_results import MODEL, PRECISION, check_one_model, read_results
+from dlild_analysis.cohort.codes import check_summary_rows
+from dlild_analysis.cohort.columns import check_outcome, read_patients
+from dlild_analysis.cohort.faults import FaultLog, check_repeats
+from dlild_analysis.cohort.outcome_rows import complete_outcomes
+from dlild_analysis.cohort.study import Study
+from dlild_analysis.cohort.tables import need_columns, read_table, words
+from dlild_analysis.cohort.visits import (
     check_visits,
     collapse,
     empty_visits,
     fill_baseline,
     read_visits,
 )
+from dlild_analysis.errors import Fault, InputRejectedError
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Patients left out for one reason."""
+
+    reason: str
+    patients: int
+
+
+@dataclass(frozen=True)
+class TableFlow:
+    """The way from a table to a cohort.
+
+    Attributes
+    ----------
+    rows : int
+        Of the table.
+    patients : int
+        Different ids in it.
+    left_out : tuple of LeftOut
+        In the order in which they left.
+    """
+
+    rows: int = 0
+    patients: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def kept(self) -> int:
+        """Patients of the cohort."""
+        return self.patients - sum(item.patients for item in self.left_out)
+
+    def after(self, frame: pd.DataFrame, reason: str) -> TableFlow:
+        """Add a stage.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            With the `id` of those who are still there.
+        reason : str
+            Why the others are not.
+        """
+        lost = self.kept - int(frame["id"].nunique())
+        if lost <= 0:
+            return self
+        return replace(self, left_out=(*self.left_out, LeftOut(reason, lost)))
+
+    def notes(self) -> list[Fault]:
+        """Write the totals as notes of a table."""
+        return [
+            Fault(
+                None,
+                "",
+                "",
+                f"{item.patients} of {self.patients} patients",
+                f"are left out: {item.reason}",
+                rejects=False,
+            )
+            for item in self.left_out
+        ]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlild_analysis.units import SHARE_TO_PERCENT
+from dlild_analysis.cohort.units import SHARE_TO_PERCENT
 
 
 @dataclass(frozen=True)

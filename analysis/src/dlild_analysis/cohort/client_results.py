@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from dlild_analysis.cohort.faults import FaultLog
+from dlild_analysis.cohort.tables import words
 from dlild_analysis.errors import InputRejectedError
-from dlild_analysis.faults import FaultLog
-from dlild_analysis.tables import words
 
 READS_SCHEMA = (1,)
 """Versions of `result.json` that this package reads."""

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dlild_analysis.cohort.faults import FaultLog
 from dlild_analysis.errors import InputRejectedError
-from dlild_analysis.faults import FaultLog, FloatArray
+from dlild_analysis.stats.arrays import FloatArray
 
 MISSING = ("", "NA", "N/A", "na", "NaN", "nan", "None", "null", "NULL", "-", ".", "?")
 YES = ("1", "1.0", "yes", "y", "true", "worse", "worsened", "progressed")

@@ -17,9 +17,9 @@ from dlild_analysis import (
     analyse,
     build_model,
     read_model,
-    risk,
 )
 from dlild_analysis.cli import main
+from dlild_analysis.prediction import risk
 from dlild_analysis.serving import tensor_names
 
 PROFILES = ("embedded", "onnxruntime", "tensorrt")

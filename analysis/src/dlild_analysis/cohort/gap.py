@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dlild_analysis.cohort import Cohort
-from dlild_analysis.faults import FloatArray
+from dlild_analysis.cohort.cohort import Cohort
+from dlild_analysis.stats.arrays import FloatArray
 
 MALE = ("m", "male", "man", "男")
 FEMALE = ("f", "female", "woman", "女")

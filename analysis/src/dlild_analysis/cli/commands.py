@@ -13,10 +13,11 @@ import typer
 from dlild_analysis.audit import audit as run_audit
 from dlild_analysis.audit import example_path
 from dlild_analysis.cohort import Cohort, load_cohort
+from dlild_analysis.cohort.study_toml import load_study
 from dlild_analysis.errors import AnalysisError, CohortError, OutOfRangeError, UsageError
 from dlild_analysis.pipeline import Data, Progress, analyse
 from dlild_analysis.pipeline.sensitivity import few_events
-from dlild_analysis.predict import predict_table, read_model
+from dlild_analysis.prediction.model import predict_table, read_model
 from dlild_analysis.progression import all_rules as list_rules
 from dlild_analysis.progression import assess
 from dlild_analysis.report import write_report
@@ -32,7 +33,6 @@ from dlild_analysis.simulate import (
     statement,
 )
 from dlild_analysis.stats.errors import StatisticsError
-from dlild_analysis.study_toml import load_study
 
 app = typer.Typer(
     add_completion=False,
@@ -266,7 +266,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error.format_message()}", file=sys.stderr)
         return 2
     return code if isinstance(code, int) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
