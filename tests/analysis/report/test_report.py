@@ -12,8 +12,9 @@ import pytest
 from dlild_analysis import analyse, write_report
 from dlild_analysis.report.checklists import checklists
 from dlild_analysis.report.methods import missing_values
-from dlild_analysis.report.text import estimate, number, p_value, p_words
 from dlild_analysis.simulate import STUDY_TOML
+from dlild_analysis.steps.attempts import NotDone
+from dlild_analysis.steps.presentation.text import estimate, number, p_value, p_words
 
 QUICK = STUDY_TOML + "bootstraps = 20\nrepeats = 1\n"
 
@@ -76,7 +77,7 @@ def test_what_is_written(analysis, tmp_path):
 
 
 def test_checklists_are_filled_and_marked(analysis):
-    tripod, claim = checklists(analysis, has_model=True)
+    tripod, claim = checklists(analysis)
     assert len(claim.items) == 44
     assert {item.number for item in tripod.items} >= {"1", "12c", "27c"}
     for item in (tripod, claim):
@@ -108,7 +109,7 @@ def test_numbers():
     assert number(-0.0001, 2) == "0.00"
     assert number(-1.5, 1) == "\N{MINUS SIGN}1.5"
     assert p_words(0.03).replace("\N{NO-BREAK SPACE}", " ") == "P = 0.030"
-    assert estimate({"not_done_because": "x"}) == "\N{EN DASH}"
+    assert estimate(NotDone("x")) == "\N{EN DASH}"
 
 
 @pytest.mark.parametrize(("imputed", "words"), [(False, ""), (True, "in 20 imputed tables")])

@@ -11,8 +11,9 @@ import pytest
 
 from dlild_analysis import analyse, load_cohort, load_study, write_report
 from dlild_analysis.report.checklists import checklists
-from dlild_analysis.report.sections import parts
 from dlild_analysis.simulate import STUDY_TOML
+from dlild_analysis.steps.cox.cox import COX
+from dlild_analysis.steps.patients.flow import FLOW, Gap
 
 QUICK = STUDY_TOML + "bootstraps = 20\nrepeats = 1\n"
 VISITS = """
@@ -70,18 +71,15 @@ def test_from_the_table_to_each_model(table, tmp_path):
         "'2 of 40 patients' are left out: rows with faults, left out as table.faults asks",
     ]
     analysis = analyse(table)
-    values = analysis.flow
-    assert values["cohort"] == 34
-    assert values["outcome"]["known"] == 31
-    models = {item["label"]: item for item in values["models"]}
+    found = analysis.of(FLOW)
+    assert found.cohort == 34
+    assert found.outcome.known == 31
+    models = {item.label: item for item in found.models}
     joint = models["Cox: multivariable"]
-    assert (joint["eligible"], joint["n"]) == (31, 27)
-    assert joint["missing"] == [
-        {"label": "DL-ILD", "patients": 3},
-        {"label": "Age", "patients": 2},
-    ]
-    fitted = analysis.values("cox")["multivariable"]["model"]
-    assert (joint["n"], joint["events"]) == (fitted.n, fitted.events)
+    assert (joint.eligible, joint.n) == (31, 27)
+    assert joint.missing == (Gap("DL-ILD", 3), Gap("Age", 2))
+    fitted = analysis.of(COX).multivariable.model
+    assert (joint.n, joint.events) == (fitted.n, fitted.events)
     write_report(analysis, tmp_path / "out")
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert results["flow"]["table"]["patients"] == 40
@@ -89,12 +87,12 @@ def test_from_the_table_to_each_model(table, tmp_path):
     rows = list(csv.reader((tmp_path / "out/tables/table16_flow.csv").open()))
     assert ["Left out: no visit within 3 months of the CT", "-4", "", ""] in rows
     assert (tmp_path / "out/figures/figure12_flow.png").stat().st_size > 10_000
-    told = " ".join(parts(analysis)[0].sentences)
+    told = " ".join(analysis.flow.sentences(analysis.data))
     assert "6 were left out (4: no visit within 3 months of the CT and 2: rows" in told
     assert "so that 34 remained" in told
     html = (tmp_path / "out/report.html").read_text()
     assert 'id="flow"' in html
-    for one in checklists(analysis, True):
+    for one in checklists(analysis):
         (entry,) = (item for item in one.items if item.asks.startswith("Flow of participants"))
         assert "The table had 40 patients" in entry.answer
         assert "not in the table" in entry.rest
@@ -102,13 +100,13 @@ def test_from_the_table_to_each_model(table, tmp_path):
 
 def test_a_model_that_was_not_done_is_marked_so(load):
     analysis = analyse(load(lambda frame: frame.assign(event=0)))
-    models = {item["label"]: item for item in analysis.flow["models"]}
-    assert "no patient had the event" in models["Cox: multivariable"]["because"]
-    assert "with progression" in models["logistic: multivariable"]["because"]
+    models = {item.label: item for item in analysis.of(FLOW).models}
+    assert "no patient had the event" in models["Cox: multivariable"].because
+    assert "with progression" in models["logistic: multivariable"].because
 
 
 def test_checklists_claim_nothing_of_the_authors(load):
-    told = {item.asks: item for one in checklists(analyse(load()), True) for item in one.items}
+    told = {item.asks: item for one in checklists(analyse(load())) for item in one.items}
     for asks in ("Why this reference standard", "Dates of accrual and of the end of follow-up"):
         assert told[asks].rest.startswith("For the authors to add")
     for item in told.values():

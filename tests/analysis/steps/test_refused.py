@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 
 from dlild_analysis import analyse, write_report
-from dlild_analysis.pipeline import validation
-from dlild_analysis.pipeline.step import failed
-from dlild_analysis.pipeline.validation import unstable
 from dlild_analysis.report.checklists import checklists
-from dlild_analysis.report.sections import parts
 from dlild_analysis.simulate import STUDY_TOML
 from dlild_analysis.stats import resampling
 from dlild_analysis.stats.errors import StatisticsError
+from dlild_analysis.steps.attempts import NotDone
+from dlild_analysis.steps.logistic.logistic import LOGISTIC
+from dlild_analysis.steps.roc.roc import ROC
+from dlild_analysis.steps.validation import optimism
+from dlild_analysis.steps.validation.calibration import CALIBRATION
+from dlild_analysis.steps.validation.cross_validation import CROSS_VALIDATION
+from dlild_analysis.steps.validation.decision_curves import DECISION_CURVES
+from dlild_analysis.steps.validation.optimism import OPTIMISM, unstable
 
 QUICK = STUDY_TOML + "bootstraps = 20\nrepeats = 1\n"
 TWICE = QUICK.replace("[covariates]", '[covariates]\nmonths = "months"')
@@ -31,18 +35,18 @@ def collinear(load):
 
 
 def test_a_collinear_model_is_not_validated(collinear, tmp_path):
-    refused = collinear.values("logistic")["multivariable"]
-    assert "collinear" in refused["not_done_because"]
-    for step, key, measure in (
-        ("cross_validation", "models", "auc"),
-        ("optimism", "logistic", "auc"),
-        ("optimism", "cox", "harrell_c"),
+    refused = collinear.of(LOGISTIC).multivariable
+    assert "collinear" in refused.not_done_because
+    corrected = collinear.of(OPTIMISM)
+    for measured in (
+        {item.name: item.auc for item in collinear.of(CROSS_VALIDATION).models},
+        {item.name: item.auc for item in corrected.logistic},
+        {item.name: item.harrell_c for item in corrected.cox},
     ):
-        models = {item["name"]: item for item in collinear.values(step)[key]}
-        assert "collinear" in models["full"][measure]["not_done_because"]
-        assert not failed(models["score"][measure])
-    for step, key in (("calibration", "binary"), ("decision_curves", "curves")):
-        names = [item["name"] for item in collinear.values(step)[key]]
+        assert "collinear" in measured["full"].not_done_because
+        assert not isinstance(measured["score"], NotDone)
+    for items in (collinear.of(CALIBRATION).binary, collinear.of(DECISION_CURVES).curves):
+        names = [item.name for item in items]
         assert "full" not in names
         assert "score" in names
     write_report(collinear, tmp_path)
@@ -59,12 +63,9 @@ def test_a_model_with_too_few_patients_is_not_validated(load):
         return frame
 
     analysis = analyse(load(edit))
-    assert (
-        "too few for 3 parameters"
-        in (analysis.values("logistic")["multivariable"]["not_done_because"])
-    )
-    models = {item["name"]: item for item in analysis.values("cross_validation")["models"]}
-    assert "too few for 3 parameters" in models["full"]["auc"]["not_done_because"]
+    assert "too few for 3 parameters" in analysis.of(LOGISTIC).multivariable.not_done_because
+    models = {item.name: item for item in analysis.of(CROSS_VALIDATION).models}
+    assert "too few for 3 parameters" in models["full"].auc.not_done_because
 
 
 FRACTION = QUICK.replace(
@@ -82,11 +83,11 @@ def hundredth(frame):
 )
 def test_a_cut_off_is_read_in_the_unit_of_the_score(load, toml, edit, groups):
     analysis = analyse(load(edit, toml=f"{toml}groups = {groups}\n"))
-    chosen = analysis.values("roc")["cutoff"]
-    assert chosen["cutoff"] == pytest.approx(30.0)
-    plain = analyse(load(toml=QUICK + "groups = 30\n")).values("roc")["cutoff"]
-    assert (chosen["high"], chosen["low"]) == (plain["high"], plain["low"])
-    assert any("was read as 30 %" in text for text in chosen["warnings"]) == (edit is not None)
+    chosen = analysis.of(ROC).cutoff
+    assert chosen.cutoff == pytest.approx(30.0)
+    plain = analyse(load(toml=QUICK + "groups = 30\n")).of(ROC).cutoff
+    assert (chosen.high, chosen.low) == (plain.high, plain.low)
+    assert any("was read as 30 %" in text for text in chosen.warnings) == (edit is not None)
 
 
 def test_a_cut_off_between_fractions_falls_on_the_value_it_names(load):
@@ -95,8 +96,8 @@ def test_a_cut_off_between_fractions_falls_on_the_value_it_names(load):
         frame["dl_ild_percent"] = np.where(np.arange(len(frame)) % 2, 0.07, 0.29)
         return frame
 
-    chosen = analyse(load(edit, toml=f"{FRACTION}groups = 0.29\n")).values("roc")["cutoff"]
-    assert (chosen["high"], chosen["low"]) == (45, 45)
+    chosen = analyse(load(edit, toml=f"{FRACTION}groups = 0.29\n")).of(ROC).cutoff
+    assert (chosen.high, chosen.low) == (45, 45)
 
 
 def test_a_cut_off_that_looks_like_a_fraction_is_said(load):
@@ -104,23 +105,23 @@ def test_a_cut_off_that_looks_like_a_fraction_is_said(load):
         frame.loc[0, "dl_ild_percent"] = 0.1
         return frame
 
-    chosen = analyse(load(edit, toml=QUICK + "groups = 0.2\n")).values("roc")["cutoff"]
-    assert chosen["cutoff"] == 0.2
-    assert any("was read as 0.2 %" in text for text in chosen["warnings"])
+    chosen = analyse(load(edit, toml=QUICK + "groups = 0.2\n")).of(ROC).cutoff
+    assert chosen.cutoff == 0.2
+    assert any("was read as 0.2 %" in text for text in chosen.warnings)
 
 
 def test_a_rule_that_could_not_be_applied_is_not_called_robust(load):
     analysis = analyse(load(), all_rules=True)
-    told = " ".join(next(part for part in parts(analysis) if part.step == "rules").sentences)
+    told = " ".join(analysis.steps["rules"].sentences(analysis.data))
     for rule in ("relative-decline@1", "pf-ild@1", "ppf-2022@1"):
         assert f"{rule} could not be applied" in told
     assert told.startswith("3 combinations of rule and handling of death")
-    for item in (entry for one in checklists(analysis, True) for entry in one.items):
+    for item in (entry for one in checklists(analysis) for entry in one.items):
         if "sensitivity" in item.asks:
             assert "applied: recorded@1." in item.answer
             assert "ppf-2022@1 could not be applied" in item.answer
     alone = analyse(load())
-    (robust,) = (entry for entry in checklists(alone, True)[1].items if "sensitivity" in entry.asks)
+    (robust,) = (entry for entry in checklists(alone)[1].items if "sensitivity" in entry.asks)
     assert "No other progression rule was tried" in robust.answer
 
 
@@ -185,12 +186,12 @@ def test_a_slope_that_ranges_widely_has_no_mean():
 
 
 def test_the_report_gives_the_range_in_place_of_the_mean(load, tmp_path, monkeypatch):
-    monkeypatch.setattr(validation, "WIDEST_SLOPE", 0.01)
+    monkeypatch.setattr(optimism, "WIDEST_SLOPE", 0.01)
     analysis = analyse(load())
-    (score,) = (item for item in analysis.values("optimism")["logistic"] if item["name"] == "score")
-    low, high = score["calibration_slope"].lowest, score["calibration_slope"].highest
+    (score,) = (item for item in analysis.of(OPTIMISM).logistic if item.name == "score")
+    low, high = score.calibration_slope.lowest, score.calibration_slope.highest
     assert high - low > 0.01
-    told = " ".join(next(part for part in parts(analysis) if part.step == "optimism").sentences)
+    told = " ".join(analysis.steps["optimism"].sentences(analysis.data))
     assert f"{low:.2f} to {high:.2f} over the bootstraps: not stable, no mean is given" in told
     assert any("its mean is no result" in text for text in analysis.steps["optimism"].warnings)
     write_report(analysis, tmp_path)

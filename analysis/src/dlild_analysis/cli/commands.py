@@ -15,9 +15,7 @@ from dlild_analysis.audit import example_path
 from dlild_analysis.cohort import Cohort, load_cohort
 from dlild_analysis.cohort.study_toml import load_study
 from dlild_analysis.errors import AnalysisError, CohortError, OutOfRangeError, UsageError
-from dlild_analysis.pipeline import Data, Progress, analyse
-from dlild_analysis.pipeline.sensitivity import few_events
-from dlild_analysis.prediction.model import predict_table, read_model
+from dlild_analysis.prediction import predict_table, read_model
 from dlild_analysis.progression import all_rules as list_rules
 from dlild_analysis.progression import assess
 from dlild_analysis.report import write_report
@@ -33,6 +31,8 @@ from dlild_analysis.simulate import (
     statement,
 )
 from dlild_analysis.stats.errors import StatisticsError
+from dlild_analysis.steps import Data, Progress, analyse
+from dlild_analysis.steps.patients.sample_size import few_events
 
 app = typer.Typer(
     add_completion=False,
@@ -239,7 +239,7 @@ def add_to_repository(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit code is 0 done, 1 failed, 2 usage, 3 input rejected."""
+    """Run the command: exit code 0 done, 1 failed, 2 usage, 3 input rejected, 130 stopped."""
     try:
         code = app(args=arguments, standalone_mode=False)
     except CohortError as error:
@@ -257,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except (KeyboardInterrupt, typer.Abort):
         print("error: stopped", file=sys.stderr)
-        return 1
+        return 130
     except Exception as error:
         # Typer's own complaints have no public root in all its versions, but all can format
         # themselves.

@@ -1,7 +1,7 @@
-"""The progression model: fitted, saved as JSON, read again, applied to a table."""
+"""The saved progression model: read again, applied to a table; `risk` needs NumPy only."""
 
 from __future__ import annotations
 
-from dlild_analysis.prediction.model import build_model, predict_table, read_model
+from dlild_analysis.prediction.predict import predict_table, read_model
 
-__all__ = ["build_model", "predict_table", "read_model"]
+__all__ = ["predict_table", "read_model"]

@@ -10,6 +10,9 @@ import numpy as np
 
 from dlild_analysis.stats.arrays import FloatArray
 
+OPTIONAL = {"optional": True}
+"""Metadata of a field that JSON leaves out where it is None or empty."""
+
 
 def to_plain(value: Any) -> Any:
     """Turn a result, or anything inside one, into what JSON can hold.
@@ -18,7 +21,12 @@ def to_plain(value: Any) -> Any:
     say why.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+        pairs = [(f, getattr(value, f.name)) for f in fields(value)]
+        return {
+            f.name: to_plain(part)
+            for f, part in pairs
+            if not (f.metadata.get("optional") and part in (None, ()))
+        }
     if isinstance(value, np.ndarray):
         return [to_plain(v) for v in value.tolist()]
     if isinstance(value, dict):
