@@ -53,11 +53,11 @@ class Fault:
 
     def __str__(self) -> str:
         """Write the fault in one line."""
-        place = [f"{self.file} row {self.row}".strip()] if self.row is not None else []
-        place += [f"column {self.column!r}"] if self.column else []
-        place += [f"id {self.identifier}"] if self.identifier else []
+        where = [f"{self.file} row {self.row}".strip()] if self.row is not None else []
+        where += [f"column {self.column!r}"] if self.column else []
+        where += [f"id {self.identifier}"] if self.identifier else []
         what = f"{self.value!r} {self.problem}" if self.value else self.problem
-        return f"{', '.join(place)}: {what}" if place else what
+        return f"{', '.join(where)}: {what}" if where else what
 
     def as_dict(self) -> dict[str, str | int | bool | None]:
         """Write the fault for results.json."""

@@ -74,10 +74,10 @@ def z_against_correlations(section: Section) -> Finding:
         derived["z_dependent_meng"] = dependent
         matches += ["Meng's dependent test"] if _near(dependent, z) else []
     verdict: Verdict = "coherent" if matches else "cannot tell" if between is None else "incoherent"
-    told = ", ".join(
+    listed = ", ".join(
         f"{key.replace('_', ' ')} {float(str(value)):.3f}" for key, value in derived.items()
     )
-    words = f"printed Z {z.text}; {told}: " + (
+    words = f"printed Z {z.text}; {listed}: " + (
         f"it is {' and '.join(matches)}" if matches else "neither matches"
     )
     return _finding(given, derived, verdict, words)

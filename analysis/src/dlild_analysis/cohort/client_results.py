@@ -112,7 +112,7 @@ def _numbers(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model(data: dict[str, Any]) -> tuple[str, str]:
-    """Name the model of a result, and the arithmetic that ran it; empty where it is not told."""
+    """Name the model of a result, and the arithmetic that ran it; empty where it is not named."""
     model = data.get("model")
     if model is None:
         return "", ""
@@ -140,7 +140,7 @@ def check_one_model(
     Returns
     -------
     str
-        Name, version and weights of the model; empty where nothing tells.
+        Name, version and weights of the model; empty where nothing names it.
 
     Raises
     ------
@@ -178,10 +178,10 @@ def _only(scored: pd.DataFrame, column: str, source: str) -> str:
     models = scored.groupby(column, sort=True)["id"]
     if models.ngroups <= 1:
         return next(iter(models.groups), "")
-    told = "; ".join(
+    listed = "; ".join(
         f"{len(ids)} of {name or 'a model that is not named'} (such as {ids.iloc[0]})"
         for name, ids in models
     )
     raise InputRejectedError(
-        f"{source}: scores of different models do not mix: {told}; score all scans with one model"
+        f"{source}: scores of different models do not mix: {listed}; score all scans with one model"
     )

@@ -1,6 +1,6 @@
 """The cohort: one validated table of patients and, where the study has them, their visits.
 
-Nothing is averaged, mended or dropped in silence: whatever is not used is in `notes`, by row.
+Nothing is averaged, corrected or dropped in silence: whatever is not used is in `notes`, by row.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Cohort:
     flow : TableFlow
         From the table's rows to these patients.
     scan_model : str
-        Name, version and weights of the model that scored the scans; empty where nothing tells.
+        Name, version and weights of the model that scored the scans; empty where nothing names it.
     """
 
     patients: pd.DataFrame
@@ -262,8 +262,8 @@ def _attach(
     if visits.empty:
         return empty_visits()
     position = pd.Series(np.arange(len(patients)), index=patients["id"])
-    place = visits["id"].map(position)
-    for identifier in sorted(set(visits.loc[place.isna(), "id"]) - known):
+    index = visits["id"].map(position)
+    for identifier in sorted(set(visits.loc[index.isna(), "id"]) - known):
         log.warn(
             None,
             "",
@@ -271,8 +271,8 @@ def _attach(
             "",
             "visits of an id that is not among the patients; not used",
         )
-    kept = visits[place.notna()].copy()
-    kept["patient"] = place[place.notna()].astype(np.int64)
+    kept = visits[index.notna()].copy()
+    kept["patient"] = index[index.notna()].astype(np.int64)
     return (
         kept.drop(columns="id")
         .sort_values(["patient", "time", "row"], kind="stable")

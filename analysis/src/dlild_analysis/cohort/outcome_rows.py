@@ -79,7 +79,7 @@ def _contradictions(known: pd.DataFrame, columns: list[str], log: FaultLog) -> N
         counts = cells.groupby("id")["value"].nunique()
         for identifier in counts.index[counts > 1]:
             own = cells[cells["id"] == identifier].drop_duplicates("value")
-            told = ", ".join(
+            listed = ", ".join(
                 f"{value:g} in row {row}" if isinstance(value, float) else f"{value} in row {row}"
                 for value, row in zip(own["value"], own["row"], strict=True)
             )
@@ -88,7 +88,7 @@ def _contradictions(known: pd.DataFrame, columns: list[str], log: FaultLog) -> N
                 column,
                 str(identifier),
                 "",
-                f"differs between the rows of this patient ({told}); it belongs to the patient: "
+                f"differs between the rows of this patient ({listed}); it belongs to the patient: "
                 "write one value",
                 whole=True,
             )

@@ -26,7 +26,7 @@ def faults_of(
     patient: Mapping[str, Any],
     shown: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Say why a patient cannot be predicted; empty where he can.
+    """State why a patient cannot be predicted; empty where he can.
 
     Parameters
     ----------

@@ -248,5 +248,5 @@ def truths(parameters: Parameters) -> dict[str, float]:
 
 
 def statement() -> dict[str, object]:
-    """Say what the model was calibrated to, and which printed figures were left out and why."""
+    """State what the model was calibrated to, and which printed figures were left out and why."""
     return {"targets": vars(Targets()), "not_used": list(NOT_USED), "parameters": vars(calibrate())}

@@ -171,8 +171,8 @@ def merge_near_ties(scores: FloatArray) -> FloatArray:
 def check_lengths(**vectors: NDArray[np.generic]) -> None:
     """Raise unless all arrays have as many rows."""
     if len({len(v) for v in vectors.values()}) > 1:
-        told = ", ".join(f"{k} {len(v)}" for k, v in vectors.items())
-        raise StatisticsError(f"lengths differ: {told}; give one row a patient in each")
+        lengths = ", ".join(f"{k} {len(v)}" for k, v in vectors.items())
+        raise StatisticsError(f"lengths differ: {lengths}; give one row a patient in each")
 
 
 def constant_columns(matrix: FloatArray, names: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from dlild_analysis.stats.results import Estimate
 
 
 def z_test(difference: float, variance: float) -> tuple[float, float, tuple[str, ...]]:
-    """Statistic and p of a normal test, with what to say where the variance is zero."""
+    """Statistic and p of a normal test, with a remark where the variance is zero."""
     if variance > 0:
         z = difference / math.sqrt(variance)
         return z, float(2 * stats.norm.sf(abs(z))), ()
@@ -50,7 +50,7 @@ def normal_difference(
     Estimate
         The p-value tests a difference of 0.
     """
-    _, p_value, told = z_test(difference, variance)
+    _, p_value, remarks = z_test(difference, variance)
     error = math.sqrt(variance)
     half = normal_quantile(level) * error
     return Estimate(
@@ -62,7 +62,7 @@ def normal_difference(
         n=n,
         level=level,
         method=method,
-        warnings=(*warnings, *told),
+        warnings=(*warnings, *remarks),
     )
 
 

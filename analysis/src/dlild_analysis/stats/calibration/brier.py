@@ -123,8 +123,8 @@ def checked_risks(risk: ArrayLike, n: int) -> tuple[FloatArray, tuple[str, ...]]
     if odd.size:
         raise StatisticsError(f"risk: found {odd[0]:g}; risks lie between 0 and 1")
     edge = int(((risks < _EDGE) | (risks > 1 - _EDGE)).sum())
-    told = (f"{edge} risks of 0 or 1 were moved inwards by {_EDGE:g}",) if edge else ()
-    return np.clip(risks, _EDGE, 1 - _EDGE), told
+    remarks = (f"{edge} risks of 0 or 1 were moved inwards by {_EDGE:g}",) if edge else ()
+    return np.clip(risks, _EDGE, 1 - _EDGE), remarks
 
 
 def check_horizon(times: FloatArray, events: BoolArray, horizon: float) -> float:

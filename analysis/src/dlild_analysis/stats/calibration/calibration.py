@@ -178,7 +178,7 @@ def calibrate_survival(
     scale = np.log(-np.log1p(-risks))
     slope = cox_slope(times, events, scale, level)
     overall = survival_at(kaplan_meier(times, events, level=level), [horizon])[0]
-    smooth, told = spline_curve(times, events, scale, horizon)
+    smooth, remarks = spline_curve(times, events, scale, horizon)
     gap, kept = np.abs(smooth - risks), _points(risks)
     brier = brier_survival(times, events, risk, horizon, level=level)
     nothing = np.full(times.size, 1 - overall.estimate)
@@ -200,7 +200,7 @@ def calibrate_survival(
         n=times.size,
         events=int((events & (times <= horizon)).sum()),
         method="calibration of survival risks; Cox model with a spline of log(-log(1 - risk))",
-        warnings=tuple(dict.fromkeys(warnings + slope.warnings + told)),
+        warnings=tuple(dict.fromkeys(warnings + slope.warnings + remarks)),
     )
 
 
@@ -263,28 +263,28 @@ def spline_curve(
         Risks, shape (n,), of a Cox model with a restricted cubic spline (or a straight line,
         where there are too few distinct predictions or events); and what to warn of.
     """
-    told: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     basis = scale[:, None]
     if np.ptp(scale) == 0:
         basis = np.empty((scale.size, 0))
-        told = ("all risks are equal: the curve is a single point",)
+        remarks = ("all risks are equal: the curve is a single point",)
     else:
         try:
             basis = rcs_basis(scale, rcs_knots(scale, 3 if event.sum() < 50 else 4))
         except StatisticsError:
-            told = ("too few distinct risks for a spline: the curve is a straight line",)
+            remarks = ("too few distinct risks for a spline: the curve is a straight line",)
     if basis.shape[1] == 0:
-        return _risk_at(np.zeros(scale.size), time, event, horizon), told
+        return _risk_at(np.zeros(scale.size), time, event, horizon), remarks
     fitted = maximise(basis, time, event)
     if fitted.infinite.any() and basis.shape[1] > 1:
         fitted = maximise(basis[:, :1], time, event)
-        told += ("the spline has no finite estimate: the curve is a straight line",)
+        remarks += ("the spline has no finite estimate: the curve is a straight line",)
     x = basis[:, : fitted.beta.size]
     score = (x - x.mean(axis=0)) @ fitted.beta
     if fitted.infinite.any():
-        told += ("the risks rank all events first: the curve is a step",)
+        remarks += ("the risks rank all events first: the curve is a step",)
         score = np.clip(score, -30, 30)
-    return _risk_at(score, time, event, horizon), told
+    return _risk_at(score, time, event, horizon), remarks
 
 
 def _risk_at(score: FloatArray, time: FloatArray, event: BoolArray, horizon: float) -> FloatArray:

@@ -139,10 +139,10 @@ def decision_curve_survival(
     lost = at[np.isnan(true_positive)]
     warnings: tuple[str, ...] = ()
     if lost.size:
-        told = (
+        remark = (
             f"{lost.size} thresholds, from {lost[0]:g} on: nobody above was followed to {horizon:g}"
         )
-        warnings = (told,)
+        warnings = (remark,)
     return _assemble(
         at,
         true_positive,

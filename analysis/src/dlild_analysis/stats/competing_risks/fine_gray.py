@@ -142,12 +142,14 @@ def fit_fine_gray(
 
 
 def _reservations(parameters: int, events: int, competing: BoolArray) -> tuple[str, ...]:
-    told = []
+    remarks = []
     if events / parameters < 10:
-        told.append(f"{events / parameters:.1f} events per parameter: fewer than the customary 10")
+        remarks.append(
+            f"{events / parameters:.1f} events per parameter: fewer than the customary 10"
+        )
     if not competing.any():
-        told.append("no competing event: the model is Cox's, with robust variance")
-    return tuple(told)
+        remarks.append("no competing event: the model is Cox's, with robust variance")
+    return tuple(remarks)
 
 
 _MAX_ITERATIONS = 50

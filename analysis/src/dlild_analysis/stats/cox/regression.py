@@ -300,15 +300,17 @@ def _inputs(
 
 
 def _reservations(partial: PartialFit, names: Sequence[str], events: int) -> tuple[str, ...]:
-    told = [
+    remarks = [
         f"{name}: the likelihood rises without end (the covariate ranks the events perfectly); the"
         " hazard ratio is infinite or zero and has no interval"
         for name, flag in zip(names, partial.infinite, strict=True)
         if flag
     ]
     if events / len(names) < 10:
-        told.append(f"{events / len(names):.1f} events per parameter: fewer than the customary 10")
-    return tuple(told)
+        remarks.append(
+            f"{events / len(names):.1f} events per parameter: fewer than the customary 10"
+        )
+    return tuple(remarks)
 
 
 def _p_values(

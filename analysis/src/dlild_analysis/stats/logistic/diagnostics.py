@@ -259,8 +259,8 @@ def _feasible_knots(
             if not 3 <= wanted <= 7:
                 raise
             continue
-        told = (f"{name}: {count} knots instead of {wanted}, for want of distinct values",)
-        return knots, () if count == wanted else told
+        remarks = (f"{name}: {count} knots instead of {wanted}, for want of distinct values",)
+        return knots, () if count == wanted else remarks
     raise StatisticsError(
         f"{name}: {np.unique(values).size} distinct values carry no spline; linearity cannot be"
         " tested"

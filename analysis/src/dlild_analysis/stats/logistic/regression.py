@@ -283,25 +283,25 @@ _FEW = 5.0  # events per parameter below which Firth's penalty is taken by itsel
 def _choose_penalty(
     x: FloatArray, event: BoolArray, names: Sequence[str], penalty: str, rare: int
 ) -> tuple[bool, tuple[str, ...]]:
-    """Whether to penalise, and what to tell about it."""
+    """Whether to penalise, and the remarks on it."""
     ratio = rare / len(names)
-    told = []
+    remarks = []
     if ratio < 10:
-        told.append(f"{ratio:.1f} events per parameter: fewer than the customary 10")
+        remarks.append(f"{ratio:.1f} events per parameter: fewer than the customary 10")
     separation = detect_separation(x, event, names)
     if separation.kind != "none":
-        told.append(
+        remarks.append(
             f"{separation.kind} separation by {', '.join(separation.columns)}: maximum likelihood"
             " has no finite estimate"
         )
         if penalty == "none":
-            raise StatisticsError(f"design: {told[-1]}; use penalty='firth'")
+            raise StatisticsError(f"design: {remarks[-1]}; use penalty='firth'")
     firth = penalty == "firth" or (
         penalty == "auto" and (ratio < _FEW or separation.kind != "none")
     )
     if firth and penalty == "auto":
-        told.append("Firth's penalised likelihood was used")
-    return firth, tuple(told)
+        remarks.append("Firth's penalised likelihood was used")
+    return firth, tuple(remarks)
 
 
 def _maximum(likelihood: Likelihood) -> tuple[FloatArray, float, FloatArray]:

@@ -109,7 +109,7 @@ def bootstrap_interval(
     reasons: Counter[str] = Counter()
     for done, sample in enumerate(samples):
         values.append(_or_nan(statistic, sample, reasons))
-        tell(progress, done + 1, bootstraps)
+        report_progress(progress, done + 1, bootstraps)
     kept, warnings = keep_finite(np.array(values), "bootstrap samples", reasons)
     low, high = np.quantile(kept, [0.5 - level / 2, 0.5 + level / 2])
     return Estimate(
@@ -193,7 +193,7 @@ def optimism_bootstrap(
             pairs[done] = once(sample)
         except (StatisticsError, np.linalg.LinAlgError) as error:
             reasons[failure(error)] += 1
-        tell(progress, done + 1, bootstraps)
+        report_progress(progress, done + 1, bootstraps)
     gaps, warnings = keep_finite(pairs[:, 0] - pairs[:, 1], "bootstrap samples", reasons)
     inside = pairs[np.isfinite(pairs).all(axis=1), 0]
     optimism = float(gaps.mean())
@@ -252,7 +252,7 @@ def _or_nan(statistic: Statistic, sample: IntArray, reasons: Counter[str]) -> fl
         return math.nan
 
 
-def tell(progress: Progress | None, done: int, total: int) -> None:
+def report_progress(progress: Progress | None, done: int, total: int) -> None:
     """Report progress, if anyone listens."""
     if progress is not None:
         progress(done, total)
@@ -286,18 +286,18 @@ def keep_finite(
 
 
 def _why(failed: int, reasons: Counter[str] | None) -> str:
-    told = Counter(reasons or {})
-    silent = failed - told.total()
+    counts = Counter(reasons or {})
+    silent = failed - counts.total()
     if silent > 0:
-        told["the measure is not finite"] += silent
-    words = [f"{count} times {reason}" for reason, count in told.most_common(3)]
-    if len(told) > 3:
-        words.append(f"{len(told) - 3} other reasons")
+        counts["the measure is not finite"] += silent
+    words = [f"{count} times {reason}" for reason, count in counts.most_common(3)]
+    if len(counts) > 3:
+        words.append(f"{len(counts) - 3} other reasons")
     return f" ({'; '.join(words)})" if words else ""
 
 
 def failure(error: Exception) -> str:
-    """Say why a resample failed."""
+    """State why a resample failed."""
     if isinstance(error, StatisticsError):
         return str(error)
     return f"the matrix is singular ({error})"

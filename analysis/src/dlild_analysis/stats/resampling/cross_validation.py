@@ -19,7 +19,7 @@ from dlild_analysis.stats.resampling.bootstrap import (
     Progress,
     failure,
     keep_finite,
-    tell,
+    report_progress,
 )
 from dlild_analysis.stats.results import Estimate, Result
 
@@ -110,11 +110,11 @@ def cross_validate(
                 reasons[failure(error)] += 1
                 continue
             finally:
-                tell(progress, repeat * folds + fold + 1, repeats * folds)
+                report_progress(progress, repeat * folds + fold + 1, repeats * folds)
             total[held] += predicted
             seen[held] += 1
-    kept, told = keep_finite(values.ravel(), "folds", reasons)
-    warnings += told
+    kept, remarks = keep_finite(values.ravel(), "folds", reasons)
+    warnings += remarks
     method = f"{folds}-fold stratified cross-validation, {repeats} repeats"
     return CrossValidation(
         performance=_corrected(kept, folds, labels.size, level, (method, warnings)),
@@ -151,7 +151,7 @@ def _assign_folds(labels: IntArray, folds: int, rng: np.random.Generator) -> Int
 
 
 def _corrected(
-    values: FloatArray, folds: int, n: int, level: float, told: tuple[str, tuple[str, ...]]
+    values: FloatArray, folds: int, n: int, level: float, remarks: tuple[str, tuple[str, ...]]
 ) -> Estimate:
     """Mean over folds; the variance allows for training sets that overlap."""
     spread = float(values.var(ddof=1))
@@ -165,6 +165,6 @@ def _corrected(
         std_error=error,
         n=n,
         level=level,
-        method=f"{told[0]}, Nadeau-Bengio interval",
-        warnings=told[1],
+        method=f"{remarks[0]}, Nadeau-Bengio interval",
+        warnings=remarks[1],
     )

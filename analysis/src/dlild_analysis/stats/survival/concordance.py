@@ -339,15 +339,15 @@ def count_pairs(time: FloatArray, score: FloatArray, weight: FloatArray) -> Pair
     n = time.size
     rank = np.unique(score, return_inverse=True)[1].astype(np.int64)
     _, stamp = np.unique(time, return_inverse=True)
-    place = 2 * stamp.astype(np.int64) + (weight == 0)
-    # Among equal places the lowest score comes first, so that such pairs are never counted.
-    order = np.lexsort((rank, place))
+    moment = 2 * stamp.astype(np.int64) + (weight == 0)
+    # Among equal moments the lowest score comes first, so that such pairs are never counted.
+    order = np.lexsort((rank, moment))
     lower, higher_before = _merge_counts(rank[order], weight[order])
-    by_place = np.sort(place)
-    later = (n - np.searchsorted(by_place, place, side="right")).astype(np.float64)
-    before = _weight_before(place, weight, np.zeros(n, dtype=np.int64))
-    tied_before = _weight_before(place, weight, rank)
-    tied = _weight_before(-place, np.ones(n), rank)
+    sorted_moments = np.sort(moment)
+    later = (n - np.searchsorted(sorted_moments, moment, side="right")).astype(np.float64)
+    before = _weight_before(moment, weight, np.zeros(n, dtype=np.int64))
+    tied_before = _weight_before(moment, weight, rank)
+    tied = _weight_before(-moment, np.ones(n), rank)
     back = np.empty(n, dtype=np.int64)
     back[order] = np.arange(n)
     return PairCounts(
@@ -360,17 +360,17 @@ def count_pairs(time: FloatArray, score: FloatArray, weight: FloatArray) -> Pair
     )
 
 
-def _weight_before(place: IntArray, weight: FloatArray, group: IntArray) -> FloatArray:
+def _weight_before(moment: IntArray, weight: FloatArray, group: IntArray) -> FloatArray:
     """Sum the weight of the same group's patients that lie strictly before each patient."""
-    order = np.lexsort((place, group))
+    order = np.lexsort((moment, group))
     total = np.concatenate([[0.0], np.cumsum(weight[order])])
-    p, g = place[order], group[order]
+    p, g = moment[order], group[order]
     new_group = np.concatenate([[True], g[1:] != g[:-1]])
     new_run = new_group | np.concatenate([[True], p[1:] != p[:-1]])
-    index = np.arange(place.size)
+    index = np.arange(moment.size)
     run = np.maximum.accumulate(np.where(new_run, index, 0))
     start = np.maximum.accumulate(np.where(new_group, index, 0))
-    result = np.empty(place.size)
+    result = np.empty(moment.size)
     result[order] = total[run] - total[start]
     return result
 
