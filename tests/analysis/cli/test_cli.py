@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dlild_analysis.cli import main
+from dlild_analysis.cli import commands, main
 
 
 def test_simulate_fit_predict(tmp_path, capsys):
@@ -81,6 +81,15 @@ def test_exit_codes(tmp_path, monkeypatch, capsys, arguments, code):
     if code in (2, 3):
         assert err.startswith("error: ")
         assert err.count("\n") == 1
+
+
+def test_ctrl_c_ends_with_130(monkeypatch, capsys):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "app", interrupted)
+    assert main(["rules"]) == 130
+    assert capsys.readouterr().err == "error: stopped\n"
 
 
 def test_audit_writes_json(tmp_path, capsys):
