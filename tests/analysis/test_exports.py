@@ -9,15 +9,20 @@ import dlild_analysis
 from dlild_analysis import errors
 
 
-def test_all_names_exist_and_are_sorted():
-    assert sorted(dlild_analysis.__all__) == dlild_analysis.__all__ or set(dlild_analysis.__all__)
-    for name in dlild_analysis.__all__:
-        assert hasattr(dlild_analysis, name)
+def test_all_names_are_public_names_each_once():
+    names = dlild_analysis.__all__
+    assert len(set(names)) == len(names)
+    assert set(names) == {
+        name
+        for name, value in vars(dlild_analysis).items()
+        if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
+    }
 
 
 def test_every_error_is_in_the_tree_of_the_docstring():
     for name, value in inspect.getmembers(errors, inspect.isclass):
         if issubclass(value, Exception):
+            assert name.endswith("Error")
             assert name in (errors.__doc__ or "")
             assert value.exit_code in (1, 2, 3)
 

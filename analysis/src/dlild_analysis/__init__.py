@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dlild_analysis.audit import Finding, audit
 from dlild_analysis.cohort import Cohort, load_cohort
+from dlild_analysis.cohort.study import Study
+from dlild_analysis.cohort.study_toml import load_study, parse_study
 from dlild_analysis.errors import (
     AnalysisError,
     CohortError,
+    Fault,
     InputRejectedError,
     ModelFileError,
     NotDoneError,
@@ -17,15 +20,12 @@ from dlild_analysis.errors import (
     StudyError,
     UsageError,
 )
-from dlild_analysis.faults import Fault
-from dlild_analysis.pipeline import Analysis, Progress, analyse
-from dlild_analysis.predict import build_model, predict_table, read_model
+from dlild_analysis.prediction import predict_table, read_model
 from dlild_analysis.progression import Outcome, all_rules, assess, find_rule, register
 from dlild_analysis.report import write_report
 from dlild_analysis.serving import add_to_repository
 from dlild_analysis.simulate import calibrate, draw_cohort, draw_visits, truths
-from dlild_analysis.study import Study
-from dlild_analysis.study_toml import load_study, parse_study
+from dlild_analysis.steps import Analysis, Progress, analyse, build_model
 
 __all__ = [
     "Analysis",

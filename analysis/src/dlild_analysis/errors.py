@@ -17,12 +17,59 @@ A message says what is wrong, where, with which value, and what to do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from dlild_analysis.faults import Fault
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with the table.
+
+    Attributes
+    ----------
+    row : int or None
+        Line of the file, the header being line 1; None where the fault is not in one row.
+    column, identifier, value : str
+        Where it stands and what stands there; empty where that says nothing.
+    problem : str
+        What is wrong, and what to do.
+    rejects : bool
+        False for a warning: the row is used all the same, or its repeat was left out as asked.
+    whole : bool
+        Whether the fault is the patient's, not the row's.
+    file : str
+        Table that the row is in, where that is not the patients' table.
+    """
+
+    row: int | None
+    column: str
+    identifier: str
+    value: str
+    problem: str
+    rejects: bool = True
+    whole: bool = False
+    file: str = ""
+
+    def __str__(self) -> str:
+        """Write the fault in one line."""
+        where = [f"{self.file} row {self.row}".strip()] if self.row is not None else []
+        where += [f"column {self.column!r}"] if self.column else []
+        where += [f"id {self.identifier}"] if self.identifier else []
+        what = f"{self.value!r} {self.problem}" if self.value else self.problem
+        return f"{', '.join(where)}: {what}" if where else what
+
+    def as_dict(self) -> dict[str, str | int | bool | None]:
+        """Write the fault for results.json."""
+        return {
+            "row": self.row,
+            "column": self.column,
+            "id": self.identifier,
+            "value": self.value,
+            "problem": self.problem,
+            "rejects": self.rejects,
+            **({"file": self.file} if self.file else {}),
+        }
 
 
 class AnalysisError(Exception):

@@ -12,21 +12,14 @@ import pytest
 from dlild_analysis.stats import (
     agreement,
     calibration,
-    competing,
-    concordance,
+    competing_risks,
     correlation,
     cox,
-    cutoff,
-    decision,
-    finegray,
     incremental,
     logistic,
-    logistic_checks,
     resampling,
-    rmst,
     roc,
     survival,
-    timeauc,
 )
 from dlild_analysis.stats.errors import StatisticsError
 
@@ -108,7 +101,7 @@ ESTIMATORS = {
     "plain": lambda t, e, s, r: logistic.fit_logistic(s, e, penalty="none"),
     "profile": lambda t, e, s, r: logistic.fit_logistic(s, e, interval="profile"),
     "firth": lambda t, e, s, r: logistic.fit_logistic(s, e, penalty="firth"),
-    "linearity": lambda t, e, s, r: logistic_checks.linearity_test(s, e),
+    "linearity": lambda t, e, s, r: logistic.linearity_test(s, e),
     "kaplan-meier": lambda t, e, s, r: survival.survival_at(
         survival.kaplan_meier(t, e), [0, 12, 24, 99]
     ),
@@ -116,29 +109,29 @@ ESTIMATORS = {
     "cox": lambda t, e, s, r: cox.fit_cox(both(s, r), t, e),
     "cox risk": lambda t, e, s, r: cox.predict_cox(cox.fit_cox(s, t, e), s, 12),
     "proportional": lambda t, e, s, r: cox.proportional_hazards_test(s, t, e),
-    "rmst": lambda t, e, s, r: rmst.rmst_difference(t, e, s > np.median(s), 10),
-    "harrell": lambda t, e, s, r: concordance.harrell_c(t, e, s),
-    "uno": lambda t, e, s, r: concordance.uno_c(t, e, s),
-    "delta c": concordance.compare_concordance,
-    "time auc": lambda t, e, s, r: timeauc.time_auc(t, e, s, 12),
-    "time aucs": lambda t, e, s, r: timeauc.compare_time_auc(t, e, s, r, 12),
+    "rmst": lambda t, e, s, r: survival.rmst_difference(t, e, s > np.median(s), 10),
+    "harrell": lambda t, e, s, r: survival.harrell_c(t, e, s),
+    "uno": lambda t, e, s, r: survival.uno_c(t, e, s),
+    "delta c": survival.compare_concordance,
+    "time auc": lambda t, e, s, r: survival.time_auc(t, e, s, 12),
+    "time aucs": lambda t, e, s, r: survival.compare_time_auc(t, e, s, r, 12),
     "calibration": lambda t, e, s, r: calibration.calibrate_binary(e, risk(s)),
     "survival calibration": lambda t, e, s, r: calibration.calibrate_survival(t, e, risk(s), 12),
-    "decision": lambda t, e, s, r: decision.decision_curve(e, risk(s), [0.1, 0.5]),
-    "survival decision": lambda t, e, s, r: decision.decision_curve_survival(
+    "decision": lambda t, e, s, r: calibration.decision_curve(e, risk(s), [0.1, 0.5]),
+    "survival decision": lambda t, e, s, r: calibration.decision_curve_survival(
         t, e, risk(s), 12, [0.1, 0.5]
     ),
-    "incidence": lambda t, e, s, r: competing.incidence_at(
-        competing.aalen_johansen(t, e * (1 + (r > 0))), [0, 12, 99]
+    "incidence": lambda t, e, s, r: competing_risks.incidence_at(
+        competing_risks.aalen_johansen(t, e * (1 + (r > 0))), [0, 12, 99]
     ),
-    "cause-specific": lambda t, e, s, r: competing.fit_cause_specific(s, t, e * (1 + (r > 0))),
-    "fine-gray": lambda t, e, s, r: finegray.fit_fine_gray(s, t, e * (1 + (r > 0))),
+    "cause-specific": lambda t, e, s, r: competing_risks.fit_cause_specific(
+        s, t, e * (1 + (r > 0))
+    ),
+    "fine-gray": lambda t, e, s, r: competing_risks.fit_fine_gray(s, t, e * (1 + (r > 0))),
     "icc": lambda t, e, s, r: agreement.intraclass_correlation(both(s, r)),
     "bland-altman": lambda t, e, s, r: agreement.bland_altman(s, r, interval="exact"),
-    "cut-offs": lambda t, e, s, r: cutoff.scan_cutoffs_survival(
-        t, e, s, rng=rng(), permutations=100
-    ),
-    "binary cut-offs": lambda t, e, s, r: cutoff.scan_cutoffs_binary(
+    "cut-offs": lambda t, e, s, r: roc.scan_cutoffs_survival(t, e, s, rng=rng(), permutations=100),
+    "binary cut-offs": lambda t, e, s, r: roc.scan_cutoffs_binary(
         e, s, rng=rng(), permutations=100
     ),
     "gain": lambda t, e, s, r: incremental.likelihood_ratio_test(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dlild_analysis.stats import agreement, cox, logistic, roc, samplesize, survival
+from dlild_analysis.stats import agreement, cox, logistic, roc, sample_size, survival
 from dlild_analysis.stats.correlation import compare_dependent
 
 # Freireich et al., Blood 1963;21:699-716: weeks of remission on 6-MP and on placebo.
@@ -75,9 +75,9 @@ def test_dependent_correlations():
 
 def test_rileys_sample_sizes():
     """Riley et al., BMJ 2020;368:m441, and Ensor's pmsampsize, binary and time-to-event."""
-    binary = samplesize.sample_size_binary(662, 115, 24, r2_cox_snell=0.288)
+    binary = sample_size.sample_size_binary(662, 115, 24, r2_cox_snell=0.288)
     assert list(binary.criteria.values()) == [623, 662, 221]
-    survived = samplesize.sample_size_survival(
+    survived = sample_size.sample_size_survival(
         5143, 692, 30, mean_follow_up=2.07, horizon=2, r2_cox_snell=0.051
     )
     assert survived.required_n == 5143

@@ -6,16 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dlild_analysis.stats import (
-    calibration,
-    competing,
-    concordance,
-    cox,
-    decision,
-    rmst,
-    survival,
-    timeauc,
-)
+from dlild_analysis.stats import calibration, competing_risks, cox, survival
 from dlild_analysis.stats.arrays import as_survival, horizon_among, merge_tied_times
 from dlild_analysis.stats.errors import StatisticsError
 
@@ -40,7 +31,7 @@ def test_the_smallest_example():
     assert np.unique(times).tolist() == [0.3, 0.5, 0.7]
     assert cox.fit_cox(ARM, SMALL, EVENT).terms[0].beta == pytest.approx(0.0, abs=1e-9)
     assert survival.log_rank(SMALL, EVENT, ARM).test.statistic == pytest.approx(0.0, abs=1e-12)
-    assert concordance.harrell_c(SMALL, EVENT, ARM).estimate == pytest.approx(0.5)
+    assert survival.harrell_c(SMALL, EVENT, ARM).estimate == pytest.approx(0.5)
     curve = survival.kaplan_meier(SMALL, EVENT)
     assert curve.times.tolist() == [0.3, 0.5, 0.7]
     assert curve.events.tolist() == [2, 0, 2]
@@ -74,11 +65,11 @@ def test_against_r(rounded):
     assert [term.beta for term in fit.terms] == pytest.approx(expected["cox"]["beta"], rel=1e-8)
     assert [term.std_error for term in fit.terms] == pytest.approx(expected["cox"]["se"], rel=1e-7)
     assert fit.log_likelihood == pytest.approx(expected["cox"]["loglik"], rel=1e-10)
-    c = concordance.harrell_c(time, event, frame["x"]).estimate
+    c = survival.harrell_c(time, event, frame["x"]).estimate
     assert c == pytest.approx(expected["concordance"], rel=1e-10)
     for cause, name in ((1, "progression"), (2, "death")):
-        incidence = competing.aalen_johansen(time, frame["status"], of=cause)
-        found = competing.incidence_at(incidence, [expected["incidence"]["time"]])[0]
+        incidence = competing_risks.aalen_johansen(time, frame["status"], of=cause)
+        found = competing_risks.incidence_at(incidence, [expected["incidence"]["time"]])[0]
         assert found.estimate == pytest.approx(expected["incidence"][name], rel=1e-9)
 
 
@@ -90,7 +81,7 @@ def test_the_censored_at_the_horizon_were_free_of_the_event(golden, registry, ho
     month, event = registry["month"].to_numpy(float), registry["event"].to_numpy()
     brier = calibration.brier_survival(month, event, registry["risk"], horizon)
     assert brier.estimate == pytest.approx(expected["brier"], rel=1e-10)
-    auc = timeauc.time_auc(month, event, registry["lesion"], horizon)
+    auc = survival.time_auc(month, event, registry["lesion"], horizon)
     assert auc.estimate == pytest.approx(expected["auc"], rel=1e-10)
 
 
@@ -113,15 +104,15 @@ def test_at_the_end_of_the_study_it_is_the_plain_score(closed, nudge):
         plain
     )
     high = risk[event == 1][:, None] > risk[event == 0]
-    assert timeauc.time_auc(time, event, risk, 24).estimate == pytest.approx(high.mean())
+    assert survival.time_auc(time, event, risk, 24).estimate == pytest.approx(high.mean())
     assert survival.survival_at(survival.kaplan_meier(time, event), [24])[0].n == (event == 0).sum()
-    curve = decision.decision_curve_survival(time, event, risk, 24, [0.3])
+    curve = calibration.decision_curve_survival(time, event, risk, 24, [0.3])
     called = risk >= 0.3
     benefit = (event[called].sum() - (1 - event[called]).sum() * 0.3 / 0.7) / 60
     assert curve.model[0] == pytest.approx(benefit)
     fit = cox.fit_cox(risk, time, event)
     assert cox.predict_cox(fit, [[0.5]], 24).risk[0] > 0
-    assert rmst.rmst(time, event, 24).estimate == pytest.approx(time.mean())
+    assert survival.rmst(time, event, 24).estimate == pytest.approx(time.mean())
 
 
 def test_before_and_behind_the_end_of_the_study(closed):
@@ -131,7 +122,7 @@ def test_before_and_behind_the_end_of_the_study(closed):
     with pytest.raises(StatisticsError, match="beyond the longest follow-up, 24"):
         calibration.brier_survival(time, event, risk, 24.1)
     with pytest.raises(StatisticsError, match="followed to it without"):
-        timeauc.time_auc(time, event, risk, 24.1)
+        survival.time_auc(time, event, risk, 24.1)
 
 
 def test_some_censored_at_the_horizon_and_few_followed_beyond(closed):
@@ -150,9 +141,9 @@ def test_an_event_on_the_day_of_the_horizon_is_by_the_horizon(days):
     horizon = days / 365.25 * 12
     for shift in (-1, 0, 1):
         moved = np.nextafter(time, time + shift)
-        found = timeauc.time_auc(moved, [1, 1, 0, 0], [4.0, 3.0, 2.0, 1.0], horizon)
+        found = survival.time_auc(moved, [1, 1, 0, 0], [4.0, 3.0, 2.0, 1.0], horizon)
         assert found.estimate == 1.0
-        c = concordance.uno_c(moved, [1, 1, 0, 0], [1.0, 3.0, 2.0, 4.0], horizon=horizon)
+        c = survival.uno_c(moved, [1, 1, 0, 0], [1.0, 3.0, 2.0, 4.0], horizon=horizon)
         assert c.estimate == pytest.approx(2 / 5)
         assert survival.survival_at(survival.kaplan_meier(moved, [1, 1, 0, 0]), [horizon])[
             0

@@ -14,8 +14,8 @@ from typing import Any
 
 from dlild_analysis.audit import correlation_checks, pair_checks, survival_checks
 from dlild_analysis.audit.finding import Finding, Verdict
+from dlild_analysis.cohort.toml_section import Section, read_toml
 from dlild_analysis.errors import StudyError
-from dlild_analysis.toml_section import Section, read_toml
 
 __all__ = ["CHECKS", "Finding", "Verdict", "audit", "example_path"]
 

@@ -9,8 +9,8 @@ from scipy.optimize import brentq
 
 from dlild_analysis.audit.finding import Finding, Verdict
 from dlild_analysis.audit.printed import Printed, read_printed
+from dlild_analysis.cohort.toml_section import Section
 from dlild_analysis.errors import StudyError
-from dlild_analysis.toml_section import Section
 
 STEP = 0.05
 
@@ -74,10 +74,10 @@ def z_against_correlations(section: Section) -> Finding:
         derived["z_dependent_meng"] = dependent
         matches += ["Meng's dependent test"] if _near(dependent, z) else []
     verdict: Verdict = "coherent" if matches else "cannot tell" if between is None else "incoherent"
-    told = ", ".join(
+    listed = ", ".join(
         f"{key.replace('_', ' ')} {float(str(value)):.3f}" for key, value in derived.items()
     )
-    words = f"printed Z {z.text}; {told}: " + (
+    words = f"printed Z {z.text}; {listed}: " + (
         f"it is {' and '.join(matches)}" if matches else "neither matches"
     )
     return _finding(given, derived, verdict, words)

@@ -9,8 +9,8 @@ from scipy.stats import chi2, norm, t
 
 from dlild_analysis.audit.finding import Finding, Verdict
 from dlild_analysis.audit.printed import Printed, meets, read_printed
+from dlild_analysis.cohort.toml_section import Section
 from dlild_analysis.errors import StudyError
-from dlild_analysis.toml_section import Section
 
 
 def _two_sided(name: str, value: float, df: float) -> float:
@@ -79,7 +79,12 @@ def ci_against_p(section: Section) -> Finding:
     if scale == "log" and min(low.low, estimate.low) <= 0:
         raise StudyError(f"{section.where('ci')}: a ratio must be above 0")
     return _ci_finding(
-        estimate, p, (low, high), change=change, quantile=quantile, told=(given, formula, source)
+        estimate,
+        p,
+        (low, high),
+        change=change,
+        quantile=quantile,
+        reported=(given, formula, source),
     )
 
 
@@ -90,7 +95,7 @@ def _ci_finding(
     *,
     change: object,
     quantile: float,
-    told: tuple[dict[str, object], str, str],
+    reported: tuple[dict[str, object], str, str],
 ) -> Finding:
     assert callable(change)
     low, high = ci
@@ -111,7 +116,7 @@ def _ci_finding(
     centred = min(offsets) <= 0.05 and max(offsets) >= -0.05
     error = (change(high.value) - change(low.value)) / (2 * quantile)
     p_value = float(2 * norm.sf(abs(change(estimate.value)) / error))
-    given, formula, source = told
+    given, formula, source = reported
     near = abs(math.log10(max(p_value, 1e-300) / max(p.value, 1e-300))) < 0.5 and not p.is_bound
     verdict: Verdict = (
         "coherent" if fits and centred else "tension" if near and centred else "incoherent"
@@ -152,12 +157,12 @@ def auc_against_counts(section: Section) -> Finding:
         [item.value - 1.959964 * e, min(1.0, item.value + 1.959964 * e)]
         for item, e in zip(areas, errors, strict=True)
     ]
-    told = " and ".join(
+    listed = " and ".join(
         f"{a.text} ({lo:.2f}-{hi:.2f})" for a, (lo, hi) in zip(areas, limits, strict=True)
     )
     derived: dict[str, object] = {"standard_errors": errors, "intervals": limits}
     verdict: Verdict = "cannot tell"
-    words = f"{events} events and {others} others give {told}"
+    words = f"{events} events and {others} others give {listed}"
     if printed:
         wide = [(printed[1].value - printed[0].value) / (limits[0][1] - limits[0][0])]
         verdict = "coherent" if 0.75 <= wide[0] <= 1.33 else "incoherent"

@@ -8,8 +8,8 @@ from scipy.stats import norm
 
 from dlild_analysis.audit.finding import Finding, Verdict
 from dlild_analysis.audit.printed import Printed, read_printed
+from dlild_analysis.cohort.toml_section import Section
 from dlild_analysis.errors import StudyError
-from dlild_analysis.toml_section import Section
 
 
 def _survivals(section: Section, key: str) -> dict[float, Printed]:
@@ -127,7 +127,7 @@ def hazard_ratio_against_survival(section: Section) -> Finding:
     verdict: Verdict = (
         "incoherent" if worst > norm.ppf(0.975) else "tension" if far > 1.2 else "coherent"
     )
-    told = " and ".join(f"{value:.1f} at {month:g} months" for month, value in implied.items())
+    listed = " and ".join(f"{value:.1f} at {month:g} months" for month, value in implied.items())
     tail = {
         "incoherent": "more than sampling error allows",
         "tension": f"sampling error alone could carry it (largest z {worst:.2f})"
@@ -152,7 +152,7 @@ def hazard_ratio_against_survival(section: Section) -> Finding:
             "z_against_printed": {f"{month:g}": value for month, value in z_values.items()},
         },
         verdict,
-        f"the survivals imply a ratio of cumulative hazards of {told}, the print says "
+        f"the survivals imply a ratio of cumulative hazards of {listed}, the print says "
         f"{ratio.text}: {tail}",
     )
 

@@ -9,12 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dlild_analysis.cohort import Cohort
-from dlild_analysis.errors import NotDoneError
-from dlild_analysis.faults import Fault, FloatArray
+from dlild_analysis.cohort.units import TIME_SLACK
+from dlild_analysis.errors import Fault, NotDoneError
 from dlild_analysis.progression.patient import Visits
 from dlild_analysis.progression.rules import Progressed, Rule, find_rule
-from dlild_analysis.stats.arrays import merge_tied_times
-from dlild_analysis.units import TIME_SLACK
+from dlild_analysis.stats.arrays import FloatArray, merge_tied_times
 
 CENSORED, PROGRESSED, DIED = 0, 1, 2
 DEATH_WORDS = {

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dlild_analysis.faults import FloatArray
-from dlild_analysis.units import TIME_SLACK
+from dlild_analysis.cohort.units import TIME_SLACK
+from dlild_analysis.stats.arrays import FloatArray
 
 DECLINE_SLACK = 1e-5
 """Percent or points: what the rounding of binary numbers, of single precision too, may take from a

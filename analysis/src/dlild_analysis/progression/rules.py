@@ -53,7 +53,7 @@ class Rule(Protocol):
         """Months from the origin in which progression counts; follow-up ends there."""
 
     def lacking(self, columns: frozenset[str]) -> str:
-        """Say which measurements the rule lacks; empty where it lacks none."""
+        """State which measurements the rule lacks; empty where it lacks none."""
 
     def assess(self, visits: Visits) -> Progressed | None:
         """Find the first visit at which the patient had progressed."""

@@ -6,11 +6,18 @@ import tomllib
 from dataclasses import dataclass
 from importlib import resources
 
-from dlild_analysis.pipeline import Analysis
-from dlild_analysis.pipeline.step import failed
-from dlild_analysis.report.flow import head
 from dlild_analysis.report.methods import missing_values
-from dlild_analysis.report.text import estimate, joined
+from dlild_analysis.steps import Analysis
+from dlild_analysis.steps.agreement.agreement import AGREEMENT
+from dlild_analysis.steps.attempts import NotDone
+from dlild_analysis.steps.patients.flow import FLOW
+from dlild_analysis.steps.patients.sample_size import SAMPLE_SIZE
+from dlild_analysis.steps.patients.table_one import TABLE_ONE
+from dlild_analysis.steps.presentation.text import estimate, joined
+from dlild_analysis.steps.roc.roc import ROC
+from dlild_analysis.steps.sensitivity.cutoffs import CUTOFFS
+from dlild_analysis.steps.sensitivity.rules import RULES
+from dlild_analysis.steps.validation.cross_validation import CROSS_VALIDATION
 
 UNKNOWN = "To be written by the authors: this software does not know it."
 REST = "For the authors to add: "
@@ -89,9 +96,9 @@ class Checklist:
         return sum(item.known and not item.rest for item in self.items)
 
 
-def checklists(analysis: Analysis, has_model: bool) -> list[Checklist]:
+def checklists(analysis: Analysis) -> list[Checklist]:
     """Fill both checklists."""
-    answers = {**_design(analysis), **_methods(analysis), **_results(analysis, has_model)}
+    answers = {**_design(analysis), **_methods(analysis), **_results(analysis)}
     found = []
     for name in ("tripod_ai", "claim"):
         text = (
@@ -145,9 +152,10 @@ def _design(analysis: Analysis) -> dict[str, str]:
 
 
 def _methods(analysis: Analysis) -> dict[str, str]:
-    study, plan = analysis.data.study, analysis.data.study.plan
+    study, plan, cutoff = analysis.data.study, analysis.data.study.plan, analysis.cutoff
     names = joined([analysis.data.label(name) for name in analysis.data.available(plan.adjust)])
-    size = analysis.values("sample_size").get("time_to_event")
+    studied = analysis.of(SAMPLE_SIZE)
+    size = studied if isinstance(studied, NotDone) else studied.time_to_event
     measured = [
         f"{item.label}{f' ({item.unit})' if item.unit else ''}" for item in study.covariates
     ]
@@ -158,7 +166,7 @@ def _methods(analysis: Analysis) -> dict[str, str]:
         "rule_source": f"{analysis.outcome.title}. {analysis.outcome.source}",
         "predictors": f"The study's TOML names: {names}." if names else "",
         "predictor_measurement": f"{joined(measured)}." if measured else "",
-        "sample_size": size.statement if size is not None and not failed(size) else "",
+        "sample_size": "" if isinstance(size, NotDone) else size.statement,
         "missing": missing_values(study),
         "resampling": f"{plan.folds}-fold stratified cross-validation repeated {plan.repeats} "
         f"times, and {plan.bootstraps} bootstraps for optimism; no part was held out.",
@@ -177,14 +185,14 @@ def _methods(analysis: Analysis) -> dict[str, str]:
         "prediction": "Risk from the saved model's coefficients and baseline hazard (model.json).",
         "imbalance": "No re-sampling or weighting of classes in this analysis.",
         "output": "Probability of progression by each horizon with a 95 % interval; high and low "
-        f"groups by {analysis.data.cutoff_origin or 'no cut-off'}.",
+        f"groups by {'no cut-off' if isinstance(cutoff, NotDone) else cutoff.origin}.",
         "same_data": "Development and evaluation share the same patients, by resampling.",
         **_scan_model(analysis),
     }
 
 
 def _scan_model(analysis: Analysis) -> dict[str, str]:
-    """Tell what scored the scans, where result files of the client say so."""
+    """Name what scored the scans, where result files of the client say so."""
     model = analysis.data.cohort.scan_model
     if not model:
         return {"image_processing": "", "scan_model": ""}
@@ -195,69 +203,76 @@ def _scan_model(analysis: Analysis) -> dict[str, str]:
 
 
 def _selection(analysis: Analysis) -> str:
-    flow = analysis.flow
-    return head(flow) if flow else ""
+    flow = analysis.of(FLOW)
+    return "" if isinstance(flow, NotDone) else flow.head
 
 
 def _robustness(analysis: Analysis) -> str:
-    """Tell which sensitivity analyses were run, and which rules could not be applied."""
-    told = []
-    if analysis.values("cutoffs"):
-        told.append("Every cut-off of the score was tried.")
-    rows = analysis.values("rules").get("rules", [])
-    done = dict.fromkeys(row["rule"] for row in rows if "not_done_because" not in row)
-    lost = {row["rule"]: row["not_done_because"] for row in rows if "not_done_because" in row}
-    if rows:
-        told.append(f"Progression rules that were applied: {joined(list(done)) or 'none'}.")
-        told += [f"{rule} could not be applied ({why})." for rule, why in lost.items()]
-    else:
-        told.append("No other progression rule was tried.")
-    return " ".join(told)
+    """Name the sensitivity analyses that were run, and the rules that could not be applied."""
+    found = []
+    scans = analysis.of(CUTOFFS)
+    if not isinstance(scans, NotDone):
+        found.append("Every cut-off of the score was tried.")
+    rules = analysis.of(RULES)
+    if isinstance(rules, NotDone):
+        return " ".join([*found, "No other progression rule was tried."])
+    applied = list(dict.fromkeys(row.rule for row in rules.applied))
+    found.append(f"Progression rules that were applied: {joined(applied) or 'none'}.")
+    lost = {row.rule: row.not_done_because for row in rules.not_applied}
+    found += [f"{rule} could not be applied ({why})." for rule, why in lost.items()]
+    return " ".join(found)
 
 
 def _flow_words(analysis: Analysis) -> str:
-    flow = analysis.flow
-    if not flow:
+    flow = analysis.of(FLOW)
+    if isinstance(flow, NotDone):
         return ""
     models = "; ".join(
-        f"{item['label']}, {item['n']}" + (" (not done)" if item["because"] else "")
-        for item in flow["models"]
-        if item["main"]
+        f"{item.label}, {item.n}" + (" (not done)" if item.because else "")
+        for item in flow.models
+        if item.main
     )
-    return f"{head(flow)} Patients in the main models: {models}. See the flow's figure and table."
+    return f"{flow.head} Patients in the main models: {models}. See the flow's figure and table."
 
 
-def _results(analysis: Analysis, has_model: bool) -> dict[str, str]:
-    first = analysis.values("table_one")
-    crossed = analysis.values("cross_validation").get("models", [])
+def _performance(analysis: Analysis) -> str:
+    crossed = analysis.of(CROSS_VALIDATION)
     areas = [
-        f"{item['label']}: AUC {estimate(item['auc'].performance, 3)}"
-        for item in crossed
-        if not failed(item["auc"])
+        f"{item.label}: AUC {estimate(item.auc.performance, 3)}"
+        for item in (() if isinstance(crossed, NotDone) else crossed.models)
+        if not isinstance(item.auc, NotDone)
     ]
-    own = [
-        item
-        for item in analysis.values("roc").get("curves", [])
-        if item["name"] == "score" and not failed(item["result"])
-    ]
-    agreement = analysis.values("agreement")
-    icc = agreement.get("icc")
+    return f"Cross-validated: {'; '.join(areas)}." if areas else ""
+
+
+def _accuracy(analysis: Analysis) -> str:
+    curves = analysis.of(ROC)
+    for item in () if isinstance(curves, NotDone) else curves.curves:
+        if item.name == "score" and not isinstance(item.result, NotDone):
+            return f"AUC of {analysis.data.label('score')}: {estimate(item.result.auc, 3)}."
+    return ""
+
+
+def _agreement(analysis: Analysis) -> str:
+    agreement = analysis.of(AGREEMENT)
+    icc = agreement if isinstance(agreement, NotDone) else agreement.icc
+    return "" if isinstance(icc, NotDone) else f"ICC(2,1) {estimate(icc.icc_2_1, 3)}."
+
+
+def _results(analysis: Analysis) -> dict[str, str]:
     limits = sorted({warning for step in analysis.steps.values() for warning in step.warnings})
+    table_one = analysis.of(TABLE_ONE)
+    has_model = not isinstance(analysis.model, NotDone)
     return {
         "flow": _flow_words(analysis),
-        "table_one": "Table 1." if first else "",
+        "table_one": "" if isinstance(table_one, NotDone) else "Table 1.",
         "events": "n and events stand beside every model in the tables.",
         "specification": "model.json holds coefficients, covariance and baseline hazard."
         if has_model
         else "",
-        "performance": f"Cross-validated: {'; '.join(areas)}." if areas else "",
-        "accuracy": f"AUC of {analysis.data.label('score')}: "
-        f"{estimate(own[0]['result']['auc'], 3)}."
-        if own
-        else "",
-        "agreement": f"ICC(2,1) {estimate(icc.icc_2_1, 3)}."
-        if icc is not None and not failed(icc)
-        else "",
+        "performance": _performance(analysis),
+        "accuracy": _accuracy(analysis),
+        "agreement": _agreement(analysis),
         "robustness": _robustness(analysis),
         "external": "None in this analysis.",
         "limits": f"No external test in this analysis. {' '.join(limits[:4])}".strip(),

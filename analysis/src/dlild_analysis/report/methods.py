@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from dlild_analysis.pipeline import Analysis
-from dlild_analysis.report.text import joined
-from dlild_analysis.study import Study
+from dlild_analysis.cohort.study import Study
+from dlild_analysis.steps import Analysis
+from dlild_analysis.steps.presentation.text import joined
+from dlild_analysis.steps.step import collect_methods
 
 
 def missing_values(study: Study) -> str:
-    """Say what was done with missing values."""
+    """State what was done with missing values."""
     words = "Each analysis uses the patients that are complete for it, and states their number."
     if study.table.missing != "multiple-imputation":
         return words
@@ -63,21 +62,4 @@ def paragraphs(analysis: Analysis) -> list[str]:
 
 def method_list(analysis: Analysis) -> list[str]:
     """Gather the methods that the results name."""
-    found: set[str] = set()
-    for step in analysis.steps.values():
-        _gather(step.values, found)
-    return sorted(found)
-
-
-def _gather(value: Any, found: set[str]) -> None:
-    if isinstance(value, dict):
-        method = value.get("method")
-        if isinstance(method, str):
-            found.add(method)
-        for part in value.values():
-            _gather(part, found)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            _gather(part, found)
-    elif hasattr(value, "__dataclass_fields__"):
-        _gather({key: getattr(value, key) for key in value.__dataclass_fields__}, found)
+    return sorted(set().union(*(collect_methods(item.result) for item in analysis.steps.values())))

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from dlild_analysis.errors import UsageError
-from dlild_analysis.faults import FloatArray
 from dlild_analysis.simulate.model import HORIZON, NOT_USED, Parameters, Targets, calibrate
+from dlild_analysis.stats.arrays import FloatArray
 
 MODELS = ("paper",)
 VISIT_MONTHS = (0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0, 24.0)
@@ -248,5 +248,5 @@ def truths(parameters: Parameters) -> dict[str, float]:
 
 
 def statement() -> dict[str, object]:
-    """Say what the model was calibrated to, and which printed figures were left out and why."""
+    """State what the model was calibrated to, and which printed figures were left out and why."""
     return {"targets": vars(Targets()), "not_used": list(NOT_USED), "parameters": vars(calibrate())}

@@ -25,7 +25,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from dlild_analysis.audit.correlation_checks import meng_z
-from dlild_analysis.faults import FloatArray
+from dlild_analysis.stats.arrays import FloatArray
 
 HORIZON = 24.0
 _NODES: FloatArray = np.linspace(-7.5, 7.5, 601)

@@ -1,17 +1,16 @@
-"""Input made into arrays, with errors that name what is wrong."""
+"""Input made into arrays and design matrices, with errors that name what is wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dlild_analysis.stats.errors import StatisticsError
 
-FloatArray = NDArray[np.floating[Any]]
+FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
@@ -172,8 +171,8 @@ def merge_near_ties(scores: FloatArray) -> FloatArray:
 def check_lengths(**vectors: NDArray[np.generic]) -> None:
     """Raise unless all arrays have as many rows."""
     if len({len(v) for v in vectors.values()}) > 1:
-        told = ", ".join(f"{k} {len(v)}" for k, v in vectors.items())
-        raise StatisticsError(f"lengths differ: {told}; give one row a patient in each")
+        lengths = ", ".join(f"{k} {len(v)}" for k, v in vectors.items())
+        raise StatisticsError(f"lengths differ: {lengths}; give one row a patient in each")
 
 
 def constant_columns(matrix: FloatArray, names: Sequence[str]) -> list[str]:
@@ -187,3 +186,45 @@ def normal_quantile(level: float) -> float:
     if not 0 < level < 1:
         raise StatisticsError(f"level: {level}; give a coverage between 0 and 1, such as 0.95")
     return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+_COLLINEAR = 1e-9
+
+
+def check_regressors(x: FloatArray, names: Sequence[str]) -> None:
+    """Raise on constant and on collinear columns, naming them.
+
+    Raises
+    ------
+    StatisticsError
+        A column of one value; a column that the ones before it determine; more columns than
+        patients.
+    """
+    constant = constant_columns(x, names)
+    if constant:
+        raise StatisticsError(
+            f"{', '.join(constant)}: the same value in all {x.shape[0]} patients; leave it out"
+        )
+    if x.shape[1] >= x.shape[0]:
+        raise StatisticsError(
+            f"design: {x.shape[1]} covariates for {x.shape[0]} patients; use fewer covariates"
+        )
+    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
+    triangle = np.linalg.qr(scaled / np.sqrt(x.shape[0]), mode="r")
+    determined = [
+        name
+        for name, pivot in zip(names, np.abs(np.diag(triangle)), strict=True)
+        if pivot < _COLLINEAR
+    ]
+    if determined:
+        raise StatisticsError(
+            f"{', '.join(determined)}: determined by the other covariates (collinear); leave it out"
+        )
+
+
+def outside_range(x: FloatArray, lower: FloatArray, upper: FloatArray) -> tuple[str, ...]:
+    """Warn when rows lie outside the range of the data that a model was fitted to."""
+    count = int(np.any((x < lower) | (x > upper), axis=1).sum())
+    if count == 0:
+        return ()
+    return (f"{count} of {x.shape[0]} rows lie outside the range of the fitted data",)

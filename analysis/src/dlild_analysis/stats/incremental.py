@@ -17,9 +17,9 @@ from dlild_analysis.stats.arrays import (
     check_lengths,
     normal_quantile,
 )
-from dlild_analysis.stats.cox_results import CoxFit
+from dlild_analysis.stats.cox.regression import CoxFit
 from dlild_analysis.stats.errors import StatisticsError
-from dlild_analysis.stats.logistic import LogisticFit
+from dlild_analysis.stats.logistic.regression import LogisticFit
 from dlild_analysis.stats.results import Estimate, HypothesisTest, Result
 
 

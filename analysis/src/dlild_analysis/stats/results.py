@@ -8,6 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from dlild_analysis.stats.arrays import FloatArray
+
+OPTIONAL = {"optional": True}
+"""Metadata of a field that JSON leaves out where it is None or empty."""
+
 
 def to_plain(value: Any) -> Any:
     """Turn a result, or anything inside one, into what JSON can hold.
@@ -16,7 +21,12 @@ def to_plain(value: Any) -> Any:
     say why.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+        pairs = [(f, getattr(value, f.name)) for f in fields(value)]
+        return {
+            f.name: to_plain(part)
+            for f, part in pairs
+            if not (f.metadata.get("optional") and part in (None, ()))
+        }
     if isinstance(value, np.ndarray):
         return [to_plain(v) for v in value.tolist()]
     if isinstance(value, dict):
@@ -94,5 +104,17 @@ class HypothesisTest(Result):
     df: float | None = None
     p_value: float
     n: int
+    method: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RiskPrediction(Result):
+    """Predicted risks with pointwise intervals; each shape (n,), in [0, 1]."""
+
+    risk: FloatArray
+    ci_low: FloatArray
+    ci_high: FloatArray
+    level: float
     method: str
     warnings: tuple[str, ...] = ()

@@ -1,0 +1,7 @@
+"""The command `dlild-analysis`."""
+
+from __future__ import annotations
+
+from dlild_analysis.cli.commands import app, main
+
+__all__ = ["app", "main"]

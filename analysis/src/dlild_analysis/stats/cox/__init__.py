@@ -1,0 +1,29 @@
+"""Cox regression, its predictions, and the test of proportional hazards."""
+
+from __future__ import annotations
+
+from dlild_analysis.stats.cox.proportional_hazards import (
+    ProportionalHazards,
+    proportional_hazards_test,
+)
+from dlild_analysis.stats.cox.regression import (
+    CoxFit,
+    HazardTerm,
+    cox_coefficients,
+    fit_cox,
+    fit_cox_univariable,
+    linear_predictor,
+    predict_cox,
+)
+
+__all__ = [
+    "CoxFit",
+    "HazardTerm",
+    "ProportionalHazards",
+    "cox_coefficients",
+    "fit_cox",
+    "fit_cox_univariable",
+    "linear_predictor",
+    "predict_cox",
+    "proportional_hazards_test",
+]

@@ -1,0 +1,28 @@
+"""Bootstrap and cross-validation that know nothing of the model they validate."""
+
+from __future__ import annotations
+
+from dlild_analysis.stats.resampling.bootstrap import (
+    Fit,
+    Metric,
+    Optimism,
+    Predict,
+    Progress,
+    Statistic,
+    bootstrap_interval,
+    optimism_bootstrap,
+)
+from dlild_analysis.stats.resampling.cross_validation import CrossValidation, cross_validate
+
+__all__ = [
+    "CrossValidation",
+    "Fit",
+    "Metric",
+    "Optimism",
+    "Predict",
+    "Progress",
+    "Statistic",
+    "bootstrap_interval",
+    "cross_validate",
+    "optimism_bootstrap",
+]

@@ -1,0 +1,1 @@
+"""Correlation of the scores with lung function."""

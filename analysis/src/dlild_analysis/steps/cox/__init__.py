@@ -1,0 +1,1 @@
+"""Cox regression of the time to progression."""

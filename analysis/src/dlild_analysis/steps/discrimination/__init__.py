@@ -1,0 +1,1 @@
+"""Discrimination over time, and what the score adds to what was known."""

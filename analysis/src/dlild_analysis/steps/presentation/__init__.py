@@ -1,0 +1,1 @@
+"""How tables, numbers and figures are written."""

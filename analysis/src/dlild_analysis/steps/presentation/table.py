@@ -1,0 +1,47 @@
+"""A table: written as CSV, and as HTML that pastes into Word with its rules."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dlild_analysis.steps.presentation.text import DASH, MINUS, NBSP
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes
+    ----------
+    name : str
+        Stem of its files.
+    title, footnote : str
+        Above and below it.
+    columns : tuple of str
+        Heads.
+    rows : list of tuple of str
+        Cells.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]] = field(default_factory=list)
+    footnote: str = ""
+
+    def csv(self) -> str:
+        """Write the table as CSV: hyphens for minus signs, empty cells for dashes."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(self.columns)
+        for row in self.rows:
+            writer.writerow(
+                [
+                    "" if cell == DASH else cell.replace(MINUS, "-").replace(NBSP, " ")
+                    for cell in row
+                ]
+            )
+        return buffer.getvalue()

@@ -1,0 +1,67 @@
+"""The steps of the analysis, in the order in which they are taken and reported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlild_analysis.cohort import Study
+from dlild_analysis.steps.agreement.agreement import AGREEMENT
+from dlild_analysis.steps.correlation.correlations import CORRELATIONS
+from dlild_analysis.steps.cox.cox import COX
+from dlild_analysis.steps.discrimination.concordance import CONCORDANCE
+from dlild_analysis.steps.discrimination.incremental import INCREMENTAL
+from dlild_analysis.steps.discrimination.time_auc import TIME_AUC
+from dlild_analysis.steps.logistic.logistic import LOGISTIC
+from dlild_analysis.steps.patients.sample_size import SAMPLE_SIZE
+from dlild_analysis.steps.patients.table_one import TABLE_ONE
+from dlild_analysis.steps.roc.roc import ROC
+from dlild_analysis.steps.sensitivity.cutoffs import CUTOFFS
+from dlild_analysis.steps.sensitivity.imputation import IMPUTATION
+from dlild_analysis.steps.sensitivity.rules import RULES
+from dlild_analysis.steps.step import Step
+from dlild_analysis.steps.survival.competing_risks import COMPETING_RISKS
+from dlild_analysis.steps.survival.kaplan_meier import KAPLAN_MEIER
+from dlild_analysis.steps.validation.calibration import CALIBRATION
+from dlild_analysis.steps.validation.cross_validation import CROSS_VALIDATION
+from dlild_analysis.steps.validation.decision_curves import DECISION_CURVES
+from dlild_analysis.steps.validation.optimism import OPTIMISM
+
+STEPS: tuple[Step[Any], ...] = (
+    TABLE_ONE,
+    CORRELATIONS,
+    LOGISTIC,
+    ROC,
+    KAPLAN_MEIER,
+    COX,
+    CROSS_VALIDATION,
+    OPTIMISM,
+    CALIBRATION,
+    DECISION_CURVES,
+    TIME_AUC,
+    CONCORDANCE,
+    INCREMENTAL,
+    COMPETING_RISKS,
+    AGREEMENT,
+    SAMPLE_SIZE,
+    CUTOFFS,
+    IMPUTATION,
+    RULES,
+)
+
+
+def steps_of(study: Study, *, all_rules: bool) -> list[Step[Any]]:
+    """List the steps that a study asks for.
+
+    Parameters
+    ----------
+    study : Study
+        Whether missing values are imputed.
+    all_rules : bool
+        Whether every progression rule is compared.
+    """
+    left_out: list[Step[Any]] = []
+    if study.table.missing != "multiple-imputation":
+        left_out.append(IMPUTATION)
+    if not all_rules:
+        left_out.append(RULES)
+    return [step for step in STEPS if step not in left_out]

@@ -1,0 +1,1 @@
+"""ROC curves of the two-way outcome."""

@@ -1,0 +1,1 @@
+"""Sensitivity analyses: every cut-off, missing values imputed, other progression rules."""

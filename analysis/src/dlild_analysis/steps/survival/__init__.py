@@ -1,0 +1,1 @@
+"""Survival: Kaplan-Meier, and the incidence with competing death."""

@@ -1,0 +1,1 @@
+"""Validation: cross-validation, optimism, calibration, decision curves."""

@@ -1,0 +1,195 @@
+"""Calibration of cross-validated risks, and of the Cox model's risks at each horizon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dlild_analysis.errors import NotDoneError
+from dlild_analysis.stats import calibration, cox
+from dlild_analysis.steps.attempts import NotDone, attempt
+from dlild_analysis.steps.data import Data
+from dlild_analysis.steps.presentation import style
+from dlild_analysis.steps.presentation.table import Table
+from dlild_analysis.steps.presentation.text import DASH, estimate, not_done, number
+from dlild_analysis.steps.progress import Progress
+from dlild_analysis.steps.step import OWN, Analysis, Drawing, Step
+from dlild_analysis.steps.validation.cross_validation import CROSS_VALIDATION, CrossValidated
+from dlild_analysis.steps.validation.models import fittable_recipes
+
+
+@dataclass(frozen=True)
+class LogisticCalibration:
+    """Calibration of a logistic model."""
+
+    name: str
+    label: str
+    risks: str
+    result: calibration.Calibration | NotDone
+
+
+@dataclass(frozen=True)
+class CoxCalibration:
+    """Calibration of the Cox model at one horizon."""
+
+    horizon_months: float
+    label: str
+    risks: str
+    result: calibration.Calibration | NotDone
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What the step found."""
+
+    binary: tuple[LogisticCalibration, ...]
+    survival: tuple[CoxCalibration, ...]
+
+    @property
+    def models(self) -> tuple[LogisticCalibration | CoxCalibration, ...]:
+        """All models."""
+        return (*self.binary, *self.survival)
+
+
+def calibrate(data: Data, crossed: CrossValidated | NotDone) -> Calibrated:
+    """Calibrate cross-validated risks, and the Cox model's risks at each horizon."""
+    binary = []
+    for recipe, sample in fittable_recipes(data):
+        risk = None if isinstance(crossed, NotDone) else crossed.predictions(recipe.name)
+        if recipe.name not in ("score", "full") or risk is None:
+            continue
+        result = attempt(calibration.calibrate_binary, sample.progressed, risk)
+        risks = "cross-validated, mean over repeats"
+        binary.append(LogisticCalibration(recipe.name, recipe.label, risks, result))
+    survival = [
+        CoxCalibration(
+            horizon,
+            f"Cox model, {horizon:g} months",
+            "apparent",
+            attempt(_calibrate_cox, data, horizon),
+        )
+        for horizon in data.study.plan.horizons_months
+    ]
+    if not binary and all(isinstance(item.result, NotDone) for item in survival):
+        raise NotDoneError("no model gave risks")
+    return Calibrated(tuple(binary), tuple(survival))
+
+
+def _calibrate_cox(data: Data, horizon: float) -> calibration.Calibration:
+    names = data.available(data.study.plan.adjust) or data.available(("score",))
+    sample = data.sample(names, "survival")
+    fit = cox.fit_cox(sample.design, sample.time, sample.event)
+    risk = cox.predict_cox(fit, sample.design, horizon).risk
+    return calibration.calibrate_survival(sample.time, sample.event, risk, horizon)
+
+
+def sentences(result: Calibrated, _data: Data) -> list[str]:
+    """Report slopes and intercepts."""
+    return [
+        f"{item.label} ({item.risks}): slope {estimate(item.result.slope)}, intercept "
+        f"{estimate(item.result.intercept)}, ICI {number(item.result.ici, 3)}."
+        for item in result.models
+        if not isinstance(item.result, NotDone)
+    ]
+
+
+def table(analysis: Analysis) -> Table | None:
+    """Calibration of risks."""
+    result = analysis.of(CALIBRATION)
+    if isinstance(result, NotDone):
+        return None
+    return Table(
+        "table9_calibration",
+        "Calibration",
+        (
+            "Model",
+            "Risks",
+            "Slope (95 % CI)",
+            "Intercept (95 % CI)",
+            "ICI",
+            "Brier (95 % CI)",
+            "Expected / observed",
+        ),
+        [_row(item) for item in result.models],
+        "Right: slope 1, intercept 0. ICI: integrated calibration index, the mean distance of the "
+        "curve from the diagonal.",
+    )
+
+
+def _row(item: LogisticCalibration | CoxCalibration) -> tuple[str, ...]:
+    part = item.result
+    if isinstance(part, NotDone):
+        return (item.label, item.risks, not_done(part), DASH, DASH, DASH, DASH)
+    return (
+        item.label,
+        item.risks,
+        estimate(part.slope),
+        estimate(part.intercept),
+        number(part.ici, 3),
+        estimate(part.brier, 3),
+        f"{number(part.expected, 3)} / {number(part.observed, 3)}",
+    )
+
+
+def figure(analysis: Analysis) -> Figure | None:
+    """Calibration curves: cross-validated logistic models, and the Cox model at each horizon."""
+    result = analysis.of(CALIBRATION)
+    if isinstance(result, NotDone):
+        return None
+    panels = {
+        title: [
+            (item.label.replace("Cox model, ", ""), item.result)
+            for item in items
+            if not isinstance(item.result, NotDone)
+        ]
+        for title, items in (
+            ("Logistic, cross-validated", result.binary),
+            ("Cox, apparent", result.survival),
+        )
+    }
+    panels = {title: items for title, items in panels.items() if items}
+    if not panels:
+        return None
+    width = style.TWO_COLUMNS if len(panels) == 2 else style.ONE_COLUMN
+    made, grid = style.figure(width, 3.5, 1, len(panels))
+    for axes, (title, items) in zip(grid[0], panels.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8, linestyle=(0, (4, 3)))
+        for (label, part), colour in zip(items, style.CYCLE, strict=False):
+            x, y = style.shown(part.curve_predicted, part.curve_observed)
+            slope = number(part.slope.estimate)
+            text = f"{label}: slope {slope}, ICI {number(part.ici, 3)}"
+            axes.plot(x, np.clip(y, 0, 1), color=colour, label=text)
+        axes.set(
+            xlabel="Predicted risk",
+            ylabel="Observed share (smoothed)",
+            xlim=(-0.01, 1.01),
+            ylim=(-0.01, 1.01),
+        )
+        axes.set_title(title, loc="left")
+        axes.set_aspect("equal")
+        axes.legend(loc="upper left", fontsize=6.5)
+    return made
+
+
+def _compute(analysis: Analysis, _progress: Progress) -> Calibrated:
+    crossed = analysis.of(CROSS_VALIDATION)
+    return calibrate(analysis.data, crossed)
+
+
+CALIBRATION: Step[Calibrated] = Step(
+    "calibration",
+    "Calibration",
+    compute=_compute,
+    sentences=sentences,
+    tables=(table,),
+    figures=(
+        Drawing(
+            "figure5_calibration",
+            figure,
+            "Calibration curves; the dashed diagonal is perfect calibration.",
+        ),
+    ),
+    libraries=(*OWN, "statsmodels"),
+)
