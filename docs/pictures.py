@@ -143,7 +143,7 @@ def rows_of_stages() -> tuple[tuple[str, str, tuple[Stage, ...]], ...]:
             Stage("ild_unet", "HU to probabilities", "Engine"),
             Stage("dlild_accumulator", "counts windows", "OpenScans"),
             Stage("blending", "overlap weights", "window_weights"),
-            Stage("label map", "largest sum", "label_largest"),
+            Stage("label map", "rule of the contract", "label_voxels"),
             Stage("DL-ILD, volumes", "by class and zone", "measure"),
         )),
         ("The client checks the answer and writes it", "client", (

@@ -70,7 +70,8 @@ def test_the_messages_of_the_incident_table_are_real() -> None:
         "takes no connection", "does not answer within", "renew the server's certificate soon",
         "the server speaks TLS; use grpcs:// instead of grpc://", "nobody answers at",
         "is not ready", "is served with profile", "has no profile", "said by a worker",
-        "the server runs another model now", "TLSFailed", "KeyRefused", "NotReady", "ContractError",
+        "the server runs another model now", "TLSFailedError", "KeyRefusedError", "NotReadyError",
+        "ContractError",
     ):  # fmt: skip
         assert said in TEXT, said
         assert said in sources, said

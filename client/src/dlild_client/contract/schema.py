@@ -364,8 +364,8 @@ def _built(build: Callable[[Mapping[str, Any]], T], raw: Mapping[str, Any], name
 
 
 def _from_fields(raw: Mapping[str, Any]) -> Contract:
-    model, grid, hu, windows, limits = (
-        raw[k] for k in ("model", "grid", "hu", "windows", "limits")
+    model, grid, hu, windows, limits, score = (
+        raw[k] for k in ("model", "grid", "hu", "windows", "limits", "score")
     )
     return Contract(
         schema_version=int(raw["schema_version"]),
@@ -383,8 +383,10 @@ def _from_fields(raw: Mapping[str, Any]) -> Contract:
         limits=ScanLimits(int(limits["box_voxels"]), int(limits["windows"])),
         classes=tuple(_label_class(c) for c in raw["classes"]),
         score=ScoreSpec(
-            *(str(raw["score"][k]) for k in ("name", "unit", "definition")),
-            labels=str(raw["score"].get("labels", LARGEST_CLASS)),
+            name=str(score["name"]),
+            unit=str(score["unit"]),
+            definition=str(score["definition"]),
+            labels=str(score.get("labels", LARGEST_CLASS)),
         ),
         profiles={
             str(name): ProfileSpec(
