@@ -82,7 +82,7 @@ def likest(candidates: Iterable[str], path: str) -> str | None:
     """Return the path of most parts in common with another; None where there is no candidate."""
     old = set(Path(path).parts)
 
-    def likeness(candidate: str) -> tuple[bool, int, bool, str]:
+    def likeness(candidate: str) -> tuple[bool, bool, int, str]:
         # A hand-written module counts before its rendered copies, and a function before the
         # command that calls it.
         parts = Path(candidate).parts

@@ -213,5 +213,5 @@ def label_no_lesion(hu: npt.NDArray[np.integer], lungs: Mask, spacing_mm: float)
     core = ndimage.distance_transform_edt(solid) > radius
     mass = solid & (ndimage.distance_transform_edt(~core) <= radius) if core.any() else core
     outside = mass | (doubtful & (hu > _RIM_HU))
-    labels: npt.NDArray[np.uint8] = ((lungs | doubtful) & ~outside).astype(np.uint8)
+    labels: Labels = ((lungs | doubtful) & ~outside).astype(np.uint8)
     return labels
