@@ -87,7 +87,7 @@ NOT_TYPED = (
 )  # fmt: skip
 NOT_COMMANDS = (
     # First words of indented blocks that are a formula, a drawing or a list.
-    "DL-ILD = 100 x", "DICOM / NIfTI ->", "DATASET/dataset.json", "study_toml, cohort",
+    "DL-ILD = 100 x", "DICOM / NIfTI ->", "DATASET/dataset.json", "cohort/ ",
     "window (HU) ──>", "server-template server", "z_mm,outline,class,x,y",
     "id,risk_12_months",
 )  # fmt: skip
