@@ -181,11 +181,12 @@ pictures: $(VENV)/.demo  ## Draw docs/pictures from the code
 
 LUNG_MASKS ?=
 SCANS ?=
+SINGLE_SLICES ?=
 RUN ?= runs/next
 RECIPE ?= export/recipes/weights-v5.toml
 
 weights: $(VENV)/.dev  ## Make the weights of RECIPE in RUN=runs/next (hours; goes on after a stop); LUNG_MASKS=<folder> of real lung shapes, SCANS=<folder> of real scans without ILD
-	$(BIN)/dlild-export recipe $(RECIPE) --out "$(RUN)" $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)") $(if $(SCANS),--scans "$(SCANS)")
+	$(BIN)/dlild-export recipe $(RECIPE) --out "$(RUN)" $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)") $(if $(SCANS),--scans "$(SCANS)") $(if $(SINGLE_SLICES),--single-slices "$(SINGLE_SLICES)")
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew and write requirements/*.lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" requirements/lock.sh

@@ -12,9 +12,9 @@
 
 Keys are the command's options with `_` for `-`, and the names in `POSITIONAL` are its arguments.
 `true` sets a flag and `false` its opposite; a list of texts repeats an option; a list of numbers
-gives an option several values. `{out}` is the folder of the run; `{lung_masks}` and `{scan}` are
-inputs. An option whose input is not given is left out, and so is a step that needs `{scan}`;
-where scans are given, that step runs once for each.
+gives an option several values. `{out}` is the folder of the run; `{lung_masks}`, `{scan}` and
+`{single_slices}` are inputs. An option whose input is not given is left out, and so is a step that
+needs `{scan}` or `{single_slices}`; where scans are given, that step runs once for each.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from dlild_export.data.digest import sha256
 POSITIONAL = {
     "phantom": ("folder",),
     "plant": ("scan", "folder"),
+    "single-slices": ("slices", "folder"),
     "train": ("folder", "run"),
     "onnx": ("run",),
     "evaluate": ("run",),
@@ -111,7 +112,12 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def plan(
-    recipe: Recipe, out: Path, *, lung_masks: Path | None = None, scans: Path | None = None
+    recipe: Recipe,
+    out: Path,
+    *,
+    lung_masks: Path | None = None,
+    scans: Path | None = None,
+    single_slices: Path | None = None,
 ) -> list[Command]:
     """Return the commands of a recipe, in order.
 
@@ -124,16 +130,22 @@ def plan(
         Folder of lung masks.
     scans : pathlib.Path, optional
         Folder with a folder for each real scan without ILD.
+    single_slices : pathlib.Path, optional
+        Folder of single CT slices without lesions.
 
     Raises
     ------
     RecipeError
         A step lacks an argument or names an unknown input.
     """
-    inputs = {"out": str(out)} | ({"lung_masks": str(lung_masks)} if lung_masks else {})
+    inputs = {"out": str(out)}
+    for name, folder in (("lung_masks", lung_masks), ("single_slices", single_slices)):
+        inputs |= {name: str(folder)} if folder else {}
     folders = sorted(p for p in scans.iterdir() if p.is_dir()) if scans else []
     commands = []
     for number, step in enumerate(recipe.steps, start=1):
+        if step.get("slices") == "{single_slices}" and single_slices is None:
+            continue
         per_scan = any("{scan}" in str(value) for value in step.values())
         for given in [{"scan": str(f)} for f in folders] if per_scan else [{}]:
             try:
@@ -161,7 +173,7 @@ def _option(name: str, value: Any, inputs: Mapping[str, str]) -> list[str]:
         return [f"--{'' if value else 'no-'}{name}"]
     if isinstance(value, str):
         needed = _PLACEHOLDER.findall(value)
-        known = {*inputs, "lung_masks", "scan"}
+        known = {*inputs, "lung_masks", "scan", "single_slices"}
         if needed and set(needed) <= known - inputs.keys():
             return []
         return [f"--{name}", _fill(value, inputs)]

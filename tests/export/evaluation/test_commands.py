@@ -102,6 +102,19 @@ def test_evaluate_a_run_on_a_dataset(
     assert "missed" in result.output
 
 
+def test_phantoms_of_measured_texture_are_cases(repository: Path, tmp_path: Path) -> None:
+    result = run(
+        "evaluate", tiny_run(), "--texture", "measured", "--first-seed", 1000, "--count", 1,
+        "--out", tmp_path, "--repository", repository,
+    )  # fmt: skip
+
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "evaluation.json").read_text())
+    assert document["about"]["cases"] == "1 phantoms of measured texture, seeds 1000 to 1000"
+    (case,) = document["cases"]
+    assert case["name"] == "measured-001000"
+
+
 def test_a_run_is_evaluated_on_what_it_has_not_seen(
     repository: Path, nnunet: Path, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dlild_export.cli.data import check, contact_sheet
+from dlild_export.cli.data import check, contact_sheet, single_slices
 from dlild_export.cli.evaluation import evaluate, reading, repeatability
 from dlild_export.cli.phantom import phantom, phantom_check, plant
 from dlild_export.cli.recipe import recipe
@@ -17,6 +17,7 @@ COMMANDS = (
     phantom,
     phantom_check,
     plant,
+    single_slices,
     contact_sheet,
     check,
     train,

@@ -1,4 +1,4 @@
-"""`dlild-export check` and `contact-sheet`: datasets."""
+"""`dlild-export check`, `contact-sheet` and `single-slices`: datasets."""
 
 from __future__ import annotations
 
@@ -133,3 +133,29 @@ def contact_sheet(
             bar.advance(task)
         draw_sheet(tiles, contract).save(png)
     print(f"{len(tiles)} cases in {png}")
+
+
+def single_slices(
+    slices: Annotated[
+        Path, typer.Argument(help="Folder of DICOM files, one axial CT slice without lesions each.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the prepared cases.")],
+    repository: RepositoryOption = None,
+) -> None:
+    """Make training cases of single CT slices without lesions, eight slices a case.
+
+    Labels are what a threshold finds in each slice: lung with its vessels; hila, masses and gas of
+    trachea and bowel are outside. Look at the cases with `contact-sheet`.
+    """
+    from dlild_export.data.contracts import find_contract  # noqa: PLC0415
+    from dlild_export.data.single_slices import write_single_slices  # noqa: PLC0415
+
+    with input_errors(), progress_bar() as bar:
+        files = sorted(slices.glob("*.dcm"))
+        if not files:
+            raise FileNotFoundError(f"{slices}: no *.dcm; give a folder of single CT slices")
+        task = bar.add_task("cases", total=None)
+        done = 0
+        for done, _ in enumerate(write_single_slices(files, out, find_contract(repository)), 1):
+            bar.update(task, completed=done)
+    print(f"{done} cases of {len(files)} slices in {out}")

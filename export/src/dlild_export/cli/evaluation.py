@@ -39,6 +39,13 @@ class EngineOption(StrEnum):
     ONNXRUNTIME = "onnxruntime"
 
 
+class TextureOption(StrEnum):
+    """How fine the disease of phantoms is."""
+
+    PLAIN = "plain"
+    MEASURED = "measured"
+
+
 def evaluate(
     weights: Annotated[
         Path, typer.Argument(help="ONNX file, checkpoint, or folder of a run or a served version.")
@@ -51,8 +58,13 @@ def evaluate(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),
     first_seed: Annotated[
-        int, typer.Option(min=0, help="First seed of the phantoms: unseen by the training.")
-    ] = 1_000_000,
+        int | None,
+        typer.Option(
+            min=0,
+            help="First seed of the phantoms, unseen by the training; 1000000 when left out, "
+            "1600000 for those of measured texture.",
+        ),
+    ] = None,
     count: Annotated[
         int | None,
         typer.Option(
@@ -68,6 +80,10 @@ def evaluate(
     planted: Annotated[
         str, typer.Option(help="DL-ILD to plant in each real scan, such as 5,15,30,50.")
     ] = "",
+    texture: Annotated[
+        TextureOption,
+        typer.Option(help="Of phantoms and of what is planted; measured: as fine as in patients."),
+    ] = TextureOption.PLAIN,
     engine: Annotated[
         EngineOption, typer.Option(help="openvino: as the embedded profile serves it.")
     ] = EngineOption.OPENVINO,
@@ -105,6 +121,8 @@ def evaluate(
         cases, description = (
             _dataset(dataset, out, served, overrides, None if with_trained else trained)
             if dataset
+            else _measured(first_seed, count, lung_mask_files(lung_masks), served, trained)
+            if texture is TextureOption.MEASURED
             else _phantoms(first_seed, count, lung_mask_files(lung_masks), served, trained)
         )
         found = run(
@@ -113,6 +131,7 @@ def evaluate(
             description=description,
             real=real or [],
             planted_percent=percents,
+            texture=texture.value,
             tolerance_mm=tolerance,
             progress=say,
         )
@@ -173,13 +192,14 @@ def _dataset(
 
 
 def _phantoms(
-    first_seed: int,
+    first_seed: int | None,
     count: int | None,
     masks: list[Path],
     served: Served,
     trained: frozenset[str] | None,
 ) -> tuple[Iterable[EvaluationCase], str]:
     from dlild_export.evaluation.cases import (  # noqa: PLC0415
+        FIRST_SEED,
         phantom_cases,
         random_plan,
         refuse_trained,
@@ -187,13 +207,38 @@ def _phantoms(
     )
     from dlild_export.phantom.cases import phantom_name  # noqa: PLC0415
 
-    specs = release_plan(first_seed) if count is None else random_plan(first_seed, count)
+    first = FIRST_SEED if first_seed is None else first_seed
+    specs = release_plan(first) if count is None else random_plan(first, count)
     refuse_trained([phantom_name(spec.seed) for spec in specs], trained)
     kind = "of the release's plan" if count is None else "drawn at random"
     seeds = f", seeds {specs[0].seed} to {specs[-1].seed}" if specs else ""
     shapes = f", every second with one of {len(masks)} real lung shapes" if masks else ""
     description = f"{len(specs)} phantoms {kind}{seeds}{shapes}"
     return phantom_cases(specs, served.contract, masks), description
+
+
+def _measured(
+    first_seed: int | None,
+    count: int | None,
+    masks: list[Path],
+    served: Served,
+    trained: frozenset[str] | None,
+) -> tuple[Iterable[EvaluationCase], str]:
+    from dlild_export.evaluation.cases import (  # noqa: PLC0415
+        FIRST_MEASURED_SEED,
+        MEASURED_CASES,
+        measured_cases,
+        refuse_trained,
+    )
+    from dlild_export.phantom.cases import measured_name  # noqa: PLC0415
+
+    first = FIRST_MEASURED_SEED if first_seed is None else first_seed
+    seeds = range(first, first + (MEASURED_CASES if count is None else count))
+    refuse_trained([measured_name(seed) for seed in seeds], trained)
+    shapes = f", every second with one of {len(masks)} real lung shapes" if masks else ""
+    drawn = f"seeds {seeds.start} to {seeds.stop - 1}{shapes}"
+    description = f"{len(seeds)} phantoms of measured texture, {drawn}"
+    return measured_cases(seeds, served.contract, masks), description
 
 
 def _show(found: Evaluation) -> None:

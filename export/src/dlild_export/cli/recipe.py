@@ -24,6 +24,10 @@ def recipe(
         Path | None,
         typer.Option(help="Folder with a folder for each real scan without ILD, to plant in."),
     ] = None,
+    single_slices: Annotated[
+        Path | None,
+        typer.Option(help="Folder of single axial CT slices without lesions (DICOM)."),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the commands, run none.")] = False,
 ) -> None:
     """Make weights as a recipe says; goes on where a run into the same folder stopped.
@@ -35,7 +39,9 @@ def recipe(
 
     with input_errors():
         chosen = recipes.read_recipe(file)
-        commands = recipes.plan(chosen, out, lung_masks=lung_masks, scans=scans)
+        commands = recipes.plan(
+            chosen, out, lung_masks=lung_masks, scans=scans, single_slices=single_slices
+        )
         for command in commands:
             _check(context, command)
         if plan:

@@ -16,12 +16,16 @@ from dlild_client.volume import Volume
 from dlild_export.data.prepare import prepare, prepared_files, read_info
 from dlild_export.evaluation.metrics import Labels
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom, random_spec
-from dlild_export.phantom.cases import mask_for, phantom_name
+from dlild_export.phantom.cases import labelled_measured, mask_for, measured_name, phantom_name
+from dlild_export.phantom.measured import draw_measured
 from dlild_export.serving.onnx import CHECKPOINT
 from dlild_export.training.cases import CaseError, check_values, load_arrays
 
 FIRST_SEED = 1_000_000
 """Seeds from here on are never trained on."""
+FIRST_MEASURED_SEED = 1_600_000
+"""The same of phantoms of measured texture."""
+MEASURED_CASES = 24
 
 PATTERNS = (Pattern.UIP, Pattern.NSIP, Pattern.ORGANISING, Pattern.MIXED)
 THICKNESSES_MM = (1.0, 1.5, 2.0, 3.0, 5.0)
@@ -125,6 +129,33 @@ def phantom_cases(
             truth=phantom.labels,
             pattern=str(spec.pattern),
             thickness_mm=spec.thickness_mm,
+        )
+
+
+def measured_cases(
+    seeds: Iterable[int], contract: Contract, lung_masks: list[Path]
+) -> Iterator[EvaluationCase]:
+    """Make phantoms of measured texture, drawn from all patients and scanners, one by one.
+
+    Parameters
+    ----------
+    seeds : iterable of int
+    contract, lung_masks
+        As in `phantom_cases`.
+
+    Yields
+    ------
+    EvaluationCase
+    """
+    for seed in seeds:
+        spec = draw_measured(seed)
+        scan = labelled_measured(spec, mask_for(seed, lung_masks), contract.grid.spacing_mm[0])
+        yield EvaluationCase(
+            name=measured_name(seed),
+            grid=scan.volume,
+            truth=scan.labels,
+            pattern=str(spec.body.pattern),
+            thickness_mm=spec.scan.thickness_mm,
         )
 
 

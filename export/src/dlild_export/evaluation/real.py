@@ -23,6 +23,7 @@ from dlild_export.evaluation.served import Served, score_volume
 from dlild_export.evaluation.summary import Refusal
 from dlild_export.evaluation.views import View, worst_views
 from dlild_export.phantom import Pattern, plant_lesions
+from dlild_export.phantom.plant import plant_measured
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def run_real(
     served: Served,
     *,
     planted_percent: Sequence[float] = (),
+    texture: str = "plain",
     progress: Callable[[str], None] | None = None,
 ) -> RealRun:
     """Score real scans of healthy lungs, as they are and with lesions planted.
@@ -100,6 +102,8 @@ def run_real(
         The network, its engine and contract.
     planted_percent : sequence of float
         DL-ILD to plant, one after the other, each in another pattern.
+    texture : {'plain', 'measured'}
+        How fine what is planted is.
     progress : callable, optional
         Called with a line about each scan that is done.
 
@@ -114,7 +118,7 @@ def run_real(
         name = f"scan {index + 1}"
         try:
             grid = to_grid(read_volume(path), served.contract)
-            results.append(_run(name, grid, served, _planting(index, planted_percent)))
+            results.append(_run(name, grid, served, _planting(index, planted_percent), texture))
             line = describe(results[-1])
         except (InputError, NoLungsError) as error:
             refused.append(Refusal(name, str(error)))
@@ -143,7 +147,11 @@ def _planting(index: int, percents: Sequence[float]) -> list[tuple[Pattern, floa
 
 
 def _run(
-    name: str, grid: Volume, served: Served, planting: Sequence[tuple[Pattern, float, int]]
+    name: str,
+    grid: Volume,
+    served: Served,
+    planting: Sequence[tuple[Pattern, float, int]],
+    texture: str,
 ) -> RealResult:
     contract = served.contract
     lungs = threshold_lungs(grid.array, grid.spacing_mm[0])
@@ -156,15 +164,22 @@ def _run(
         thickness_mm=grid.series.slice_thickness_mm,
         flags=scored.flags,
         views=worst_views(grid.array, None, scored.labels, contract, grid.spacing_mm),
-        planted=tuple(_plant(grid, lungs, served, *what) for what in planting),
+        planted=tuple(_plant(grid, lungs, served, texture, *what) for what in planting),
     )
 
 
 def _plant(
-    grid: Volume, lungs: Mask, served: Served, pattern: Pattern, percent: float, seed: int
+    grid: Volume,
+    lungs: Mask,
+    served: Served,
+    texture: str,
+    pattern: Pattern,
+    percent: float,
+    seed: int,
 ) -> PlantedResult:
     contract: Contract = served.contract
-    hu, truth = plant_lesions(grid, lungs, pattern=pattern, severity=percent / 100, seed=seed)
+    plant = plant_measured if texture == "measured" else plant_lesions
+    hu, truth = plant(grid, lungs, pattern=pattern, severity=percent / 100, seed=seed)
     scored = score_volume(grid.with_array(hu), served.run, contract)
     found = compare(truth, scored.labels, contract, grid.spacing_mm)
     return PlantedResult(

@@ -108,6 +108,7 @@ def evaluate(
     description: str,
     real: Sequence[Path] = (),
     planted_percent: Sequence[float] = (),
+    texture: str = "plain",
     floor: Floor | None = None,
     real_floor: RealFloor | None = None,
     tolerance_mm: float = 2.0,
@@ -127,6 +128,8 @@ def evaluate(
         Real scans of healthy lungs.
     planted_percent : sequence of float
         DL-ILD to plant in each of them.
+    texture : {'plain', 'measured'}
+        How fine what is planted is.
     floor, real_floor : optional
         What must be reached; that of a release when left out.
     tolerance_mm : float
@@ -139,7 +142,9 @@ def evaluate(
     Evaluation
     """
     run = run_cases(cases, served, tolerance_mm=tolerance_mm, progress=progress)
-    scans = run_real(real, served, planted_percent=planted_percent, progress=progress)
+    scans = run_real(
+        real, served, planted_percent=planted_percent, texture=texture, progress=progress
+    )
     summary = summarise(run.results) if run.results else None
     contract = served.contract
     return Evaluation(
