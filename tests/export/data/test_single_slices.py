@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dlild_client.errors import UnreadableFile
+from dlild_client.errors import UnreadableFileError
 from dlild_export.cli import app
 from dlild_export.data.contracts import find_contract
 from dlild_export.data.single_slices import (
@@ -72,7 +72,7 @@ def test_eight_slices_make_a_case(series: Path, tmp_path: Path) -> None:
 def test_what_is_no_slice_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"nothing")
 
-    with pytest.raises(UnreadableFile, match=r"a\.dcm: no CT slice"):
+    with pytest.raises(UnreadableFileError, match=r"a\.dcm: no CT slice"):
         list(write_single_slices([tmp_path / "a.dcm"], tmp_path / "out", find_contract()))
 
 

@@ -16,7 +16,7 @@ import pydicom
 from scipy import ndimage
 
 from dlild_client.contract import Contract
-from dlild_client.errors import NotChest, UnreadableFile
+from dlild_client.errors import NotChestError, UnreadableFileError
 from dlild_client.preparation.grid import to_grid
 from dlild_client.volume import Volume
 from dlild_export.data.threshold import LUNG_BELOW_HU
@@ -58,7 +58,7 @@ def write_single_slices(slices: Sequence[Path], folder: Path, contract: Contract
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         A file is no CT slice with pixel spacing and rescale values.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def read_slice(path: Path, contract: Contract) -> npt.NDArray[np.int16]:
 
     Raises
     ------
-    UnreadableFile
+    UnreadableFileError
         It is no CT slice with pixel spacing and rescale values.
     """
     try:
@@ -103,7 +103,7 @@ def read_slice(path: Path, contract: Contract) -> npt.NDArray[np.int16]:
         hu = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
         y, x = (float(value) for value in dataset.PixelSpacing)
     except Exception as error:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path.name}: no CT slice ({error}); give DICOM files of one slice each"
         ) from None
     thin = np.clip(np.rint(hu), contract.hu.minimum, contract.hu.maximum).astype(np.int16)
@@ -130,7 +130,7 @@ def label_slice(hu: npt.NDArray[np.integer], spacing_mm: float) -> Labels:
 
     Raises
     ------
-    NotChest
+    NotChestError
         Air inside the body is too small for a lung and too light for gas.
     """
     pixel_mm2 = spacing_mm**2
@@ -147,7 +147,7 @@ def label_slice(hu: npt.NDArray[np.integer], spacing_mm: float) -> Labels:
         elif (hu[_near(piece, _RIM_MM / spacing_mm) & ~piece] > _TISSUE_HU).mean() > _LEAST_TISSUE:
             lung |= piece
     if not (lung | gas).any() and (hu > _TISSUE_HU).mean() < 0.05:
-        raise NotChest("a slice holds no body; give axial slices of the chest or the abdomen")
+        raise NotChestError("a slice holds no body; give axial slices of the chest or the abdomen")
     closed = _without_holes(_closed(lung, _CLOSING_MM / spacing_mm), _LARGEST_HOLE_MM2 / pixel_mm2)
     for piece in _pieces(ndimage.binary_opening(closed & (hu > _SOLID_HU))):
         if piece.sum() * pixel_mm2 > _LARGEST_VESSEL_MM2:
