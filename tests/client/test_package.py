@@ -74,8 +74,8 @@ def test_the_old_name_of_an_error_is_a_deprecated_alias(name):
 
 def test_every_error_ends_in_error_and_has_a_kind_of_its_own():
     kinds = [k for _, k in inspect.getmembers(errors, inspect.isclass)]
-    assert all(k.__name__ == "Any" or k.__name__.endswith("Error") for k in kinds)
-    assert len({k.kind for k in kinds if hasattr(k, "kind")}) == len(kinds) - 1  # but for Any
+    assert all(k.__name__.endswith("Error") for k in kinds)
+    assert len({k.kind for k in kinds}) == len(kinds)
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -187,7 +187,7 @@ class Broken(BatchScan):
     fault: type[Exception] = MemoryError
 
     def read(self):
-        raise self.fault(f"at {self.place}")
+        raise self.fault(f"at {self.path}")
 
 
 def outcomes_of(server, cluster, *scans):

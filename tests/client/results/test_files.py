@@ -51,7 +51,9 @@ def test_result_json_has_the_promised_names(result, contract):
     assert plain["schema_version"] == 1
     assert plain["research_use_only"] is True
     assert set(plain["classes"]) == {c.name for c in contract.classes if c.lung}
-    assert set(plain["classes"]["ground_glass"]) == {"label", "volume_ml", "percent_of_lung"}
+    assert set(plain["classes"]["ground_glass"]) == {
+        "label", "volume_ml", "percent_of_lung", "certainty",
+    }  # fmt: skip
     assert list(plain["zones"]) == [
         f"{side}_{third}" for side in ("right", "left") for third in ("upper", "middle", "lower")
     ]

@@ -150,7 +150,7 @@ class DaskScorer:
         """Convert errors of a lost scheduler."""
         try:
             yield
-        except (OSError, TimeoutError, _dask().CancelledError):
+        except (OSError, TimeoutError, _dask().CancelledError, _dask().client.ClosedClientError):
             raise ConnectionFailedError(
                 f"the Dask scheduler at {self._scheduler} is gone; "
                 "start it, and the same command goes on from here"
@@ -167,7 +167,9 @@ class DaskScorer:
             yield
         finally:
             if jobs:
-                with suppress(OSError, TimeoutError, dask.CancelledError):
+                # A client that has given up on its scheduler is closed, and cancels nothing.
+                closed = dask.client.ClosedClientError
+                with suppress(OSError, TimeoutError, dask.CancelledError, closed):
                     left = [dask.Future(key, client=self._cluster) for key in jobs]
                     self._cluster.cancel(left, force=True)
 
