@@ -142,7 +142,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             request = waiting[0]
             if not scan and _gives_up(request):
                 self.aborts.append(request.parameters["sequence_id"].string_param)
-                yield service_pb2.ModelStreamInferResponse(error_message="INCOMPLETE: farewell")
+                yield service_pb2.ModelStreamInferResponse(error_message="INCOMPLETE: aborted")
                 return
             if self.busy and not scan:
                 self.busy -= 1
