@@ -17,6 +17,10 @@ from deploy.checkers import ROOT, checker
 from dlild_deploy import bundle, cli, verify_bundle
 
 NOWHERE = "http://127.0.0.1:9"
+SERVED = json.loads((ROOT / "model_repository/contract.json").read_text("utf-8"))["model"][
+    "version"
+]
+WEIGHTS = f"ild_unet/{SERVED}/model.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,7 @@ def test_it_holds_what_is_needed_and_no_secret(made: tuple[Path, str]) -> None:
         "deploy/monitoring/alerts.yml",
         "docs/wire.md",
         "model_repository/contract.json",
-        "model_repository/ild_unet/1/model.onnx",
+        f"model_repository/{WEIGHTS}",
         "client/pyproject.toml",
         "images.txt",
     }
@@ -121,11 +125,9 @@ def flip(path: Path) -> None:
 def test_a_flipped_byte_is_found_in_the_real_bundle(made: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = made
     copied = shutil.copytree(folder, tmp_path / "copied")
-    flip(copied / "model_repository/ild_unet/1/model.onnx")
+    flip(copied / "model_repository" / WEIGHTS)
 
-    assert list(verify_bundle.faults(copied)) == [
-        "model_repository/ild_unet/1/model.onnx has changed"
-    ]
+    assert list(verify_bundle.faults(copied)) == [f"model_repository/{WEIGHTS} has changed"]
     assert cli.main(["verify", str(copied)]) == 1
 
 
