@@ -211,7 +211,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Held for open scans",
             {"{{instance}}": f"dlild_bytes_held{{{HERE_ONLY}}}"},
             "bytes",
-            "Each scan at its peak. At limits.open_bytes of the contract further scans are BUSY.",
+            "Each scan at its peak. At open_bytes of limits.json further scans are BUSY.",
         ),
         Panel(
             "GPU at work",
