@@ -62,13 +62,18 @@ def tiny_run(seed: int = 1) -> Path:
 def write_repository(folder: Path, repository: Path) -> Path:
     """Copy the model repository, with the tiny run's weights as its only version."""
     shutil.copytree(repository, folder, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
-    for later in (p for p in folder.glob("*/*") if p.name.isdecimal() and p.name != "1"):
-        shutil.rmtree(later)
+    served = str(json.loads((folder / "contract.json").read_text("utf-8"))["model"]["version"])
+    for version in [p for p in folder.glob("*/*") if p.name.isdecimal()]:
+        if version.name == served:
+            version.rename(version.with_name("1"))
+        else:
+            shutil.rmtree(version)
     weights = folder / "ild_unet" / "1" / "model.onnx"
     shutil.copy(tiny_run() / "model.onnx", weights)
     contract = json.loads((folder / "contract.json").read_text("utf-8"))
     digest = sha256(weights)
     contract["model"] |= {"version": 1, "weights_sha256": digest}
+    contract["score"].pop("labels", None)
     (folder / "contract.json").write_text(json.dumps(contract, indent=2), "utf-8")
     releases = Releases((1,), {1: Release(digest)})
     (folder / "releases.json").write_text(releases.to_json(), "utf-8")

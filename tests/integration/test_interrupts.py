@@ -28,12 +28,15 @@ def test_an_interrupted_command_ends_with_130(name: str, tmp_path: Path) -> None
     pipe = tmp_path / "contract.json"
     os.mkfifo(pipe)
     words = {"PIPE": str(pipe), "FOLDER": str(tmp_path)}
+    # A shell ignores Ctrl-C in what it runs in the background, and so would the command.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     running = subprocess.Popen(
         [BIN / name, *(words.get(word, word) for word in COMMANDS[name])],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, inherited)
     writing = open_when_it_is_read(pipe, running)
     try:
         running.send_signal(signal.SIGINT)

@@ -200,11 +200,14 @@ class Release:
         Date, as in 2026-11-23.
     below_floor : str or None
         Why it was released although its evaluation missed targets.
+    labels : str or None
+        `ScoreSpec.labels` that it was evaluated with; None for `LARGEST_CLASS`.
     """
 
     weights_sha256: str
     released: str | None = None
     below_floor: str | None = None
+    labels: str | None = None
 
 
 @dataclass(frozen=True)

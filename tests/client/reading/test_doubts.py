@@ -69,7 +69,7 @@ def test_volumes_that_no_lungs_have_make_a_chest_doubtful(
     zones = np.zeros((6, 2))
     zones[:3, 0], zones[3:, 0] = right_ml / 3, left_ml / 3
     labels = np.zeros(scan.box.shape, dtype=np.uint8)
-    final = FinalAnswer(0.0, np.zeros(6), zones, labels)
+    final = FinalAnswer(0.0, np.zeros(6), zones, None, labels)
     flags = _strange_volumes(final, replace(scan, seen=None), small_contract)
     assert [f.values for f in flags] == ([] if named is None else [pytest.approx(named)])
 
@@ -84,7 +84,7 @@ def test_the_sides_are_parted_at_the_spine_and_not_within_the_only_lung(scan, sm
     labels = np.zeros(scan.box.shape, dtype=np.uint8)
     labels[10:50, 10:50, 2 : middle - 6] = 1
     volume = np.count_nonzero(labels) * small_contract.grid.voxel_volume_mm3 / 1000
-    final = FinalAnswer(0.0, np.zeros(6), np.full((6, 2), volume / 6), labels)
+    final = FinalAnswer(0.0, np.zeros(6), np.full((6, 2), volume / 6), None, labels)
     (flag,) = _strange_volumes(final, scan, small_contract)
     assert flag == "chest_doubtful"
     assert flag.values == {"right_ml": pytest.approx(volume, rel=1e-3), "left_ml": 0.0}

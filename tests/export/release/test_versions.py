@@ -11,13 +11,14 @@ import pytest
 from export.tiny import coarse_scan, tiny_run, write_repository, write_run
 from typer.testing import CliRunner
 
+from dlild_client.contract.schema import LARGEST_CLASS, LESIONS_TOGETHER
 from dlild_export.cli import app
 from dlild_export.data.digest import sha256
 from dlild_export.release import changes
 from dlild_export.release.evaluation_file import EvaluationFile, Target, read_evaluation
 from dlild_export.release.model_card import CardError, RunRecord, fill, read_run
-from dlild_export.release.versions import Candidate, ReleaseError, release, replace_model, serve
-from dlild_export.serving.configs import drift, read_documents
+from dlild_export.release.versions import Candidate, ReleaseError, release, replace_field, serve
+from dlild_export.serving.configs import drift, read_documents, write_configs
 from dlild_export.serving.onnx import export_run
 from dlild_export.serving.parity import Parity, Row
 
@@ -97,7 +98,7 @@ def test_the_contract_keeps_the_form_it_was_written_in(repository: Path) -> None
     text = (repository / "contract.json").read_text("utf-8")
     model = json.loads(text)["model"] | {"version": 9}
 
-    changed = replace_model(text, model)
+    changed = replace_field(text, "model", model)
 
     lines = changed.splitlines()
     tail = text[text.index('  "grid"') :]
@@ -105,7 +106,7 @@ def test_the_contract_keeps_the_form_it_was_written_in(repository: Path) -> None
     assert changed.endswith(tail)
     assert lines[3:5] == ['    "name": "dlild",', '    "version": 9,']
     with pytest.raises(ReleaseError, match='no field "model"'):
-        replace_model("{}", model)
+        replace_field("{}", "model", model)
 
 
 def test_the_card_tells_all_and_keeps_what_was_written_by_hand(tiny, card, other_run) -> None:
@@ -252,6 +253,24 @@ def test_a_folder_that_is_there_is_never_overwritten(tiny, card, other_run, tmp_
         with pytest.raises(FileExistsError, match="never overwritten"):
             change.apply()
     assert not (tmp_path / "file").exists()
+
+
+def test_each_version_labels_as_it_was_evaluated(tiny, card, other_run) -> None:
+    text = (tiny / "contract.json").read_text("utf-8")
+    score = json.loads(text)["score"]
+    (tiny / "contract.json").write_text(
+        replace_field(text, "score", score | {"labels": LESIONS_TOGETHER}), "utf-8"
+    )
+    write_configs(tiny)
+    release(candidate(other_run, MET), parity(other_run, 0.0), tiny, card)
+
+    rules = [read_documents(tiny).contract.score.labels]
+    for version in (1, 2):
+        serve(tiny, version)
+        rules.append(read_documents(tiny).contract.score.labels)
+
+    assert rules == [LESIONS_TOGETHER, LARGEST_CLASS, LESIONS_TOGETHER]
+    assert drift(tiny) == []
 
 
 def test_the_step_back_and_forth(tiny, card, other_run) -> None:

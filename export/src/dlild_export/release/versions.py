@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dlild_client.contract import Release, Releases
+from dlild_client.contract.schema import LARGEST_CLASS
 from dlild_export.data.contracts import CONTRACT, RELEASES
 from dlild_export.data.digest import sha256
 from dlild_export.release.changes import Changes, changes_beside
@@ -159,7 +160,13 @@ def release(
     below = None
     if candidate.evaluation.missed and candidate.below_floor:
         below = " ".join(candidate.below_floor.split())
-    entry = Release(digest, datetime.now(UTC).date().isoformat(), below)
+    labels = documents.contract.score.labels
+    entry = Release(
+        digest,
+        datetime.now(UTC).date().isoformat(),
+        below,
+        None if labels == LARGEST_CLASS else labels,
+    )
     releases = Releases(
         (former, version) if keep_previous else (version,),
         {**documents.releases.releases, version: entry},
@@ -242,24 +249,30 @@ def _point_to(changes: Changes, repository: Path, documents: Documents, version:
 
     The contract comes last: where the machine dies in between, `make configs` leads back.
     """
-    digest = documents.releases.releases[version].weights_sha256
-    model = replace(documents.contract.model, version=version, weights_sha256=digest)
-    documents = replace(documents, contract=replace(documents.contract, model=model))
+    released = documents.releases.releases[version]
+    contract = documents.contract
+    model = replace(contract.model, version=version, weights_sha256=released.weights_sha256)
+    # Each version labels as it was evaluated: its scores stay what they were after a rollback.
+    score = replace(contract.score, labels=released.labels or LARGEST_CLASS)
+    documents = replace(documents, contract=replace(contract, model=model, score=score))
     for name, config in render_all(documents).items():
         changes.write(repository / name, config)
     changes.write(repository / RELEASES, documents.releases.to_json())
     text = (repository / CONTRACT).read_text("utf-8")
-    changes.write(repository / CONTRACT, replace_model(text, asdict(model)))
+    text = replace_field(text, "model", asdict(model))
+    changes.write(repository / CONTRACT, replace_field(text, "score", asdict(score)))
 
 
-def replace_model(text: str, model: Mapping[str, Any]) -> str:
-    """Replace the field `model` of a contract's text, and leave the rest as it was written.
+def replace_field(text: str, name: str, value: Mapping[str, Any]) -> str:
+    """Replace a field of a contract's text, and leave the rest as it was written.
 
     Parameters
     ----------
     text : str
         JSON, written by hand.
-    model : mapping
+    name : str
+        A field at the start of a line.
+    value : mapping
         New value.
 
     Returns
@@ -271,11 +284,11 @@ def replace_model(text: str, model: Mapping[str, Any]) -> str:
     ReleaseError
         The text holds no such field where it is looked for.
     """
-    found = re.search(r'^  "model":\s*', text, flags=re.MULTILINE)
+    found = re.search(rf'^  "{name}":\s*', text, flags=re.MULTILINE)
     if found is None:
-        raise ReleaseError('contract.json has no field "model" at the start of a line')
+        raise ReleaseError(f'contract.json has no field "{name}" at the start of a line')
     _, end = json.JSONDecoder().raw_decode(text, found.end())
-    body = json.dumps(model, indent=2).replace("\n", "\n  ")
+    body = json.dumps(value, indent=2).replace("\n", "\n  ")
     changed = text[: found.end()] + body + text[end:]
-    assert json.loads(changed)["model"] == model
+    assert json.loads(changed)[name] == value
     return changed
