@@ -73,9 +73,8 @@ def write_repository(folder: Path, repository: Path) -> Path:
     contract = json.loads((folder / "contract.json").read_text("utf-8"))
     digest = sha256(weights)
     contract["model"] |= {"version": 1, "weights_sha256": digest}
-    contract["score"].pop("labels", None)
     (folder / "contract.json").write_text(json.dumps(contract, indent=2), "utf-8")
-    releases = Releases((1,), {1: Release(digest)})
+    releases = Releases((1,), {1: Release(digest, labels=contract["score"].get("labels"))})
     (folder / "releases.json").write_text(releases.to_json(), "utf-8")
     write_configs(folder)
     return folder
