@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from export.fake_tensorrt import FakeDevice, fake_tensorrt
