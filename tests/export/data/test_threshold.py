@@ -7,6 +7,7 @@ import pytest
 
 from dlild_export.data.threshold import (
     NoLungsError,
+    closed_by_ball,
     doubtful_tissue,
     label_no_lesion,
     threshold_lungs,
@@ -64,3 +65,7 @@ def test_without_lesions_a_mass_is_outside_and_vessels_are_lung() -> None:
     vessels = lungs & ~doubtful_tissue(hu, lungs, SPACING_MM) & (hu > -300)
     assert labels[vessels].mean() > 0.9
     assert labels[lungs & ~ball & (phantom.hu < -600)].all()
+
+
+def test_nothing_is_closed_to_nothing() -> None:
+    assert not closed_by_ball(np.zeros((5, 6), dtype=np.bool_), 2.0).any()

@@ -212,8 +212,7 @@ def _phantoms(
     refuse_trained([phantom_name(spec.seed) for spec in specs], trained)
     kind = "of the release's plan" if count is None else "drawn at random"
     seeds = f", seeds {specs[0].seed} to {specs[-1].seed}" if specs else ""
-    shapes = f", every second with one of {len(masks)} real lung shapes" if masks else ""
-    description = f"{len(specs)} phantoms {kind}{seeds}{shapes}"
+    description = f"{len(specs)} phantoms {kind}{seeds}{_shapes(masks)}"
     return phantom_cases(specs, served.contract, masks), description
 
 
@@ -235,10 +234,13 @@ def _measured(
     first = FIRST_MEASURED_SEED if first_seed is None else first_seed
     seeds = range(first, first + (MEASURED_CASES if count is None else count))
     refuse_trained([measured_name(seed) for seed in seeds], trained)
-    shapes = f", every second with one of {len(masks)} real lung shapes" if masks else ""
-    drawn = f"seeds {seeds.start} to {seeds.stop - 1}{shapes}"
+    drawn = f"seeds {seeds.start} to {seeds.stop - 1}{_shapes(masks)}"
     description = f"{len(seeds)} phantoms of measured texture, {drawn}"
     return measured_cases(seeds, served.contract, masks), description
+
+
+def _shapes(masks: list[Path]) -> str:
+    return f", every second with one of {len(masks)} real lung shapes" if masks else ""
 
 
 def _show(found: Evaluation) -> None:

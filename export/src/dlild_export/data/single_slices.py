@@ -19,10 +19,13 @@ from dlild_client.contract import Contract
 from dlild_client.errors import NotChestError, UnreadableFileError
 from dlild_client.preparation.grid import to_grid
 from dlild_client.volume import Volume
-from dlild_export.data.threshold import LUNG_BELOW_HU
-
-Mask = npt.NDArray[np.bool_]
-Labels = npt.NDArray[np.uint8]
+from dlild_export.data.threshold import (
+    LUNG_BELOW_HU,
+    Labels,
+    Mask,
+    closed_by_ball,
+    enclosed_air,
+)
 
 REPEATS = 7
 """Voxels along z of each slice: 10.5 mm on a grid of 1.5 mm."""
@@ -131,11 +134,11 @@ def label_slice(hu: npt.NDArray[np.integer], spacing_mm: float) -> Labels:
     Raises
     ------
     NotChestError
-        Air inside the body is too small for a lung and too light for gas.
+        The slice holds no body.
     """
     pixel_mm2 = spacing_mm**2
     lung, gas = np.zeros((2, *hu.shape), dtype=np.bool_)
-    for piece in _pieces(_enclosed(hu < LUNG_BELOW_HU)):
+    for piece in _pieces(enclosed_air(hu < LUNG_BELOW_HU)):
         inner = ndimage.binary_erosion(piece)
         area_mm2 = piece.sum() * pixel_mm2
         if area_mm2 < _SMALLEST_LUNG_MM2:
@@ -148,7 +151,9 @@ def label_slice(hu: npt.NDArray[np.integer], spacing_mm: float) -> Labels:
             lung |= piece
     if not (lung | gas).any() and (hu > _TISSUE_HU).mean() < 0.05:
         raise NotChestError("a slice holds no body; give axial slices of the chest or the abdomen")
-    closed = _without_holes(_closed(lung, _CLOSING_MM / spacing_mm), _LARGEST_HOLE_MM2 / pixel_mm2)
+    closed = _without_holes(
+        closed_by_ball(lung, _CLOSING_MM / spacing_mm), _LARGEST_HOLE_MM2 / pixel_mm2
+    )
     for piece in _pieces(ndimage.binary_opening(closed & (hu > _SOLID_HU))):
         if piece.sum() * pixel_mm2 > _LARGEST_VESSEL_MM2:
             closed &= ~piece
@@ -168,28 +173,11 @@ def _pieces(mask: Mask) -> Iterator[Mask]:
         yield labels == piece
 
 
-def _enclosed(air: Mask) -> Mask:
-    """Air that does not reach the edge of the slice."""
-    labels, _ = ndimage.label(air)
-    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    inside: Mask = air & ~np.isin(labels, np.unique(edge))
-    return inside
-
-
 def _near(mask: Mask, radius: float) -> Mask:
     if not mask.any():
         return mask
     near: Mask = ndimage.distance_transform_edt(~mask) <= radius
     return near
-
-
-def _closed(mask: Mask, radius: float) -> Mask:
-    margin = int(np.ceil(radius)) + 1
-    grown = _near(np.pad(mask, margin), radius)
-    closed: Mask = (ndimage.distance_transform_edt(grown) > radius)[
-        margin:-margin, margin:-margin
-    ] | mask
-    return closed
 
 
 def _without_holes(mask: Mask, largest: float) -> Mask:

@@ -53,7 +53,7 @@ def threshold_lungs(
     air = _air_inside(hu < LUNG_BELOW_HU, spacing_mm)
     airway = _airway(hu, air, spacing_mm)
     lungs = _large_pieces(air & ~airway, spacing_mm)
-    closed = _closed(lungs, closing_mm / spacing_mm)
+    closed = closed_by_ball(lungs, closing_mm / spacing_mm)
     return _filled(closed & ~airway)
 
 
@@ -63,12 +63,16 @@ def _ml(voxels: float, spacing_mm: float) -> float:
 
 def _air_inside(air: Mask, spacing_mm: float) -> Mask:
     """Air that does not reach the sides of the scan, slice by slice: tables do not leak."""
-    inside = np.zeros_like(air)
-    for plane, kept in zip(air, inside, strict=True):
-        pieces, _ = ndimage.label(plane)
-        rim = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
-        kept[:] = plane & ~np.isin(pieces, np.unique(rim))
+    inside = np.stack([enclosed_air(plane) for plane in air])
     return _within_tissue(_large_pieces(inside, spacing_mm), air, spacing_mm)
+
+
+def enclosed_air(air: Mask) -> Mask:
+    """Return the air of a slice, shape (y, x), that does not reach the slice's edges."""
+    pieces, _ = ndimage.label(air)
+    rim = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
+    inside: Mask = air & ~np.isin(pieces, np.unique(rim))
+    return inside
 
 
 def _within_tissue(inside: Mask, air: Mask, spacing_mm: float) -> Mask:
@@ -137,12 +141,15 @@ def _trachea(air: Mask, spacing_mm: float) -> Mask:
     return trachea
 
 
-def _closed(mask: Mask, radius: float) -> Mask:
+def closed_by_ball(mask: Mask, radius: float) -> Mask:
+    """Close a mask of any number of axes with a ball of a radius in voxels."""
+    if not mask.any():
+        return mask
     margin = int(np.ceil(radius)) + 1
     padded = np.pad(mask, margin)
     grown = ndimage.distance_transform_edt(~padded) <= radius
     closed: Mask = ndimage.distance_transform_edt(grown) > radius
-    inner = tuple(slice(margin, -margin) for _ in range(3))
+    inner = (slice(margin, -margin),) * mask.ndim
     whole: Mask = closed[inner] | mask
     return whole
 
@@ -176,7 +183,7 @@ def doubtful_tissue(
     -------
     ndarray of bool, shape (z, y, x)
     """
-    hull = _closed(lungs, 20.0 / spacing_mm)
+    hull = closed_by_ball(lungs, 20.0 / spacing_mm)
     solid = hull & (hu > _RIM_HU)
     core: Mask = ndimage.distance_transform_edt(solid) > radius_mm / spacing_mm
     if not core.any():

@@ -117,19 +117,25 @@ def phantom_cases(
     ------
     EvaluationCase
     """
-    spacing_mm = contract.grid.spacing_mm
-    if len(set(spacing_mm)) != 1:
-        raise InputError(f"phantoms have cubic voxels, the contract's grid has {spacing_mm} mm")
+    edge_mm = _cube_edge_mm(contract)
     for spec in specs:
         mask = mask_for(spec.seed, lung_masks)
-        phantom = make_phantom(spec, spacing_mm=spacing_mm[0], lung_mask=mask)
+        phantom = make_phantom(spec, spacing_mm=edge_mm, lung_mask=mask)
         yield EvaluationCase(
             name=phantom_name(spec.seed),
-            grid=Volume(phantom.hu, spacing_mm),
+            grid=Volume(phantom.hu, contract.grid.spacing_mm),
             truth=phantom.labels,
             pattern=str(spec.pattern),
             thickness_mm=spec.thickness_mm,
         )
+
+
+def _cube_edge_mm(contract: Contract) -> float:
+    """Edge of a voxel of the model grid; `InputError` where it is no cube."""
+    spacing_mm = contract.grid.spacing_mm
+    if len(set(spacing_mm)) != 1:
+        raise InputError(f"phantoms have cubic voxels, the contract's grid has {spacing_mm} mm")
+    return spacing_mm[0]
 
 
 def measured_cases(
@@ -147,9 +153,10 @@ def measured_cases(
     ------
     EvaluationCase
     """
+    edge_mm = _cube_edge_mm(contract)
     for seed in seeds:
         spec = draw_measured(seed)
-        scan = labelled_measured(spec, mask_for(seed, lung_masks), contract.grid.spacing_mm[0])
+        scan = labelled_measured(spec, mask_for(seed, lung_masks), edge_mm)
         yield EvaluationCase(
             name=measured_name(seed),
             grid=scan.volume,

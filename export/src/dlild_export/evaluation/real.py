@@ -22,8 +22,8 @@ from dlild_export.evaluation.metrics import ALL_LESIONS, ALL_LUNG, Mask, compare
 from dlild_export.evaluation.served import Served, score_volume
 from dlild_export.evaluation.summary import Refusal
 from dlild_export.evaluation.views import View, worst_views
-from dlild_export.phantom import Pattern, plant_lesions
-from dlild_export.phantom.plant import plant_measured
+from dlild_export.phantom import Pattern
+from dlild_export.phantom.cases import PLANTERS
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,7 @@ def _plant(
     seed: int,
 ) -> PlantedResult:
     contract: Contract = served.contract
-    plant = plant_measured if texture == "measured" else plant_lesions
-    hu, truth = plant(grid, lungs, pattern=pattern, severity=percent / 100, seed=seed)
+    hu, truth = PLANTERS[texture](grid, lungs, pattern=pattern, severity=percent / 100, seed=seed)
     scored = score_volume(grid.with_array(hu), served.run, contract)
     found = compare(truth, scored.labels, contract, grid.spacing_mm)
     return PlantedResult(

@@ -47,7 +47,9 @@ from dlild_export.phantom.plant import plant_measured
 from dlild_export.phantom.writing import CaseJob, Writing, write_cases
 
 _FIRST_LESION = 2
-TEXTURES = ("plain", "measured")
+PLANTERS = {"plain": plant_lesions, "measured": plant_measured}
+"""What plants lesions of each texture."""
+TEXTURES = tuple(PLANTERS)
 DOUBTFUL = ("lung", "unknown", "outside")
 ILL = tuple(pattern for pattern in Pattern if pattern is not Pattern.NONE)
 
@@ -344,8 +346,7 @@ def _plant(
     if severity:
         own = [seed, round(1e6 * severity), *map(ord, pattern)]
         draw = int(np.random.default_rng(own).integers(2**31))
-        plant = plant_measured if texture == "measured" else plant_lesions
-        hu, planted = plant(grid, lungs, pattern=pattern, severity=severity, seed=draw)
+        hu, planted = PLANTERS[texture](grid, lungs, pattern=pattern, severity=severity, seed=draw)
         labels = np.where(planted < _FIRST_LESION, sound, planted)
     return LabelledScan(grid.with_array(hu), labels)
 
