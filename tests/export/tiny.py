@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from dlild_client.contract import Release, Releases
+from dlild_client.contract.schema import LARGEST_CLASS
 from dlild_client.volume import Volume
 from dlild_export.data.digest import sha256
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
@@ -60,7 +61,11 @@ def tiny_run(seed: int = 1) -> Path:
 
 
 def write_repository(folder: Path, repository: Path) -> Path:
-    """Copy the model repository, with the tiny run's weights as its only version."""
+    """Copy the model repository, with the tiny run's weights as its only version.
+
+    Voxels are labelled by their largest class: of random weights the lesion classes together are
+    the largest almost everywhere, and every scan would score 100 %.
+    """
     shutil.copytree(repository, folder, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
     served = str(json.loads((folder / "contract.json").read_text("utf-8"))["model"]["version"])
     for version in [p for p in folder.glob("*/*") if p.name.isdecimal()]:
@@ -73,8 +78,9 @@ def write_repository(folder: Path, repository: Path) -> Path:
     contract = json.loads((folder / "contract.json").read_text("utf-8"))
     digest = sha256(weights)
     contract["model"] |= {"version": 1, "weights_sha256": digest}
+    contract["score"]["labels"] = LARGEST_CLASS
     (folder / "contract.json").write_text(json.dumps(contract, indent=2), "utf-8")
-    releases = Releases((1,), {1: Release(digest, labels=contract["score"].get("labels"))})
+    releases = Releases((1,), {1: Release(digest, labels=LARGEST_CLASS)})
     (folder / "releases.json").write_text(releases.to_json(), "utf-8")
     write_configs(folder)
     return folder

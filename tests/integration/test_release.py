@@ -13,7 +13,7 @@ from integration.test_whole_scan import message
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client import Client
-from dlild_client.contract import Contract
+from dlild_client.contract import Contract, parse_contract
 from dlild_client.contract.windows import extract_window
 from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.settings import find_settings
@@ -75,8 +75,9 @@ def scan(contract: Contract) -> PreparedScan:
 
 
 def test_the_released_network_answers_under_its_number(
-    server: EmbeddedServer, released: Path, scan: PreparedScan, contract: Contract
+    server: EmbeddedServer, released: Path, scan: PreparedScan
 ) -> None:
+    contract = parse_contract((released / "contract.json").read_text(encoding="utf-8"))
     answers = talk(server.grpc_url, list(window_requests(scan, contract)))
 
     assert {answer.infer_response.model_version for answer in answers} == {"2"}
