@@ -233,62 +233,6 @@ def fit_cox(
     )
 
 
-def fit_cox_univariable(
-    design: ArrayLike,
-    time: ArrayLike,
-    event: ArrayLike,
-    names: Sequence[str] | None = None,
-    *,
-    level: float = 0.95,
-) -> tuple[CoxFit, ...]:
-    """Fit one Cox model for each column; parameters as :func:`fit_cox`.
-
-    Parameters
-    ----------
-    design, time, event, names, level
-        As :func:`fit_cox`.
-
-    Returns
-    -------
-    tuple of CoxFit
-        One for each column, in order.
-
-    Raises
-    ------
-    StatisticsError
-        As :func:`fit_cox`.
-    """
-    x, columns = as_design(design, names)
-    return tuple(
-        fit_cox(x[:, [k]], time, event, [name], level=level) for k, name in enumerate(columns)
-    )
-
-
-def cox_coefficients(design: ArrayLike, time: ArrayLike, event: ArrayLike) -> FloatArray:
-    """Log hazard ratios alone: what a bootstrap repeats, several times faster than a whole fit.
-
-    Parameters
-    ----------
-    design, time, event
-        As :func:`fit_cox`.
-
-    Returns
-    -------
-    ndarray
-        Shape (p,), per unit; ``design @ beta`` ranks patients by hazard.
-
-    Raises
-    ------
-    StatisticsError
-        As :func:`fit_cox`, or a coefficient without a finite estimate.
-    """
-    x, columns, times, events = _inputs(design, time, event, None)
-    partial = maximise(x, times, events)
-    if partial.infinite.any():
-        raise StatisticsError(f"design: no finite hazard ratio exists for one of {columns}")
-    return partial.beta
-
-
 def _inputs(
     design: ArrayLike, time: ArrayLike, event: ArrayLike, names: Sequence[str] | None
 ) -> tuple[FloatArray, tuple[str, ...], FloatArray, BoolArray]:

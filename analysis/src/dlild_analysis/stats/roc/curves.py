@@ -157,55 +157,6 @@ def roc_curve(outcome: ArrayLike, score: ArrayLike) -> RocCurve:
     )
 
 
-def hanley_mcneil(auc: float, events: int, non_events: int, *, level: float = 0.95) -> Estimate:
-    """Interval of a printed AUC from its counts alone.
-
-    Parameters
-    ----------
-    auc
-        Printed AUC, in [0, 1].
-    events, non_events
-        Counts, at least 1 each.
-    level
-        Coverage of the interval.
-
-    Returns
-    -------
-    Estimate
-        The AUC with Hanley and McNeil's interval.
-
-    Raises
-    ------
-    StatisticsError
-        An AUC outside [0, 1], or a count below 1.
-
-    References
-    ----------
-    .. [1] Hanley JA, McNeil BJ. The meaning and use of the area under a receiver operating
-       characteristic (ROC) curve. Radiology 1982;143:29-36.
-    """
-    if not 0 <= auc <= 1:
-        raise StatisticsError(f"auc: {auc}; give an area between 0 and 1")
-    if min(events, non_events) < 1:
-        raise StatisticsError(f"counts: {events} events, {non_events} non-events; need both")
-    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    variance = (
-        auc * (1 - auc) + (events - 1) * (q1 - auc**2) + (non_events - 1) * (q2 - auc**2)
-    ) / (events * non_events)
-    error = math.sqrt(max(variance, 0.0))
-    half = normal_quantile(level) * error
-    return Estimate(
-        estimate=auc,
-        ci_low=max(0.0, auc - half),
-        ci_high=min(1.0, auc + half),
-        std_error=error,
-        n=events + non_events,
-        level=level,
-        method="Hanley-McNeil interval from printed AUC and counts",
-        warnings=("an AUC of 0 or 1 leaves the interval without width",) if auc in (0, 1) else (),
-    )
-
-
 def binary_inputs(outcome: ArrayLike, score: ArrayLike) -> tuple[BoolArray, FloatArray]:
     """Return event flags and scores, checked."""
     event, scores = as_binary(outcome), merge_near_ties(as_vector(score, "score"))
