@@ -132,7 +132,6 @@ PERCENT_PREDICTED = Limits(5.0, 200.0, "percent predicted")
 DLCO_PREDICTED = Limits(2.0, 200.0, "percent predicted")
 LITRES = Limits(0.2, 9.0, "litres")
 SHARE = Limits(0.0, 100.0, "percent of the lung")
-AGE = Limits(0.0, 120.0, "years")
 ANY = Limits(float("-inf"), float("inf"), "")
 
 
