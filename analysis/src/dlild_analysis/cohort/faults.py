@@ -219,7 +219,7 @@ def check_repeats(
     Parameters
     ----------
     frame : DataFrame
-        With `row`, `id` and the `keys`; other columns tell whether repeats agree.
+        With `row`, `id` and the `keys`; other columns show whether repeats agree.
     policy : {"reject", "first", "last"}
         What the study's `table.duplicates` says. Repeats are never averaged.
     """

@@ -37,7 +37,8 @@ def as_vector(values: ArrayLike, name: str, *, at_least: int = 1) -> FloatArray:
     size = float(np.abs(vector).max(initial=0.0))
     if size > _LARGEST or 0 < size < 1 / _LARGEST:
         raise StatisticsError(
-            f"{name}: values of size {size:g} leave no room for arithmetic; change the unit"
+            f"{name}: values of size {size:g} are beyond the range of floating-point arithmetic;"
+            " change the unit"
         )
     if vector.size < at_least:
         raise StatisticsError(f"{name}: {vector.size} patients; at least {at_least} are needed")

@@ -108,7 +108,7 @@ def decision_curve_survival(
     -------
     DecisionCurve
         True positives by Kaplan-Meier among those at or above the threshold. A threshold at which
-        nobody called positive was followed to the horizon is NaN, with a warning.
+        no patient called positive was followed to the horizon is NaN, with a warning.
 
     Raises
     ------
@@ -140,7 +140,8 @@ def decision_curve_survival(
     warnings: tuple[str, ...] = ()
     if lost.size:
         remark = (
-            f"{lost.size} thresholds, from {lost[0]:g} on: nobody above was followed to {horizon:g}"
+            f"{lost.size} thresholds, from {lost[0]:g} on: no patient above was followed to"
+            f" {horizon:g}"
         )
         warnings = (remark,)
     return _assemble(

@@ -40,7 +40,7 @@ class RocCurve(Result):
     ----------
     thresholds
         Shape (k,), falling; a score at or above the threshold is called positive. The first is
-        ``inf`` (nobody is positive).
+        ``inf`` (no patient is positive).
     false_positive_rate, true_positive_rate
         Shape (k,).
     """
