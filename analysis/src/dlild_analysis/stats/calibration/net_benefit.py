@@ -91,16 +91,20 @@ def decision_curve(outcome: ArrayLike, risk: ArrayLike, thresholds: ArrayLike) -
 def decision_curve_survival(
     time: ArrayLike, event: ArrayLike, risk: ArrayLike, horizon: float, thresholds: ArrayLike
 ) -> DecisionCurve:
-    """Net benefit for the event by a horizon, under censoring.
+    """Net benefit of acting on predicted risks of an event by a horizon, under censoring.
+
+    At threshold t patients with a risk of t or more are acted on. With p their share and F their
+    Kaplan-Meier risk by the horizon, the net benefit is p F - p (1 - F) x t / (1 - t). Where the
+    outcome is known in every patient use :func:`decision_curve`.
 
     Parameters
     ----------
     time, event
-        Shape (n,).
+        Shape (n,): follow-up, and 1 where it ended with the event, 0 where it was censored.
     risk
-        Shape (n,): predicted probability of the event by the horizon.
+        Shape (n,): predicted probability of the event by the horizon, in [0, 1].
     horizon
-        In the unit of time.
+        In the unit of time; not beyond the longest follow-up.
     thresholds
         Shape (k,), strictly inside (0, 1).
 

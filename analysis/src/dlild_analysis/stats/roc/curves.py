@@ -346,26 +346,39 @@ def compare_auc_unpaired(
     *,
     level: float = 0.95,
 ) -> AucComparison:
-    """DeLong's test of AUCs from two separate groups of patients (t with Satterthwaite's df).
+    """Compare the AUCs of two separate groups of patients, such as two centres or subgroups.
+
+    The groups share no patient, so the variance of the difference is the sum of DeLong's variances;
+    it is referred to a t distribution with Satterthwaite's degrees of freedom, as R's
+    ``pROC::roc.test(paired = FALSE)`` does. For two scores in the same patients use
+    :func:`compare_auc_paired`.
 
     Parameters
     ----------
     outcome_a, score_a
-        Shape (n_a,).
+        Shape (n_a,); outcome 0 or 1, a higher score means that the event is likelier.
     outcome_b, score_b
-        Shape (n_b,).
+        Shape (n_b,), likewise.
     level
         Coverage of the intervals.
 
     Returns
     -------
     AucComparison
-        Both AUCs, ``a - b`` and p. The degrees of freedom are named in ``method``.
+        Both AUCs, ``a - b`` and its two-sided p; ``covariance`` is 0. The degrees of freedom are
+        named in ``method``.
 
     Raises
     ------
     StatisticsError
         As :func:`auc`.
+
+    References
+    ----------
+    .. [1] DeLong ER, DeLong DM, Clarke-Pearson DL. Comparing the areas under two or more
+       correlated receiver operating characteristic curves. Biometrics 1988;44:837-845.
+    .. [2] Satterthwaite FE. An approximate distribution of estimates of variance components.
+       Biometrics Bull 1946;2:110-114.
     """
     a = auc_with_interval(*binary_inputs(outcome_a, score_a), level)
     b = auc_with_interval(*binary_inputs(outcome_b, score_b), level)
