@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from export.tiny import write_run
-from integration.cluster_case import (
+from integration.cluster.cluster_case import (
     Papers,
     make_papers,
     running,
