@@ -170,7 +170,7 @@ def _methods(analysis: Analysis) -> dict[str, str]:
         "missing": missing_values(study),
         "resampling": f"{plan.folds}-fold stratified cross-validation repeated {plan.repeats} "
         f"times, and {plan.bootstraps} bootstraps for optimism; no part was held out.",
-        "disjoint": "Patients, identified by the id of the table: each id is in one fold of each "
+        "disjoint": "Patients, told apart by the id of the table: each id is in one fold of each "
         "repeat.",
         "form": "Numbers entered as straight lines, categories as indicators; linearity was "
         "tested with restricted cubic splines.",

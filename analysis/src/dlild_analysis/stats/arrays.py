@@ -131,6 +131,34 @@ def horizon_among(horizon: float, times: FloatArray) -> float:
     return nearest if abs(nearest - horizon) <= TIME_TOLERANCE * size else horizon
 
 
+def horizon_within(horizon: float, times: FloatArray) -> float:
+    """Return what :func:`horizon_among` does, for a horizon that the times reach.
+
+    Raises
+    ------
+    StatisticsError
+        The horizon is not positive, or lies beyond the longest of the times.
+    """
+    horizon = horizon_among(horizon, times)
+    if not 0 < horizon <= times.max():
+        raise StatisticsError(
+            f"horizon: {horizon:g}; it must lie above 0 and not beyond the longest follow-up,"
+            f" {times.max():g}"
+        )
+    return horizon
+
+
+def as_risks(risk: ArrayLike, n: int, name: str = "risk") -> FloatArray:
+    """Return predicted risks, one a patient, all in [0, 1]."""
+    risks = as_vector(risk, name)
+    if risks.size != n:
+        raise StatisticsError(f"{name}: {risks.size} values for {n} patients; give one a patient")
+    odd = risks[(risks < 0) | (risks > 1)]
+    if odd.size:
+        raise StatisticsError(f"{name}: found {odd[0]:g}; risks lie between 0 and 1")
+    return risks
+
+
 def as_design(design: ArrayLike, names: Sequence[str] | None) -> tuple[FloatArray, tuple[str, ...]]:
     """Return a finite design matrix (n, p) and a name for every column."""
     labels = names if names is not None else getattr(design, "columns", None)

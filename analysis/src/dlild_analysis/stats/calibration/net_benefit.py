@@ -12,9 +12,10 @@ from dlild_analysis.stats.arrays import (
     BoolArray,
     FloatArray,
     as_binary,
+    as_risks,
     as_survival,
     as_vector,
-    horizon_among,
+    horizon_within,
 )
 from dlild_analysis.stats.errors import StatisticsError
 from dlild_analysis.stats.results import Result
@@ -127,12 +128,7 @@ def decision_curve_survival(
     """
     times, events = as_survival(time, event)
     risks, at = _inputs(risk, thresholds, times.size)
-    horizon = horizon_among(horizon, times)
-    if not 0 < horizon <= times.max():
-        raise StatisticsError(
-            f"horizon: {horizon:g}; it must lie above 0 and not beyond the longest follow-up,"
-            f" {times.max():g}"
-        )
+    horizon = horizon_within(horizon, times)
     overall = _incidence(times, events, horizon)
     true_positive, false_positive = np.zeros(at.size), np.zeros(at.size)
     for k, threshold in enumerate(at):
@@ -160,13 +156,7 @@ def decision_curve_survival(
 
 
 def _inputs(risk: ArrayLike, thresholds: ArrayLike, n: int) -> tuple[FloatArray, FloatArray]:
-    risks, at = as_vector(risk, "risk"), as_vector(thresholds, "thresholds")
-    if risks.size != n:
-        raise StatisticsError(f"risk: {risks.size} values for {n} patients; give one a patient")
-    if risks.min() < 0 or risks.max() > 1:
-        raise StatisticsError(
-            f"risk: found {risks.min():g} to {risks.max():g}; risks lie between 0 and 1"
-        )
+    risks, at = as_risks(risk, n), as_vector(thresholds, "thresholds")
     if at.min() <= 0 or at.max() >= 1:
         raise StatisticsError(
             f"thresholds: found {at.min():g} to {at.max():g}; they lie strictly between 0 and 1"

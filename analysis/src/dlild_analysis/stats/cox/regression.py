@@ -17,7 +17,7 @@ from dlild_analysis.stats.arrays import (
     as_survival,
     check_lengths,
     check_regressors,
-    horizon_among,
+    horizon_within,
     normal_quantile,
     outside_range,
 )
@@ -340,12 +340,7 @@ def predict_cox(
     ----------
     .. [1] Tsiatis AA. A large sample study of Cox's regression model. Ann Stat 1981;9:93-108.
     """
-    horizon = horizon_among(horizon, np.append(fit.baseline_times, fit.last_time))
-    if not 0 < horizon <= fit.last_time:
-        raise StatisticsError(
-            f"horizon: {horizon:g}; it must lie above 0 and not beyond the longest follow-up,"
-            f" {fit.last_time:g}"
-        )
+    horizon = horizon_within(horizon, np.append(fit.baseline_times, fit.last_time))
     x = fit.rows(design)
     if not all(math.isfinite(term.beta) for term in fit.terms):
         raise StatisticsError("fit: a coefficient is infinite; this model predicts no risk")
