@@ -61,7 +61,7 @@ NOT_TYPED = (
     (r"^make (load|load-scans|bundle)", "measures or downloads: tests/deploy/load, test_bundle.py"),
     (r"^make (cluster|certs)", "tests/integration/cluster/test_cluster.py and tests/deploy/certs"),
     (r"^make serve$", "as in README.md, by test_readmes.py"),
-    (r"^pip install", "an environment of its own: tests/integration/commands/test_fresh_install.py"),
+    (r"^pip install", "an environment of its own: integration/commands/test_fresh_install.py"),
     (r"^\.venv/bin/pre-commit install", "changes the hooks of the checkout"),
     (r"^dlild .*--dask", "a Dask cluster: tests/integration/commands/test_batch_on_dask.py"),
     (r"^dlild --install-completion", "writes into the user's shell: tests/client/test_cli.py"),
