@@ -80,7 +80,7 @@ test-gpu: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that need an NVI
 	$(BIN)/python -m pytest -m gpu
 
 test-deploy: $(VENV)/.dev $(SERVER_VENV)/.server $(TOOLS)/.done  ## Check image, Compose, Helm chart and monitoring with their own tools
-	$(BIN)/python -m pytest tests/deploy $(addprefix tests/integration/test_,container.py monitoring.py cluster.py hostile.py)
+	$(BIN)/python -m pytest tests/deploy $(addprefix tests/integration/,commands/test_container.py test_monitoring.py cluster/test_cluster.py cluster/test_hostile.py)
 
 deploy-tools: $(TOOLS)/.done  ## Fetch helm, kubectl, promtool, hadolint and their like into .tools
 

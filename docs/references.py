@@ -93,7 +93,7 @@ def likest(candidates: Iterable[str], path: str) -> str | None:
 
 
 def is_rendered(path: str) -> bool:
-    """Tell whether a file of a model folder is a copy of the client's contract package."""
+    """Return whether a file of a model folder is a copy of the client's contract package."""
     parts = Path(path).parts
     return parts[0] == "model_repository" and "contract" in parts[1:-1]
 
@@ -104,7 +104,7 @@ def moved_to(name: str, path: str) -> str | None:
 
 
 def has_module(name: str) -> bool:
-    """Tell whether a dotted name leads to a module, or to a name that a module has."""
+    """Return whether a dotted name leads to a module, or to a name that a module has."""
     parts = name.split(".")
     base = ROOT / parts[0].removeprefix("dlild_") / "src"
     for count in range(len(parts), 0, -1):
@@ -163,7 +163,7 @@ def faults() -> list[str]:
 
 
 def fix() -> list[str]:
-    """Write the file that defines a symbol now in the place of the one that did; name the pages."""
+    """Write the file that defines a symbol now instead of the one that did; name the pages."""
 
     def corrected(match: re.Match[str]) -> str:
         name, path = match["name"], match["path"]

@@ -47,13 +47,18 @@ class Health:
             "dlild_scan_duration_seconds_bucket", "Scans that were scored within le seconds"
         )
         self._buckets = self._labelled(buckets, "le", (*map(str, EDGES), "+Inf"))
-        memory = gauge("dlild_room_bytes", "Bytes of the container, by what and whether used")
+        families = [
+            gauge("dlild_memory_budget_bytes", "Bytes of the container, by what and whether used"),
+            gauge("dlild_room_bytes", "dlild_memory_budget_bytes by its old name: goes in 0.2"),
+        ]
         self._memory = {
-            (what, state): memory.Metric(labels={"what": what, "state": state})
+            (what, state): [
+                family.Metric(labels={"what": what, "state": state}) for family in families
+            ]
             for what in ("shared_memory", "memory")
             for state in ("used", "total")
         }
-        self._families.append(memory)
+        self._families += families
 
     def taken(self) -> None:
         """Count a window that was taken."""
@@ -86,10 +91,15 @@ class Health:
         memory : MemoryUse
             What there is now.
         """
-        self._memory["shared_memory", "used"].set(memory.shared_used)
-        self._memory["shared_memory", "total"].set(memory.shared_total)
-        self._memory["memory", "used"].set(memory.memory_used)
-        self._memory["memory", "total"].set(memory.memory_total)
+        values = {
+            ("shared_memory", "used"): memory.shared_used,
+            ("shared_memory", "total"): memory.shared_total,
+            ("memory", "used"): memory.memory_used,
+            ("memory", "total"): memory.memory_total,
+        }
+        for key, value in values.items():
+            for metric in self._memory[key]:
+                metric.set(value)
 
     def held(self, scans: OpenScans) -> None:
         """Set how much is held, where that changed.

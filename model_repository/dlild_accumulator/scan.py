@@ -177,5 +177,5 @@ class OpenScan:
 
 
 def _is_single(box_shape: Shape, window_shape: Shape, window_count: int) -> bool:
-    """Tell whether the scan is one window that fills the box."""
+    """Return whether the scan is one window that fills the box."""
     return window_count == 1 and window_shape == box_shape

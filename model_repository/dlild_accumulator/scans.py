@@ -32,7 +32,7 @@ OUTCOMES = (
 
 # When does a silent scan give way to a new one that finds no slot? After a quarter of the time
 # that it may be silent otherwise, and four times the longest pause that any open scan has made and
-# gone on from: on a slow or crowded server all pauses are long, and nobody is to blame.
+# gone on from: on a slow or crowded server all pauses are long, and no client is at fault.
 YIELD_SHARE = 0.25
 YIELD_PAUSES = 4
 

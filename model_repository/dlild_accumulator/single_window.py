@@ -115,7 +115,7 @@ class SingleWindow:
 def _total(bits: Array) -> float:
     """Sum FP16 values, not negative, given by their bits.
 
-    Thirteen places further left these are the bits of a float32, 2**112 times smaller: that is many
+    Shifted 13 bits to the left these are the bits of a float32, 2**112 times smaller: that is many
     times as fast as a conversion. Tiny values stay tiny, which slows no sum, as it would a product.
     """
     total = 0.0

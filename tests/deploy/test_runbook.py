@@ -68,7 +68,7 @@ def test_the_messages_of_the_incident_table_are_real() -> None:
     sources = re.sub(r'"\s*\n\s*f?"', "", sources)
     for said in (
         "takes no connection", "does not answer within", "renew the server's certificate soon",
-        "the server speaks TLS; use grpcs:// instead of grpc://", "nobody answers at",
+        "the server speaks TLS; use grpcs:// instead of grpc://", "no server answers at",
         "is not ready", "is served with profile", "has no profile", "said by a worker",
         "the server runs another model now", "TLSFailedError", "KeyRefusedError", "NotReadyError",
         "ContractError",

@@ -64,14 +64,14 @@ def test_the_server_has_every_value_of_a_label_that_is_asked_for(
         assert set(values.split("|")) <= told[label], (label, values)
 
 
-def test_the_room_of_the_server_makes_sense(embedded_server: EmbeddedServer) -> None:
-    room = {
+def test_the_memory_budget_of_the_server_makes_sense(embedded_server: EmbeddedServer) -> None:
+    budget = {
         tuple(sorted(re.findall(r'(?:what|state)="(\w+)"', line))): float(line.rsplit(" ", 1)[1])
         for line in scrape(embedded_server)
-        if line.startswith("dlild_room_bytes")
+        if line.startswith("dlild_memory_budget_bytes")
     }
-    assert 0 < room["shared_memory", "used"] < room["shared_memory", "total"]
-    assert 2**28 < room["memory", "used"] < room["memory", "total"]
+    assert 0 < budget["shared_memory", "used"] < budget["shared_memory", "total"]
+    assert 2**28 < budget["memory", "used"] < budget["memory", "total"]
 
 
 def test_a_scored_scan_is_in_the_histogram_and_its_line_has_the_fields_of_the_document(

@@ -114,10 +114,10 @@ def test_scored_scans_make_a_histogram(health, board):
     assert counts == sorted(counts)
 
 
-def test_the_containers_room_is_told(health, board):
+@pytest.mark.parametrize("name", ["dlild_memory_budget_bytes", "dlild_room_bytes"])
+def test_the_containers_memory_is_reported_by_the_new_and_by_the_old_name(health, board, name):
     health.memory(MemoryUse(1, 2, 3, 4))
-    told = {key[1:]: value for key, value in board.values.items() if key[0] == "dlild_room_bytes"}
-    assert told == {
+    assert {key[1:]: value for key, value in board.values.items() if key[0] == name} == {
         ("shared_memory", "used"): 1,
         ("shared_memory", "total"): 2,
         ("memory", "used"): 3,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from itertools import islice
-from types import TracebackType
 
 from dlild_client.core import DEFAULT_CONCURRENCY, Core, Outcome, Scan, ScanProgress, bind
 from dlild_client.errors import DlildError
@@ -57,12 +56,7 @@ class AsyncClient:
         """Return the client itself."""
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_exception: object) -> None:
         """Close the client."""
         await self.close()
 

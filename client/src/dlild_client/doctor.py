@@ -95,7 +95,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     broken = ""
     for name, check in checks:
         if broken:
-            yield Finding(name, "left out", f"cannot be told: see {broken}")
+            yield Finding(name, "left out", f"cannot be checked: see {broken}")
             continue
         try:
             found = check()

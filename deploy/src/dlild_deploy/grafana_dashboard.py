@@ -190,8 +190,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Memory of the container",
             {
-                f"{{{{instance}}}} {state}": f'dlild_room_bytes{{{HERE_ONLY}, what="memory", '
-                f'state="{state}"}}'
+                f"{{{{instance}}}} {state}": f"dlild_memory_budget_bytes{{{HERE_ONLY}, "
+                f'what="memory", state="{state}"}}'
                 for state in ("used", "total")
             },
             "bytes",
@@ -200,7 +200,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Shared memory",
             {
-                f"{{{{instance}}}} {state}": f"dlild_room_bytes{{{HERE_ONLY}, "
+                f"{{{{instance}}}} {state}": f"dlild_memory_budget_bytes{{{HERE_ONLY}, "
                 f'what="shared_memory", state="{state}"}}'
                 for state in ("used", "total")
             },

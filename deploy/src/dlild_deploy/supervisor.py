@@ -186,7 +186,7 @@ def with_parent_death_signal(command: Sequence[str]) -> list[str]:
     Returns
     -------
     list of str
-        What to start in its place: util-linux's ``setpriv``, which becomes the program.
+        What to start instead: util-linux's ``setpriv``, which becomes the program.
 
     Raises
     ------

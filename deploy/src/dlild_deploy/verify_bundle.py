@@ -3,7 +3,7 @@
 
     python3 verify.py FOLDER [--digest DIGEST]
 
-DIGEST is what `make bundle` printed last; without it, whoever could change the files could have
+DIGEST is what `make bundle` printed last; without it, someone who could change the files could have
 changed the sums as well. A copy of this file lies in every bundle as ``verify.py``: it imports
 nothing of ours, and needs Python 3.9 or later and nothing else.
 """

@@ -157,10 +157,12 @@ def test_reasons_of_failed_resamples():
     def often(train):
         if len(np.unique(train)) < 5:
             raise StatisticsError("somebody is missing")
-        return 1.0
+        return lambda index: index
 
     with pytest.raises(StatisticsError, match=r"19 of 20 .* \(19 times somebody"):
-        resampling.bootstrap_interval(often, 5, rng=np.random.default_rng(3), bootstraps=20)
+        resampling.optimism_bootstrap(
+            often, lambda index, _: 1.0, 5, rng=np.random.default_rng(3), bootstraps=20
+        )
 
 
 def slope(values):

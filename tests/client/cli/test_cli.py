@@ -133,8 +133,8 @@ def test_a_bad_input_is_one_line_and_exit_3(server, tmp_path, series_writer, che
 
 def test_a_server_that_is_not_there_is_one_line_and_exit_1(server, scan_file):
     server.stop()
-    assert_one_line(dlild("score", scan_file, "--url", server.url), 1, "nobody answers")
-    assert_one_line(dlild("info", "--url", server.url), 1, "nobody answers")
+    assert_one_line(dlild("score", scan_file, "--url", server.url), 1, "no server answers")
+    assert_one_line(dlild("info", "--url", server.url), 1, "no server answers")
 
 
 @pytest.mark.parametrize("command", [["score"], ["batch", "--out", "out"], ["series"]])
@@ -251,7 +251,7 @@ def test_doctor_names_what_is_wrong_and_its_remedy(guarded, server, tmp_path):
         assert done.returncode == 1
         assert f"x {check}" in done.stdout
         assert "->" in done.stdout
-        assert "cannot be told: see" in done.stdout
+        assert "cannot be checked: see" in done.stdout
         assert "wrong-key" not in done.stdout + done.stderr
     server.ready = False
     assert "x readiness" in dlild("doctor", *flat(guarded)).stdout

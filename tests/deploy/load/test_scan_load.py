@@ -115,7 +115,7 @@ def test_what_is_wrong_is_told_before_any_client_begins(
     assert main(["load", "scans", "--scan", str(tmp_path / "nowhere")]) == 3
     assert "nowhere: no such file" in capsys.readouterr().err
     assert main(["load", "scans", "--scan", str(scan), "--url", "grpc://127.0.0.1:1"]) == 1
-    assert "nobody answers at grpc://127.0.0.1:1" in capsys.readouterr().err
+    assert "no server answers at grpc://127.0.0.1:1" in capsys.readouterr().err
     assert main(["load", "scans", "--clients", "0"]) == 2
     assert "give numbers from 1 to 64" in capsys.readouterr().err
 

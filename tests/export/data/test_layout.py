@@ -10,9 +10,8 @@ import pytest
 
 from dlild_client.contract import Contract
 from dlild_export.data.check import check_dataset
-from dlild_export.data.dataset_json import DECATHLON, write_dataset_json
 from dlild_export.data.faults import DatasetError, Kind
-from dlild_export.data.layout import read_dataset, straddling
+from dlild_export.data.layout import DECATHLON, read_dataset, straddling, write_dataset_json
 
 NAMES = {"background": 0, "lung": 1, "ground_glass": 2}
 

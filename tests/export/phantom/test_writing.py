@@ -26,7 +26,13 @@ from dlild_export.data.labels import IGNORE
 from dlild_export.data.prepare import prepare, prepared_files, read_info
 from dlild_export.data.scans import LabelledScan
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom, random_spec
-from dlild_export.phantom.cases import draw_spec, labelled_phantom, write_phantoms, write_planted
+from dlild_export.phantom.cases import (
+    Planting,
+    draw_spec,
+    labelled_phantom,
+    write_phantoms,
+    write_planted,
+)
 from dlild_export.phantom.dicom import Scanner
 from dlild_export.phantom.writing import Writing
 
@@ -224,10 +230,9 @@ def test_planted_cases_have_the_severity_asked_for(
         write_planted(
             healthy,
             tmp_path / "data",
-            [0, 10, 40],
+            Planting(percents=[0, 10, 40], patterns=[Pattern.UIP, Pattern.ORGANISING]),
             contract=contract,
             writing=Writing(form="nnunet"),
-            patterns=[Pattern.UIP, Pattern.ORGANISING],
         )
     )
 
@@ -251,11 +256,9 @@ def test_doubtful_tissue_is_unknown_and_no_lesion_is(
             write_planted(
                 healthy,
                 tmp_path / doubtful,
-                [30],
+                Planting(percents=[30], patterns=[Pattern.ORGANISING], doubtful=doubtful),
                 contract=contract,
                 writing=Writing(form="cache"),
-                patterns=[Pattern.ORGANISING],
-                doubtful=doubtful,
             )
         )
 
@@ -353,6 +356,9 @@ def test_labels_are_mapped_on_the_command_line(files: Any) -> None:
         (["check", "x", "--map", "lung"], "their name=our name"),
         (["plant", "x", "y", "--percent", "5,95"], "give 0 to 90"),
         (["plant", "x", "y", "--percent", "many"], "could not convert"),
+        (["plant", "x", "y", "--pattern", "none"], "patterns of uip"),
+        (["plant", "x", "y", "--texture", "rough"], "texture is 'rough'"),
+        (["plant", "x", "y", "--doubtful", "no"], "doubtful is 'no'"),
     ],
 )
 def test_wrong_usage(arguments: list[str], words: str) -> None:

@@ -15,15 +15,15 @@ from dlild_client.contract.schema import LARGEST_CLASS, LESIONS_TOGETHER
 from dlild_export.cli import app
 from dlild_export.data.digest import sha256
 from dlild_export.release import changes
-from dlild_export.release.evaluation_file import EvaluationFile, Target, read_evaluation
+from dlild_export.release.evaluation_file import EvaluationFile, RecordedTarget, read_evaluation
 from dlild_export.release.model_card import CardError, RunRecord, fill, read_run
 from dlild_export.release.versions import Candidate, ReleaseError, release, replace_field, serve
 from dlild_export.serving.configs import drift, read_documents, write_configs
 from dlild_export.serving.onnx import export_run
 from dlild_export.serving.parity import Parity, Row
 
-MET = Target("Dice, all lung", "at least 0.97", 0.98, met=True)
-MISSED = Target("Dice, all lesions", "at least 0.80", 0.713, met=False)
+MET = RecordedTarget("Dice, all lung", "at least 0.97", 0.98, met=True)
+MISSED = RecordedTarget("Dice, all lesions", "at least 0.80", 0.713, met=False)
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def card(repository: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(repository.parent / "MODEL_CARD.md", tmp_path))
 
 
-def candidate(run: Path, *targets: Target, below_floor: str | None = None) -> Candidate:
+def candidate(run: Path, *targets: RecordedTarget, below_floor: str | None = None) -> Candidate:
     weights = run / "model.onnx"
     evaluation = EvaluationFile(sha256(weights), "24 phantoms", "openvino bf16", targets, ())
     record = RunRecord("seed = 5", cases=3, seed=5, class_biases=())
@@ -152,7 +152,7 @@ def test_filling_twice_changes_nothing() -> None:
 
 
 def test_every_missed_target_is_named(tiny, card, other_run) -> None:
-    worse = Target("DL-ILD, size of the bias", "below 0.5", None, met=False)
+    worse = RecordedTarget("DL-ILD, size of the bias", "below 0.5", None, met=False)
     with pytest.raises(ReleaseError) as refusal:
         release(candidate(other_run, MET, MISSED, worse), parity(other_run, 0.0), tiny, card)
     assert str(refusal.value) == (
@@ -294,7 +294,7 @@ def test_the_step_back_and_forth(tiny, card, other_run) -> None:
         serve(tiny, 1)
 
 
-def write_evaluation(path: Path, digest: str, *targets: Target, **changes: object) -> Path:
+def write_evaluation(path: Path, digest: str, *targets: RecordedTarget, **changes: object) -> Path:
     floor = {
         "met": all(t.met for t in targets),
         "targets": [

@@ -18,7 +18,13 @@ from dlild_client.reading.read import read_volume
 from dlild_export.data.contracts import find_contract
 from dlild_export.serving.onnx import INPUT, OUTPUT, export_onnx, round_to_bf16
 from dlild_export.training.start import load_network
-from dlild_export.training.unet import DENSITY_UNIT_HU, HEALTHY_HU, relative_offset
+from dlild_export.training.unet import (
+    DENSITY_UNIT_HU,
+    HEALTHY_HU,
+    UNet,
+    UNetConfig,
+    relative_offset,
+)
 from dlild_export.training.unet import lung_density as density_of_offset
 
 CELL = 4
@@ -166,3 +172,17 @@ def test_the_level_of_the_lung_is_computed_without_a_channel_axis(
     nodes = [node for node in level if node.op_type in element_wise]
     assert {node.op_type for node in nodes} == element_wise
     assert {ranks[node.output[0]] for node in nodes} == {4}
+
+
+def test_checkpoints_that_store_the_upsampling_as_rise_are_read() -> None:
+    config = UNetConfig(channels=(2, 4, 8))
+    network, other = UNet(config), UNet(config)
+    stored = {
+        key.replace("upsampling.", "rise."): value for key, value in network.state_dict().items()
+    }
+    assert "rise.0.weight" in stored
+
+    torch.nn.ModuleList([other]).load_state_dict({f"0.{k}": v for k, v in stored.items()})
+
+    for key, value in network.state_dict().items():
+        assert torch.equal(other.state_dict()[key], value)

@@ -111,7 +111,7 @@ def _without_second(
             "dependent test, for scores "
             f"that correlate {min(known):.2f} to {max(known):.2f}"
         )
-    words += "; the second correlation is not printed, so the test cannot be told"
+    words += "; the second correlation is not printed, so the test cannot be identified"
     return _finding({**given, "r_ab_range": list(span)}, derived, "cannot tell", words)
 
 

@@ -15,7 +15,7 @@ from dlild_analysis.stats.arrays import FloatArray
 NEGATIVE_CODES = (-1.0, -7.0, -8.0, -9.0, -77.0, -88.0, -99.0, -777.0, -888.0, -999.0, -9999.0)
 POSITIVE_CODES = (99.0, 777.0, 888.0, 999.0, 9999.0)
 SMALL_NEGATIVE_CODES = (-1.0, -7.0, -8.0)
-ENOUGH = 10  # other values, from which it can be told what lies apart
+ENOUGH = 10  # other values needed to decide what lies apart
 SMALL_CODES = (7.0, 8.0, 9.0)
 LEAVE_EMPTY = "leave the cell empty where the value is unknown"
 

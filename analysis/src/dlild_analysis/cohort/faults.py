@@ -132,7 +132,6 @@ PERCENT_PREDICTED = Limits(5.0, 200.0, "percent predicted")
 DLCO_PREDICTED = Limits(2.0, 200.0, "percent predicted")
 LITRES = Limits(0.2, 9.0, "litres")
 SHARE = Limits(0.0, 100.0, "percent of the lung")
-AGE = Limits(0.0, 120.0, "years")
 ANY = Limits(float("-inf"), float("inf"), "")
 
 
@@ -220,7 +219,7 @@ def check_repeats(
     Parameters
     ----------
     frame : DataFrame
-        With `row`, `id` and the `keys`; other columns tell whether repeats agree.
+        With `row`, `id` and the `keys`; other columns show whether repeats agree.
     policy : {"reject", "first", "last"}
         What the study's `table.duplicates` says. Repeats are never averaged.
     """

@@ -19,7 +19,8 @@ def gap_points(cohort: Cohort) -> FloatArray | None:
     array of shape (n,) or None
         NaN where one of the four is missing; None where the cohort lacks a whole column, has no
         covariates called `age` and `sex`, or names the sexes in a way that is not known here.
-        "Could not perform DLCO" (3 points) cannot be told from a missing value and stays missing.
+        "Could not perform DLCO" (3 points) cannot be distinguished from a missing value and stays
+        missing.
 
     References
     ----------

@@ -31,7 +31,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 class Section:
-    """One table of a TOML, read key by key; `finish` complains of keys that nobody asked for."""
+    """One table of a TOML, read key by key; `finish` reports keys that were not read."""
 
     def __init__(self, data: object, name: str, source: str) -> None:
         self.name = name
@@ -130,7 +130,7 @@ class Section:
         return tuple(float(item) for item in value)
 
     def finish(self) -> None:
-        """Complain of the first key that nobody asked for.
+        """Report the first key that was not read.
 
         Raises
         ------

@@ -41,7 +41,7 @@ class Outcome:
     reasons : dict
         How many events each criterion made.
     notes : tuple of Fault
-        Patients whose outcome could not be told.
+        Patients whose outcome cannot be determined.
     """
 
     rule: str

@@ -10,9 +10,9 @@ For one patient, with independent standard normal deviates behind every line::
     T            : P(T > t | z) = exp(-h (t / 24)^k exp(beta z))   months to progression
     age, sex     independent of all else
 
-so that DL-ILD carries all that the scan tells about progression (proportional hazards in z), and
-lung function and the visual score are noisy views of the same z. The residuals of FVC and of the
-visual score are correlated as far as the correlation between the two asks.
+so that DL-ILD carries all the information of the scan about progression (proportional hazards in
+z), and lung function and the visual score are noisy views of the same z. The residuals of FVC and
+of the visual score are correlated as far as the correlation between the two asks.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def as_vector(values: ArrayLike, name: str, *, at_least: int = 1) -> FloatArray:
     size = float(np.abs(vector).max(initial=0.0))
     if size > _LARGEST or 0 < size < 1 / _LARGEST:
         raise StatisticsError(
-            f"{name}: values of size {size:g} leave no room for arithmetic; change the unit"
+            f"{name}: values of size {size:g} are beyond the range of floating-point arithmetic;"
+            " change the unit"
         )
     if vector.size < at_least:
         raise StatisticsError(f"{name}: {vector.size} patients; at least {at_least} are needed")
@@ -128,6 +129,34 @@ def horizon_among(horizon: float, times: FloatArray) -> float:
     nearest = float(known[np.argmin(np.abs(known - horizon))])
     size = max(abs(horizon), float(np.abs(known).mean()))
     return nearest if abs(nearest - horizon) <= TIME_TOLERANCE * size else horizon
+
+
+def horizon_within(horizon: float, times: FloatArray) -> float:
+    """Return what :func:`horizon_among` does, for a horizon that the times reach.
+
+    Raises
+    ------
+    StatisticsError
+        The horizon is not positive, or lies beyond the longest of the times.
+    """
+    horizon = horizon_among(horizon, times)
+    if not 0 < horizon <= times.max():
+        raise StatisticsError(
+            f"horizon: {horizon:g}; it must lie above 0 and not beyond the longest follow-up,"
+            f" {times.max():g}"
+        )
+    return horizon
+
+
+def as_risks(risk: ArrayLike, n: int, name: str = "risk") -> FloatArray:
+    """Return predicted risks, one a patient, all in [0, 1]."""
+    risks = as_vector(risk, name)
+    if risks.size != n:
+        raise StatisticsError(f"{name}: {risks.size} values for {n} patients; give one a patient")
+    odd = risks[(risks < 0) | (risks > 1)]
+    if odd.size:
+        raise StatisticsError(f"{name}: found {odd[0]:g}; risks lie between 0 and 1")
+    return risks
 
 
 def as_design(design: ArrayLike, names: Sequence[str] | None) -> tuple[FloatArray, tuple[str, ...]]:

@@ -13,8 +13,7 @@ from dlild_analysis.stats.arrays import (
     BoolArray,
     FloatArray,
     as_binary,
-    as_vector,
-    check_lengths,
+    as_risks,
     normal_quantile,
 )
 from dlild_analysis.stats.cox.regression import CoxFit
@@ -115,13 +114,8 @@ def reclassification(
        2014;33:3405-3414.
     """
     event = as_binary(outcome)
-    old, new = as_vector(risk_old, "risk_old"), as_vector(risk_new, "risk_new")
-    check_lengths(outcome=event, risk_old=old, risk_new=new)
-    for name, risks in (("risk_old", old), ("risk_new", new)):
-        if risks.min() < 0 or risks.max() > 1:
-            raise StatisticsError(
-                f"{name}: found {risks.min():g} to {risks.max():g}; risks lie between 0 and 1"
-            )
+    old = as_risks(risk_old, event.size, "risk_old")
+    new = as_risks(risk_new, event.size, "risk_new")
     moves, gains = np.sign(new - old), new - old
     nri_events, nri_others = float(moves[event].mean()), -float(moves[~event].mean())
     return Reclassification(

@@ -107,7 +107,7 @@ def wilson_interval(
             n=0,
             level=level,
             method=method,
-            warnings=(f"{name}: nobody in the denominator",),
+            warnings=(f"{name}: the denominator is zero",),
         )
     share = hits / total
     scale = 1 + quantile**2 / total

@@ -20,7 +20,7 @@ BROKEN = (NotDoneError, ValueError, np.linalg.LinAlgError, ArithmeticError)
 
 @dataclass(frozen=True)
 class NotDone:
-    """In the place of a result that this cohort does not support.
+    """What stands for a result that this cohort does not support.
 
     Attributes
     ----------

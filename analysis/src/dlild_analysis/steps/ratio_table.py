@@ -115,6 +115,14 @@ def ratio_columns(short: str, last: str) -> tuple[str, ...]:
     )
 
 
+def model_rows(
+    univariable: Sequence[Univariable[M]], multivariable: M | NotDone
+) -> list[tuple[str, ...]]:
+    """Write the models of one covariate each, then the multivariable one."""
+    rows = [row for item in univariable for row in ratio_rows(item.fit, "univariable", item.label)]
+    return rows + ratio_rows(multivariable, "multivariable", "All together")
+
+
 def ratio_rows(part: M | NotDone, model: str, label: str) -> list[tuple[str, ...]]:
     """Write a model, one row a term."""
     if isinstance(part, NotDone):

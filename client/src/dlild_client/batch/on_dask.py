@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
-from types import TracebackType
 from typing import Any
 
 from dlild_client import __version__
@@ -73,12 +72,7 @@ class DaskScorer:
         """Return the scorer itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Disconnect from the cluster, which keeps running."""
         with suppress(OSError, TimeoutError):
             self._cluster.close(timeout=5)

@@ -93,15 +93,6 @@ class SeriesSurvey:
         """The series that would be scored."""
         return next((s for s in self.series if s.verdict == "chosen"), None)
 
-    @property
-    def best_of_each_study(self) -> tuple[SeriesSummary, ...]:
-        """The series to score of each study, where the path holds several."""
-        best: dict[str, SeriesSummary] = {}
-        for s in self.series:
-            if s.verdict != "aside":
-                best.setdefault(s.study, s)
-        return tuple(best.values())
-
 
 def survey_series(
     path: str | os.PathLike[str], rules: SeriesRules | None = None, series: str | None = None

@@ -41,8 +41,8 @@ class ClassVolume:
         Percentage of all lung.
     certainty : float or None
         Of a lesion class, the mean over its voxels of its share of the probabilities of all lesion
-        classes: 1 where the network sees no other lesion there, 0.25 where it cannot tell which of
-        four it is. DL-ILD does not depend on it. None where there is no voxel, for lung without
+        classes: 1 where the network sees no other lesion there, 0.25 where all four are equally
+        likely. DL-ILD does not depend on it. None where there is no voxel, for lung without
         lesion, and from servers that do not report it.
     """
 
@@ -244,7 +244,7 @@ def build_result(
 
 
 def _certainty(final: FinalAnswer, label: int) -> float | None:
-    """Certainty of a class; None where no voxel or no server tells."""
+    """Certainty of a class; None where no voxel has it or the server does not report it."""
     value = float("nan") if final.class_certainty is None else float(final.class_certainty[label])
     return None if math.isnan(value) else value
 

@@ -139,7 +139,7 @@ def diagnose_no_answer(address: Address, tls: TLS, timeout_s: float) -> Connecti
         )
     except OSError:
         return ConnectionFailedError(
-            f"nobody answers at {url}; is the server running, and are address, port and TLS right?"
+            f"no server answers at {url}; is it running, and are address, port and TLS right?"
         )
     mistrust = diagnose_tls(address, tls, timeout_s)
     if mistrust is not None:
@@ -151,7 +151,7 @@ def diagnose_no_answer(address: Address, tls: TLS, timeout_s: float) -> Connecti
             "(8000 is Triton's HTTP port, 8002 that of its metrics)"
         )
     return ConnectionFailedError(
-        f"nobody answers gRPC at {url}, which takes connections; "
+        f"{url} takes connections but does not answer gRPC; "
         "is it the server's gRPC port, and does the server run?"
     )
 

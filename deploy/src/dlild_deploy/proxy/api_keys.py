@@ -1,6 +1,6 @@
 """API keys that the proxy accepts: ``keys.map``, a line with digest and name for each key.
 
-Only the SHA-256 of a key is kept. A key is 32 random bytes, so nobody can find it from its digest.
+Only the SHA-256 of a key is kept. A key is 32 random bytes, so it cannot be found from its digest.
 Reload the proxy after a change. Needs the standard library only.
 """
 

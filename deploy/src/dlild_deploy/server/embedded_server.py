@@ -10,7 +10,6 @@ import json
 import urllib.request
 import uuid
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from dlild_deploy.checkout import MODEL_REPOSITORY
@@ -137,12 +136,7 @@ class EmbeddedServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Stop the server; see ``stop``."""
         self.stop()
 

@@ -58,7 +58,7 @@ def input_errors() -> Iterator[None]:
 
 
 def progress_bar() -> Progress:
-    """Return a progress bar with the time left; silent where nobody watches."""
+    """Return a progress bar with the time left; silent without a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(
         *columns, TimeRemainingColumn(), console=stderr, disable=not sys.stderr.isatty()

@@ -325,43 +325,26 @@ def plant(
     """
     from dlild_export.data.contracts import find_contract  # noqa: PLC0415
     from dlild_export.phantom import Pattern  # noqa: PLC0415
-    from dlild_export.phantom.cases import (  # noqa: PLC0415
-        DOUBTFUL,
-        ILL,
-        TEXTURES,
-        write_planted,
-    )
+    from dlild_export.phantom.cases import Planting, write_planted  # noqa: PLC0415
     from dlild_export.phantom.writing import Writing  # noqa: PLC0415
 
     try:
-        percents = [float(text) for text in percent.split(",")]
-        patterns = [Pattern(text.strip()) for text in pattern.split(",")]
+        planting = Planting(
+            percents=[float(text) for text in percent.split(",")],
+            patterns=[Pattern(text.strip()) for text in pattern.split(",")],
+            seed=seed,
+            doubtful=doubtful,
+            texture=texture,
+        )
         writing = Writing(form=form, pixel_mm=pixel, slice_mm=slice_step)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    if Pattern.NONE in patterns or not all(0 <= p <= 90 for p in percents):
-        raise typer.BadParameter(
-            f"{percent} % of {pattern}: give 0 to 90 % and patterns of {', '.join(ILL)}"
-        )
-    if texture not in TEXTURES:
-        raise typer.BadParameter(f"texture is {texture!r}, give {' or '.join(TEXTURES)}")
-    if doubtful not in DOUBTFUL:
-        raise typer.BadParameter(f"doubtful is {doubtful!r}, give {' or '.join(DOUBTFUL)}")
     with input_errors(), progress_bar() as bar:
         task = bar.add_task("planted", total=None)
         contract = find_contract(repository)
         done = 0
         for _ in write_planted(
-            scan,
-            out,
-            percents,
-            contract=contract,
-            writing=writing,
-            patterns=patterns,
-            seed=seed,
-            doubtful=doubtful,
-            texture=texture,
-            workers=workers,
+            scan, out, planting, contract=contract, writing=writing, workers=workers
         ):
             done += 1
             bar.update(task, completed=done)

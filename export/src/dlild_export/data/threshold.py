@@ -166,7 +166,7 @@ def doubtful_tissue(
 ) -> Mask:
     """Find what a threshold cannot judge: solid tissue in or between the lungs, and its rim.
 
-    It may be heart, a mass or consolidated lung. A training must not be told what it is.
+    It may be heart, a mass or consolidated lung. A training must not learn a class from it.
 
     Parameters
     ----------

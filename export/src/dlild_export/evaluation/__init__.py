@@ -6,15 +6,22 @@ floor come out as one HTML page and one JSON file.
 """
 
 from dlild_export.evaluation.cases import release_plan
-from dlild_export.evaluation.floor import Floor, RealFloor, Target, Verdict, real_verdict, verdict
+from dlild_export.evaluation.floor import (
+    Floor,
+    FloorTarget,
+    RealFloor,
+    Verdict,
+    real_verdict,
+    verdict,
+)
 from dlild_export.evaluation.run import evaluate, write_report
 from dlild_export.evaluation.served import Served, load_served
 
 __all__ = [
     "Floor",
+    "FloorTarget",
     "RealFloor",
     "Served",
-    "Target",
     "Verdict",
     "evaluate",
     "load_served",

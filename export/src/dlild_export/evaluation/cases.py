@@ -86,7 +86,7 @@ class EvaluationCase:
     grid : Volume
         HU on the model grid.
     truth : ndarray of uint8, shape (z, y, x)
-        Labels of the contract, 255 where nobody has labelled.
+        Labels of the contract, 255 where there is no label.
     pattern : str or None
         Disease pattern, where it is known.
     thickness_mm : float or None
@@ -285,7 +285,7 @@ class Unseen:
         """Say in words which cases of a dataset these are."""
         count = f"{len(self.cases)} scan{'s' if len(self.cases) != 1 else ''} of {dataset}"
         if self.trained_on is None:
-            return f"{count}; the weights do not tell whether they were trained on these"
+            return f"{count}; the weights do not record whether they were trained on these"
         return f"{count}; {self.trained_on} more were trained on and left out"
 
 

@@ -35,8 +35,8 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class Target:
-    """One figure that was asked for, and what was found; NaN where no case could tell."""
+class FloorTarget:
+    """A target of the floor and the figure found; NaN where no case gives one."""
 
     name: str
     rule: str
@@ -55,7 +55,7 @@ class Target:
 class Verdict:
     """Every target; `met` only where all of them are."""
 
-    targets: tuple[Target, ...]
+    targets: tuple[FloorTarget, ...]
 
     @property
     def met(self) -> bool:
@@ -107,20 +107,20 @@ def verdict(summary: Summary, floor: Floor | None = None, *, refused: int = 0) -
     )
 
 
-def _at_least(name: str, value: float, limit: float, form: str = "{:.2f}") -> Target:
+def _at_least(name: str, value: float, limit: float, form: str = "{:.2f}") -> FloorTarget:
     return _target(name, f"at least {form.format(limit)}", value, value >= limit)
 
 
-def _at_most(name: str, value: float, limit: float) -> Target:
+def _at_most(name: str, value: float, limit: float) -> FloorTarget:
     return _target(name, f"at most {limit:.1f}", value, value <= limit)
 
 
-def _below(name: str, value: float, limit: float, form: str = "{:.1f}") -> Target:
+def _below(name: str, value: float, limit: float, form: str = "{:.1f}") -> FloorTarget:
     return _target(name, f"below {form.format(limit)}", value, value < limit)
 
 
-def _target(name: str, rule: str, value: float, met: bool) -> Target:
-    return Target(name, rule, float(value), met and not math.isnan(value))
+def _target(name: str, rule: str, value: float, met: bool) -> FloorTarget:
+    return FloorTarget(name, rule, float(value), met and not math.isnan(value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,9 @@ class RealFloor:
 def real_verdict(real: RealRun, floor: RealFloor | None = None) -> Verdict:
     """Hold every real scan against the floor; one that could not be scored is not met."""
     f = floor or RealFloor()
-    targets = [Target(f"{r.name}, {r.reason}", "scored", math.nan, False) for r in real.refused]
+    targets = [
+        FloorTarget(f"{r.name}, {r.reason}", "scored", math.nan, False) for r in real.refused
+    ]
     for result in real.results:
         difference = abs(result.lung_difference_percent)
         targets += [

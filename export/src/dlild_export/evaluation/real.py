@@ -1,6 +1,6 @@
 """Real scans of healthy lungs: held against a threshold, and against lesions planted in them.
 
-Nobody knows the lesions of a real scan. But where there are none, a threshold with filled vessels
+The lesions of a real scan are unknown. But where there are none, a threshold with filled vessels
 (`dlild_export.data.threshold`: windpipe and main bronchi are taken out) knows the lungs, DL-ILD
 should be near 0, and lesions planted in these lungs are known to the voxel.
 """

@@ -106,7 +106,7 @@ def bootstrap(values: npt.ArrayLike, statistic: Callable[..., Any]) -> Estimate:
     if np.ptp(known) == 0:
         return Estimate(value, value, value, len(known))
     with warnings.catch_warnings():
-        # A sample that BCa cannot bend falls to NaN, which the next line mends.
+        # BCa gives NaN for a sample without spread; the next line replaces it.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         low, high = _interval(known, statistic, "BCa")
     if not np.isfinite([low, high]).all():

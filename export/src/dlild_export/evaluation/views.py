@@ -28,7 +28,7 @@ class View:
     hu : ndarray of int16, shape (rows, columns)
         The patient's right is on the left; the head, or the front, is above.
     truth : ndarray of uint8, shape (rows, columns), or None
-        Labels; None where nobody knows.
+        Labels; None where there are none.
     predicted : ndarray of uint8, shape (rows, columns)
     pixel_mm : tuple of float
         Height and width of a pixel.
@@ -60,7 +60,7 @@ def worst_views(
     hu : ndarray of int16, shape (z, y, x)
         On the grid: z to the head, y to the back, x to the patient's left.
     truth, predicted : ndarray of uint8, shape (z, y, x)
-        Labels; `truth` is None where nobody knows.
+        Labels; `truth` is None where there is none.
     contract : Contract
     spacing_mm : tuple of float
         Of the voxels (z, y, x).

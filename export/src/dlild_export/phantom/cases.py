@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,6 @@ from dlild_export.phantom.writing import CaseJob, Writing, write_cases
 _FIRST_LESION = 2
 PLANTERS = {"plain": plant_lesions, "measured": plant_measured}
 """What plants lesions of each texture."""
-TEXTURES = tuple(PLANTERS)
 DOUBTFUL = ("lung", "unknown", "outside")
 ILL = tuple(pattern for pattern in Pattern if pattern is not Pattern.NONE)
 
@@ -244,33 +243,14 @@ def _patient(seed: int, lung_mask: Path | None, spacing_mm: float) -> MeasuredPa
     return make_measured(draw_measured(seed), spacing_mm=spacing_mm, lung_mask=lung_mask)
 
 
-def write_planted(
-    scan: Path,
-    folder: Path,
-    percents: Sequence[float],
-    *,
-    contract: Contract,
-    writing: Writing,
-    patterns: Sequence[Pattern] = ILL,
-    seed: int = 0,
-    doubtful: str = "lung",
-    texture: str = "plain",
-    workers: int = 1,
-) -> Iterator[str]:
-    """Plant lesions in the lungs of a healthy scan, once for every pair of pattern and percentage.
+@dataclass(frozen=True, kw_only=True)
+class Planting:
+    """Which lesions to plant: one case for every pair of pattern and percentage.
 
-    Parameters
+    Attributes
     ----------
-    scan : Path
-        Chest CT as the client reads them; its lungs are what a threshold finds.
-    folder : Path
-        Where to.
     percents : sequence of float
         True DL-ILD of the cases; 0 gives the scan as it is.
-    contract : Contract
-        Grid and classes.
-    writing : Writing
-        In which form.
     patterns : sequence of Pattern
         Disease patterns, those that are ill.
     seed : int
@@ -281,6 +261,55 @@ def write_planted(
         lesions; or outside the lungs, for those that are known to hold none (`label_no_lesion`).
     texture : {'plain', 'measured'}
         How fine the lesions are.
+
+    Raises
+    ------
+    ValueError
+        A percentage that no lung can have, a pattern without lesions, or another word.
+    """
+
+    percents: Sequence[float]
+    patterns: Sequence[Pattern] = ILL
+    seed: int = 0
+    doubtful: str = "lung"
+    texture: str = "plain"
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if Pattern.NONE in self.patterns or not all(0 <= p <= 90 for p in self.percents):
+            raise ValueError(
+                f"{', '.join(f'{p:g}' for p in self.percents)} % of {', '.join(self.patterns)}: "
+                f"give 0 to 90 % and patterns of {', '.join(ILL)}"
+            )
+        if self.texture not in PLANTERS:
+            raise ValueError(f"texture is {self.texture!r}, give {' or '.join(PLANTERS)}")
+        if self.doubtful not in DOUBTFUL:
+            raise ValueError(f"doubtful is {self.doubtful!r}, give {' or '.join(DOUBTFUL)}")
+
+
+def write_planted(
+    scan: Path,
+    folder: Path,
+    planting: Planting,
+    *,
+    contract: Contract,
+    writing: Writing,
+    workers: int = 1,
+) -> Iterator[str]:
+    """Plant lesions in the lungs of a healthy scan.
+
+    Parameters
+    ----------
+    scan : Path
+        Chest CT as the client reads them; its lungs are what a threshold finds.
+    folder : Path
+        Where to.
+    planting : Planting
+        Which lesions.
+    contract : Contract
+        Grid and classes.
+    writing : Writing
+        In which form.
     workers : int
         Processes.
 
@@ -293,16 +322,7 @@ def write_planted(
     ------
     InputError
         The scan cannot be read, or has no lungs.
-    ValueError
-        A percentage that no lung can have.
     """
-    if texture not in TEXTURES:
-        raise ValueError(f"texture is {texture!r}, give {' or '.join(TEXTURES)}")
-    if doubtful not in DOUBTFUL:
-        raise ValueError(f"doubtful is {doubtful!r}, give {' or '.join(DOUBTFUL)}")
-    for percent in percents:
-        if not 0 <= percent <= 90:
-            raise ValueError(f"{percent:g} % cannot be planted, give 0 to 90")
     grid = to_grid(read_volume(scan), contract)
     try:
         lungs = threshold_lungs(grid.array, grid.spacing_mm[0])
@@ -310,19 +330,20 @@ def write_planted(
         raise NotChestError(
             f"{scan.name}: {error}; give a chest CT without dense lesions"
         ) from None
-    sound = _label_sound(grid, lungs, doubtful)
+    sound = _label_sound(grid, lungs, planting.doubtful)
     # Named by its voxels: the name of a folder may be that of a patient.
     group = f"planted-{(grid.series.digest or '').removeprefix('sha256:')[:8]}"
     thickness = grid.series.slice_thickness_mm or grid.spacing_mm[0]
     jobs = []
-    for percent in percents:
-        for pattern in patterns if percent else (Pattern.NONE,):
+    seed, texture = planting.seed, planting.texture
+    for percent in planting.percents:
+        for pattern in planting.patterns if percent else (Pattern.NONE,):
             about = {
                 "pattern": str(pattern),
                 "severity": percent / 100,
                 "seed": seed,
                 "thickness_mm": thickness,
-                "doubtful": doubtful,
+                "doubtful": planting.doubtful,
             }
             name = f"{group}-{pattern}-{percent:g}"
             if texture != "plain" and percent:

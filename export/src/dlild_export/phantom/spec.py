@@ -15,7 +15,7 @@ class Pattern(StrEnum):
     UIP = "uip"  # basal, subpleural reticulation and honeycombing
     NSIP = "nsip"  # basal ground-glass with reticulation, sparing the subpleural rim
     ORGANISING = "organising"  # patchy consolidation with a ground-glass halo
-    MIXED = "mixed"  # all classes anywhere, so that no class is learnt by its place
+    MIXED = "mixed"  # all classes anywhere, so that no class is learnt by its position
 
 
 @dataclass(frozen=True, kw_only=True)

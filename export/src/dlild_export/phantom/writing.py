@@ -30,8 +30,8 @@ import numpy as np
 from dlild_client.contract import Contract
 from dlild_client.contract.score import score_labels
 from dlild_client.results.files import write_nifti
-from dlild_export.data.dataset_json import image_path, label_path, write_dataset_json, write_text
 from dlild_export.data.faults import Kind, refuse
+from dlild_export.data.layout import image_path, label_path, write_dataset_json, write_text
 from dlild_export.data.prepare import write_case
 from dlild_export.data.scans import LabelledScan
 from dlild_export.phantom.dicom import Scanner, slice_labels, write_series

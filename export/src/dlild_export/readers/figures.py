@@ -27,7 +27,7 @@ _NAN = float("nan")
 Table = npt.NDArray[np.float64]
 """Areas in mm², shape (densities + 1, classes + 1, classes + 1).
 
-The last density is the unknown one (no CT), the last class a lesion that nobody named.
+The last density is the unknown one (no CT), the last class a lesion without a class.
 """
 
 

@@ -12,8 +12,8 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Target:
-    """A figure that was asked for, the rule, and what was found; None where no case could tell."""
+class RecordedTarget:
+    """A target of the floor as `evaluation.json` has it; `value` is None where there was none."""
 
     name: str
     rule: str
@@ -36,18 +36,18 @@ class EvaluationFile:
         Of the ONNX file that was evaluated.
     cases, engine : str
         On what, and by what.
-    targets, real_targets : tuple of Target
+    targets, real_targets : tuple of RecordedTarget
         On cases with a truth, and on real scans; the latter empty where there were none.
     """
 
     weights_sha256: str
     cases: str
     engine: str
-    targets: tuple[Target, ...]
-    real_targets: tuple[Target, ...]
+    targets: tuple[RecordedTarget, ...]
+    real_targets: tuple[RecordedTarget, ...]
 
     @property
-    def missed(self) -> tuple[Target, ...]:
+    def missed(self) -> tuple[RecordedTarget, ...]:
         """Targets that are not met."""
         return tuple(t for t in (*self.targets, *self.real_targets) if not t.met)
 
@@ -91,11 +91,11 @@ def read_evaluation(path: Path) -> EvaluationFile:
     return evaluation
 
 
-def _targets(verdict: Mapping[str, Any] | None) -> tuple[Target, ...]:
+def _targets(verdict: Mapping[str, Any] | None) -> tuple[RecordedTarget, ...]:
     if verdict is None:
         return ()
     return tuple(
-        Target(
+        RecordedTarget(
             name=str(t["name"]),
             rule=str(t["rule"]),
             value=None if t["value"] is None else float(t["value"]),

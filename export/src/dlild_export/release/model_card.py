@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from dlild_export.release.evaluation_file import EvaluationFile, Target
+from dlild_export.release.evaluation_file import EvaluationFile, RecordedTarget
 from dlild_export.serving.onnx import checkpoint_of, class_biases
 from dlild_export.serving.parity import LIMIT_POINTS, Parity
 
@@ -161,7 +161,7 @@ def parity_part(parity: Parity) -> str:
     return text
 
 
-def _table(targets: tuple[Target, ...]) -> list[str]:
+def _table(targets: tuple[RecordedTarget, ...]) -> list[str]:
     rows = [
         f"| {t.name} | {'none' if t.value is None else format(t.value, '.3f')} | {t.rule} "
         f"| {'yes' if t.met else '**no**'} |"

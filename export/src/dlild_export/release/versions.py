@@ -72,7 +72,7 @@ class Candidate:
 
 
 def check_candidate(candidate: Candidate, repository: Path) -> str:
-    """Refuse what must not be released; all that can be told before the parity gate.
+    """Refuse what must not be released, as far as is known before the parity gate.
 
     Parameters
     ----------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -44,12 +43,7 @@ class Device:
         self._call("cuCtxSetCurrent", context)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Give the context back."""
         self._call("cuDevicePrimaryCtxRelease_v2", self._handle)
 

@@ -210,7 +210,7 @@ def _keep_the_network_only(model: onnx.ModelProto) -> None:
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
-    # Shapes in between are worked out by whoever loads it; those of the ends get plain names.
+    # The runtime infers the shapes in between; those of the ends get plain names.
     del graph.value_info[:]
     for value in (*graph.input, *graph.output):
         for axis, name in {0: "n", 2: "z", 3: "y", 4: "x"}.items():

@@ -54,7 +54,7 @@ class Sampling:
 class Augmentation:
     """How patches are changed: probability and strength of each change."""
 
-    # Left and right; the other axes stay as they are, for nobody lies upside down in a scanner.
+    # Left and right only: patients do not lie upside down in a scanner.
     flip: Share = 0.5
     # Turned (radians), sheared and stretched (shares) together.
     affine: Share = 0.5

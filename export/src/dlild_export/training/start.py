@@ -134,7 +134,9 @@ def _fill(
             _copy(norm.running_var, np.full_like(bias, 1 - norm.eps))
             _copy(norm.weight, np.ones_like(bias))
             _copy(norm.bias, bias)
-        for module, values in zip((network.head, *network.rise), (head, *upsampling), strict=True):
+        for module, values in zip(
+            (network.head, *network.upsampling), (head, *upsampling), strict=True
+        ):
             for name, value in zip(("weight", "bias"), values, strict=True):
                 _copy(module.get_parameter(name), value)
 

@@ -69,6 +69,15 @@ class _Block(nn.Sequential):
         )
 
 
+def _rename_stored(
+    _module: nn.Module, stored: dict[str, Tensor], prefix: str, *_others: object
+) -> None:
+    """Read older checkpoints, which store `upsampling` as `rise`."""
+    old = f"{prefix}rise."
+    for key in [key for key in stored if key.startswith(old)]:
+        stored[f"{prefix}upsampling.{key.removeprefix(old)}"] = stored.pop(key)
+
+
 class UNet(nn.Module):
     """3D U-Net (Çiçek et al. 2016) with the preprocessing inside.
 
@@ -88,10 +97,10 @@ class UNet(nn.Module):
         )
         self.pool = nn.MaxPool3d(2)
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        # Upsampling; checkpoints and ONNX files know it by this name.
-        self.rise = nn.ModuleList(nn.ConvTranspose3d(a, b, 2, stride=2) for a, b in pairs)
+        self.upsampling = nn.ModuleList(nn.ConvTranspose3d(a, b, 2, stride=2) for a, b in pairs)
         self.up = nn.ModuleList(_Block(2 * b, b) for _, b in pairs)
         self.head = nn.Conv3d(widths[0], config.classes, 1)
+        self.register_load_state_dict_pre_hook(_rename_stored)
 
     def forward(self, hu: Tensor) -> Tensor:
         """Return logits of the classes.
@@ -133,7 +142,7 @@ class UNet(nn.Module):
             skipped.append(x)
         x = skipped.pop()
         levels: list[Tensor] = []
-        for transposed, block in zip(self.rise, self.up, strict=True):
+        for transposed, block in zip(self.upsampling, self.up, strict=True):
             x = block(torch.cat((transposed(x), skipped.pop()), dim=1))
             levels.insert(0, x)
         return levels

@@ -123,7 +123,7 @@ def test_degenerate():
     equal = agreement.bland_altman([1, 2, 3], [1, 2, 3])
     assert (equal.sd, equal.upper_limit.estimate) == (0, 0)
     assert "limits coincide" in equal.warnings[0]
-    with pytest.raises(StatisticsError, match="nobody was read twice"):
+    with pytest.raises(StatisticsError, match="no subject has two readings"):
         agreement.repeatability(["a", "b"], [1, 2])
     assert (
         "1 subjects with one reading"

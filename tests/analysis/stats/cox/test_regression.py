@@ -83,17 +83,6 @@ def test_fit_agrees_with_lifelines(table, name):
     assert ours.log_likelihood >= theirs.log_likelihood_ - 1e-9
 
 
-def test_coefficients_alone_and_univariable_fits(table):
-    design, time, event = cohort(table, "lung")
-    whole = cox.fit_cox(design, time, event)
-    fast = cox.cox_coefficients(design, time, event)
-    assert fast == pytest.approx([t.beta for t in whole.terms], rel=1e-12)
-    singles = cox.fit_cox_univariable(design, time, event)
-    assert [s.names for s in singles] == [("age",), ("sex",), ("ph.ecog",)]
-    alone = cox.fit_cox(design[["sex"]], time, event).terms[0].beta
-    assert singles[1].terms[0].beta == pytest.approx(alone)
-
-
 @given(st.floats(0.01, 100), st.floats(-1000, 1000), st.integers(0, 2**20))
 @settings(max_examples=20, deadline=None)
 def test_units_of_covariates_and_order_of_time_do_not_matter(factor, shift, seed):
@@ -124,8 +113,6 @@ def test_a_covariate_that_ranks_all_events_has_no_finite_ratio():
         cox.predict_cox(fit, x[:2], 5)
     with pytest.raises(StatisticsError, match="infinite"):
         cox.proportional_hazards_test(x, 20 - x, np.ones(20))
-    with pytest.raises(StatisticsError, match="no finite hazard ratio"):
-        cox.cox_coefficients(x, 20 - x, np.ones(20))
 
 
 def test_degenerate_cohorts(registry):

@@ -47,7 +47,7 @@ def test_per_sd_is_per_unit_to_the_sd(registry):
 
 def test_univariable_against_glm(golden, table):
     expected, data = golden("logistic")["s100b"], table("asah")
-    (fit,) = logistic.fit_univariable(data[["s100b"]], data["outcome"])
+    fit = logistic.fit_logistic(data[["s100b"]], data["outcome"])
     assert [fit.intercept, fit.terms[0].beta] == pytest.approx(expected["beta"], rel=1e-8)
     # glm takes its standard errors from the last step but one.
     assert fit.terms[0].std_error == pytest.approx(expected["se"][1], rel=1e-6)
@@ -89,8 +89,6 @@ def test_separated_classes_fall_back_to_firth(golden):
     assert [t.odds_ratio.p_value for t in fit.terms] == pytest.approx(data["p"], rel=1e-4)
     with pytest.raises(StatisticsError, match="penalty='firth'"):
         logistic.fit_logistic(design, y, ["x", "w"], penalty="none")
-    with pytest.raises(StatisticsError, match=r"separated|no convergence"):
-        logistic.logistic_coefficients(design, y)
 
 
 def test_few_events_choose_firth_and_say_so(registry):
@@ -99,12 +97,6 @@ def test_few_events_choose_firth_and_say_so(registry):
     assert fit.events_per_parameter < 5
     assert fit.penalty == "firth"
     assert "Firth's penalised likelihood was used" in fit.warnings
-
-
-def test_coefficients_alone_are_those_of_the_fit(registry):
-    fit = logistic.fit_logistic(registry[COVARIATES], registry["outcome"])
-    fast = logistic.logistic_coefficients(registry[COVARIATES], registry["outcome"])
-    assert fast == pytest.approx([fit.intercept, *(t.beta for t in fit.terms)], rel=1e-8)
 
 
 def test_linearity_against_r(golden, registry):

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dlild_analysis.stats import cox, logistic, resampling, roc
+from dlild_analysis.stats import logistic, resampling, roc
+from dlild_analysis.stats.cox.partial_likelihood import maximise
 from dlild_analysis.stats.errors import StatisticsError
 from dlild_analysis.stats.survival import concordance_value
 
@@ -12,8 +13,8 @@ def model(x, y):
     """Return a fit and a metric of a logistic model for the resamplers."""
 
     def fit(train):
-        beta = logistic.logistic_coefficients(x[train], y[train])
-        return lambda rows: beta[0] + x[rows] @ beta[1:]
+        model = logistic.fit_logistic(x[train], y[train], penalty="none")
+        return lambda rows: logistic.predict_logistic(model, x[rows]).risk
 
     return fit, lambda rows, score: roc.auc_value(y[rows], score)
 
@@ -24,22 +25,17 @@ def noise():
     return rng.normal(size=(120, 8)), rng.integers(0, 2, 120)
 
 
-def test_bootstrap_of_a_mean_knows_its_standard_error():
-    values = np.random.default_rng(3).normal(5, 2, 400)
-    found = resampling.bootstrap_interval(
-        lambda i: float(values[i].mean()), 400, rng=np.random.default_rng(1), bootstraps=1000
-    )
-    assert found.estimate == pytest.approx(values.mean())
-    # 1000 samples know it to about 2.2 %.
-    assert found.std_error == pytest.approx(values.std() / 20, rel=0.1)
-    assert found.ci_low < found.estimate < found.ci_high
-
-
 def test_strata_keep_their_sizes():
     strata = np.repeat(["a", "b"], [7, 33])
     sizes = set()
-    resampling.bootstrap_interval(
-        lambda i: float(sizes.add(int((strata[i] == "a").sum())) or i.mean()),
+
+    def fit(train):
+        sizes.add(int((strata[train] == "a").sum()))
+        return lambda rows: rows * 1.0
+
+    resampling.optimism_bootstrap(
+        fit,
+        lambda rows, score: float(score.mean()),
         40,
         rng=np.random.default_rng(1),
         bootstraps=30,
@@ -139,8 +135,11 @@ def test_same_seed_same_numbers_and_progress(noise):
 def test_failing_samples_are_counted_not_hidden():
     event = np.r_[np.ones(3), np.zeros(40)]
     score = np.arange(43.0)
-    found = resampling.bootstrap_interval(
-        lambda i: roc.auc_value(event[i], score[i]), 43, rng=np.random.default_rng(1)
+    found = resampling.optimism_bootstrap(
+        lambda train: lambda rows: score[rows],
+        lambda rows, values: roc.auc_value(event[rows], values),
+        43,
+        rng=np.random.default_rng(1),
     )
     # A sample without any of three events happens in about 5 % of draws.
     assert "bootstrap samples failed and were left out" in found.warnings[0]
@@ -160,15 +159,17 @@ def test_failing_samples_are_counted_not_hidden():
 
 def test_refusals():
     rng = np.random.default_rng(1)
+
+    def same(train):
+        return lambda rows: rows * 1.0
+
     with pytest.raises(StatisticsError, match="stratum of one patient"):
         resampling.cross_validate(None, None, [0, 0, 0, 1], rng=rng)
     with pytest.raises(StatisticsError, match="at least 20"):
-        resampling.bootstrap_interval(lambda i: 1.0, 10, rng=rng, bootstraps=5)
+        resampling.optimism_bootstrap(same, lambda i, s: 1.0, 10, rng=rng, bootstraps=5)
     with pytest.raises(StatisticsError, match="not finite in the data"):
-        resampling.bootstrap_interval(lambda i: float("nan"), 10, rng=rng)
-    few = resampling.cross_validate(
-        lambda train: lambda rows: rows * 1.0, lambda i, s: 0.6, [0, 0, 0, 1, 1, 1], rng=rng
-    )
+        resampling.optimism_bootstrap(same, lambda i, s: float("nan"), 10, rng=rng)
+    few = resampling.cross_validate(same, lambda i, s: 0.6, [0, 0, 0, 1, 1, 1], rng=rng)
     assert few.folds == 3
     assert "3 folds instead of 5" in few.warnings[0]
 
@@ -183,7 +184,7 @@ def test_fifty_thousand_patients_with_200_bootstraps():
     seen, event = np.minimum(time, censored).round(1) + 0.1, time <= censored
 
     def fit(train):
-        beta = cox.cox_coefficients(x[train], seen[train], event[train])
+        beta = maximise(x[train], seen[train], event[train]).beta
         return lambda rows: x[rows] @ beta
 
     found = resampling.optimism_bootstrap(

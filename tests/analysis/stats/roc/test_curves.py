@@ -173,16 +173,6 @@ def test_counts_at_a_cutoff():
     assert point.to_dict()["sensitivity"]["estimate"] == 1
 
 
-def test_hanley_mcneil_reproduces_the_papers_intervals():
-    high, low = roc.hanley_mcneil(0.864, 42, 70), roc.hanley_mcneil(0.710, 42, 70)
-    assert (high.ci_low, high.ci_high) == pytest.approx((0.79, 0.94), abs=0.005)
-    assert (low.ci_low, low.ci_high) == pytest.approx((0.61, 0.81), abs=0.005)
-    with pytest.raises(StatisticsError, match="between 0 and 1"):
-        roc.hanley_mcneil(1.2, 42, 70)
-    with pytest.raises(StatisticsError, match="need both"):
-        roc.hanley_mcneil(0.8, 0, 70)
-
-
 @pytest.mark.parametrize("event", [[0, 0, 0], [1, 1, 1]])
 def test_one_class_is_an_error(event):
     with pytest.raises(StatisticsError, match="both events and non-events"):

@@ -173,12 +173,12 @@ def repeatability(subject: ArrayLike, value: ArrayLike, *, level: float = 0.95) 
     mean = np.bincount(member, weights=values) / count
     df = int((count - 1).sum())
     if df == 0:
-        raise StatisticsError("subject: nobody was read twice; repeated readings are needed")
+        raise StatisticsError("subject: no subject has two readings; give repeated readings")
     within = math.sqrt(float(((values - mean[member]) ** 2).sum()) / df)
     low = within * math.sqrt(df / float(stats.chi2.ppf(0.5 + level / 2, df)))
     high = within * math.sqrt(df / float(stats.chi2.ppf(0.5 - level / 2, df)))
     single = int((count == 1).sum())
-    warnings = (f"{single} subjects with one reading tell nothing",) if single else ()
+    warnings = (f"{single} subjects have one reading only and are left out",) if single else ()
     factor = stats.norm.ppf(0.975) * math.sqrt(2)
 
     def scaled(by: float, method: str) -> Estimate:

@@ -11,9 +11,10 @@ from dlild_analysis.stats.arrays import (
     BoolArray,
     FloatArray,
     as_binary,
+    as_risks,
     as_survival,
     as_vector,
-    horizon_among,
+    horizon_within,
     normal_quantile,
 )
 from dlild_analysis.stats.errors import StatisticsError
@@ -116,31 +117,21 @@ def _mean_estimate(mean: float, error: float, n: int, *, level: float, method: s
 
 def checked_risks(risk: ArrayLike, n: int) -> tuple[FloatArray, tuple[str, ...]]:
     """Return risks inside (0, 1), and a warning if any had to be moved."""
-    risks = as_vector(risk, "risk")
-    if risks.size != n:
-        raise StatisticsError(f"risk: {risks.size} values for {n} patients; give one a patient")
-    odd = risks[(risks < 0) | (risks > 1)]
-    if odd.size:
-        raise StatisticsError(f"risk: found {odd[0]:g}; risks lie between 0 and 1")
+    risks = as_risks(risk, n)
     edge = int(((risks < _EDGE) | (risks > 1 - _EDGE)).sum())
     remarks = (f"{edge} risks of 0 or 1 were moved inwards by {_EDGE:g}",) if edge else ()
     return np.clip(risks, _EDGE, 1 - _EDGE), remarks
 
 
 def check_horizon(times: FloatArray, events: BoolArray, horizon: float) -> float:
-    """Return the horizon as it stands among the times (see :func:`horizon_among`).
+    """Return the horizon as it stands among the times (see :func:`horizon_within`).
 
     Raises
     ------
     StatisticsError
         Follow-up does not reach the horizon, or no event happens by it.
     """
-    horizon = horizon_among(horizon, times)
-    if not 0 < horizon <= times.max():
-        raise StatisticsError(
-            f"horizon: {horizon:g}; it must lie above 0 and not beyond the longest follow-up,"
-            f" {times.max():g}"
-        )
+    horizon = horizon_within(horizon, times)
     if not (events & (times <= horizon)).any():
         raise StatisticsError(f"horizon: no event by {horizon:g}; choose a later one")
     return horizon

@@ -161,7 +161,7 @@ def calibrate_survival(
     Raises
     ------
     StatisticsError
-        Risks outside [0, 1], no event by, or nobody followed to, the horizon.
+        Risks outside [0, 1]; no event by the horizon, or no patient followed to it.
 
     References
     ----------

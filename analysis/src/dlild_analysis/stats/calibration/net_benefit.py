@@ -12,9 +12,10 @@ from dlild_analysis.stats.arrays import (
     BoolArray,
     FloatArray,
     as_binary,
+    as_risks,
     as_survival,
     as_vector,
-    horizon_among,
+    horizon_within,
 )
 from dlild_analysis.stats.errors import StatisticsError
 from dlild_analysis.stats.results import Result
@@ -91,16 +92,20 @@ def decision_curve(outcome: ArrayLike, risk: ArrayLike, thresholds: ArrayLike) -
 def decision_curve_survival(
     time: ArrayLike, event: ArrayLike, risk: ArrayLike, horizon: float, thresholds: ArrayLike
 ) -> DecisionCurve:
-    """Net benefit for the event by a horizon, under censoring.
+    """Net benefit of acting on predicted risks of an event by a horizon, under censoring.
+
+    At threshold t patients with a risk of t or more are acted on. With p their share and F their
+    Kaplan-Meier risk by the horizon, the net benefit is p F - p (1 - F) x t / (1 - t). Where the
+    outcome is known in every patient use :func:`decision_curve`.
 
     Parameters
     ----------
     time, event
-        Shape (n,).
+        Shape (n,): follow-up, and 1 where it ended with the event, 0 where it was censored.
     risk
-        Shape (n,): predicted probability of the event by the horizon.
+        Shape (n,): predicted probability of the event by the horizon, in [0, 1].
     horizon
-        In the unit of time.
+        In the unit of time; not beyond the longest follow-up.
     thresholds
         Shape (k,), strictly inside (0, 1).
 
@@ -108,7 +113,7 @@ def decision_curve_survival(
     -------
     DecisionCurve
         True positives by Kaplan-Meier among those at or above the threshold. A threshold at which
-        nobody called positive was followed to the horizon is NaN, with a warning.
+        no patient called positive was followed to the horizon is NaN, with a warning.
 
     Raises
     ------
@@ -123,12 +128,7 @@ def decision_curve_survival(
     """
     times, events = as_survival(time, event)
     risks, at = _inputs(risk, thresholds, times.size)
-    horizon = horizon_among(horizon, times)
-    if not 0 < horizon <= times.max():
-        raise StatisticsError(
-            f"horizon: {horizon:g}; it must lie above 0 and not beyond the longest follow-up,"
-            f" {times.max():g}"
-        )
+    horizon = horizon_within(horizon, times)
     overall = _incidence(times, events, horizon)
     true_positive, false_positive = np.zeros(at.size), np.zeros(at.size)
     for k, threshold in enumerate(at):
@@ -140,7 +140,8 @@ def decision_curve_survival(
     warnings: tuple[str, ...] = ()
     if lost.size:
         remark = (
-            f"{lost.size} thresholds, from {lost[0]:g} on: nobody above was followed to {horizon:g}"
+            f"{lost.size} thresholds, from {lost[0]:g} on: no patient above was followed to"
+            f" {horizon:g}"
         )
         warnings = (remark,)
     return _assemble(
@@ -155,13 +156,7 @@ def decision_curve_survival(
 
 
 def _inputs(risk: ArrayLike, thresholds: ArrayLike, n: int) -> tuple[FloatArray, FloatArray]:
-    risks, at = as_vector(risk, "risk"), as_vector(thresholds, "thresholds")
-    if risks.size != n:
-        raise StatisticsError(f"risk: {risks.size} values for {n} patients; give one a patient")
-    if risks.min() < 0 or risks.max() > 1:
-        raise StatisticsError(
-            f"risk: found {risks.min():g} to {risks.max():g}; risks lie between 0 and 1"
-        )
+    risks, at = as_risks(risk, n), as_vector(thresholds, "thresholds")
     if at.min() <= 0 or at.max() >= 1:
         raise StatisticsError(
             f"thresholds: found {at.min():g} to {at.max():g}; they lie strictly between 0 and 1"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from dlild_analysis.stats.arrays import (
     BoolArray,
@@ -21,12 +20,12 @@ from dlild_analysis.stats.arrays import (
 from dlild_analysis.stats.competing_risks.incidence import as_causes
 from dlild_analysis.stats.cox.regression import HazardTerm, make_hazard_term
 from dlild_analysis.stats.errors import StatisticsError
-from dlild_analysis.stats.results import Result
+from dlild_analysis.stats.regression import Regression, few_events, wald_p
 from dlild_analysis.stats.survival.risk_table import risk_table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FineGrayFit(Result):
+class FineGrayFit(Regression):
     """A fitted Fine-Gray model.
 
     Attributes
@@ -49,11 +48,6 @@ class FineGrayFit(Result):
     level: float
     method: str
     warnings: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the covariates."""
-        return tuple(term.name for term in self.terms)
 
 
 def fit_fine_gray(
@@ -121,7 +115,7 @@ def fit_fine_gray(
                 float(coefficients[k]),
                 error,
                 float(sd[k]),
-                p_value=float(2 * stats.norm.sf(abs(coefficients[k]) / error)),
+                p_value=wald_p(coefficients[k], error),
                 n=times.size,
                 level=level,
                 kind="subdistribution hazard ratio",
@@ -142,11 +136,7 @@ def fit_fine_gray(
 
 
 def _reservations(parameters: int, events: int, competing: BoolArray) -> tuple[str, ...]:
-    remarks = []
-    if events / parameters < 10:
-        remarks.append(
-            f"{events / parameters:.1f} events per parameter: fewer than the customary 10"
-        )
+    remarks = list(few_events(events / parameters))
     if not competing.any():
         remarks.append("no competing event: the model is Cox's, with robust variance")
     return tuple(remarks)

@@ -204,7 +204,7 @@ def _jackknife(
     """
     y = table.at_risk.astype(np.float64)
     left = y - table.events
-    # Once nobody is left, incidence no longer moves and the second term vanishes.
+    # Once no patient is at risk, incidence no longer moves and the second term vanishes.
     drain = np.divide(1.0, left, out=np.zeros_like(y), where=left > 0)
     hazard = table.events / y
     gain = np.cumsum(before * mine / y**2)

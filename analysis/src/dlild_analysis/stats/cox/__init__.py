@@ -9,9 +9,7 @@ from dlild_analysis.stats.cox.proportional_hazards import (
 from dlild_analysis.stats.cox.regression import (
     CoxFit,
     HazardTerm,
-    cox_coefficients,
     fit_cox,
-    fit_cox_univariable,
     linear_predictor,
     predict_cox,
 )
@@ -20,9 +18,7 @@ __all__ = [
     "CoxFit",
     "HazardTerm",
     "ProportionalHazards",
-    "cox_coefficients",
     "fit_cox",
-    "fit_cox_univariable",
     "linear_predictor",
     "predict_cox",
     "proportional_hazards_test",

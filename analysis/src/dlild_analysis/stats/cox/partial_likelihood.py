@@ -183,7 +183,7 @@ def _in_own_units(
     values, vectors = np.linalg.eigh(now.information)
     flat = values < 1.0 / _INFINITE**2
     # Rounding can turn an information of zero into one below zero, whose inverse would hold
-    # negative variances: what is not clearly positive tells nothing about its direction.
+    # negative variances: what is not clearly positive says nothing about its direction.
     informative = values > max(1e-14 * values[-1], 0.0)
     covariance = (vectors[:, informative] / values[informative]) @ vectors[:, informative].T
     infinite = np.any(np.abs(vectors[:, flat]) > 0.1, axis=1) | (np.diag(covariance) <= 0)

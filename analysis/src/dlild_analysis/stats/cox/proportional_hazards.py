@@ -142,7 +142,9 @@ def _chi2(statistic: float, df: int, n: int, method: str) -> HypothesisTest:
             p_value=math.nan,
             n=n,
             method=method,
-            warnings=("too few events to tell a drift from a constant: no test is possible",),
+            warnings=(
+                "too few events to distinguish a drift from a constant: no test is possible",
+            ),
         )
     return HypothesisTest(
         statistic=statistic, df=df, p_value=float(stats.chi2.sf(statistic, df)), n=n, method=method

@@ -17,40 +17,33 @@ from dlild_analysis.stats.arrays import (
     as_survival,
     check_lengths,
     check_regressors,
-    horizon_among,
+    horizon_within,
     normal_quantile,
     outside_range,
 )
 from dlild_analysis.stats.cox.partial_likelihood import PartialFit, maximise
 from dlild_analysis.stats.errors import StatisticsError
-from dlild_analysis.stats.results import Estimate, HypothesisTest, Result, RiskPrediction
+from dlild_analysis.stats.regression import Regression, Term, few_events, ratios, wald_p
+from dlild_analysis.stats.results import Estimate, HypothesisTest, RiskPrediction
 from dlild_analysis.stats.survival.concordance import harrell_c
 
 
 @dataclass(frozen=True, kw_only=True)
-class HazardTerm(Result):
+class HazardTerm(Term):
     """One covariate of a Cox model.
 
     Attributes
     ----------
-    beta, std_error
-        Log hazard ratio per unit and its standard error.
-    hazard_ratio
-        Per unit of the covariate.
-    hazard_ratio_per_sd
-        Per standard deviation (n - 1) of the covariate in these data, ``sd``.
+    hazard_ratio, hazard_ratio_per_sd
+        Per unit and per standard deviation of the covariate.
     """
 
-    name: str
-    beta: float
-    std_error: float
-    sd: float
     hazard_ratio: Estimate
     hazard_ratio_per_sd: Estimate
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CoxFit(Result):
+class CoxFit(Regression):
     """A fitted Cox model, with what prediction needs.
 
     Attributes
@@ -101,11 +94,6 @@ class CoxFit(Result):
     method: str
     warnings: tuple[str, ...] = ()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the covariates."""
-        return tuple(term.name for term in self.terms)
-
 
 def make_hazard_term(
     name: str,
@@ -120,34 +108,29 @@ def make_hazard_term(
     kind: str = "hazard ratio",
 ) -> HazardTerm:
     """Turn a log hazard ratio into its ratios per unit and per SD."""
-    quantile = normal_quantile(level)
-
-    def ratio(unit: float, what: str) -> Estimate:
-        low, high = unit * (beta - quantile * error), unit * (beta + quantile * error)
-        return Estimate(
-            estimate=_exponential(unit * beta) if finite else math.inf if beta > 0 else 0.0,
-            ci_low=_exponential(low) if finite else math.nan,
-            ci_high=_exponential(high) if finite else math.nan,
-            p_value=p_value,
-            n=n,
-            level=level,
-            method=f"{kind} per {what}, "
-            + ("Wald interval and test" if finite else "likelihood-ratio test"),
-            warnings=() if finite else (f"{name}: no finite estimate exists",),
-        )
-
+    if not finite:
+        beta, error = math.copysign(math.inf, beta), math.nan
+    half = normal_quantile(level) * error
+    per_unit, per_sd = ratios(
+        beta,
+        beta - half,
+        beta + half,
+        units=(1.0, sd),
+        kind=kind,
+        how="Wald interval and test" if finite else "likelihood-ratio test",
+        p_value=p_value,
+        n=n,
+        level=level,
+        warnings=() if finite else (f"{name}: no finite estimate exists",),
+    )
     return HazardTerm(
         name=name,
-        beta=beta if finite else math.copysign(math.inf, beta),
-        std_error=error if finite else math.nan,
+        beta=beta,
+        std_error=error,
         sd=sd,
-        hazard_ratio=ratio(1.0, "unit"),
-        hazard_ratio_per_sd=ratio(sd, "standard deviation"),
+        hazard_ratio=per_unit,
+        hazard_ratio_per_sd=per_sd,
     )
-
-
-def _exponential(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf
 
 
 def fit_cox(
@@ -233,62 +216,6 @@ def fit_cox(
     )
 
 
-def fit_cox_univariable(
-    design: ArrayLike,
-    time: ArrayLike,
-    event: ArrayLike,
-    names: Sequence[str] | None = None,
-    *,
-    level: float = 0.95,
-) -> tuple[CoxFit, ...]:
-    """Fit one Cox model for each column; parameters as :func:`fit_cox`.
-
-    Parameters
-    ----------
-    design, time, event, names, level
-        As :func:`fit_cox`.
-
-    Returns
-    -------
-    tuple of CoxFit
-        One for each column, in order.
-
-    Raises
-    ------
-    StatisticsError
-        As :func:`fit_cox`.
-    """
-    x, columns = as_design(design, names)
-    return tuple(
-        fit_cox(x[:, [k]], time, event, [name], level=level) for k, name in enumerate(columns)
-    )
-
-
-def cox_coefficients(design: ArrayLike, time: ArrayLike, event: ArrayLike) -> FloatArray:
-    """Log hazard ratios alone: what a bootstrap repeats, several times faster than a whole fit.
-
-    Parameters
-    ----------
-    design, time, event
-        As :func:`fit_cox`.
-
-    Returns
-    -------
-    ndarray
-        Shape (p,), per unit; ``design @ beta`` ranks patients by hazard.
-
-    Raises
-    ------
-    StatisticsError
-        As :func:`fit_cox`, or a coefficient without a finite estimate.
-    """
-    x, columns, times, events = _inputs(design, time, event, None)
-    partial = maximise(x, times, events)
-    if partial.infinite.any():
-        raise StatisticsError(f"design: no finite hazard ratio exists for one of {columns}")
-    return partial.beta
-
-
 def _inputs(
     design: ArrayLike, time: ArrayLike, event: ArrayLike, names: Sequence[str] | None
 ) -> tuple[FloatArray, tuple[str, ...], FloatArray, BoolArray]:
@@ -306,11 +233,7 @@ def _reservations(partial: PartialFit, names: Sequence[str], events: int) -> tup
         for name, flag in zip(names, partial.infinite, strict=True)
         if flag
     ]
-    if events / len(names) < 10:
-        remarks.append(
-            f"{events / len(names):.1f} events per parameter: fewer than the customary 10"
-        )
-    return tuple(remarks)
+    return (*remarks, *few_events(events / len(names)))
 
 
 def _p_values(
@@ -327,9 +250,7 @@ def _p_values(
                 without = maximise(rest, time, event).log_likelihood
             values.append(float(stats.chi2.sf(2 * (partial.log_likelihood - without), 1)))
         else:
-            values.append(
-                float(2 * stats.norm.sf(abs(partial.beta[k]) / math.sqrt(partial.covariance[k, k])))
-            )
+            values.append(wald_p(partial.beta[k], math.sqrt(partial.covariance[k, k])))
     return values
 
 
@@ -382,7 +303,7 @@ def linear_predictor(fit: CoxFit, design: ArrayLike) -> FloatArray:
     StatisticsError
         A wrong number of columns or a value that is not finite.
     """
-    x = _new_rows(fit, design)
+    x = fit.rows(design)
     return np.asarray((x - fit.centre) @ np.array([term.beta for term in fit.terms]))
 
 
@@ -419,13 +340,8 @@ def predict_cox(
     ----------
     .. [1] Tsiatis AA. A large sample study of Cox's regression model. Ann Stat 1981;9:93-108.
     """
-    horizon = horizon_among(horizon, np.append(fit.baseline_times, fit.last_time))
-    if not 0 < horizon <= fit.last_time:
-        raise StatisticsError(
-            f"horizon: {horizon:g}; it must lie above 0 and not beyond the longest follow-up,"
-            f" {fit.last_time:g}"
-        )
-    x = _new_rows(fit, design)
+    horizon = horizon_within(horizon, np.append(fit.baseline_times, fit.last_time))
+    x = fit.rows(design)
     if not all(math.isfinite(term.beta) for term in fit.terms):
         raise StatisticsError("fit: a coefficient is infinite; this model predicts no risk")
     score = linear_predictor(fit, x)
@@ -447,15 +363,6 @@ def predict_cox(
         method=f"Cox risk by {horizon:g}, log-log interval",
         warnings=warnings,
     )
-
-
-def _new_rows(fit: CoxFit, design: ArrayLike) -> FloatArray:
-    x, _ = as_design(design, None)
-    if x.shape[1] != len(fit.terms):
-        raise StatisticsError(
-            f"design: {x.shape[1]} columns; the model has {len(fit.terms)}: {', '.join(fit.names)}"
-        )
-    return x
 
 
 def _cumulative_hazard(

@@ -15,8 +15,6 @@ from dlild_analysis.stats.logistic.regression import (
     OddsTerm,
     Penalty,
     fit_logistic,
-    fit_univariable,
-    logistic_coefficients,
     predict_logistic,
 )
 
@@ -29,9 +27,7 @@ __all__ = [
     "Separation",
     "detect_separation",
     "fit_logistic",
-    "fit_univariable",
     "linearity_test",
-    "logistic_coefficients",
     "predict_logistic",
     "variance_inflation",
 ]

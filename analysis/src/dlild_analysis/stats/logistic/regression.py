@@ -33,36 +33,29 @@ from dlild_analysis.stats.logistic.likelihood import (
     profile_interval,
     profile_maximum,
 )
-from dlild_analysis.stats.results import Estimate, HypothesisTest, Result, RiskPrediction
+from dlild_analysis.stats.regression import Regression, Term, few_events, ratios, wald_p
+from dlild_analysis.stats.results import Estimate, HypothesisTest, RiskPrediction
 
 
 @dataclass(frozen=True, kw_only=True)
-class OddsTerm(Result):
+class OddsTerm(Term):
     """One covariate of a logistic model.
 
     Attributes
     ----------
-    beta, std_error
-        Log odds ratio per unit and its standard error.
-    odds_ratio
-        Per unit of the covariate.
-    odds_ratio_per_sd
-        Per standard deviation (n - 1) of the covariate in these data, ``sd``.
+    odds_ratio, odds_ratio_per_sd
+        Per unit and per standard deviation of the covariate.
     vif
         Variance inflation factor; 1 in a model of one covariate.
     """
 
-    name: str
-    beta: float
-    std_error: float
-    sd: float
     odds_ratio: Estimate
     odds_ratio_per_sd: Estimate
     vif: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LogisticFit(Result):
+class LogisticFit(Regression):
     """A fitted logistic model.
 
     Attributes
@@ -100,11 +93,6 @@ class LogisticFit(Result):
     level: float
     method: str
     warnings: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the covariates."""
-        return tuple(term.name for term in self.terms)
 
 
 Penalty = Literal["auto", "none", "firth"]
@@ -206,77 +194,6 @@ def fit_logistic(
     )
 
 
-def fit_univariable(
-    design: ArrayLike,
-    outcome: ArrayLike,
-    names: Sequence[str] | None = None,
-    *,
-    penalty: Penalty = "auto",
-    interval: Interval = "wald",
-    level: float = 0.95,
-) -> tuple[LogisticFit, ...]:
-    """Fit one model for each column; parameters as :func:`fit_logistic`.
-
-    Parameters
-    ----------
-    design, outcome, names, penalty, interval, level
-        As :func:`fit_logistic`.
-
-    Returns
-    -------
-    tuple of LogisticFit
-        One for each column, in order.
-
-    Raises
-    ------
-    StatisticsError
-        As :func:`fit_logistic`; the message names the column.
-    """
-    x, columns = as_design(design, names)
-    return tuple(
-        fit_logistic(x[:, [k]], outcome, [name], penalty=penalty, interval=interval, level=level)
-        for k, name in enumerate(columns)
-    )
-
-
-def logistic_coefficients(
-    design: ArrayLike, outcome: ArrayLike, *, penalty: Penalty = "none"
-) -> FloatArray:
-    """Intercept and log odds ratios alone: what a bootstrap repeats.
-
-    Parameters
-    ----------
-    design, outcome
-        As :func:`fit_logistic`.
-    penalty
-        "none" or "firth"; "auto" is taken as "none".
-
-    Returns
-    -------
-    ndarray
-        Shape (p + 1,), intercept first, per unit.
-
-    Raises
-    ------
-    StatisticsError
-        As :func:`fit_logistic`; also without convergence, which separation brings about.
-    """
-    x, columns = as_design(design, None)
-    event = as_binary(outcome)
-    check_lengths(design=x, outcome=event)
-    check_regressors(x, columns)
-    centre, scale = x.mean(axis=0), x.std(axis=0)
-    scaled = np.column_stack([np.ones(event.size), (x - centre) / scale])
-    likelihood = Likelihood(scaled, event.astype(np.float64), penalty == "firth")
-    free = np.ones(scaled.shape[1], dtype=np.bool_)
-    beta, _ = maximise_logistic(likelihood, np.zeros(free.size), free)
-    if not likelihood.firth and np.abs(beta).max() > _SEPARATED:
-        raise StatisticsError("design: the classes are separated; use penalty='firth'")
-    slopes = beta[1:] / scale
-    return np.concatenate([[beta[0] - centre @ slopes], slopes])
-
-
-_SEPARATED = 15.0  # log odds ratio per SD that only separated classes reach
 _FEW = 5.0  # events per parameter below which Firth's penalty is taken by itself
 
 
@@ -285,9 +202,7 @@ def _choose_penalty(
 ) -> tuple[bool, tuple[str, ...]]:
     """Whether to penalise, and the remarks on it."""
     ratio = rare / len(names)
-    remarks = []
-    if ratio < 10:
-        remarks.append(f"{ratio:.1f} events per parameter: fewer than the customary 10")
+    remarks = list(few_events(ratio))
     separation = detect_separation(x, event, names)
     if separation.kind != "none":
         remarks.append(
@@ -361,11 +276,7 @@ def predict_logistic(fit: LogisticFit, design: ArrayLike, *, level: float = 0.95
     StatisticsError
         A wrong number of columns or a value that is not finite.
     """
-    x, _ = as_design(design, None)
-    if x.shape[1] != len(fit.terms):
-        raise StatisticsError(
-            f"design: {x.shape[1]} columns; the model has {len(fit.terms)}: {', '.join(fit.names)}"
-        )
+    x = fit.rows(design)
     rows = np.column_stack([np.ones(x.shape[0]), x])
     eta = rows @ np.array([fit.intercept, *(term.beta for term in fit.terms)])
     error = np.sqrt(np.einsum("ij,jk,ik->i", rows, fit.covariance, rows))
@@ -402,7 +313,6 @@ def odds_term(
 ) -> OddsTerm:
     """Turn coefficient ``k`` into odds ratios per unit and per SD."""
     beta, error = float(fitted.beta[k]), math.sqrt(fitted.covariance[k, k])
-    n = fitted.likelihood.y.size
     if profile:
         low, high = profile_interval(
             fitted.likelihood, fitted.beta, fitted.highest, k, error=error, level=level
@@ -413,35 +323,29 @@ def odds_term(
     else:
         half = normal_quantile(level) * error
         low, high = beta - half, beta + half
-        p_value = float(2 * stats.norm.sf(abs(beta) / error))
+        p_value = wald_p(beta, error)
         how = "Wald interval and test"
     if fitted.likelihood.firth:
         how = f"Firth penalty, {how}"
     unbounded = not (math.isfinite(low) and math.isfinite(high))
-    warnings = (f"{name}: a confidence limit is infinite",) if unbounded else ()
-
-    def ratio(unit: float, what: str) -> Estimate:
-        return Estimate(
-            estimate=_exponential(beta * unit),
-            ci_low=_exponential(low * unit),
-            ci_high=_exponential(high * unit),
-            p_value=p_value,
-            n=n,
-            level=level,
-            method=f"odds ratio per {what}, {how}",
-            warnings=warnings,
-        )
-
+    per_unit, per_sd = ratios(
+        beta,
+        low,
+        high,
+        units=(1 / sd, 1.0),
+        kind="odds ratio",
+        how=how,
+        p_value=p_value,
+        n=fitted.likelihood.y.size,
+        level=level,
+        warnings=(f"{name}: a confidence limit is infinite",) if unbounded else (),
+    )
     return OddsTerm(
         name=name,
         beta=beta / sd,
         std_error=error / sd,
         sd=sd,
-        odds_ratio=ratio(1 / sd, "unit"),
-        odds_ratio_per_sd=ratio(1.0, "standard deviation"),
+        odds_ratio=per_unit,
+        odds_ratio_per_sd=per_sd,
         vif=vif,
     )
-
-
-def _exponential(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf

@@ -8,8 +8,6 @@ from dlild_analysis.stats.resampling.bootstrap import (
     Optimism,
     Predict,
     Progress,
-    Statistic,
-    bootstrap_interval,
     optimism_bootstrap,
 )
 from dlild_analysis.stats.resampling.cross_validation import CrossValidation, cross_validate
@@ -21,8 +19,6 @@ __all__ = [
     "Optimism",
     "Predict",
     "Progress",
-    "Statistic",
-    "bootstrap_interval",
     "cross_validate",
     "optimism_bootstrap",
 ]

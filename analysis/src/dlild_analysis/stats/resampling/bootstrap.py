@@ -22,7 +22,6 @@ from dlild_analysis.stats.results import Estimate, Result
 Predict = Callable[[IntArray], FloatArray]
 Fit = Callable[[IntArray], Predict]
 Metric = Callable[[IntArray, FloatArray], float]
-Statistic = Callable[[IntArray], float]
 Progress = Callable[[int, int], None]
 
 _NO_INTERVAL = (
@@ -59,69 +58,6 @@ class Optimism(Result):
     optimism_values: FloatArray
     method: str
     warnings: tuple[str, ...] = ()
-
-
-def bootstrap_interval(
-    statistic: Statistic,
-    n: int,
-    *,
-    rng: np.random.Generator,
-    bootstraps: int = 200,
-    strata: ArrayLike | None = None,
-    level: float = 0.95,
-    progress: Progress | None = None,
-) -> Estimate:
-    """Percentile bootstrap of a statistic of patients.
-
-    Parameters
-    ----------
-    statistic
-        Called with indices (repeats allowed); returns a number.
-    n
-        Patients.
-    rng
-        Source of the samples.
-    bootstraps
-        Samples, at least 20.
-    strata
-        Shape (n,): drawn within each stratum, when given.
-    level
-        Coverage of the interval.
-    progress
-        Called with (done, total).
-
-    Returns
-    -------
-    Estimate
-        The statistic of the data with percentile limits; samples in which the statistic fails
-        are left out and counted in a warning.
-
-    Raises
-    ------
-    StatisticsError
-        The statistic fails in the data itself, or in more than half of the samples.
-    """
-    whole = statistic(np.arange(n))
-    if not math.isfinite(whole):
-        raise StatisticsError("statistic: not finite in the data themselves")
-    values = []
-    samples = _samples(n, bootstraps, strata, rng)
-    reasons: Counter[str] = Counter()
-    for done, sample in enumerate(samples):
-        values.append(_or_nan(statistic, sample, reasons))
-        report_progress(progress, done + 1, bootstraps)
-    kept, warnings = keep_finite(np.array(values), "bootstrap samples", reasons)
-    low, high = np.quantile(kept, [0.5 - level / 2, 0.5 + level / 2])
-    return Estimate(
-        estimate=float(whole),
-        ci_low=float(low),
-        ci_high=float(high),
-        std_error=float(kept.std(ddof=1)),
-        n=n,
-        level=level,
-        method=f"percentile bootstrap, {kept.size} samples",
-        warnings=warnings,
-    )
 
 
 def optimism_bootstrap(
@@ -242,14 +178,6 @@ def _samples(
         groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     for _ in range(bootstraps):
         yield np.concatenate([rng.choice(group, group.size) for group in groups])
-
-
-def _or_nan(statistic: Statistic, sample: IntArray, reasons: Counter[str]) -> float:
-    try:
-        return statistic(sample)
-    except (StatisticsError, np.linalg.LinAlgError) as error:
-        reasons[failure(error)] += 1
-        return math.nan
 
 
 def report_progress(progress: Progress | None, done: int, total: int) -> None:

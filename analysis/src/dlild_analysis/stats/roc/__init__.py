@@ -10,7 +10,6 @@ from dlild_analysis.stats.roc.curves import (
     auc_value,
     compare_auc_paired,
     compare_auc_unpaired,
-    hanley_mcneil,
     roc_curve,
 )
 from dlild_analysis.stats.roc.cutoff_scan import (
@@ -36,7 +35,6 @@ __all__ = [
     "auc_value",
     "compare_auc_paired",
     "compare_auc_unpaired",
-    "hanley_mcneil",
     "operating_point",
     "roc_curve",
     "scan_cutoffs_binary",

@@ -40,7 +40,7 @@ class RocCurve(Result):
     ----------
     thresholds
         Shape (k,), falling; a score at or above the threshold is called positive. The first is
-        ``inf`` (nobody is positive).
+        ``inf`` (no patient is positive).
     false_positive_rate, true_positive_rate
         Shape (k,).
     """
@@ -154,55 +154,6 @@ def roc_curve(outcome: ArrayLike, score: ArrayLike) -> RocCurve:
         true_positive_rate=np.concatenate([[0.0], true_positive / event.sum()]),
         n=event.size,
         events=int(event.sum()),
-    )
-
-
-def hanley_mcneil(auc: float, events: int, non_events: int, *, level: float = 0.95) -> Estimate:
-    """Interval of a printed AUC from its counts alone.
-
-    Parameters
-    ----------
-    auc
-        Printed AUC, in [0, 1].
-    events, non_events
-        Counts, at least 1 each.
-    level
-        Coverage of the interval.
-
-    Returns
-    -------
-    Estimate
-        The AUC with Hanley and McNeil's interval.
-
-    Raises
-    ------
-    StatisticsError
-        An AUC outside [0, 1], or a count below 1.
-
-    References
-    ----------
-    .. [1] Hanley JA, McNeil BJ. The meaning and use of the area under a receiver operating
-       characteristic (ROC) curve. Radiology 1982;143:29-36.
-    """
-    if not 0 <= auc <= 1:
-        raise StatisticsError(f"auc: {auc}; give an area between 0 and 1")
-    if min(events, non_events) < 1:
-        raise StatisticsError(f"counts: {events} events, {non_events} non-events; need both")
-    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    variance = (
-        auc * (1 - auc) + (events - 1) * (q1 - auc**2) + (non_events - 1) * (q2 - auc**2)
-    ) / (events * non_events)
-    error = math.sqrt(max(variance, 0.0))
-    half = normal_quantile(level) * error
-    return Estimate(
-        estimate=auc,
-        ci_low=max(0.0, auc - half),
-        ci_high=min(1.0, auc + half),
-        std_error=error,
-        n=events + non_events,
-        level=level,
-        method="Hanley-McNeil interval from printed AUC and counts",
-        warnings=("an AUC of 0 or 1 leaves the interval without width",) if auc in (0, 1) else (),
     )
 
 
@@ -395,26 +346,39 @@ def compare_auc_unpaired(
     *,
     level: float = 0.95,
 ) -> AucComparison:
-    """DeLong's test of AUCs from two separate groups of patients (t with Satterthwaite's df).
+    """Compare the AUCs of two separate groups of patients, such as two centres or subgroups.
+
+    The groups share no patient, so the variance of the difference is the sum of DeLong's variances;
+    it is referred to a t distribution with Satterthwaite's degrees of freedom, as R's
+    ``pROC::roc.test(paired = FALSE)`` does. For two scores in the same patients use
+    :func:`compare_auc_paired`.
 
     Parameters
     ----------
     outcome_a, score_a
-        Shape (n_a,).
+        Shape (n_a,); outcome 0 or 1, a higher score means that the event is likelier.
     outcome_b, score_b
-        Shape (n_b,).
+        Shape (n_b,), likewise.
     level
         Coverage of the intervals.
 
     Returns
     -------
     AucComparison
-        Both AUCs, ``a - b`` and p. The degrees of freedom are named in ``method``.
+        Both AUCs, ``a - b`` and its two-sided p; ``covariance`` is 0. The degrees of freedom are
+        named in ``method``.
 
     Raises
     ------
     StatisticsError
         As :func:`auc`.
+
+    References
+    ----------
+    .. [1] DeLong ER, DeLong DM, Clarke-Pearson DL. Comparing the areas under two or more
+       correlated receiver operating characteristic curves. Biometrics 1988;44:837-845.
+    .. [2] Satterthwaite FE. An approximate distribution of estimates of variance components.
+       Biometrics Bull 1946;2:110-114.
     """
     a = auc_with_interval(*binary_inputs(outcome_a, score_a), level)
     b = auc_with_interval(*binary_inputs(outcome_b, score_b), level)

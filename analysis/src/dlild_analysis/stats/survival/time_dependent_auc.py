@@ -69,7 +69,7 @@ def time_auc(
     Raises
     ------
     StatisticsError
-        No case by, or nobody followed without the event to, the horizon.
+        No case by the horizon, or no patient followed to it without the event.
 
     References
     ----------

@@ -20,6 +20,7 @@ from dlild_analysis.steps.ratio_table import (
     TOO_FEW,
     CoxModel,
     Univariable,
+    model_rows,
     ratio_columns,
     ratio_rows,
     ratio_sentences,
@@ -162,12 +163,7 @@ def table(analysis: Analysis) -> Table | None:
     result = analysis.of(COX)
     if isinstance(result, NotDone):
         return None
-    rows = [
-        row
-        for item in result.univariable
-        for row in ratio_rows(item.fit, "univariable", item.label)
-    ]
-    rows += ratio_rows(result.multivariable, "multivariable", "All together")
+    rows = model_rows(result.univariable, result.multivariable)
     rows += ratio_rows(result.high_against_low, "univariable", "High against low")
     return Table(
         "table7_cox",

@@ -17,8 +17,8 @@ from dlild_analysis.steps.ratio_table import (
     TOO_FEW,
     LogisticModel,
     Univariable,
+    model_rows,
     ratio_columns,
-    ratio_rows,
     ratio_sentences,
 )
 from dlild_analysis.steps.step import OWN, Analysis, Step
@@ -124,12 +124,7 @@ def table(analysis: Analysis) -> Table | None:
     result = analysis.of(LOGISTIC)
     if isinstance(result, NotDone):
         return None
-    rows = [
-        row
-        for item in result.univariable
-        for row in ratio_rows(item.fit, "univariable", item.label)
-    ]
-    rows += ratio_rows(result.multivariable, "multivariable", "All together")
+    rows = model_rows(result.univariable, result.multivariable)
     return Table(
         "table4_logistic",
         "Logistic regression",

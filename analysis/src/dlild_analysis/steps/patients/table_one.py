@@ -19,7 +19,7 @@ from dlild_analysis.steps.step import Analysis, Step
 
 @dataclass(frozen=True)
 class NoValues:
-    """A number that nobody of a group has."""
+    """A number that no patient of a group has."""
 
     n: int
     missing: int

@@ -97,7 +97,7 @@ def check_affine(path: Path, affine: Array, source: str) -> None:
     fault = affine_fault(affine)
     if fault:
         raise MissingGeometryError(
-            f"{path.name}: its {source} {fault}, so that nobody knows where its voxels lie; "
+            f"{path.name}: its {source} {fault}, so that the position of its voxels is unknown; "
             "convert it again from DICOM"
         )
 

@@ -97,7 +97,7 @@ def _locate(path: Path, fields: Fields, head: bytes, end: int) -> VoxelData:
         size = int(fields.get("CompressedDataSize", "0")) or None
     except (ValueError, IndexError):
         raise UnreadableFileError(
-            f"{path.name}: its header does not tell where the voxels lie; save it again"
+            f"{path.name}: its header does not say where the voxels lie; save it again"
         ) from None
     if here and start == 0:
         start = end

@@ -122,7 +122,7 @@ def _locate(path: Path, fields: dict[str, str], lines: list[str], end: int) -> V
         start = _behind_lines(files[0], skip_lines, end if own else 0)
     except (ValueError, IndexError):
         raise UnreadableFileError(
-            f"{path.name}: its header does not tell where the voxels lie; save it again"
+            f"{path.name}: its header does not say where the voxels lie; save it again"
         ) from None
     if packed:
         return VoxelData(files, start, packed, skipped=max(0, skip_bytes))
@@ -186,7 +186,7 @@ def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[np.generic]:
         return np.dtype(kind)
     if endian not in {"little", "big"}:
         raise UnreadableFileError(
-            f"{path.name}: its header does not tell the byte order of its values (endian: "
+            f"{path.name}: its header does not give the byte order of its values (endian: "
             f"{endian[:20]}); save it again"
         )
     return np.dtype(("<" if endian == "little" else ">") + kind)

@@ -1,7 +1,8 @@
 """Selects the series to score: candidates, the choice among them, and repeated slices.
 
-Slices at one position may be copies of one image, or images that differ. Only the pixels tell, so
-they are compared before a series is settled on; where they differ, the next candidate is tried.
+Slices at one position may be copies of one image, or images that differ. Only the pixels show
+which, so they are compared before a series is chosen; where they differ, the next candidate is
+tried.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from dlild_export.phantom.fields import Array, Mask, smooth_noise
 
-# Room round the lungs for chest wall, shoulders and upper abdomen (z below, z above, y, x), mm.
+# Margin round the lungs for chest wall, shoulders and upper abdomen (z below, z above, y, x), mm.
 _MARGIN_MM = (60.0, 50.0, 52.0, 58.0)
 
 

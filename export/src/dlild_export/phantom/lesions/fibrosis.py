@@ -175,7 +175,7 @@ def measured_disease(
 
 
 def _smooth(labels: Labels, frame: LungFrame) -> Labels:
-    """Take specks out of a map of classes: nobody outlines them."""
+    """Remove specks from a map of classes: readers do not outline them."""
     smooth: Labels = ndimage.median_filter(labels, size=3)
     return np.where(frame.lungs, np.maximum(smooth, 1), 0).astype(np.uint8)
 

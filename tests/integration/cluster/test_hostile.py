@@ -18,14 +18,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from integration.cluster_case import (
+from integration.cluster.cluster_case import (
     Papers,
     make_papers,
     running,
     small_tiny_repository,
     small_volumes,
 )
-from integration.raw_http2 import (
+from integration.cluster.raw_http2 import (
     HEADERS,
     RST_STREAM,
     STREAM_CALL,

@@ -14,7 +14,7 @@ from dlild_deploy.server import EmbeddedServer
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WHEELS_BYTES = 200_000_000
 
 

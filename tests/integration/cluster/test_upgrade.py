@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from export.tiny import write_run
-from integration.cluster_case import (
+from integration.cluster.cluster_case import (
     Papers,
     make_papers,
     running,
@@ -30,7 +30,7 @@ from dlild_client.volume import Volume
 from dlild_deploy.proxy.cluster import Cluster
 from dlild_deploy.server import EmbeddedServer
 from dlild_export.data.digest import sha256
-from dlild_export.release.evaluation_file import EvaluationFile, Target
+from dlild_export.release.evaluation_file import EvaluationFile, RecordedTarget
 from dlild_export.release.model_card import read_run
 from dlild_export.release.versions import Candidate, release, serve
 from dlild_export.serving.engines import engines_of
@@ -79,7 +79,7 @@ def candidate(
     weights, engines = engines_of(run)
     digest = sha256(weights)
     parity = measure_parity(engines[:3], {"small": small_scan()}, contract, digest)
-    met = Target("Dice, all lung", "at least 0", 0.1, met=True)
+    met = RecordedTarget("Dice, all lung", "at least 0", 0.1, met=True)
     made = Candidate(weights, EvaluationFile(digest, "none", "openvino", (met,), ()), read_run(run))
     return lambda repository: release(made, parity, repository, repository.parent / "CARD.md")
 

@@ -19,14 +19,20 @@ from pathlib import Path
 from threading import Lock
 
 import pytest
-from integration.cluster_case import (
+from integration.cluster.cluster_case import (
     Papers,
     make_papers,
     running,
     small_tiny_repository,
     small_volumes,
 )
-from integration.raw_http2 import HEADERS, READY_CALL, STREAM_CALL, RawConnection, message_prefix
+from integration.cluster.raw_http2 import (
+    HEADERS,
+    READY_CALL,
+    STREAM_CALL,
+    RawConnection,
+    message_prefix,
+)
 
 from dlild_client import Client
 from dlild_client.errors import KeyRefusedError
