@@ -100,7 +100,7 @@ class UNet(nn.Module):
         self.upsampling = nn.ModuleList(nn.ConvTranspose3d(a, b, 2, stride=2) for a, b in pairs)
         self.up = nn.ModuleList(_Block(2 * b, b) for _, b in pairs)
         self.head = nn.Conv3d(widths[0], config.classes, 1)
-        self.register_load_state_dict_pre_hook(_rename_stored)
+        self.register_load_state_dict_pre_hook(_rename_stored)  # type: ignore[no-untyped-call]
 
     def forward(self, hu: Tensor) -> Tensor:
         """Return logits of the classes.
