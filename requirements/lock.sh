@@ -15,7 +15,7 @@ collect() { python3 requirements/collect.py "$@"; }
 # What it needs besides is named here, so that its installation finds all of it present.
 printf 'torch; python_version < "3"\n' > "$work/without-torch.txt"
 {
-    collect client export analysis deploy 'client[dask]' 'export[train]'
+    collect client export analysis deploy 'client[dask]' 'client[dicom]' 'client[dicomweb]' 'client[node]' 'export[train]'
     cat requirements/tools.in
     printf '%s\n' filelock fsspec jinja2 networkx setuptools sympy typing-extensions wheel
 } > "$work/dev.in"

@@ -94,6 +94,21 @@ def test_files_are_whole_and_in_place(result, tmp_path):
     assert len(list(out.iterdir())) == 3
 
 
+def test_further_files_are_exchanged_with_the_others(result, tmp_path):
+    out = tmp_path / "out"
+    paths = write_result(result, out, {"a.txt": lambda path: path.write_text("first")})
+    assert [p.name for p in paths] == ["result.json", "labels.nii.gz", "overlay.png", "a.txt"]
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def fail(path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DlildError, match="cannot be written: No space left on device"):
+        write_result(result, out, {"a.txt": fail})
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_a_folder_that_cannot_be_written_is_an_error_and_leaves_nothing(result, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DlildError, match="cannot be written"):

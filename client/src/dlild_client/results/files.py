@@ -6,36 +6,45 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from dlild_client.errors import DlildError
 from dlild_client.results.nifti import write_nifti
 from dlild_client.results.overlay import draw_overlay
 from dlild_client.results.result import Result
 
-__all__ = ["write_nifti", "write_result"]
+__all__ = ["Writer", "write_nifti", "write_result"]
 
 TRIAL_BYTES = 1 << 16
 """Size of the trial file: a full disk may still accept an empty one."""
 
+Writer = Callable[[Path], object]
+"""Writes one file at the path that it is given."""
 
-def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
+
+def write_result(
+    result: Result,
+    folder: str | os.PathLike[str],
+    more: Mapping[str, Writer] | None = None,
+) -> list[Path]:
     """Write `result.json`, `labels.nii.gz` and `overlay.png` into a folder, created if missing.
 
-    Replaces the files of an earlier result, all three or none; other files are left alone.
+    Replaces the files of an earlier result, all of them or none; other files are left alone.
 
     Parameters
     ----------
     result : Result
     folder : path
+    more : mapping of str to callable, optional
+        Further files of this result, by name: each callable writes its file at the path that it
+        is given. They are exchanged together with the others.
 
     Returns
     -------
     list of Path
-        The files, in the order above.
+        The files, in the order above, then `more` in its own order.
 
     Raises
     ------
@@ -43,7 +52,9 @@ def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
         The folder or a file cannot be written.
     """
     folder = Path(folder)
-    writers: dict[str, Callable[[Path], Any]] = {
+    more = more or {}
+    writers: dict[str, Writer] = {
+        **more,
         "labels.nii.gz": lambda path: write_nifti(result.labels, path),
         "overlay.png": lambda path: draw_overlay(result).save(path),
         # Last: once it exists, the other files exist, too.
@@ -57,7 +68,7 @@ def write_result(result: Result, folder: str | os.PathLike[str]) -> list[Path]:
             _exchange(stage, folder, list(writers))
     except (OSError, RuntimeError) as error:
         raise cannot_be_written(folder, error) from None
-    return [folder / name for name in ("result.json", "labels.nii.gz", "overlay.png")]
+    return [folder / name for name in ("result.json", "labels.nii.gz", "overlay.png", *more)]
 
 
 def try_folder(folder: str | os.PathLike[str]) -> None:
