@@ -78,7 +78,7 @@ def write_repository(folder: Path, repository: Path) -> Path:
     contract = json.loads((folder / "contract.json").read_text("utf-8"))
     digest = sha256(weights)
     contract["model"] |= {"version": 1, "weights_sha256": digest}
-    contract["score"]["labels"] = LARGEST_CLASS
+    contract["score"] |= {"labels": LARGEST_CLASS, "repeatability": None}
     (folder / "contract.json").write_text(json.dumps(contract, indent=2), "utf-8")
     releases = Releases((1,), {1: Release(digest, labels=LARGEST_CLASS)})
     (folder / "releases.json").write_text(releases.to_json(), "utf-8")

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import astuple
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,6 +11,8 @@ from hypothesis import strategies as st
 
 from dlild_client.contract import parse_contract, parse_limits, parse_releases
 from dlild_client.errors import ContractError, DlildError
+
+ROOT = Path(__file__).parents[3]
 
 
 def changed(text: str, **fields: object) -> str:
@@ -87,6 +92,35 @@ def test_a_window_is_taken_within_all_bounds(contract):
 def test_a_broken_field_is_refused(contract_text, field, value):
     with pytest.raises(ContractError):
         parse_contract(changed(contract_text, **{field: value}))
+
+
+def test_the_repeatability_of_the_served_version_is_that_of_the_model_card(contract):
+    card = (ROOT / "MODEL_CARD.md").read_text("utf-8")
+    spec = contract.score.repeatability
+    for row, found in (("same protocol", spec.same_protocol), ("all together", spec.all_changes)):
+        figures = re.search(rf"^\| {row} \| [^|]+\| ([\d.]+) \(([\d.]+) to ([\d.]+)\)", card, re.M)
+        assert astuple(found) == tuple(map(float, figures.groups())), row
+    assert f"| version | {contract.model.version} |" in card
+
+
+def test_a_version_without_a_measured_repeatability_has_none(contract_text):
+    raw = json.loads(contract_text)
+    for score in (raw["score"] | {"repeatability": None}, {**raw["score"]}):
+        if score["repeatability"] is not None:
+            del score["repeatability"]
+        parsed = parse_contract(changed(contract_text, score=score))
+        assert parsed.score.repeatability is None
+        assert parse_contract(parsed.to_json()) == parsed
+
+
+@pytest.mark.parametrize(
+    "fault", [{"low": 9.0}, {"high": 1.0}, {"low": -1}, {"high": float("inf")}]
+)
+def test_a_repeatability_outside_its_interval_is_refused(contract_text, fault):
+    score = json.loads(contract_text)["score"]
+    score["repeatability"]["same_protocol"] |= fault
+    with pytest.raises(ContractError, match=r"score\.repeatability"):
+        parse_contract(changed(contract_text, score=score))
 
 
 def test_labels_must_be_in_order(contract_text):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from export.tiny import coarse_scan, tiny_run, write_repository, write_run
 from typer.testing import CliRunner
 
+from dlild_client.contract import Releases, Repeatability, RepeatabilityCoefficient
 from dlild_client.contract.schema import LARGEST_CLASS, LESIONS_TOGETHER
 from dlild_export.cli import app
 from dlild_export.data.digest import sha256
@@ -271,6 +273,27 @@ def test_each_version_labels_as_it_was_evaluated(tiny, card, other_run) -> None:
 
     assert rules == [LESIONS_TOGETHER, LARGEST_CLASS, LESIONS_TOGETHER]
     assert drift(tiny) == []
+
+
+def test_a_new_version_has_no_repeatability_until_it_is_measured(tiny, card, other_run) -> None:
+    coefficient = RepeatabilityCoefficient(0.5, 0.3, 0.8)
+    measured = Repeatability(coefficient, coefficient)
+    documents = read_documents(tiny)
+    first = replace(documents.releases.releases[1], repeatability=measured)
+    (tiny / "releases.json").write_text(Releases((1,), {1: first}).to_json(), "utf-8")
+    with pytest.raises(ValueError, match="version 1 two different repeatabilities"):
+        write_configs(tiny)
+    text = (tiny / "contract.json").read_text("utf-8")
+    score = asdict(replace(documents.contract.score, repeatability=measured))
+    (tiny / "contract.json").write_text(replace_field(text, "score", score), "utf-8")
+    write_configs(tiny)
+
+    release(candidate(other_run, MET), parity(other_run, 0.0), tiny, card)
+    found = [read_documents(tiny).contract.score.repeatability]
+    serve(tiny, 1)
+    found.append(read_documents(tiny).contract.score.repeatability)
+
+    assert found == [None, measured]
 
 
 def test_the_step_back_and_forth(tiny, card, other_run) -> None:

@@ -140,7 +140,9 @@ def versions_of(documents, version, digest, serving, releases):
 
 
 def test_two_versions_may_be_loaded_while_one_answers(documents):
-    releases = {**documents.releases.releases, 2: Release("2" * 64)}
+    repeatability = documents.contract.score.repeatability
+    second = Release("2" * 64, repeatability=repeatability)
+    releases = {**documents.releases.releases, 2: second}
     texts = render_all(versions_of(documents, 2, "2" * 64, (2, 1), releases))
     assert "versions: [1, 2]" in texts["ild_unet/config.pbtxt"]
     assert "versions: [1, 2]" in texts["dlild_accumulator/config.pbtxt"]

@@ -170,13 +170,51 @@ class LabelClass:
 
 
 @dataclass(frozen=True)
+class RepeatabilityCoefficient:
+    """Smallest difference of two scores of one patient that noise does not explain.
+
+    2.77 times the within-subject SD, in points, with its 95 % interval `low … high`.
+    """
+
+    coefficient: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Repeatability:
+    """Repeatability of the score of one version, as its model card has it.
+
+    Attributes
+    ----------
+    same_protocol : RepeatabilityCoefficient
+        Noise, position and depth of breath differ between the scans.
+    all_changes : RepeatabilityCoefficient
+        Kernel and slice thickness differ, too.
+    """
+
+    same_protocol: RepeatabilityCoefficient
+    all_changes: RepeatabilityCoefficient
+
+
+@dataclass(frozen=True)
 class ScoreSpec:
-    """Name, unit and definition of the score, and the rule by which voxels are labelled."""
+    """Name, unit and definition of the score.
+
+    Attributes
+    ----------
+    name, unit, definition : str
+    labels : str
+        The rule by which voxels are labelled.
+    repeatability : Repeatability or None
+        None where it was not measured for this version.
+    """
 
     name: str
     unit: str
     definition: str
     labels: str = LARGEST_CLASS
+    repeatability: Repeatability | None = None
 
 
 @dataclass(frozen=True)
@@ -202,12 +240,15 @@ class Release:
         Why it was released although its evaluation missed targets.
     labels : str or None
         `ScoreSpec.labels` that it was evaluated with; None for `LARGEST_CLASS`.
+    repeatability : Repeatability or None
+        `ScoreSpec.repeatability`; None where it was not measured.
     """
 
     weights_sha256: str
     released: str | None = None
     below_floor: str | None = None
     labels: str | None = None
+    repeatability: Repeatability | None = None
 
 
 @dataclass(frozen=True)
@@ -339,7 +380,7 @@ def parse_releases(text: str) -> Releases:
     return _built(
         lambda raw: Releases(
             tuple(int(number) for number in raw["serving"]),
-            {int(number): Release(**release) for number, release in raw["releases"].items()},
+            {int(number): _release(release) for number, release in raw["releases"].items()},
         ),
         _object(text, "releases.json"),
         "releases.json",
@@ -390,6 +431,7 @@ def _from_fields(raw: Mapping[str, Any]) -> Contract:
             unit=str(score["unit"]),
             definition=str(score["definition"]),
             labels=str(score.get("labels", LARGEST_CLASS)),
+            repeatability=_repeatability(score.get("repeatability")),
         ),
         profiles={
             str(name): ProfileSpec(
@@ -398,6 +440,23 @@ def _from_fields(raw: Mapping[str, Any]) -> Contract:
             for name, p in raw["profiles"].items()
         },
     )
+
+
+def _release(raw: Mapping[str, Any]) -> Release:
+    return Release(**{**raw, "repeatability": _repeatability(raw.get("repeatability"))})
+
+
+def _repeatability(raw: Mapping[str, Any] | None) -> Repeatability | None:
+    if raw is None:
+        return None
+    return Repeatability(_coefficient(raw["same_protocol"]), _coefficient(raw["all_changes"]))
+
+
+def _coefficient(raw: Mapping[str, Any]) -> RepeatabilityCoefficient:
+    figures = [float(raw[name]) for name in ("coefficient", "low", "high")]
+    coefficient, low, high = figures
+    _require(0 <= low <= coefficient <= high < math.inf, "score.repeatability", figures)
+    return RepeatabilityCoefficient(coefficient, low, high)
 
 
 def _label_class(raw: Mapping[str, Any]) -> LabelClass:

@@ -252,8 +252,13 @@ def _point_to(changes: Changes, repository: Path, documents: Documents, version:
     released = documents.releases.releases[version]
     contract = documents.contract
     model = replace(contract.model, version=version, weights_sha256=released.weights_sha256)
-    # Each version labels as it was evaluated: its scores stay what they were after a rollback.
-    score = replace(contract.score, labels=released.labels or LARGEST_CLASS)
+    # Each version labels as it was evaluated: its scores stay what they were after a rollback. The
+    # repeatability of a new version is measured after its release (`dlild-export repeatability`).
+    score = replace(
+        contract.score,
+        labels=released.labels or LARGEST_CLASS,
+        repeatability=released.repeatability,
+    )
     documents = replace(documents, contract=replace(contract, model=model, score=score))
     for name, config in render_all(documents).items():
         changes.write(repository / name, config)

@@ -239,6 +239,10 @@ def check_documents(documents: Documents) -> None:
         raise ValueError(
             f"contract.json and releases.json give version {version} two different weights_sha256"
         )
+    if releases[version].repeatability != documents.contract.score.repeatability:
+        raise ValueError(
+            f"contract.json and releases.json give version {version} two different repeatabilities"
+        )
     named = {kind.name.upper(): kind.label for kind in documents.contract.classes}
     if named != Label.__members__:
         raise ValueError(
