@@ -14,12 +14,15 @@ RESULT_SCHEMA_VERSION = 1
 
 
 class ClassDocument(TypedDict):
-    """One class that counts as lung."""
+    """One class that counts as lung; `title` and `colour` (red, green, blue) are the contract's."""
 
     label: int
     volume_ml: float
     percent_of_lung: float
     certainty: float | None
+    title: str
+    lesion: bool
+    colour: list[int]
 
 
 class ZoneDocument(TypedDict):

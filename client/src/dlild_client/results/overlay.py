@@ -39,17 +39,32 @@ def draw_overlay(result: Result) -> Image.Image:
     Image
         RGB.
     """
-    start, stop = _crop(result)
+    return _compose(result, *draw_panels(result))
+
+
+def draw_panels(result: Result) -> tuple[list[Image.Image], list[Image.Image]]:
+    """Render three axial slices, from above down, and three coronal ones, from front to back.
+
+    Parameters
+    ----------
+    result : Result
+
+    Returns
+    -------
+    axial, coronal : list of Image
+        RGB, `PANEL_WIDTH` wide, cropped to the lungs with a margin.
+    """
+    start, stop = crop_to_lungs(result)
     image = result.image.array[_box(start, stop)]
     labels = result.labels.array[_box(start, stop)]
     spacing = result.image.spacing_mm
     axial = [_axial(image, labels, z, spacing, result.contract) for z in _levels(labels, 0)[::-1]]
     coronal = [_coronal(image, labels, y, spacing, result.contract) for y in _levels(labels, 1)]
-    return _compose(result, axial, coronal)
+    return axial, coronal
 
 
-def _crop(result: Result) -> tuple[list[int], list[int]]:
-    """Bounds of the lungs with a margin; those of the lung box where nothing is labelled."""
+def crop_to_lungs(result: Result) -> tuple[list[int], list[int]]:
+    """Bounds (z, y, x) of the lungs with a margin; of the lung box where nothing is labelled."""
     used = np.nonzero(result.labels.array)
     if len(used[0]) == 0:
         return list(result.grid.box_start), list(result.grid.box_stop)

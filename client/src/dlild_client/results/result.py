@@ -135,7 +135,16 @@ class Result:
             "dl_ild_percent": self.dl_ild_percent,
             "lung_volume_ml": self.lung_volume_ml,
             "lesion_volume_ml": self.lesion_volume_ml,
-            "classes": {name: asdict(c) for name, c in self.classes.items()},
+            "classes": {
+                c.name: {
+                    **asdict(self.classes[c.name]),
+                    "title": c.title,
+                    "lesion": c.lesion,
+                    "colour": list(c.colour),
+                }
+                for c in self.contract.classes
+                if c.name in self.classes
+            },
             "zones": {name: asdict(z) for name, z in self.zones.items()},
             "windows": self.windows,
             "grid": {

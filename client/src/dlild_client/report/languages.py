@@ -1,0 +1,204 @@
+"""Words of reports, in every language: one table.
+
+A text may hold fields in braces, which `words` fills in. Texts of flags in English are those of
+`dlild_client.flags`; the table holds their translations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+from dlild_client.errors import BadSettingsError
+from dlild_client.flags import MEANINGS
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+
+
+class Text(NamedTuple):
+    """One text in each language."""
+
+    en: str
+    zh: str
+
+
+TEXTS: Mapping[str, Text] = {
+    # the frame
+    "title": Text("DL-ILD report", "DL-ILD 报告"),
+    "lang": Text("en", "zh-Hans"),
+    "research_use": Text("RESEARCH USE ONLY", "仅供科研使用"),
+    "notice": Text(
+        "For research use only. Not a medical device: not for diagnosis, nor for decisions on "
+        "treatment. The network has been trained on phantoms and planted lesions, never on a "
+        "patient with ILD.",
+        "仅供科研使用。本软件不是医疗器械，不得用于诊断或治疗决策。"
+        "网络仅以仿真体模和植入病灶训练，从未以间质性肺病患者的数据训练。",
+    ),
+    "no_font": Text(
+        "No Chinese font is installed: this page is in English.",
+        "未安装中文字体：本页为英文。",
+    ),
+    # the score
+    "score_is": Text(
+        "Share of the lung that interstitial lung disease has taken, lesions included in the lung.",
+        "间质性肺病病灶占全肺（含病灶）体积的百分比。",
+    ),
+    "repeat_same": Text(
+        "A second scan by the same protocol is expected from {low} to {high} % (95 %; "
+        "repeatability coefficient {coefficient} points).",
+        "以相同方案再次扫描，预期结果为 {low} 至 {high} %（95 %；重复性系数 {coefficient} 个百分点）。",
+    ),
+    "repeat_all": Text(
+        "With another kernel, dose, slice thickness or depth of breath: from {low} to {high} % "
+        "({coefficient} points).",
+        "若重建核、剂量、层厚或吸气深度不同：{low} 至 {high} %（{coefficient} 个百分点）。",
+    ),
+    "repeat_unknown": Text(
+        "The repeatability of this model version is not known.", "该模型版本的重复性未知。"
+    ),
+    "repeat_source": Text(
+        "Repeatability was measured on phantoms, not on patients.",
+        "重复性以体模测得，并非患者数据。",
+    ),
+    "lung_volume": Text("All lung", "全肺"),
+    "lesion_volume": Text("All lesions", "全部病灶"),
+    # classes and zones
+    "classes": Text("Classes, share of all lung", "各类别占全肺百分比"),
+    "class": Text("Class", "类别"),
+    "zones": Text("Zones, share of lesions in each", "各肺区病灶百分比"),
+    "zone": Text("Zone", "肺区"),
+    "share": Text("Share", "占比"),
+    "volume": Text("Volume", "体积"),
+    "certainty": Text("Certainty", "确信度"),
+    "class.background": Text("Outside the lungs", "肺外"),
+    "class.lung": Text("Lung without lesion", "无病灶肺组织"),
+    "class.ground_glass": Text("Ground-glass opacity", "磨玻璃影"),
+    "class.reticulation": Text("Reticulation", "网状影"),
+    "class.honeycombing": Text("Honeycombing", "蜂窝影"),
+    "class.consolidation": Text("Consolidation", "实变"),
+    "zone.right_upper": Text("Right upper", "右上"),
+    "zone.right_middle": Text("Right middle", "右中"),
+    "zone.right_lower": Text("Right lower", "右下"),
+    "zone.left_upper": Text("Left upper", "左上"),
+    "zone.left_middle": Text("Left middle", "左中"),
+    "zone.left_lower": Text("Left lower", "左下"),
+    "zone_note": Text(
+        "Zones are thirds of the height of the lungs.", "肺区为两肺高度的上、中、下三分之一。"
+    ),
+    # flags
+    "flags": Text("Flags", "警示"),
+    "no_flags": Text("None: nothing about the scan raised a doubt.", "无：扫描未见可疑之处。"),
+    "more_flags": Text("and {count} more, in result.json", "另有 {count} 项，见 result.json"),
+    # pictures
+    "axial_row": Text("Axial, from above down", "横断面，自上而下"),
+    "coronal_row": Text("Coronal, from front to back", "冠状面，自前向后"),
+    "no_pictures": Text("Pictures need the scan itself.", "图像需要原始扫描。"),
+    # provenance
+    "provenance": Text("Provenance", "来源"),
+    "model": Text("Model", "模型"),
+    "model_is": Text("{name}, version {version}", "{name}，版本 {version}"),
+    "weights": Text("Weights", "权重"),
+    "engine": Text("Engine", "推理引擎"),
+    "series": Text("Series", "序列"),
+    "series_digest": Text("Series digest", "序列摘要"),
+    "slices": Text("{count} slices", "{count} 层"),
+    "thickness": Text("thickness {mm} mm", "层厚 {mm} mm"),
+    "step": Text("step {mm} mm", "层间距 {mm} mm"),
+    "kernel": Text("kernel {name}", "重建核 {name}"),
+    "source.dicom": Text("DICOM", "DICOM"),
+    "source.image": Text("image file without DICOM headers", "无 DICOM 头的图像文件"),
+    "source.array": Text("array", "数组"),
+    "software": Text("Software", "软件"),
+    # flags, translated
+    "flag.thick_slices": Text("", "层厚或层间距超过 3 mm：细微征象被模糊"),
+    "flag.gaps_between_slices": Text("", "层间肺组织未被扫描"),
+    "flag.uneven_steps": Text("", "层间距不等；每层按其自身位置处理"),
+    "flag.gantry_tilt_corrected": Text("", "机架倾斜；已通过重采样校正"),
+    "flag.reoriented": Text("", "非横断面序列；已重采样为横断面"),
+    "flag.reformat_scored": Text("", "应要求对重组图像进行了评分"),
+    "flag.localizer_images_dropped": Text("", "序列中的定位像已排除"),
+    "flag.captures_dropped": Text("", "序列中的截图已排除"),
+    "flag.secondary_capture_scored": Text("", "图像为带 CT 几何信息的二次捕获"),
+    "flag.other_objects_dropped": Text("", "序列中非 CT 层面的对象已排除"),
+    "flag.lossy_copies_dropped": Text("", "经有损压缩的重复层面已排除"),
+    "flag.series_joined": Text("", "各层序列 UID 不同的 CT 已合并"),
+    "flag.repeated_slices_dropped": Text("", "序列中重复的层面已排除"),
+    "flag.several_acquisitions": Text("", "序列含多次采集；仅对其中一次评分"),
+    "flag.blank_slices": Text("", "首层或末层无图像：该处可能缺少肺组织"),
+    "flag.other_series_with_faulty_geometry": Text("", "另一序列因几何信息有误被排除"),
+    "flag.unreadable_files": Text("", "部分疑似 DICOM 文件无法读取"),
+    "flag.files_missing": Text("", "DICOMDIR 所列文件缺失"),
+    "flag.spacing_doubtful": Text("", "头信息间距为 1 x 1 x 1 mm，或其各部分互相矛盾"),
+    "flag.orientation_assumed": Text("", "头信息未说明扫描方位"),
+    "flag.numbers_repaired": Text("", "头信息数值格式不合 DICOM 规范；仅有一种合理解读"),
+    "flag.numbers_unreadable": Text("", "头信息含非数值内容，已忽略"),
+    "flag.rescale_assumed": Text("", "头信息无重标定参数；由空气灰度推算"),
+    "flag.inverted_grey_values": Text("", "MONOCHROME1 灰度反转；已还原"),
+    "flag.coarse_grey_levels": Text("", "灰度级间隔超过 4 HU"),
+    "flag.lossy_compression": Text("", "压缩改变了灰度值"),
+    "flag.padding_found": Text("", "视野外为常数值；按空气处理"),
+    "flag.hu_shifted": Text("", "体外空气不接近 -1000 HU：校准可疑"),
+    "flag.unusual_kernel": Text("", "重建核不常用于肺部"),
+    "flag.spacing_far_from_training": Text("", "像素或层面尺寸与网络训练数据相差较大"),
+    "flag.contrast_likely": Text("", "血管内对比剂使肺密度升高"),
+    "flag.expiration_likely": Text("", "呼气相扫描的肺密度较高，类似病变"),
+    "flag.orientation_doubtful": Text("", "体位与头信息不符；各项数值的左右或上下可能颠倒"),
+    "flag.prone_likely": Text("", "检查床位于患者前方：肺前后与仰卧位不同"),
+    "flag.not_supine": Text("", "患者非仰卧位：低处肺组织较密"),
+    "flag.metal_likely": Text("", "金属：其条状伪影类似病灶"),
+    "flag.heavy_noise": Text("", "噪声可能掩盖或模拟细微征象"),
+    "flag.lungs_cut_off_top": Text("", "肺上部超出扫描范围"),
+    "flag.lungs_cut_off_bottom": Text("", "肺下部超出扫描范围"),
+    "flag.lungs_cut_off_sides": Text("", "肺超出视野"),
+    "flag.lungs_at_box_edge": Text("", "网络在肺框边界处见到肺组织；框外可能还有"),
+    "flag.labels_beyond_scan": Text("", "网络在扫描范围外的填充区见到肺组织"),
+    "flag.chest_doubtful": Text("", "体积或长度不似肺，或为身体其他部位"),
+}
+"""Every text by its key. A flag's English text is empty here: it stands in `flags.MEANINGS`."""
+
+
+def words(key: str, language: Language, **values: Any) -> str:
+    """Return a text in a language, its fields filled in.
+
+    Raises
+    ------
+    KeyError
+        The table has no such text.
+    """
+    return str(getattr(TEXTS[key], language)).format(**values)
+
+
+def flag_words(code: str, values: Mapping[str, Any], language: Language) -> str:
+    """State a flag in a language, with its values: one line.
+
+    A code that the table lacks, of a newer client, is stated in English.
+    """
+    known = TEXTS.get(f"flag.{code}")
+    meaning = known.zh if known and language == "zh" else MEANINGS.get(code, code.replace("_", " "))
+    numbers = ", ".join(f"{name} {_short(value)}" for name, value in values.items())
+    return f"{meaning} ({numbers})" if numbers else meaning
+
+
+def class_title(name: str, title: str, language: Language) -> str:
+    """Name a class; `title` is the contract's, for a class that the table lacks."""
+    known = TEXTS.get(f"class.{name}")
+    return getattr(known, language) if known else title
+
+
+def check_language(language: str) -> Language:
+    """Return a language that the table has.
+
+    Raises
+    ------
+    BadSettingsError
+        It has no other.
+    """
+    for known in LANGUAGES:
+        if language == known:
+            return known
+    raise BadSettingsError(f"no language {language!r}; choose one of {', '.join(LANGUAGES)}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
