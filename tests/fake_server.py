@@ -48,6 +48,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.key: str | None = None
         self.credentials: Any = None
         self.busy = 0
+        self.busy_text = "12 scans are open"
         self.port = 0
         self._running: Any = None
         self.ready = True
@@ -147,7 +148,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             if self.busy and not scan:
                 self.busy -= 1
                 yield service_pb2.ModelStreamInferResponse(
-                    error_message="in ensemble 'dlild', BUSY: 12 scans are open"
+                    error_message=f"in ensemble 'dlild', BUSY: {self.busy_text}"
                 )
                 return
             response = self._answer(request, scan)

@@ -39,6 +39,7 @@ from dlild_client.transport.base import Connection, Transport, is_retryable
 from dlild_client.transport.connection import ServerInfo, connect_error, read_info
 from dlild_client.transport.exchange import Exchange, window_requests
 from dlild_client.transport.failures import from_rpc_error
+from dlild_client.transport.retry import busy_pause_s
 from dlild_client.transport.wire import MODEL, FinalAnswer
 from dlild_client.volume import Volume
 
@@ -206,11 +207,15 @@ class _ScanJob:
     def should_retry(self, error: Exception, may_help: bool) -> bool:
         """Record how an attempt ended; return whether another may succeed and has the time."""
         retries = self._transport.settings.retries
-        self._attempts += 1
         self._start_clock()
         self._was_busy = isinstance(error, BusyError)
-        has_time = self._left_s() > retries.longest_wait_s and self._may_be_found(error)
-        again = may_help and has_time and self._attempts < retries.attempts
+        # A busy server costs no attempt: it is waited for as long as the scan has time.
+        self._attempts += not self._was_busy
+        wait_s = retries.longest_wait_s
+        if isinstance(error, BusyError):
+            wait_s = max(wait_s, busy_pause_s(error, 1.0))
+        has_time = self._left_s() > wait_s and self._may_be_found(error)
+        again = may_help and has_time and max(self._attempts, 1) < retries.attempts
         if again:
             _LOG.info("%s", error)
             self._report("again", self._attempts, retries.attempts - 1)

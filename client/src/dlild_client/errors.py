@@ -83,9 +83,19 @@ class TimedOutError(DlildError):
 
 
 class BusyError(DlildError):
-    """The server is at its limit of open scans."""
+    """The server is at its limit of open scans.
+
+    Attributes
+    ----------
+    retry_after_s : float or None
+        When the server expects to take the scan; None where it does not say.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class RefusedError(DlildError):

@@ -108,6 +108,7 @@ class Retries:
 
     These are: the server is busy, starts, stops or was restarted, the connection broke, the scan
     was lost. Exponential backoff with up to a second of jitter; `Timeout.scan_s` bounds the total.
+    A server that is busy is waited for as long as it asks for, and costs no attempt.
 
     Attributes
     ----------

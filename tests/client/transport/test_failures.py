@@ -208,3 +208,20 @@ def test_what_is_no_address_is_told(url, words):
 )
 def test_addresses_that_are_right_stay_so(url, target):
     assert parse_url(url).target == target
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("BUSY: 12 scans are open, the limit; send it again in 23 s", 23.0),
+        ("in ensemble 'dlild', BUSY: full; send it again in 0.5 s", 0.5),
+        ("BUSY: 12 scans are open, the limit; send it again later", None),
+        ("Exceeds maximum queue size", None),
+        ("in ensemble 'dlild', Request timeout expired", None),
+    ],
+)
+def test_a_busy_server_says_when_it_takes_the_scan(words, seconds):
+    error = from_server_message(words)
+    assert type(error) is BusyError
+    assert error.retryable
+    assert error.retry_after_s == seconds

@@ -102,14 +102,49 @@ def test_a_busy_server_is_asked_again_with_one_window(server, chest, expected, s
     assert server.busy == 0
 
 
-def test_a_server_that_stays_busy_is_busy(server, chest, score):
+def test_a_server_that_stays_busy_is_waited_for_until_the_scan_has_no_time_left(
+    server, chest, score
+):
     server.busy = 1000
 
     with pytest.raises(BusyError, match="12 scans are open"):
+        score(server.url, chest, timeout=Timeout(connect_s=2, answer_s=2, scan_s=2))
+
+    assert server.busy < 1000 - SOON.attempts
+    assert server.aborts == []
+
+
+def test_a_busy_server_says_itself_when_it_is_asked_again(server, chest, expected, score):
+    server.busy, server.busy_text = 1, "12 scans are open, the limit; send it again in 1.5 s"
+
+    start = time.monotonic()
+    (result,) = score(server.url, chest)
+
+    assert result.dl_ild_percent == expected
+    assert time.monotonic() - start > 1.5
+
+
+def test_a_scan_does_not_wait_for_a_server_that_is_busy_for_longer_than_it_has(
+    server, chest, score
+):
+    server.busy, server.busy_text = 1000, "full; send it again in 40 s"
+
+    start = time.monotonic()
+    with pytest.raises(BusyError, match="in 40 s") as refused:
         score(server.url, chest)
 
-    assert server.busy == 1000 - SOON.attempts
-    assert server.aborts == []
+    assert refused.value.retry_after_s == 40
+    assert server.busy == 999
+    assert time.monotonic() - start < 10
+
+
+def test_a_client_that_may_not_try_again_hears_of_a_busy_server_at_once(server, chest, score):
+    server.busy = 1000
+
+    with pytest.raises(BusyError):
+        score(server.url, chest, retries=Retries(attempts=1))
+
+    assert server.busy == 999
 
 
 def test_a_server_that_stops_is_waited_for(server, chest, expected, score):

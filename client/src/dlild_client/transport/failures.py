@@ -29,6 +29,8 @@ _KINDS: dict[str, tuple[type[DlildError], str]] = {
     refusals.FailedError.code: (ServerError, "look at its log"),
     refusals.CancelledError.code: (ScanLostError, "send the scan again"),
 }
+_RETRY_AFTER = re.compile(r"\bsend it again in (\d+(?:\.\d+)?) s\b")
+"""The server's estimate, in a BUSY, of when it can take the scan."""
 _PREFIX = re.compile(rf"\b({'|'.join(_KINDS)}): .*", flags=re.DOTALL)
 
 _TRITON_SAYS: tuple[tuple[str, type[DlildError], str], ...] = (
@@ -36,6 +38,7 @@ _TRITON_SAYS: tuple[tuple[str, type[DlildError], str], ...] = (
     ("must specify the start flag", ScanLostError, "send the scan again"),
     ("must specify a non-zero or non-empty correlation", RefusedError, "update the client"),
     ("maximum queue size", BusyError, "try again later"),
+    ("request timeout expired", BusyError, "try again later"),
     # A stopping server refuses new requests and cuts off open ones.
     ("stopped accepting new inference requests", NotReadyError, "try again when it is back"),
     ("server is stopping", NotReadyError, "try again when it is back"),
@@ -102,7 +105,10 @@ def from_server_message(message: str) -> DlildError:
     match = _PREFIX.search(message)
     if match:
         kind, remedy = _KINDS[match.group(1)]
-        return kind(f"the server answers {_short(match.group(0))}; {remedy}")
+        text = f"the server answers {_short(match.group(0))}; {remedy}"
+        if kind is BusyError and (estimate := _RETRY_AFTER.search(match.group(0))):
+            return BusyError(text, retry_after_s=float(estimate.group(1)))
+        return kind(text)
     for words, kind, remedy in _TRITON_SAYS:
         if words in message.lower():
             return kind(f"the server answers {_short(message)}; {remedy}")

@@ -1,4 +1,4 @@
-"""Retries with capped exponential backoff and jitter."""
+"""Retries with capped exponential backoff and jitter; a busy server says how long to wait."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from dlild_client.errors import BusyError
 from dlild_client.settings import Retries
 
 JITTER_S = 1.0
@@ -41,21 +42,42 @@ def retry_context(
     """
     import stamina  # noqa: PLC0415  (loaded when first used)
 
-    failed = 0
+    failed = busy = 0
 
     def back_off(error: Exception) -> bool | float:
-        nonlocal failed
+        nonlocal failed, busy
         if not may_retry(error):
             return False
-        failed += 1
-        seconds = pause_s(failed, retries, random.uniform(0, JITTER_S))  # noqa: S311 (no secret)
-        if wait is None or failed >= retries.attempts:
+        # A server that is busy has not failed: only the time limit of the scan ends the waiting.
+        if isinstance(error, BusyError):
+            busy += 1
+        else:
+            failed += 1
+            busy = 0
+        if max(failed, 1 if busy else 0) >= retries.attempts:
+            return False
+        seconds = pause_s(busy or failed, retries, random.uniform(0, JITTER_S))  # noqa: S311 (no secret)
+        if isinstance(error, BusyError):
+            seconds = max(seconds, busy_pause_s(error, random.random()))  # noqa: S311 (no secret)
+        if wait is None:
             return seconds
         wait(seconds)
         return 0.0
 
     # No time limit here: `may_retry` enforces that of the scan.
-    return stamina.retry_context(on=back_off, attempts=retries.attempts, timeout=None)
+    return stamina.retry_context(on=back_off, attempts=None, timeout=None)
+
+
+def busy_pause_s(error: BusyError, share: float) -> float:
+    """Return the wait that a busy server asks for, and up to a tenth of it more.
+
+    Parameters
+    ----------
+    error : BusyError
+    share : float
+        Of the tenth, 0 to 1: clients that were refused together must not return together.
+    """
+    return (error.retry_after_s or 0.0) * (1 + 0.1 * share)
 
 
 def pause_s(failed: int, retries: Retries, jitter_s: float) -> float:
