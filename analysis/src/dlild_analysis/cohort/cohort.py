@@ -14,10 +14,19 @@ import pandas as pd
 from dlild_analysis.cohort.client_results import MODEL, PRECISION, check_one_model, read_results
 from dlild_analysis.cohort.codes import check_summary_rows
 from dlild_analysis.cohort.columns import check_outcome, read_patients
+from dlild_analysis.cohort.conversion import (
+    convert,
+    dates_to_times,
+    origin_days,
+    patient_columns,
+)
 from dlild_analysis.cohort.faults import FaultLog, check_repeats
+from dlild_analysis.cohort.joins import JoinCount, count_join, join_tables
 from dlild_analysis.cohort.outcome_rows import complete_outcomes
 from dlild_analysis.cohort.study import Study
-from dlild_analysis.cohort.tables import need_columns, read_table, words
+from dlild_analysis.cohort.table_file import read_table
+from dlild_analysis.cohort.tables import need_columns, words
+from dlild_analysis.cohort.text import plain_text
 from dlild_analysis.cohort.visits import (
     check_visits,
     collapse,
@@ -26,6 +35,9 @@ from dlild_analysis.cohort.visits import (
     read_visits,
 )
 from dlild_analysis.errors import Fault, InputRejectedError
+
+FOOTNOTE = 30
+"""An id is shorter than this many characters where its row holds nothing else."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +60,14 @@ class TableFlow:
         Different ids in it.
     left_out : tuple of LeftOut
         In the order in which they left.
+    joins : tuple of JoinCount
+        How the ids of further tables met those of the table.
     """
 
     rows: int = 0
     patients: int = 0
     left_out: tuple[LeftOut, ...] = ()
+    joins: tuple[JoinCount, ...] = ()
 
     @property
     def kept(self) -> int:
@@ -137,7 +152,7 @@ def load_cohort(
     Parameters
     ----------
     path : Path
-        CSV or Parquet.
+        CSV, workbook (.xlsx) or Parquet.
     results : Path, optional
         Folder of the client's result files, joined to the table by id.
     visits : Path, optional
@@ -151,21 +166,32 @@ def load_cohort(
         A file cannot be read or lacks a column.
     """
     log = FaultLog(path.name)
-    table = read_table(path, study.table.encoding)
-    rows = len(table)
-    frame = _identified(table, study, log)
+    file = read_table(path, study.table.format)
+    for remark in file.remarks:
+        log.warn(None, "", "", path.name, remark)
+    rows = len(file.frame)
+    frame = _identified(file.frame, study, log)
+    joins: list[JoinCount] = []
     if results is not None:
-        frame = _join_results(frame, read_results(results, study.results_id, log), log)
+        frame, count = _join_results(frame, read_results(results, study.results_id, log), log)
+        joins.append(count)
+    frame, further = join_tables(frame, path, study, _wanted(study), log)
+    joins += further
     scan_model = check_one_model(frame, path.name, log, study.score.column if study.score else None)
     frame = frame.drop(columns=[MODEL, PRECISION], errors="ignore")
     known = frozenset(frame["id"])
     need_columns(frame, _wanted(study), path.name)
-    raw_visits, origin, visits_file = read_visits(frame, study, visits, log)
+    frame = convert(frame, patient_columns(study), study.table.format, log)
+    origins = origin_days(frame, study, log)
+    raw_visits, origin, visits_file, origins = read_visits(
+        frame, study, visits, log, main=path, origins=origins
+    )
+    frame = dates_to_times(frame, patient_columns(study), origins, study, log)
     if study.table.layout == "visits":
         kept = collapse(frame, raw_visits, study, log)
     else:
         kept = check_repeats(frame, ["id"], "id", study.table.duplicates, log)
-    flow = TableFlow(rows, frame["id"].nunique())
+    flow = TableFlow(rows, frame["id"].nunique(), joins=tuple(joins))
     flow = flow.after(kept, _no_baseline(study))
     patients = read_patients(complete_outcomes(kept, frame, study, log), study, log, origin)
     check_outcome(patients, study, log)
@@ -188,7 +214,7 @@ def load_cohort(
         patients,
         visits_kept,
         study,
-        (*log.warnings, *flow.notes()),
+        (*dict.fromkeys(log.warnings), *flow.notes()),
         path.name,
         flow=flow,
         scan_model=scan_model,
@@ -206,30 +232,48 @@ def _identified(frame: pd.DataFrame, study: Study, log: FaultLog) -> pd.DataFram
     need_columns(frame, {"table.id": study.table.id}, log.source)
     if study.table.id != "id":
         frame = frame.drop(columns=["id"], errors="ignore").rename(columns={study.table.id: "id"})
-    frame["id"] = words(frame, "id")
+    frame = frame.copy()
+    frame["id"] = words(frame, "id").map(lambda name: plain_text(name) or None, na_action="ignore")
     for row in frame.loc[frame["id"].isna(), "row"]:
         log.reject(int(row), study.table.id, "", "", "the id is empty")
-    return check_summary_rows(
-        frame[frame["id"].notna()].reset_index(drop=True), study.table.id, log
-    )
+    frame = frame[frame["id"].notna()].reset_index(drop=True)
+    _check_footnotes(frame, study, log)
+    return check_summary_rows(frame, study.table.id, log)
 
 
-def _join_results(frame: pd.DataFrame, results: pd.DataFrame, log: FaultLog) -> pd.DataFrame:
-    known = set(frame["id"])
-    for identifier in sorted(set(results["id"]) - known):
-        log.warn(
-            None, "", str(identifier), "", "a scan's result has no row in the table; it is not used"
+def _check_footnotes(frame: pd.DataFrame, study: Study, log: FaultLog) -> None:
+    """Note rows that hold an id and nothing else: footnotes, or patients without any value."""
+    others = [name for name in frame.columns if name not in ("row", "id")]
+    if not others:
+        return
+    texts = frame[others].astype(object).where(frame[others].notna(), "")
+    bare = texts.eq("").all(axis=1)
+    for index in np.flatnonzero(bare):
+        identifier = str(frame["id"].iloc[index])
+        note = len(identifier) > FOOTNOTE or len(identifier.split()) > 2
+        tell = log.reject if note else log.warn
+        tell(
+            int(frame["row"].iloc[index]),
+            study.table.id,
+            "",
+            identifier,
+            "is no id but a footnote: the row holds nothing else; delete the row"
+            if note
+            else "stands alone in its row: the patient has no value in this table",
         )
-    for identifier in sorted(known - set(results["id"])):
-        log.warn(
-            None, "", str(identifier), "", "no scan's result has this id; its score is missing"
-        )
+
+
+def _join_results(
+    frame: pd.DataFrame, results: pd.DataFrame, log: FaultLog
+) -> tuple[pd.DataFrame, JoinCount]:
+    results = results.assign(id=results["id"].map(lambda name: plain_text(str(name))))
+    count = count_join(frame["id"], results["id"], "the results", log)
     clash = [name for name in results.columns if name != "id" and name in frame.columns]
     if clash:
         raise InputRejectedError(
             f"{log.source}: the table and the results both have {clash[0]!r}; drop one"
         )
-    return frame.merge(results, on="id", how="left")
+    return frame.merge(results, on="id", how="left"), count
 
 
 def _wanted(study: Study) -> dict[str, str]:
@@ -246,6 +290,7 @@ def _wanted(study: Study) -> dict[str, str]:
     }
     if outcome.rule.split("@")[0] == "recorded":
         wanted |= {"outcome.time": outcome.time, "outcome.event": outcome.event}
+    wanted["table.origin_date"] = study.table.origin_date
     wanted |= {f"covariates.{item.name}": item.column for item in study.covariates}
     wanted |= {f"readings.columns[{index}]": name for index, name in enumerate(study.readings)}
     return {key: column for key, column in wanted.items() if column}

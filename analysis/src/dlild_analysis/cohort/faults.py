@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
+from dlild_analysis.cohort.dates import looks_like_date
 from dlild_analysis.errors import CohortError, Fault
 from dlild_analysis.stats.arrays import FloatArray
 
@@ -34,10 +36,24 @@ class Dropped:
 
 @dataclass
 class FaultLog:
-    """Faults as they are found; `settle` ends in an error or in the rows to leave out."""
+    """Faults as they are found; `settle` ends in an error or in the rows to leave out.
+
+    Attributes
+    ----------
+    source : str
+        Name of the table.
+    items : list of Fault
+        What was found.
+    originals : dict
+        By row and column: what the file has in a cell that was converted.
+    places : dict
+        By column: the other table that it was joined from, and the row of each id there.
+    """
 
     source: str
     items: list[Fault] = field(default_factory=list)
+    originals: dict[tuple[int, str], str] = field(default_factory=dict)
+    places: dict[str, tuple[str, Mapping[str, int]]] = field(default_factory=dict)
 
     def reject(
         self,
@@ -51,6 +67,8 @@ class FaultLog:
         file: str = "",
     ) -> None:
         """Note a fault for which the row, or the whole patient, cannot be used."""
+        value = self._as_written(row, column, value)
+        problem += self._place(row, column, identifier)
         self.items.append(
             Fault(row, column, identifier, _shown(value), problem, whole=whole, file=file)
         )
@@ -59,7 +77,23 @@ class FaultLog:
         self, row: int | None, column: str, identifier: str, value: object, problem: str
     ) -> None:
         """Note what the reader should know, though the row is used."""
+        value = self._as_written(row, column, value)
+        problem += self._place(row, column, identifier)
         self.items.append(Fault(row, column, identifier, _shown(value), problem, rejects=False))
+
+    def _as_written(self, row: int | None, column: str, value: object) -> object:
+        """Show a converted cell as the file has it, and what it was converted to."""
+        original = None if row is None else self.originals.get((row, column))
+        if original is None or value is None or not str(value) or str(value) == original:
+            return value
+        return f"{original} ({value})" if looks_like_date(original) else original
+
+    def _place(self, row: int | None, column: str, identifier: str) -> str:
+        """Name the row of the joined table that a value comes from."""
+        if row is None or column not in self.places:
+            return ""
+        source, rows = self.places[column]
+        return f" ({source} row {rows[identifier]})" if identifier in rows else ""
 
     @property
     def rejected(self) -> list[Fault]:

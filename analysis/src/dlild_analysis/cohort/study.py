@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dlild_analysis.cohort.file_format import DEFAULT, FileFormat
 from dlild_analysis.cohort.units import SHARE_TO_PERCENT
 
 
@@ -29,7 +30,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Covariate:
-    """One covariate: a number, or a category with its reference level."""
+    """One covariate: a number, or a category with its reference level.
+
+    With `birth_date` the column holds dates of birth, and the covariate is the age at the origin.
+    """
 
     name: str
     column: str
@@ -39,17 +43,24 @@ class Covariate:
     reference: str | None
     low: float
     high: float
+    birth_date: bool = False
 
 
 @dataclass(frozen=True)
 class TableSpec:
-    """How the table is laid out and what to do with faults, repeats and gaps."""
+    """How the table is laid out and what to do with faults, repeats and gaps.
+
+    With `origin_date`, the column of the date from which times count, columns of times may hold
+    dates.
+    """
 
     layout: str = "patients"
     id: str = "id"
     time_unit: str = "months"
     time_origin: str = "the HRCT"
-    encoding: str = "utf-8-sig"
+    origin_date: str | None = None
+    date_order: str | None = None
+    format: FileFormat = DEFAULT
     duplicates: str = "reject"
     faults: str = "reject"
     missing: str = "complete-case"
@@ -86,11 +97,32 @@ class VisitsSpec:
     wide: tuple[WideVisit, ...] = ()
     baseline: str = "nearest"
     baseline_window_months: float = 3.0
+    format: FileFormat = DEFAULT
 
     @property
     def given(self) -> bool:
         """Whether the study has serial measurements at all."""
         return self.time is not None or bool(self.wide)
+
+
+@dataclass(frozen=True)
+class JoinSpec:
+    """A further table whose columns are joined to the patients' by id.
+
+    Attributes
+    ----------
+    file : str or None
+        Beside the TOML; None for another sheet of the patients' workbook.
+    id : str
+        Its column of ids.
+    columns : tuple of str
+        Columns that are taken; empty for all.
+    """
+
+    file: str | None
+    id: str
+    columns: tuple[str, ...] = ()
+    format: FileFormat = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -142,6 +174,7 @@ class Study:
     outcome: OutcomeSpec
     plan: Plan
     readings: tuple[str, ...] = ()
+    joins: tuple[JoinSpec, ...] = ()
     results_id: str = "folder"
     folder: Path = Path()
     setting: dict[str, str] = field(default_factory=dict)

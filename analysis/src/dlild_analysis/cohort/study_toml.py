@@ -8,8 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dlild_analysis.cohort.dates import ORDERS
+from dlild_analysis.cohort.file_format import FileFormat
 from dlild_analysis.cohort.study import (
     Covariate,
+    JoinSpec,
     LungFunction,
     Measure,
     OutcomeSpec,
@@ -61,17 +64,19 @@ def parse_study(data: dict[str, Any], source: str = "study.toml", folder: Path =
     readings = top.section("readings")
     columns = readings.texts("columns")
     readings.finish()
+    table = _table(top.section("table"))
     study = Study(
         title=str(title),
         score=_measure(top.section("score"), "DL-ILD"),
         visual=_measure(top.section("visual"), "Visual score", "points"),
         function=_function(top.section("lung_function")),
         covariates=covariates,
-        table=_table(top.section("table")),
-        visits=_visits(top.section("visits")),
+        table=table,
+        visits=_visits(top.section("visits"), table.format),
         outcome=_outcome(top.section("outcome")),
         plan=_plan(top.section("analysis"), names),
         readings=columns,
+        joins=_joins(top, table),
         results_id=results_id,
         folder=folder,
         setting={key: value for key, value in setting.items() if value is not None},
@@ -104,18 +109,21 @@ def _covariates(section: Section) -> tuple[Covariate, ...]:
             section.source,
         )
         reference = part.text("reference")
+        kind = part.choice(
+            "type", ("number", "category", "birth-date"), "category" if reference else "number"
+        )
+        born = kind == "birth-date"
         found.append(
             Covariate(
                 name=name,
                 column=str(part.text("column", name)),
-                kind=part.choice(
-                    "type", ("number", "category"), "category" if reference else "number"
-                ),
+                kind="number" if born else kind,
                 label=str(part.text("label", name.replace("_", " ").capitalize())),
-                unit=part.text("unit") or "",
+                unit=part.text("unit") or ("years" if born else ""),
                 reference=reference,
                 low=part.number("minimum", float("-inf"), float("-inf"), float("inf")),
                 high=part.number("maximum", float("inf"), float("-inf"), float("inf")),
+                birth_date=born,
             )
         )
         part.finish()
@@ -139,7 +147,11 @@ def _table(section: Section) -> TableSpec:
         id=str(section.text("id", "id")),
         time_unit=section.choice("time_unit", tuple(TIME_TO_MONTHS), "months"),
         time_origin=str(section.text("time_origin", "the HRCT")),
-        encoding=str(section.text("encoding", "utf-8-sig")),
+        origin_date=section.text("origin_date"),
+        date_order=section.choice("date_order", ORDERS, ORDERS[0])
+        if "date_order" in section
+        else section.text("date_order"),
+        format=_format(section, FileFormat()),
         duplicates=section.choice("duplicates", ("reject", "first", "last"), "reject"),
         faults=section.choice("faults", ("reject", "exclude"), "reject"),
         missing=section.choice(
@@ -151,10 +163,72 @@ def _table(section: Section) -> TableSpec:
     return table
 
 
+def _format(section: Section, default: FileFormat) -> FileFormat:
+    """Read how a table's file is written; what is not said is as in the patients' table."""
+    codes = section.raw("missing_codes")
+    plain, by_column = default.missing_codes, dict(default.column_codes)
+    if isinstance(codes, dict):
+        plain = ()
+        by_column = {
+            name: _code_list(value, section.where(f"missing_codes.{name}"))
+            for name, value in codes.items()
+        }
+    elif codes is not None:
+        plain, by_column = _code_list(codes, section.where("missing_codes")), {}
+    separator = section.raw("separator")
+    if separator is not None and (not isinstance(separator, str) or len(separator) != 1):
+        raise StudyError(
+            f'{section.where("separator")} is {separator!r}; write one character, such as ";"'
+        )
+    return FileFormat(
+        sheet=section.text("sheet"),
+        header=section.integer("header", 1, 1, 1_000),
+        encoding=section.text("encoding"),
+        separator=separator,
+        decimal=section.choice("decimal", (".", ","), default.decimal),
+        missing_codes=plain,
+        column_codes=by_column,
+    )
+
+
+def _code_list(value: object, where: str) -> tuple[str, ...]:
+    """Read a list of numbers and texts that stand for a missing value."""
+    if not isinstance(value, list) or not all(type(item) in (int, float, str) for item in value):
+        raise StudyError(f'{where} is {value!r}; write a list such as [-9, 999, "unknown"]')
+    return tuple(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
+
+
+def _joins(top: Section, table: TableSpec) -> tuple[JoinSpec, ...]:
+    value = top.raw("join")
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise StudyError(
+            f"{top.where('join')} must be a list of tables; write [[join]], then file and id"
+        )
+    found = []
+    for index, item in enumerate(value):
+        part = Section(item, f"join[{index}]", top.source)
+        join = JoinSpec(
+            file=part.text("file"),
+            id=str(part.text("id", table.id)),
+            columns=part.texts("columns"),
+            format=_format(part, table.format),
+        )
+        part.finish()
+        if join.file is None and join.format.sheet is None:
+            raise StudyError(
+                f"{part.where('file')} is missing; name the file, or with sheet alone another "
+                "sheet of the patients' workbook"
+            )
+        found.append(join)
+    return tuple(found)
+
+
 VISIT_COLUMNS = ("fvc_percent", "fvc_volume", "dlco_percent", "symptoms", "radiology")
 
 
-def _visits(section: Section) -> VisitsSpec:
+def _visits(section: Section, default: FileFormat) -> VisitsSpec:
     columns = {key: section.text(key) for key in VISIT_COLUMNS}
     visits = VisitsSpec(
         file=section.text("file"),
@@ -165,6 +239,7 @@ def _visits(section: Section) -> VisitsSpec:
         wide=_wide(section),
         baseline=section.choice("baseline", ("nearest", "first"), "nearest"),
         baseline_window_months=section.number("baseline_window_months", 3.0, 0.0, 120.0),
+        format=_format(section, default),
     )
     section.finish()
     return visits

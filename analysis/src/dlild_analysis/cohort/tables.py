@@ -1,9 +1,8 @@
-"""Reading tables: every cell as text first, so that what is not a number can be named."""
+"""Columns of a table: numbers, words and flags, each cell that is none of these named."""
 
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,81 +11,21 @@ from dlild_analysis.cohort.faults import FaultLog
 from dlild_analysis.errors import InputRejectedError
 from dlild_analysis.stats.arrays import FloatArray
 
-MISSING = ("", "NA", "N/A", "na", "NaN", "nan", "None", "null", "NULL", "-", ".", "?")
+MISSING = (
+    *("", "NA", "N/A", "n/a", "#N/A", "na", "NaN", "nan", "None", "null", "NULL", "<NA>"),
+    *("-", "--", "\N{EN DASH}", "\N{EM DASH}", ".", "?"),
+)
+"""Cells that are read as missing without being declared; each is named."""
+
+UNKNOWN_WORDS = (
+    *("unknown", "not known", "unk", "missing", "not available", "not done", "nd", "n.d.", "n.a."),
+    *("unbekannt", "inconnu", "desconocido", "\u4e0d\u8be6", "\u672a\u77e5", "\u4e0d\u660e"),
+    *("\u65e0", "\u672a\u67e5", "\u4e0d\u8a73"),
+)
+"""Words that may stand for a missing value; the study has to say so."""
+
 YES = ("1", "1.0", "yes", "y", "true", "worse", "worsened", "progressed")
 NO = ("0", "0.0", "no", "n", "false", "stable", "better", "improved", "unchanged")
-
-
-def read_table(path: Path, encoding: str = "utf-8-sig") -> pd.DataFrame:
-    """Read a CSV or a Parquet file.
-
-    Returns
-    -------
-    DataFrame
-        Every column as text (None where missing) and `row`: the line of the file, its header being
-        line 1.
-
-    Raises
-    ------
-    InputRejectedError
-        No such file, another format, no rows, or a column name twice.
-    """
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            frame = pd.read_parquet(path)
-            frame = frame.reset_index() if frame.index.name else frame
-        else:
-            frame = pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                encoding=encoding,
-                header=None,
-                skip_blank_lines=False,
-                low_memory=False,
-                sep=_separator(path, encoding),
-            )
-            frame = _with_header(frame, path)
-    except FileNotFoundError:
-        raise InputRejectedError(f"{path.name}: no such file") from None
-    except UnicodeDecodeError:
-        raise InputRejectedError(
-            f"{path.name}: not {encoding}; save it as UTF-8 or set table.encoding, such as "
-            '"gb18030"'
-        ) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError, ValueError) as error:
-        raise InputRejectedError(f"{path.name}: not a CSV or Parquet table: {error}") from None
-    twice = sorted({str(name) for name in frame.columns[frame.columns.duplicated()]})
-    if twice:
-        raise InputRejectedError(f"{path.name}: the column {twice[0]!r} is there twice; rename one")
-    if "row" not in frame.columns:
-        frame["row"] = np.arange(len(frame)) + 2
-    frame.columns = [str(name).strip() for name in frame.columns]
-    if frame.empty:
-        raise InputRejectedError(f"{path.name}: the table has no rows")
-    return frame
-
-
-def _separator(path: Path, encoding: str) -> str:
-    with path.open(encoding=encoding) as handle:
-        first = handle.readline()
-    return max(",;\t", key=first.count) if first else ","
-
-
-def _with_header(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    names = [str(name).strip() for name in frame.iloc[0]]
-    empty = [index + 1 for index, name in enumerate(names) if not name]
-    if "row" in names:
-        raise InputRejectedError(
-            f"{path.name}: a column is called 'row'; rename it, the word is taken"
-        )
-    names = [name or f"unnamed_{index + 1}" for index, name in enumerate(names)] if empty else names
-    body = frame.iloc[1:].copy()
-    body.columns = pd.Index(names)
-    body["row"] = np.arange(len(body)) + 2
-    cells = body[names]
-    blank = cells.eq("").all(axis=1) | cells.isna().all(axis=1)
-    return body[~blank].reset_index(drop=True)
 
 
 def need_columns(frame: pd.DataFrame, wanted: dict[str, str], source: str) -> None:
@@ -123,7 +62,7 @@ def numbers(frame: pd.DataFrame, column: str, log: FaultLog) -> FloatArray:
     Parameters
     ----------
     frame : DataFrame
-        With `row`, `id` and the column, as `read_table` gives it.
+        With `row`, `id` and the column, as `table_file.read_table` gives it.
     """
     cells = frame[column]
     if pd.api.types.is_numeric_dtype(cells):
@@ -147,9 +86,15 @@ def numbers(frame: pd.DataFrame, column: str, log: FaultLog) -> FloatArray:
 
 
 def _not_a_number(frame: pd.DataFrame, column: str, cell: str, index: int, log: FaultLog) -> None:
-    hint = "leave the cell empty where the value is unknown"
+    hint = (
+        "leave the cell empty where the value is unknown, or name the word in table.missing_codes"
+    )
     if cell.replace(",", "", 1).replace("-", "", 1).isdigit():
-        hint = "write the decimal point as '.'"
+        hint = "write the decimal point as '.', or set table.decimal = \",\""
+    elif cell.casefold() in UNKNOWN_WORDS:
+        hint = "name it in table.missing_codes where it means missing"
+    elif cell.startswith("#"):
+        hint = "it is an error of a formula; correct it, or leave the cell empty"
     elif any(unit in cell for unit in ("%", "L", "l", "mL", "mo", "y", "wk")):
         hint = "write the number alone, its unit in the TOML"
     elif cell[:1] in "<>":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,35 @@ def read_toml(path: Path) -> dict[str, Any]:
         The file is absent or is not TOML; the message names the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        # Windows' Notepad begins a file with a byte order mark.
+        wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        return tomllib.loads(data.decode("utf-16" if wide else "utf-8-sig"))
     except FileNotFoundError:
         raise StudyError(f"{path.name}: no such file; give the path of a TOML file") from None
     except (IsADirectoryError, PermissionError):
         raise StudyError(f"{path.name}: cannot be read as a file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path.name}: not valid TOML: {error}") from None
+        raise StudyError(f"{path.name}: not valid TOML: {error}{_hint(data)}") from None
+
+
+def _hint(data: bytes) -> str:
+    """State the usual cause, where the text shows it."""
+    for mark, what in (
+        ("\N{LEFT DOUBLE QUOTATION MARK}", 'typographic quotation marks; write "'),
+        ("\N{RIGHT DOUBLE QUOTATION MARK}", 'typographic quotation marks; write "'),
+        ("\N{FULLWIDTH EQUALS SIGN}", "a full-width equals sign; write ="),
+        ("\N{FULLWIDTH COMMA}", "a full-width comma; write ,"),
+    ):
+        if mark.encode() in data:
+            return f" (the file has {what})"
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return " (save it as UTF-8)"
+    if re.search(rb'"[^"\n]*\\[^"\n]*"', data):
+        return " (write paths with / instead of a backslash)"
+    return ""
 
 
 class Section:

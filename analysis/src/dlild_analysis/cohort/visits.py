@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from dlild_analysis.cohort.codes import check_long_times, check_summary_rows
+from dlild_analysis.cohort.conversion import convert, dates_to_times, visit_columns
+from dlild_analysis.cohort.dates import read_dates
 from dlild_analysis.cohort.faults import (
     DLCO_PREDICTED,
     LITRES,
@@ -18,7 +20,9 @@ from dlild_analysis.cohort.faults import (
     check_repeats,
 )
 from dlild_analysis.cohort.study import Study
-from dlild_analysis.cohort.tables import flags, need_columns, numbers, read_table, words
+from dlild_analysis.cohort.table_file import read_table
+from dlild_analysis.cohort.tables import flags, need_columns, numbers, words
+from dlild_analysis.cohort.text import plain_text
 from dlild_analysis.cohort.units import TIME_SLACK, TIME_TO_MONTHS, VOLUME_TO_LITRES
 from dlild_analysis.stats.arrays import merge_tied_times
 
@@ -37,8 +41,14 @@ def empty_visits() -> pd.DataFrame:
 
 
 def read_visits(
-    frame: pd.DataFrame, study: Study, path: Path | None, log: FaultLog
-) -> tuple[pd.DataFrame, pd.Series, str]:
+    frame: pd.DataFrame,
+    study: Study,
+    path: Path | None,
+    log: FaultLog,
+    *,
+    main: Path | None = None,
+    origins: pd.Series | None = None,
+) -> tuple[pd.DataFrame, pd.Series, str, pd.Series]:
     """Read the visits of a study.
 
     Parameters
@@ -47,6 +57,10 @@ def read_visits(
         The main table, with `row` and `id`; it holds the visits where no other file does.
     path : Path, optional
         A table of visits that replaces `visits.file` of the study.
+    main : Path, optional
+        File of the main table, for visits on another sheet of it.
+    origins : Series, optional
+        By id: ordinal of the date from which dates count.
 
     Returns
     -------
@@ -58,35 +72,67 @@ def read_visits(
         that is 0 for all.
     file : str
         Name of the visits' own table; empty where they stand in the patients' table.
+    origins : Series
+        By id: ordinal of the date from which dates count: as given, or the first visit's where the
+        visits have dates and the study counts from the first.
     """
     spec = study.visits
+    days = pd.Series(dtype=np.float64) if origins is None else origins
     nobody = pd.Series(dtype=np.float64)
     if not spec.given:
-        return empty_visits(), nobody, ""
+        return empty_visits(), nobody, "", days
     file = ""
     if spec.wide:
-        visits = _from_wide(frame, study, log)
+        table = convert(frame, visit_columns(study), study.table.format, log)
+        visits = _from_wide(table, study, log)
     else:
         source = path or (study.folder / spec.file if spec.file else None)
+        if source is None and spec.format.sheet is not None:
+            source = main
         if source is None:
-            visits = _from_long(frame, study, log)
+            table = convert(frame, visit_columns(study), study.table.format, log)
+            days = _first_dates(table, study, days)
+            table = dates_to_times(table, visit_columns(study), days, study, log)
+            visits = _from_long(table, study, log)
         else:
-            file, own = source.name, FaultLog(source.name)
-            visits = _from_long(_other_table(source, study, own), study, own)
+            file = source.name + (f" ({spec.format.sheet})" if spec.format.sheet else "")
+            own = FaultLog(file)
+            table = convert(
+                _other_table(source, study, own), visit_columns(study), spec.format, own
+            )
+            days = _first_dates(table, study, days)
+            known = table[table["id"].isin(frame["id"])] if len(days) else table
+            table = dates_to_times(known, visit_columns(study), days, study, own)
+            visits = _from_long(table, study, own)
             log.absorb(own)
     visits = visits.sort_values(["id", "time", "row"], kind="stable").reset_index(drop=True)
     if spec.baseline != "first":
-        return visits, nobody, file
+        return visits, nobody, file, days
     origin = visits.groupby("id")["time"].min()
     visits["time"] -= visits["id"].map(origin)
-    return visits, origin, file
+    return visits, origin, file, days
+
+
+def _first_dates(table: pd.DataFrame, study: Study, origins: pd.Series) -> pd.Series:
+    """Take the first visit's date as the origin where the study counts from it and names none."""
+    column = str(study.visits.time)
+    if len(origins) or study.visits.baseline != "first" or column not in table:
+        return origins
+    if pd.api.types.is_numeric_dtype(table[column]):
+        return origins
+    dates = read_dates(table[column].fillna("").astype(str), study.table.date_order)
+    known = pd.DataFrame({"id": table["id"], "days": dates.days}).dropna()
+    return known.groupby("id")["days"].min()
 
 
 def _other_table(path: Path, study: Study, log: FaultLog) -> pd.DataFrame:
-    table = read_table(path, study.table.encoding)
+    file = read_table(path, study.visits.format)
+    for remark in file.remarks:
+        log.warn(None, "", "", log.source, remark)
+    table = file.frame
     need_columns(table, {"visits.id": study.visits.id}, path.name)
     table = table.rename(columns={study.visits.id: "id"})
-    table["id"] = words(table, "id")
+    table["id"] = words(table, "id").map(plain_text, na_action="ignore")
     for row in table.loc[table["id"].isna(), "row"]:
         log.reject(int(row), study.visits.id, "", "", "the id is empty")
     return check_summary_rows(

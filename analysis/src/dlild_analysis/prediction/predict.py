@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dlild_analysis.cohort.client_results import DIGEST
-from dlild_analysis.cohort.tables import read_table
+from dlild_analysis.cohort.table_file import read_table
 from dlild_analysis.errors import InputRejectedError, ModelFileError
 from dlild_analysis.prediction import risk
 
@@ -53,8 +53,8 @@ def predict_table(model: dict[str, Any], path: Path, id_column: str = "id") -> p
     model : dict
         From `read_model` or `build_model`.
     path : Path
-        CSV or Parquet with one column for each input, called by the input's name or by the column
-        of the study that the model comes from, in that study's unit.
+        CSV, workbook or Parquet with one column for each input, called by the input's name or by
+        the column of the study that the model comes from, in that study's unit.
     id_column : str
         Column of the ids; rows are numbered where there is none.
 
@@ -69,7 +69,7 @@ def predict_table(model: dict[str, Any], path: Path, id_column: str = "id") -> p
     InputRejectedError
         The table lacks an input.
     """
-    table = read_table(path)
+    table = read_table(path).frame
     columns = {}
     for item in model["inputs"]:
         found = next((name for name in (item["column"], item["name"]) if name in table), None)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from dlild_analysis.cohort.cohort import LeftOut
+from dlild_analysis.cohort.joins import JoinCount
 from dlild_analysis.errors import NotDoneError
 from dlild_analysis.progression import DIED, PROGRESSED
 from dlild_analysis.steps.attempts import NotDone, attempt
@@ -101,12 +102,14 @@ class PatientFlow:
     outcome: OutcomeStage
     horizon: HorizonStage
     models: tuple[ModelStage, ...]
+    joins: tuple[JoinCount, ...] = ()
 
     @property
     def head(self) -> str:
         """How the table became the cohort, and whose outcome is known."""
         total = sum(item.patients for item in self.left_out)
         words = f"The table had {self.table.patients} patients in {self.table.rows} rows"
+        words += "".join(f"; {join.words}" for join in self.joins)
         if total:
             reasons = joined([f"{item.patients}: {item.reason}" for item in self.left_out])
             words += f"; {total} were left out ({reasons}), so that {self.cohort} remained"
@@ -134,6 +137,7 @@ def patient_flow(analysis: Analysis) -> PatientFlow:
             int(np.nansum(progressed)),
         ),
         tuple(_models(analysis)),
+        cohort.flow.joins,
     )
 
 
