@@ -43,6 +43,7 @@ ORDER = [
     "concordance",
     "incremental",
     "competing_risks",
+    "fvc_decline",
     "agreement",
     "sample_size",
     "cutoffs",
@@ -53,7 +54,10 @@ def test_every_step_in_order(load):
     analysis = analyse(load(), all_rules=True)
     assert list(analysis.steps) == [*ORDER, "rules"]
     undone = {name: step.because for name, step in analysis.steps.items() if not step.done}
-    assert undone == {"agreement": "no repeated readings are given (readings.columns)"}
+    assert undone == {
+        "agreement": "no repeated readings are given (readings.columns)",
+        "fvc_decline": "the study has no serial measurements ([visits])",
+    }
     written = results_dict(analysis)
     assert written["steps"]["roc"]["computed_with"]["scipy"] == analysis.versions["scipy"]
     assert written["rule"]["name"] == "recorded@1"

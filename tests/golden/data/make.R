@@ -37,3 +37,13 @@ outcome <- rbinom(n, 1, plogis(-1.1 + 1.3 * lp))
 out(data.frame(time = signif(exact, 10), month = ceiling(exact), cause = cause, outcome = outcome,
                age = age, lesion = lesion, visual = visual, fvc = fvc,
                risk = signif(plogis(-0.9 + 1.7 * lp), 10)), "registry")
+
+# FVC (mL) of 60 invented patients at up to six visits; the score makes it fall faster, and some are
+# lost or die early.
+set.seed(20261)
+m <- 60; score <- round(100 * rbeta(m, 2, 5), 1); a <- rnorm(m, 0, 450); b <- 0.3 * a / 450 * 160 + rnorm(m, 0, 150)
+last <- sample(c(3, 5, 6), m, replace = TRUE, prob = c(.2, .2, .6)); pattern <- ifelse(last == 6, "complete", ifelse(runif(m) < .5, "dropout", "death"))
+fvc <- do.call(rbind, lapply(1:m, function(i) { k <- last[i]; t <- round(4.2 * (0:(k - 1)) + c(0, runif(k - 1, -.7, .7)), 2)
+  data.frame(patient = i, months = t, score = score[i], pattern = pattern[i],
+             fvc_ml = round(2900 - 9 * score[i] + a[i] + (-40 - 4 * score[i] + b[i]) * t / 12 + rnorm(k, 0, 110))) }))
+out(fvc, "fvc")

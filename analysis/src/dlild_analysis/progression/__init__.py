@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from dlild_analysis.progression.outcome import CENSORED, DIED, PROGRESSED, Outcome, assess
+from dlild_analysis.progression.outcome import (
+    CENSORED,
+    DIED,
+    PROGRESSED,
+    Outcome,
+    assess,
+    end_times,
+    terminal_times,
+)
 from dlild_analysis.progression.patient import Visits
 from dlild_analysis.progression.rules import Progressed, Rule, all_rules, find_rule, register
 
@@ -16,6 +24,8 @@ __all__ = [
     "Visits",
     "all_rules",
     "assess",
+    "end_times",
     "find_rule",
     "register",
+    "terminal_times",
 ]

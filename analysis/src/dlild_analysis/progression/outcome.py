@@ -130,7 +130,7 @@ def _with_deaths(
     A patient recorded as censored who died afterwards had the end point at death, as under the
     rules that read visits. Where death is ignored, the recorded censoring stays.
     """
-    terminal = _terminal(cohort)
+    terminal = terminal_times(cohort)
     late = np.isfinite(terminal) & ((status == CENSORED) | np.isnan(status))
     if policy == "ignore":
         return ()
@@ -169,7 +169,7 @@ def _by_rule(cohort: Cohort, rule: Rule, policy: str) -> Outcome:
     time, status = np.full(size, np.nan), np.full(size, np.nan)
     reasons: dict[str, int] = {}
     notes: list[Fault] = []
-    terminal = _terminal(cohort)
+    terminal = terminal_times(cohort)
     for patient, series in _each(cohort):
         seen = _last(series)
         found = rule.assess(series) if series is not None else None
@@ -222,7 +222,13 @@ def _settle(
     return float(end), float(CENSORED), ""
 
 
-def _terminal(cohort: Cohort) -> FloatArray:
+def terminal_times(cohort: Cohort) -> FloatArray:
+    """Take the month of each patient's death or transplant, the earlier; NaN where neither is.
+
+    Returns
+    -------
+    array of shape (n,)
+    """
     size = len(cohort.patients)
     columns = [
         cohort.patients[name].to_numpy(dtype=np.float64)
@@ -237,6 +243,22 @@ def _terminal(cohort: Cohort) -> FloatArray:
         np.nan,
         np.nanmin(np.where(np.isnan(stacked), np.inf, stacked), axis=0),
     )
+
+
+def end_times(cohort: Cohort) -> FloatArray:
+    """Take the month of each patient's death or transplant, recorded outcomes included.
+
+    Returns
+    -------
+    array of shape (n,)
+        As `terminal_times`, or where that is NaN the time of an outcome recorded as death.
+    """
+    end = terminal_times(cohort)
+    if not cohort.has("time", "status"):
+        return end
+    time = cohort.patients["time"].to_numpy(dtype=np.float64)
+    recorded = cohort.patients["status"].to_numpy(dtype=np.float64) == DIED
+    return np.where(np.isnan(end) & recorded, time, end)
 
 
 def _last(series: Visits | None) -> float:

@@ -12,6 +12,7 @@ from dlild_analysis.steps.discrimination.concordance import CONCORDANCE
 from dlild_analysis.steps.discrimination.incremental import INCREMENTAL
 from dlild_analysis.steps.discrimination.time_auc import TIME_AUC
 from dlild_analysis.steps.logistic.logistic import LOGISTIC
+from dlild_analysis.steps.longitudinal.fvc_decline import FVC_DECLINE
 from dlild_analysis.steps.patients.sample_size import SAMPLE_SIZE
 from dlild_analysis.steps.patients.table_one import TABLE_ONE
 from dlild_analysis.steps.roc.roc import ROC
@@ -41,6 +42,7 @@ STEPS: tuple[Step[Any], ...] = (
     CONCORDANCE,
     INCREMENTAL,
     COMPETING_RISKS,
+    FVC_DECLINE,
     AGREEMENT,
     SAMPLE_SIZE,
     CUTOFFS,

@@ -22,6 +22,7 @@ from dlild_analysis.steps.attempts import NotDone, attempt
 from dlild_analysis.steps.cutoff import Cutoff
 from dlild_analysis.steps.data import Data
 from dlild_analysis.steps.presentation.table import Table
+from dlild_analysis.steps.presentation.text import joined
 from dlild_analysis.steps.progress import Progress
 
 PACKAGES = (
@@ -70,6 +71,41 @@ class Drawing:
     caption: str
 
 
+@dataclass(frozen=True)
+class Gap:
+    """Patients of a model who lack one covariate."""
+
+    label: str
+    patients: int
+
+
+@dataclass(frozen=True)
+class ModelStage:
+    """Patients of one model: who could enter it, who lacks what, who is left.
+
+    Attributes
+    ----------
+    main : bool
+        Whether the report's sentences and figure show it.
+    because : str
+        Why the model was not done; empty where it was.
+    """
+
+    label: str
+    main: bool
+    outcome: str
+    eligible: int
+    missing: tuple[Gap, ...]
+    n: int
+    events: int
+    because: str
+
+    @property
+    def gaps(self) -> str:
+        """What the patients lack, in words; a patient may lack several."""
+        return joined([f"{gap.label} {gap.patients}" for gap in self.missing])
+
+
 @dataclass(frozen=True, eq=False)
 class Step(Generic[R]):
     """One step of the analysis.
@@ -90,6 +126,8 @@ class Step(Generic[R]):
         Its figures.
     libraries : tuple of str
         What computes it.
+    populations : callable
+        Lists the patients of the step's models from its result, for the flow of patients.
     """
 
     name: str
@@ -99,6 +137,7 @@ class Step(Generic[R]):
     tables: tuple[Callable[[Analysis], Table | None], ...] = ()
     figures: tuple[Drawing, ...] = ()
     libraries: tuple[str, ...] = OWN
+    populations: Callable[[R, Data], list[ModelStage]] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +173,12 @@ class Finished(Generic[R]):
         if isinstance(self.result, NotDone) or self.step.sentences is None:
             return []
         return self.step.sentences(self.result, data)
+
+    def populations(self, data: Data) -> list[ModelStage]:
+        """List the patients of the step's models; empty where it was not done."""
+        if isinstance(self.result, NotDone) or self.step.populations is None:
+            return []
+        return self.step.populations(self.result, data)
 
     def as_dict(self, versions: dict[str, str]) -> dict[str, Any]:
         """Write the step for results.json."""

@@ -22,7 +22,7 @@ from dlild_analysis.steps.logistic.logistic import LOGISTIC
 from dlild_analysis.steps.presentation import style
 from dlild_analysis.steps.presentation.table import Table
 from dlild_analysis.steps.presentation.text import DASH, joined
-from dlild_analysis.steps.step import Analysis, Drawing, Step
+from dlild_analysis.steps.step import Analysis, Drawing, Gap, ModelStage, Step
 
 BOX = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": style.GREY, "linewidth": 0.8}
 ARROW = {"arrowstyle": "-|>", "color": style.GREY, "linewidth": 0.8}
@@ -55,41 +55,6 @@ class HorizonStage:
     known: int
     unknown: int
     progressed: int
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Patients of a model who lack one covariate."""
-
-    label: str
-    patients: int
-
-
-@dataclass(frozen=True)
-class ModelStage:
-    """Patients of one model: who could enter it, who lacks what, who is left.
-
-    Attributes
-    ----------
-    main : bool
-        Whether the report's sentences and figure show it.
-    because : str
-        Why the model was not done; empty where it was.
-    """
-
-    label: str
-    main: bool
-    outcome: str
-    eligible: int
-    missing: tuple[Gap, ...]
-    n: int
-    events: int
-    because: str
-
-    @property
-    def gaps(self) -> str:
-        """What the patients lack, in words; a patient may lack several."""
-        return joined([f"{gap.label} {gap.patients}" for gap in self.missing])
 
 
 @dataclass(frozen=True)
@@ -162,7 +127,7 @@ def _models(analysis: Analysis) -> list[ModelStage]:
     if saved:
         label = "saved model (Cox)"
         found.append(_model(data, label, saved, "survival", main=True, with_deaths=True))
-    return found
+    return found + [stage for step in analysis.steps.values() for stage in step.populations(data)]
 
 
 def _model(

@@ -1,0 +1,1 @@
+"""Steps that follow patients from visit to visit."""
