@@ -64,6 +64,7 @@ NOT_TYPED = (
     (r"^pip install", "an environment of its own: integration/commands/test_fresh_install.py"),
     (r"^\.venv/bin/pre-commit install", "changes the hooks of the checkout"),
     (r"^dlild .*--dask", "a Dask cluster: tests/integration/commands/test_batch_on_dask.py"),
+    (r"^dlild score dicomweb", "a hospital's archive: tests/client/archive, on a real Orthanc"),
     (r"^dlild --install-completion", "writes into the user's shell: tests/client/test_cli.py"),
     (r"^dlild-export (train|plant|onnx|evaluate|repeatability|parity|release|serve|recipe)",
      "trains or evaluates for hours: tests/export, test_release.py, on small networks"),

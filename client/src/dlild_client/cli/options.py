@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dlild_client.settings import Retries, Settings
 
 SERVER = "Server"
+ARCHIVE = "Archive"
 BY_TYPER = False
 """Typer does not check that a path is readable: it would report that as a usage error."""
 

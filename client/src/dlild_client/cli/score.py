@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlild_client.cli.options import (
-    BY_TYPER,
+    ARCHIVE,
     ApiKeyFile,
     AsJson,
     TlsCa,
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 
 def score(
     path: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="Folder, zip archive or DICOMDIR with a chest CT, a multi-frame DICOM file, or a "
-            "NIfTI, NRRD or MetaImage file.",
-            readable=BY_TYPER,
+            "NIfTI, NRRD or MetaImage file; or an archive: dicomweb+https://host/path.",
         ),
     ],
     out: Annotated[
@@ -41,6 +40,12 @@ def score(
         str | None,
         typer.Option(help="UID or number of the DICOM series to score; see `dlild series`."),
     ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            help="UID of the study to retrieve from the archive.", rich_help_panel=ARCHIVE
+        ),
+    ] = None,
     as_json: AsJson = False,
     url: Url = None,
     tls_ca: TlsCa = None,
@@ -50,18 +55,21 @@ def score(
     api_key_file: ApiKeyFile = None,
 ) -> None:
     """Score one chest CT."""
+    from dlild_client.archive.scan import open_scan  # noqa: PLC0415
     from dlild_client.client import Client  # noqa: PLC0415
     from dlild_client.errors import DlildError  # noqa: PLC0415
-    from dlild_client.reading.files import check_path  # noqa: PLC0415
     from dlild_client.reading.read import read_volume  # noqa: PLC0415
     from dlild_client.results.files import try_folder, write_result  # noqa: PLC0415
 
     settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
-    check_path(path)
-    if out is not None:
-        try_folder(out)
-    with Client.from_settings(settings) as client, scan_progress() as progress:
-        result = client.score(lambda: read_volume(path, series=series), progress)
+    with open_scan(path, study, series) as scan:
+        if out is not None:
+            try_folder(out)
+        with Client.from_settings(settings) as client, scan_progress() as progress:
+            if scan.archive is not None:
+                client.info()  # an absent server is reported before a study is retrieved
+            scan.fetch(progress)
+            result = client.score(lambda: read_volume(scan.path, series=series), progress)
     fault = None
     if out is not None:
         try:
