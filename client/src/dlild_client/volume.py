@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.errors import GeometryError
+from dlild_client.source import SourceSeries
 
 AIR_HU = -1024
 """HU of voxels outside the field of view: padding is set to it when a scan is read."""
@@ -85,6 +86,8 @@ class Volume:
     slice_thicknesses_mm : tuple of float or None
         Nominal thickness of each slice, where known: distinguishes thick slices from thin ones
         with gaps between them.
+    source : SourceSeries or None
+        Headers of the DICOM series, **which identify the patient**: only where they were asked for.
 
     Raises
     ------
@@ -101,6 +104,7 @@ class Volume:
     flags: tuple[str, ...] = ()
     slice_positions_mm: tuple[float, ...] | None = None
     slice_thicknesses_mm: tuple[float, ...] | None = None
+    source: SourceSeries | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check the invariants, and convert the geometry to plain tuples of float."""

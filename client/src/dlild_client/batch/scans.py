@@ -76,11 +76,11 @@ class BatchScan:
     id: str = ""
     part: str = ""
 
-    def read(self) -> Volume:
-        """Read the volume; raises `InputError`."""
+    def read(self, *, with_source: bool = False) -> Volume:
+        """Read the volume, with its headers if asked to; raises `InputError`."""
         if self.files:
-            return read_dicom_files(self.files, self.path.name)
-        return read_volume(self.path, series=self.series)
+            return read_dicom_files(self.files, self.path.name, with_source=with_source)
+        return read_volume(self.path, series=self.series, with_source=with_source)
 
     def key(self) -> str:
         """Digest that identifies this scan, stable between runs.

@@ -20,7 +20,7 @@ from dlild_client.errors import GeometryError
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.decode import check_size
 from dlild_client.reading.dicom.dicomlib import quiet
-from dlild_client.reading.dicom.headers import HeaderScan, read_headers
+from dlild_client.reading.dicom.headers import HeaderScan, read_headers, read_identity
 from dlild_client.reading.dicom.hu import Rescaled, read_hu, settle_rescale
 from dlild_client.reading.dicom.slices import SliceHeader
 from dlild_client.reading.files import list_sources
@@ -35,11 +35,17 @@ from dlild_client.reading.series.candidates import Candidate, SeriesRules
 from dlild_client.reading.series.selection import Assessment, assess_series, settle
 from dlild_client.reading.sources import FileSource, Listing
 from dlild_client.slabs import HELD_VOXELS, Hu, Slabs, as_volume_array, thinned
+from dlild_client.source import SourceSeries, SourceSlice
 from dlild_client.volume import SeriesInfo, Volume, as_matrix
 
 
 def read_dicom(
-    path: Path, rules: SeriesRules | None = None, series: str | None = None, threads: int = 2
+    path: Path,
+    rules: SeriesRules | None = None,
+    series: str | None = None,
+    threads: int = 2,
+    *,
+    with_source: bool = False,
 ) -> Volume:
     """Read the chest CT series of a folder (through all its levels), archive, DICOMDIR or file.
 
@@ -53,6 +59,8 @@ def read_dicom(
         UID or number of the series to read; default: the one that ranks first.
     threads : int
         Threads that read and decode files.
+    with_source : bool
+        Also keep the headers, which identify the patient: `Volume.source`.
 
     Returns
     -------
@@ -66,10 +74,13 @@ def read_dicom(
         No series that can be scored; its class says why.
     """
     with list_sources(path) as listing:
-        return _read_listing(listing, path.name, rules or SeriesRules(), series, threads)
+        rules = rules or SeriesRules()
+        return _read_listing(listing, path.name, rules, series, threads, with_source=with_source)
 
 
-def read_dicom_files(files: Sequence[Path], name: str = "", threads: int = 2) -> Volume:
+def read_dicom_files(
+    files: Sequence[Path], name: str = "", threads: int = 2, *, with_source: bool = False
+) -> Volume:
     """Read the chest CT series of a list of files, as `read_dicom` does of a folder.
 
     Parameters
@@ -79,6 +90,8 @@ def read_dicom_files(files: Sequence[Path], name: str = "", threads: int = 2) ->
         Name of the files in messages.
     threads : int
         Threads that read and decode files.
+    with_source : bool
+        As of `read_dicom`.
 
     Raises
     ------
@@ -86,11 +99,17 @@ def read_dicom_files(files: Sequence[Path], name: str = "", threads: int = 2) ->
         No series that can be scored; its class says why.
     """
     listing = Listing(tuple(FileSource(path) for path in files))
-    return _read_listing(listing, name, SeriesRules(), None, threads)
+    return _read_listing(listing, name, SeriesRules(), None, threads, with_source=with_source)
 
 
 def _read_listing(
-    listing: Listing, name: str, rules: SeriesRules, series: str | None, threads: int
+    listing: Listing,
+    name: str,
+    rules: SeriesRules,
+    series: str | None,
+    threads: int,
+    *,
+    with_source: bool,
 ) -> Volume:
     with quiet():
         scan = read_headers(listing.sources, threads)
@@ -100,7 +119,38 @@ def _read_listing(
             assert settled.error is not None
             raise settled.error
         flags = _listing_flags(listing, scan, settled.assessment)
-        return read_chosen(settled.chosen, flags, scan, threads)
+        volume = read_chosen(settled.chosen, flags, scan, threads)
+        if not with_source:
+            return volume
+        return replace(volume, source=_source_series(settled.chosen, volume))
+
+
+def _source_series(chosen: Candidate, volume: Volume) -> SourceSeries:
+    """Collect the headers of the selected series."""
+    first = chosen.slices[0]
+    header = read_identity(first.source)
+    indices = np.zeros((len(chosen.slices), 3))
+    indices[:, 0] = np.arange(len(indices))
+    _, column, row = np.asarray(volume.direction).T.tolist()
+    return SourceSeries(
+        header=header,
+        slices=tuple(
+            SourceSlice(
+                sop_class=s.sop_class,
+                sop_instance=s.instance_uid,
+                series=s.series_uid,
+                frame=s.frame + 1 if s.pixels.frames > 1 else None,
+                position_mm=s.position or (),
+                thickness_mm=s.slice_thickness_mm,
+            )
+            for s in chosen.slices
+        ),
+        shape=volume.shape[1:],
+        pixel_spacing_mm=volume.spacing_mm[1:],
+        row=tuple(row),
+        column=tuple(column),
+        origins_mm=volume.points_mm(indices),
+    )
 
 
 def read_chosen(chosen: Candidate, flags: list[Flag], scan: HeaderScan, threads: int = 2) -> Volume:

@@ -20,7 +20,11 @@ PAIR_SUFFIXES = (".hdr", ".img")
 
 
 def read_volume(
-    path: str | os.PathLike[str], rules: SeriesRules | None = None, series: str | None = None
+    path: str | os.PathLike[str],
+    rules: SeriesRules | None = None,
+    series: str | None = None,
+    *,
+    with_source: bool = False,
 ) -> Volume:
     """Read a chest CT.
 
@@ -34,6 +38,9 @@ def read_volume(
     series : str, optional
         UID or number of the DICOM series to read. Default: the one that ranks first
         (`dlild_client.reading.series.ranking`).
+    with_source : bool
+        Also keep the headers of a DICOM series, **which identify the patient**: `Volume.source`,
+        for the DICOM objects of the result.
 
     Returns
     -------
@@ -50,7 +57,7 @@ def read_volume(
     try:
         if path.is_file() and is_image_name(path):
             return read_image(path)
-        return read_dicom(path, rules, series)
+        return read_dicom(path, rules, series, with_source=with_source)
     except PermissionError:
         raise UnreadableFileError(f"{path.name}: no permission to read it") from None
     except OSError as error:

@@ -1,7 +1,8 @@
 """Reads the headers of all DICOM files of a path, without pixels.
 
-Nothing that identifies a patient leaves this module: identifiers are kept as digests, to group by.
-Only the UID of a series is kept, so that a user can select it; only the survey shows it.
+Identifiers are kept as digests, to group by. Only the UIDs of series and slices are kept, so that a
+user can select a series, and DICOM objects of the result can refer to the slices; only the survey
+shows that of a series. What else identifies the patient is read on demand: `read_identity`.
 
 An attribute of an Enhanced CT frame is in the frame's own functional group, in the shared one, or
 (as in a single-frame object) at the top level of the data set.
@@ -9,6 +10,7 @@ An attribute of an Enhanced CT frame is in the frame's own functional group, in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from functools import lru_cache
 from io import BytesIO
 from typing import Any, BinaryIO, cast
 
-from dlild_client.errors import InputError
+from dlild_client.errors import InputError, UnreadableFileError
 from dlild_client.reading.dicom import values
 from dlild_client.reading.dicom.deflate import inflate, is_deflated
 from dlild_client.reading.dicom.dicomlib import load_pydicom, quiet
@@ -106,6 +108,33 @@ TAGS = [
 ]  # fmt: skip
 """Elements read of each file."""
 
+IDENTITY = [
+    "SpecificCharacterSet", "StudyDate", "SeriesDate", "AcquisitionDate", "StudyTime", "SeriesTime",
+    "AcquisitionTime", "AccessionNumber", "Modality", "Manufacturer", "InstitutionName",
+    "ReferringPhysicianName", "StudyDescription", "SeriesDescription", "ManufacturerModelName",
+    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge",
+    "PatientSize", "PatientWeight", "PatientIdentityRemoved", "DeidentificationMethod",
+    "BodyPartExamined", "StudyInstanceUID", "SeriesInstanceUID", "StudyID", "SeriesNumber",
+    "FrameOfReferenceUID", "PositionReferenceIndicator",
+]  # fmt: skip
+"""Elements of patient, study, series and equipment that DICOM objects of a result repeat."""
+
+_FORMS = {
+    name: re.compile(form, re.ASCII)
+    for name, form in {
+        "DA": r"[12]\d{3}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])",
+        "TM": r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?",
+        "AS": r"\d{3}[DWMY]",
+        "CS": r"[A-Z0-9_ ]{1,16}",
+        "DS": r"(?=.{1,16}$)[+-]?(\d+\.?\d*|\.\d+)([Ee][+-]?\d+)?",
+        "IS": r"[+-]?\d{1,9}",
+        "UI": r"[0-9.]{1,64}",
+        "PatientSex": "[MFO]",
+        "PatientIdentityRemoved": "YES|NO",
+    }.items()
+}
+"""What conforming values look like, by keyword or VR; any text for the others."""
+
 CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",
 }  # fmt: skip
@@ -158,6 +187,53 @@ def read_headers(sources: Iterable[Source], threads: int = 2) -> HeaderScan:
     headers = tuple(header for slices in found if slices for header in slices)
     lost = [s.name for s, slices in zip(listed, found, strict=True) if slices == []]
     return HeaderScan(headers, tuple(lost))
+
+
+def read_identity(source: Source) -> Any:
+    """Read the elements of patient, study, series and equipment of one file.
+
+    Returns
+    -------
+    pydicom.Dataset
+        `IDENTITY`, as far as they are there and conform to DICOM; text is decoded.
+
+    Raises
+    ------
+    UnreadableFileError
+        The file was read before, and cannot be any more.
+    """
+    pydicom = load_pydicom()
+    try:
+        with quiet(), source.open() as opened:
+            deflated = is_deflated(opened)
+            file = BytesIO(inflate(opened, source.name)) if deflated else opened
+            dataset = pydicom.dcmread(
+                file, stop_before_pixels=True, specific_tags=IDENTITY, force=True
+            )
+            return _conforming(dataset)
+    except READ_ERRORS:
+        raise UnreadableFileError(
+            f"{source.name}: cannot be read a second time; copy the series to a local disk"
+        ) from None
+
+
+def _conforming(dataset: Any) -> Any:
+    """Copy the elements of `IDENTITY`, as UTF-8, without values that DICOM forbids.
+
+    Text that is too long is kept: an archive matches by it.
+    """
+    pydicom = load_pydicom()
+    out = pydicom.Dataset()
+    for name in IDENTITY:
+        vr = pydicom.datadict.dictionary_VR(name)
+        # pydicom iterates over the characters of a person's name.
+        found = [dataset.get(name, "")] if vr == "PN" else values.many(dataset, name)
+        shown = [str(value).strip(values.BLANKS) for value in found]
+        form = _FORMS.get(name, _FORMS.get(vr))
+        if any(shown) and (form is None or all(form.fullmatch(text) for text in shown)):
+            setattr(out, name, shown if len(shown) > 1 else shown[0])
+    out.SpecificCharacterSet = "ISO_IR 192"
+    return out
 
 
 def read_header(source: Source) -> list[SliceHeader] | None:
@@ -285,6 +361,7 @@ def _identity(ds: Any) -> dict[str, Any]:
     descriptions = tuple(values.description(ds, tag) for tag in DESCRIPTIONS)
     return {
         "instance": values.digest(values.text(ds, "SOPInstanceUID")),
+        "instance_uid": values.text(ds, "SOPInstanceUID"),
         "manufacturer": values.text(ds, "Manufacturer") or None,
         "study": values.digest(patient_and_study),
         "series": values.digest(patient_and_study + "\n" + series),

@@ -56,13 +56,15 @@ class SliceHeader:
 
     A multi-frame file has one slice per frame. `breath` and `posture` are those of
     `dlild_client.reading.dicom.protocol`, `repaired` and `unreadable` those of
-    `dlild_client.reading.dicom.values.Numbers`.
+    `dlild_client.reading.dicom.values.Numbers`. `instance` and `series` are digests, to group by;
+    `instance_uid` and `series_uid` the UIDs themselves, to refer to.
     """
 
     source: Source
     frame: int
     sop_class: str
     instance: str
+    instance_uid: str = field(repr=False)
     image_type: tuple[str, ...]
     modality: str
     manufacturer: str | None

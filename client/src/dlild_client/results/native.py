@@ -1,0 +1,203 @@
+"""Samples a label map at the voxels of the scan, as it was scanned.
+
+The label map lies on the model grid. What refers to the slices of the scan (DICOM SEG,
+densitometry) needs the label of each scanned voxel: that of the nearest voxel of the grid, whatever
+the orientation, tilt and spacing of the slices. Only the cuboid of the scan that holds labels is
+sampled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dlild_client.volume import Volume
+
+Array = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.uint8]
+
+SEPARABLE_VOXELS = 0.3
+"""Largest error of an index, in voxels of the grid, for sampling axis by axis: a rotation within
+the tolerance of `dlild_client.preparation.grid.ALIGNED_COSINE`, which resampling ignores, too."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Geometry of the slices of a scan.
+
+    Attributes
+    ----------
+    origins_mm : ndarray, shape (slices, 3)
+        Patient coordinates (x, y, z; LPS) of the centre of the first voxel of each slice; on a
+        line, in their order along it.
+    down_mm, right_mm : ndarray, shape (3,)
+        From one row to the next, and from one column to the next.
+    shape : tuple of int
+        (rows, columns).
+    """
+
+    origins_mm: Array
+    down_mm: Array
+    right_mm: Array
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class NativeLabels:
+    """Labels of a cuboid of the scan; outside it there are none.
+
+    Attributes
+    ----------
+    array : ndarray of uint8, shape (slices, rows, columns)
+    start : tuple of int
+        First slice, row and column.
+    """
+
+    array: Labels
+    start: tuple[int, int, int]
+
+    @property
+    def box(self) -> tuple[slice, slice, slice]:
+        """The cuboid, to index the scan with."""
+        k, i, j = (slice(a, a + n) for a, n in zip(self.start, self.array.shape, strict=True))
+        return k, i, j
+
+
+def stack_of(volume: Volume) -> Stack:
+    """Geometry of the slices of a volume."""
+    indices = np.zeros((len(volume.array), 3))
+    indices[:, 0] = np.arange(len(indices))
+    steps = np.asarray(volume.direction) * np.asarray(volume.spacing_mm)
+    return Stack(volume.points_mm(indices), steps[:, 1], steps[:, 2], volume.shape[1:])
+
+
+def sample(labels: Volume, stack: Stack) -> NativeLabels:
+    """Sample a label map at the voxels of a scan, by nearest neighbour.
+
+    Parameters
+    ----------
+    labels : Volume
+        uint8, on an evenly spaced grid; 0 where there is none.
+    stack : Stack
+        Slices of the scan.
+
+    Returns
+    -------
+    NativeLabels
+        The cuboid of the scan that holds all labelled voxels; empty where there are none.
+    """
+    first, stop = _labelled_box(labels.array)
+    if (first >= stop).any():
+        return NativeLabels(np.zeros((0, 0, 0), np.uint8), (0, 0, 0))
+    start, end = _native_box(labels, first, stop, stack)
+    # Index on the grid of native voxel (k, i, j): at[k] + i * down + j * right, by grid axis.
+    to_index = np.linalg.inv(np.asarray(labels.direction) * np.asarray(labels.spacing_mm))
+    at = (stack.origins_mm[start[0] : end[0]] - np.asarray(labels.origin_mm)) @ to_index.T
+    down, right = to_index @ stack.down_mm, to_index @ stack.right_mm
+    at = at + start[1] * down + start[2] * right
+    shape = tuple(b - a for a, b in zip(start, end, strict=True))
+    lookup = _separable(at, down, right, shape)
+    array = (
+        _sample_oblique(labels.array, at, down, right, shape)
+        if lookup is None
+        else _sample_aligned(labels.array, lookup)
+    )
+    return NativeLabels(array, start)
+
+
+def _labelled_box(labels: Labels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """First and one past the last labelled voxel along each axis."""
+    first, stop = np.zeros(3, np.intp), np.zeros(3, np.intp)
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        used = np.flatnonzero(labels.any(axis=others))
+        if used.size:
+            first[axis], stop[axis] = used[0], used[-1] + 1
+    return first, stop
+
+
+def _native_box(
+    labels: Volume, first: npt.NDArray[np.intp], stop: npt.NDArray[np.intp], stack: Stack
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Cuboid of the scan that holds a box of the grid, with a voxel of margin."""
+    ends = np.stack([first - 1.0, np.asarray(stop, dtype=float)])
+    corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
+    points = labels.points_mm(corners) - stack.origins_mm[0]
+    along = stack.origins_mm[-1] - stack.origins_mm[0]
+    axes = np.stack([along, stack.down_mm, stack.right_mm], axis=1)
+    reached = points @ np.linalg.inv(axes).T
+    low, high = reached.min(axis=0), reached.max(axis=0)
+    length = along @ along
+    shares = (stack.origins_mm - stack.origins_mm[0]) @ along / length
+    slices = np.flatnonzero((shares >= low[0]) & (shares <= high[0]))
+    k = (int(slices[0]), int(slices[-1]) + 1) if slices.size else (0, 0)
+    bounds = [k]
+    for low_index, high_index, count in zip(low[1:], high[1:], stack.shape, strict=True):
+        bounds.append(
+            (
+                min(count, max(0, int(np.floor(low_index)))),
+                max(0, min(count, int(np.ceil(high_index)) + 1)),
+            )
+        )
+    (k0, k1), (i0, i1), (j0, j1) = bounds
+    return (k0, i0, j0), (k1, max(i0, i1), max(j0, j1))
+
+
+def _separable(
+    at: Array, down: Array, right: Array, shape: tuple[int, ...]
+) -> list[tuple[int, npt.NDArray[np.intp]]] | None:
+    """Native axis along each grid axis, and the index on the grid of its voxels.
+
+    None for an oblique scan.
+    """
+    middle = [(n - 1) / 2 for n in shape]
+    centre = at.mean(axis=0) if len(at) else np.zeros(3)
+    parts = [
+        at - centre,
+        *(np.outer(np.arange(n), step) for n, step in zip(shape[1:], (down, right), strict=True)),
+    ]
+    parts[1:] = [
+        part - m * step for part, m, step in zip(parts[1:], middle[1:], (down, right), strict=True)
+    ]
+    centre = centre + middle[1] * down + middle[2] * right
+    found = []
+    for axis in range(3):
+        reach = [np.abs(part[:, axis]).max(initial=0.0) for part in parts]
+        main = int(np.argmax(reach))
+        if sum(reach) - reach[main] > SEPARABLE_VOXELS:
+            return None
+        index = np.floor(centre[axis] + parts[main][:, axis] + 0.5).astype(np.intp)
+        found.append((main, index))
+    return found if sorted(main for main, _ in found) == [0, 1, 2] else None
+
+
+def _sample_aligned(labels: Labels, lookup: list[tuple[int, npt.NDArray[np.intp]]]) -> Labels:
+    out = labels
+    for axis, (_, index) in enumerate(lookup):
+        taken = np.take(out, np.clip(index, 0, labels.shape[axis] - 1), axis=axis)
+        outside = (index < 0) | (index >= labels.shape[axis])
+        if outside.any():
+            np.moveaxis(taken, axis, 0)[outside] = 0
+        out = taken
+    return np.ascontiguousarray(out.transpose([[m for m, _ in lookup].index(a) for a in range(3)]))
+
+
+def _sample_oblique(
+    labels: Labels, at: Array, down: Array, right: Array, shape: tuple[int, ...]
+) -> Labels:
+    """Slice by slice; a border of zeros stands for what lies outside the grid."""
+    padded = np.pad(labels, 1)
+    strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+    out = np.zeros(shape, np.uint8)
+    rows = np.arange(shape[1])[:, None] * down[:, None, None]
+    columns = np.arange(shape[2])[None, :] * right[:, None, None]
+    plane = (rows + columns + 1.5).astype(np.float32)
+    for k, offset in enumerate(at):
+        index = np.zeros(shape[1:], np.intp)
+        for axis, stride in enumerate(strides):
+            nearest = np.floor(plane[axis] + np.float32(offset[axis])).astype(np.intp)
+            index += np.clip(nearest, 0, padded.shape[axis] - 1) * stride
+        out[k] = padded.reshape(-1)[index]
+    return out
