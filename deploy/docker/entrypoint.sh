@@ -63,13 +63,8 @@ case $repository in
             model=${config%/config.pbtxt}
             readable "profile $profile of model ${model##*/}" "$model/configs/$profile.pbtxt" "run 'make configs'"
         done
-        if [ "$profile" = tensorrt ]; then
-            plan=
-            for plan in "$repository"/ild_unet/[0-9]*/model.plan; do
-                [ -r "$plan" ] && break
-            done
-            readable "the TensorRT plan" "$plan" "build it on this GPU with 'dlild-export tensorrt', or set DLILD_PROFILE=onnxruntime"
-        fi
+        # Every version that is served must be what was released: the file itself, or what the plan was built from.
+        said=$(python3 -I "$repository/ild_unet/contract/weights.py" "$repository" "$profile" 2>&1) || fail "$said"
         ;;
 esac
 

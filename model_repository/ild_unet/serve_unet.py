@@ -1,6 +1,5 @@
 """Triton's side of the network in the embedded profile; the engine is in the module beside."""
 
-import hashlib
 import json
 import os
 import time
@@ -11,10 +10,9 @@ import triton_python_backend_utils as pb_utils
 
 from contract import parse_contract
 from contract.refusals import CancelledError, FailedError, RefusedError
+from contract.weights import UNRELEASED, check_network
 from contract.windows import check_window
 from engine import Engine
-
-UNRELEASED = "0" * 64
 
 
 class TritonPythonModel:
@@ -35,13 +33,13 @@ class TritonPythonModel:
         self._windows = parse_contract(parameters["contract"]["string_value"]).windows
         version = args["model_version"]
         path = Path(args["model_repository"], version, "model.onnx")
+        _check_digest(path, version, json.loads(parameters["weights_sha256"]["string_value"]))
         threads = os.environ.get("DLILD_THREADS")
         self._engine = Engine(
             path,
             precision=os.environ.get("DLILD_PRECISION") or None,
             threads=int(threads) if threads else None,
         )
-        _check_digest(path, version, json.loads(parameters["weights_sha256"]["string_value"]))
         self._name = np.array([[self._engine.name.encode()]], dtype=np.object_)
         # The family must live as long as its metric.
         self._family, self._seconds = _counter(
@@ -106,17 +104,11 @@ def _counter(name: str, description: str):
 
 def _check_digest(path: Path, version: str, digests):
     """Refuse to serve weights that are not those released under this version."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if version not in digests:
         raise ValueError(f"{path}: version {version} is not configured: run dlild-export serve")
-    expected = digests[version]
-    if expected == UNRELEASED:
-        pb_utils.Logger.log_warn(f"no weights are released yet; {path.name} has sha256 {digest}")
-    elif digest != expected:
-        raise ValueError(
-            f"{path} has sha256 {digest}, version {version} was released with {expected}: restore "
-            "the file that was released, or release these weights as a new version"
-        )
+    check_network(path, version, digests[version])
+    if digests[version] == UNRELEASED:
+        pb_utils.Logger.log_warn(f"no weights are released yet: {path.name} is any")
 
 
 def _failure(error, status):

@@ -1,5 +1,7 @@
 """A repository and a machine from which a test takes one thing away."""
 
+import hashlib
+import json
 import platform
 import shutil
 
@@ -7,10 +9,12 @@ import pytest
 
 from dlild_deploy.server import preflight
 
+SHA256_OF_NOTHING = hashlib.sha256(b"").hexdigest()
+
 
 @pytest.fixture
 def model_repository(repository, tmp_path):
-    """The configurations of every model, with a file where the weights belong."""
+    """The configurations of every model, with empty files as weights and plan of version 1."""
     for path in repository.glob("*/configs/*.pbtxt"):
         target = tmp_path / path.relative_to(repository)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -18,6 +22,20 @@ def model_repository(repository, tmp_path):
     shutil.copy(repository / "contract.json", tmp_path)
     (tmp_path / "ild_unet/1").mkdir()
     (tmp_path / "ild_unet/1/model.onnx").touch()
+    (tmp_path / "ild_unet/1/model.plan").touch()
+    check = "ild_unet/contract/weights.py"
+    (tmp_path / check).parent.mkdir()
+    shutil.copy(repository / check, tmp_path / check)
+    releases = {"serving": [1], "releases": {"1": {"weights_sha256": SHA256_OF_NOTHING}}}
+    (tmp_path / "releases.json").write_text(json.dumps(releases))
+    windows = json.loads((repository / "contract.json").read_text())["windows"]
+    record = {
+        "version": 1,
+        "weights_sha256": SHA256_OF_NOTHING,
+        "plan_sha256": SHA256_OF_NOTHING,
+        "windows": {name: windows[name] for name in ("minimum", "maximum")},
+    }
+    (tmp_path / "ild_unet/1/model.plan.json").write_text(json.dumps(record))
     return tmp_path
 
 

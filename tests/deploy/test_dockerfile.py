@@ -96,7 +96,6 @@ def machine(tmp_path, model_repository):
     server = tools / "tritonserver"
     server.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
     server.chmod(0o755)
-    (tmp_path / "ild_unet/1/model.plan").touch()
     for name in ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet"):
         (model_repository / name / "config.pbtxt").touch()
     tls = tmp_path / "tls"
@@ -176,8 +175,12 @@ def remove(name):
     return lambda folder: (folder / name).unlink()
 
 
+def write(name, text):
+    return lambda folder: (folder / name).write_text(text)
+
+
 def write_key(text):
-    return lambda folder: (folder / "tls" / "api-key").write_text(text)
+    return write("tls/api-key", text)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +194,18 @@ def write_key(text):
         ({"DLILD_EXIT_TIMEOUT_S": ""}, None, None),
         ({"DLILD_MODEL_REPOSITORY": "/nowhere"}, None, "the model repository is not there"),
         ({}, remove("ild_unet/1/model.plan"), "the TensorRT plan is not there"),
+        ({}, remove("ild_unet/1/model.plan.json"), "does not say what model.plan was built from"),
+        (
+            {},
+            write("ild_unet/1/model.plan", "another plan"),
+            "and lies under version 1; its record",
+        ),
+        (
+            {"DLILD_PROFILE": "onnxruntime"},
+            write("ild_unet/1/model.onnx", "v0"),
+            "was released with",
+        ),
+        ({}, remove("ild_unet/contract/weights.py"), "weights.py"),
         ({}, remove("dlild_volume/configs/tensorrt.pbtxt"), "profile tensorrt of model dlild_vol"),
         ({}, remove("tls/tls.crt"), "the server's certificate is not there"),
         ({}, remove("tls/tls.key"), "the certificate's key is not there"),

@@ -13,6 +13,7 @@ numpy 1.26 or 2 and the standard library of Python 3.10.
 `tensors`        names, types and shapes of the tensors on the wire
 `refusals`       what a server answers instead of a score
 `result`         fields of `result.json`
+`weights`        whether the files that a server loads are those that were released
 `errors`         what these modules raise
 ===============  ===================================================================
 """

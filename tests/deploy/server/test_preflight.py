@@ -105,7 +105,15 @@ def test_a_profile_that_needs_a_container_says_so(model_repository, profile):
 
 def test_missing_weights_are_named(model_repository):
     (model_repository / "ild_unet/1/model.onnx").unlink()
-    with pytest.raises(LauncherError, match=r"has no weights: looked for .*/1/model\.onnx"):
+    with pytest.raises(LauncherError, match=r"/1/model\.onnx: no network here; restore the file"):
+        check_repository(model_repository, "embedded")
+
+
+def test_weights_that_were_never_released_are_not_served(model_repository):
+    (model_repository / "ild_unet/1/model.onnx").write_bytes(b"of another version")
+    with pytest.raises(
+        LauncherError, match=r"1/model\.onnx has sha256 \w+, version 1 was released"
+    ):
         check_repository(model_repository, "embedded")
 
 

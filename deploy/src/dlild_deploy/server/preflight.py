@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,10 +142,7 @@ def check_repository(repository: Path, profile: str) -> None:
                 f"there are {', '.join(have) or 'none'}"
             )
     _check_backends(repository, profile)
-    if not any((repository / "ild_unet").glob("[0-9]*/model.onnx")):
-        raise LauncherError(
-            f"model ild_unet has no weights: looked for {repository / 'ild_unet' / '1/model.onnx'}"
-        )
+    _check_weights(repository, profile)
 
 
 def served_models(repository: Path) -> tuple[str, ...]:
@@ -174,6 +172,21 @@ def _check_backends(repository: Path, profile: str) -> None:
                 f"profile {profile!r} runs model {model} on Triton's {named[1]} backend, which "
                 "nvidia-pytriton does not carry: serve it from a Triton container"
             )
+
+
+def _check_weights(repository: Path, profile: str) -> None:
+    """Run the check that the repository carries: each served version is what was released."""
+    check = repository / "ild_unet" / "contract" / "weights.py"
+    if not check.is_file():
+        raise LauncherError(f"model ild_unet has no {check}: run `make configs`")
+    done = subprocess.run(
+        [sys.executable, "-I", str(check), str(repository), profile],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise LauncherError(" ".join(done.stderr.split()))
 
 
 def check_port(name: str, port: int) -> int:

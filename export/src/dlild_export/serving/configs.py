@@ -34,7 +34,7 @@ _EVERYWHERE = ("__init__", "errors", "refusals", "schema", "tensors", "windows")
 SHARED_MODULES = {
     "dlild_accumulator": (*_EVERYWHERE, "blending", "labels", "score"),
     "dlild_volume": _EVERYWHERE,
-    "ild_unet": tuple(name for name in _EVERYWHERE if name != "tensors"),
+    "ild_unet": (*(name for name in _EVERYWHERE if name != "tensors"), "weights"),
 }
 """Modules of `dlild_client.contract` that each Python model uses."""
 

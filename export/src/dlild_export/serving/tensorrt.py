@@ -7,10 +7,11 @@ builder flag speaks of precision.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import onnx
 
 from dlild_client.contract import WindowSpec
+from dlild_client.contract.weights import PLAN, RECORD
 from dlild_client.volume import Volume
 from dlild_export.data.contracts import read_contract, read_releases
 from dlild_export.data.digest import sha256
@@ -33,7 +35,6 @@ from dlild_export.serving.sliding import Network
 OLDEST, NEWEST = 10, 11
 Shape5 = tuple[int, int, int, int, int]
 
-PLAN, RECORD = "model.plan", "model.plan.json"
 TIMINGS = "tensorrt.timings"
 
 
@@ -203,6 +204,10 @@ class Built:
         Of TensorRT's builder alone.
     plan_bytes : int
         Size of the plan.
+    plan_sha256 : str
+        Digest of the plan.
+    windows : dict
+        `minimum` and `maximum` (z, y, x) of the windows that the plan takes.
     """
 
     version: int
@@ -211,6 +216,8 @@ class Built:
     gpu: str
     build_seconds: float
     plan_bytes: int
+    plan_sha256: str
+    windows: Mapping[str, Sequence[int]]
 
 
 def released_weights(repository: Path, version: int | None) -> tuple[int, Path]:
@@ -294,6 +301,11 @@ def build_version(
         gpu=device.name,
         build_seconds=time.perf_counter() - began,
         plan_bytes=len(plan),
+        plan_sha256=hashlib.sha256(plan).hexdigest(),
+        windows={
+            "minimum": list(contract.windows.minimum),
+            "maximum": list(contract.windows.maximum),
+        },
     )
     engines = [
         onnxruntime_engine(weights),
