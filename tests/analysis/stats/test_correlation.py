@@ -36,6 +36,80 @@ def test_dependent_comparison_against_r(golden, key, arguments):
     assert ci == pytest.approx(expected["zou"], rel=1e-9)
 
 
+COCOR = {
+    "pearson_filon": "pearson1898",
+    "hotelling": "hotelling1940",
+    "williams": "williams1959",
+    "olkin": "olkin1967",
+    "dunn_clark": "dunn1969",
+    "hendrickson": "hendrickson1970",
+    "steiger": "steiger1980",
+    "meng": "meng1992",
+    "hittner": "hittner2003",
+    "raghunathan": "raghunathan1996",
+    "silver": "silver2004",
+    "fisher": "fisher1925",
+}
+
+
+def check_against_cocor(tests, difference, expected):
+    for name, test in tests.items():
+        if name != "fisher_independent":
+            theirs = expected[COCOR[name]]
+            assert test.statistic == pytest.approx(theirs["statistic"], rel=1e-9), name
+            assert test.p_value == pytest.approx(theirs["p.value"], rel=1e-6), name
+    ci = [difference.ci_low, difference.ci_high]
+    assert ci == pytest.approx(expected["zou2007"]["conf.int"], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("key", "arguments"),
+    [("overlap", (-0.762, -0.571, 0.7, 112)), ("overlap_positive", (0.5, 0.3, 0.4, 103))],
+)
+def test_overlapping_correlations_against_cocor(golden, key, arguments):
+    expected, found = golden("cocor")[key], correlation.compare_dependent(*arguments)
+    assert len(found.tests) == 10
+    check_against_cocor(found.tests, found.difference, expected)
+    ci = [found.z_difference.ci_low, found.z_difference.ci_high]
+    assert ci == pytest.approx(expected["meng1992"]["conf.int"], rel=1e-9)
+
+
+def test_nonoverlapping_and_independent_correlations_against_cocor(golden):
+    expected = golden("cocor")
+    matrix = expected["apart"]["correlations"]
+    found = correlation.compare_nonoverlapping(matrix, 112)
+    assert len(found.tests) == 5
+    check_against_cocor(found.tests, found.difference, expected["apart"]["result"])
+    two = correlation.compare_samples(-0.762, 112, -0.571, 90)
+    check_against_cocor(two.tests, two.difference, expected["independent"])
+
+
+def test_equal_correlations_have_an_interval():
+    found = correlation.compare_dependent(0.4, 0.4, 0.5, 60)
+    assert found.z_difference.estimate == 0
+    assert found.z_difference.ci_low == pytest.approx(-found.z_difference.ci_high)
+    assert found.z_difference.ci_high > 0
+
+
+@pytest.mark.parametrize(
+    ("matrix", "n", "words"),
+    [
+        (np.eye(3), 50, "shape"),
+        (np.eye(4), 3, "more than 3"),
+        (np.ones((4, 4)), 50, "strictly between"),
+        (
+            0.9 * np.array([[0, 1, 1, -1], [1, 0, -1, 1], [1, -1, 0, 1], [-1, 1, 1, 0]])
+            + np.eye(4),
+            50,
+            "no data",
+        ),
+    ],
+)
+def test_matrices_that_cannot_be(matrix, n, words):
+    with pytest.raises(StatisticsError, match=words):
+        correlation.compare_nonoverlapping(matrix, n)
+
+
 def test_independent_comparison_against_r(golden):
     expected = golden("correlation")["independent"]
     found = correlation.compare_independent(-0.762, 112, -0.571, 90)

@@ -55,3 +55,30 @@ def test_refusals():
     with pytest.raises(StatisticsError, match="longest follow-up"):
         calibration.decision_curve_survival([1, 2], [1, 0], [0.1, 0.2], 5, [0.5])
     assert calibration.decision_curve([0, 0], [0.1, 0.2], [0.5]).warnings
+
+
+def test_given_prevalence_and_survival_against_r(golden, registry):
+    expected = golden("decision")
+    at = expected["thresholds"]
+    found = calibration.decision_curve(
+        registry["outcome"], registry["risk"], at, prevalence=expected["prevalence"]
+    )
+    np.testing.assert_allclose(found.model, expected["given"], rtol=1e-9)
+    np.testing.assert_allclose(found.treat_all, expected["given_all"], rtol=1e-9)
+    assert "prevalence of 0.15" in found.method
+    survival = calibration.decision_curve_survival(
+        registry["time"], registry["event"], registry["risk"], 24.0, at
+    )
+    np.testing.assert_allclose(survival.model, expected["survival"], rtol=1e-9)
+    np.testing.assert_allclose(survival.treat_all, expected["survival_all"], rtol=1e-9)
+
+
+def test_the_own_prevalence_changes_nothing(registry):
+    own = float(registry["outcome"].mean())
+    plain = calibration.decision_curve(registry["outcome"], registry["risk"], [0.2, 0.4])
+    given = calibration.decision_curve(
+        registry["outcome"], registry["risk"], [0.2, 0.4], prevalence=own
+    )
+    np.testing.assert_allclose(given.model, plain.model)
+    with pytest.raises(StatisticsError, match="prevalence"):
+        calibration.decision_curve(registry["outcome"], registry["risk"], [0.2], prevalence=1.0)

@@ -193,3 +193,26 @@ def test_degenerate_scores_are_told():
         roc.youden_cutoff([0, 1, 0, 1], [2, 2, 2, 2])
     with pytest.raises(StatisticsError, match="only 0 and 1"):
         roc.auc([0, 2, 1], [1, 2, 3])
+
+
+def test_one_sided_delong_against_proc(golden, table):
+    frame, expected = table("asah"), golden("roc")["one_sided"]
+    odd = frame.index % 2 == 0
+    for alternative in ("greater", "less"):
+        paired = roc.compare_auc_paired(
+            frame["outcome"], frame["s100b"], frame["wfns"], alternative=alternative
+        )
+        assert paired.difference.p_value == pytest.approx(expected[alternative], rel=1e-6)
+        assert f"one-sided ({alternative})" in paired.method
+        unpaired = roc.compare_auc_unpaired(
+            frame["outcome"][odd],
+            frame["s100b"][odd],
+            frame["outcome"][~odd],
+            frame["ndka"][~odd],
+            alternative=alternative,
+        )
+        assert unpaired.difference.p_value == pytest.approx(
+            expected[f"unpaired_{alternative}"], rel=1e-6
+        )
+    with pytest.raises(StatisticsError, match="alternative"):
+        roc.compare_auc_paired(frame["outcome"], frame["s100b"], frame["wfns"], alternative="up")

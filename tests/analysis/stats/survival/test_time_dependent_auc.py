@@ -131,3 +131,34 @@ def test_degenerate(registry):
     )
     assert same.difference.p_value == 1
     assert same.warnings
+
+
+def test_integrated_auc_with_a_training_set_against_r(golden, registry):
+    expected = golden("integrated")
+    train, test = registry.iloc[::2], registry.iloc[1::2]
+    found = survival.integrated_time_auc(
+        test["time"],
+        test["event"],
+        test["lesion"],
+        expected["horizons"],
+        training=(train["time"], train["event"]),
+    )
+    np.testing.assert_allclose(found.auc, expected["auc"], rtol=1e-9)
+    np.testing.assert_allclose(found.weights, expected["weights"], rtol=1e-9)
+    assert found.mean.estimate == pytest.approx(expected["mean"], rel=1e-9)
+    assert found.mean.ci_low < found.mean.estimate < found.mean.ci_high
+
+
+def test_integrated_auc_without_training_is_the_mean_of_the_curve(registry):
+    columns = (registry["time"], registry["event"], registry["lesion"])
+    found = survival.integrated_time_auc(*columns, [6.0, 12.0, 24.0])
+    curve = [item.estimate for item in survival.time_auc_curve(*columns, [6.0, 12.0, 24.0])]
+    assert found.mean.estimate == pytest.approx(found.weights @ curve, rel=1e-12)
+    single = survival.integrated_time_auc(*columns, [12.0]).mean
+    alone = survival.time_auc(*columns, 12.0)
+    assert (single.estimate, single.std_error) == pytest.approx((alone.estimate, alone.std_error))
+    with pytest.raises(StatisticsError, match="must rise"):
+        survival.integrated_time_auc(*columns, [12.0, 6.0])
+    early = ([1.0, 2.0, 3.0], [1, 0, 0])
+    with pytest.raises(StatisticsError, match="every patient was censored before"):
+        survival.integrated_time_auc(*columns, [24.0], training=early)

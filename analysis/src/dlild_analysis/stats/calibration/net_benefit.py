@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -49,7 +49,13 @@ class DecisionCurve(Result):
     warnings: tuple[str, ...] = ()
 
 
-def decision_curve(outcome: ArrayLike, risk: ArrayLike, thresholds: ArrayLike) -> DecisionCurve:
+def decision_curve(
+    outcome: ArrayLike,
+    risk: ArrayLike,
+    thresholds: ArrayLike,
+    *,
+    prevalence: float | None = None,
+) -> DecisionCurve:
     """Net benefit for an outcome known in every patient.
 
     Parameters
@@ -60,11 +66,16 @@ def decision_curve(outcome: ArrayLike, risk: ArrayLike, thresholds: ArrayLike) -
         Shape (n,), in [0, 1]; a patient at or above the threshold is acted on.
     thresholds
         Shape (k,), strictly inside (0, 1).
+    prevalence
+        Of the event in the patients to whom the risks will be applied, strictly inside (0, 1),
+        where the patients here were sampled by their outcome (case-control). By default that of
+        the patients here.
 
     Returns
     -------
     DecisionCurve
-        TP/n - FP/n x threshold / (1 - threshold).
+        TP/n - FP/n x threshold / (1 - threshold); with a given prevalence p, TP/n is sensitivity
+        times p and FP/n is (1 - specificity)(1 - p).
 
     Raises
     ------
@@ -75,8 +86,12 @@ def decision_curve(outcome: ArrayLike, risk: ArrayLike, thresholds: ArrayLike) -
     ----------
     .. [1] Vickers AJ, Elkin EB. Decision curve analysis: a novel method for evaluating prediction
        models. Med Decis Making 2006;26:565-574.
+    .. [2] Pfeiffer RM, Gail MH. Estimating the decision curve and its precision from three study
+       designs. Biom J 2020;62:764-776.
     """
-    event = as_binary(outcome, both=False)
+    event = as_binary(outcome, both=prevalence is not None)
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise StatisticsError(f"prevalence: {prevalence:g}; it lies strictly between 0 and 1")
     risks, at = _inputs(risk, thresholds, event.size)
     order = np.argsort(risks)
     below = np.searchsorted(risks[order], at, side="left")
@@ -84,9 +99,21 @@ def decision_curve(outcome: ArrayLike, risk: ArrayLike, thresholds: ArrayLike) -
     true_positive = (cases[-1] - cases[below]) / event.size
     false_positive = (event.size - below) / event.size - true_positive
     warnings = () if 0 < event.sum() < event.size else ("only one class occurs in the outcome",)
-    return _assemble(
-        at, true_positive, false_positive, float(event.mean()), n=event.size, warnings=warnings
+    own = float(event.mean())
+    if prevalence is not None:
+        true_positive = true_positive / own * prevalence
+        false_positive = false_positive / (1 - own) * (1 - prevalence)
+    curve = _assemble(
+        at,
+        true_positive,
+        false_positive,
+        own if prevalence is None else prevalence,
+        n=event.size,
+        warnings=warnings,
     )
+    if prevalence is None:
+        return curve
+    return replace(curve, method=f"{curve.method} at a prevalence of {prevalence:g}")
 
 
 def decision_curve_survival(

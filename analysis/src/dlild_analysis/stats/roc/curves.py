@@ -278,8 +278,34 @@ class AucComparison(Result):
     warnings: tuple[str, ...] = ()
 
 
+Alternative = Literal["two-sided", "greater", "less"]
+
+
+def _tail(
+    statistic: float, two_sided: float, alternative: Alternative, df: float = math.inf
+) -> float:
+    """Take the p-value of an alternative about ``a - b``; t with `df`, normal where infinite."""
+    if alternative == "two-sided" or math.isnan(two_sided):
+        return two_sided
+    return float(stats.t.sf(statistic if alternative == "greater" else -statistic, df))
+
+
+def _side(alternative: Alternative) -> str:
+    """Name a one-sided alternative in the method."""
+    if alternative not in ("two-sided", "greater", "less"):
+        raise StatisticsError(
+            f"alternative: {alternative!r}; use 'two-sided', 'greater' (a above b) or 'less'"
+        )
+    return "" if alternative == "two-sided" else f", one-sided ({alternative})"
+
+
 def compare_auc_paired(
-    outcome: ArrayLike, score_a: ArrayLike, score_b: ArrayLike, *, level: float = 0.95
+    outcome: ArrayLike,
+    score_a: ArrayLike,
+    score_b: ArrayLike,
+    *,
+    alternative: Alternative = "two-sided",
+    level: float = 0.95,
 ) -> AucComparison:
     """DeLong's test of two scores in the same patients.
 
@@ -289,6 +315,8 @@ def compare_auc_paired(
         Shape (n,), 0 or 1.
     score_a, score_b
         Shape (n,); higher means the event is likelier.
+    alternative
+        "greater": the AUC of a is above that of b; "less": below. The interval stays two-sided.
     level
         Coverage of the intervals.
 
@@ -314,8 +342,9 @@ def compare_auc_paired(
     warn_a = auc_warnings(theta_a, var_a, m, k)
     warn_b = auc_warnings(theta_b, var_b, m, k)
     z, p, warnings = z_test(theta_a - theta_b, var_difference)
+    p = _tail(z, p, alternative)
     half = normal_quantile(level) * math.sqrt(var_difference)
-    method = "DeLong's test for paired ROC curves"
+    method = "DeLong's test for paired ROC curves" + _side(alternative)
     return AucComparison(
         a=auc_estimate(theta_a, var_a, event.size, level=level, warnings=warn_a),
         b=auc_estimate(theta_b, var_b, event.size, level=level, warnings=warn_b),
@@ -344,6 +373,7 @@ def compare_auc_unpaired(
     outcome_b: ArrayLike,
     score_b: ArrayLike,
     *,
+    alternative: Alternative = "two-sided",
     level: float = 0.95,
 ) -> AucComparison:
     """Compare the AUCs of two separate groups of patients, such as two centres or subgroups.
@@ -359,13 +389,15 @@ def compare_auc_unpaired(
         Shape (n_a,); outcome 0 or 1, a higher score means that the event is likelier.
     outcome_b, score_b
         Shape (n_b,), likewise.
+    alternative
+        "greater": the AUC of a is above that of b; "less": below. The interval stays two-sided.
     level
         Coverage of the intervals.
 
     Returns
     -------
     AucComparison
-        Both AUCs, ``a - b`` and its two-sided p; ``covariance`` is 0. The degrees of freedom are
+        Both AUCs, ``a - b`` and its p; ``covariance`` is 0. The degrees of freedom are
         named in ``method``.
 
     Raises
@@ -388,11 +420,11 @@ def compare_auc_unpaired(
     difference = a.estimate - b.estimate
     z, p, warnings = z_test(difference, variance)
     half = 0.0
-    method = "DeLong's test for unpaired ROC curves"
+    method = "DeLong's test for unpaired ROC curves" + _side(alternative)
     if variance > 0:
         df = variance**2 / (df_a + df_b)
         method += f", t with {df:.2f} degrees of freedom"
-        p = float(2 * stats.t.sf(abs(z), df))
+        p = _tail(z, float(2 * stats.t.sf(abs(z), df)), alternative, df)
         half = float(stats.t.ppf(0.5 + level / 2, df)) * math.sqrt(variance)
     return AucComparison(
         a=a,

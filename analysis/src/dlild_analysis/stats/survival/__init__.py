@@ -19,10 +19,13 @@ from dlild_analysis.stats.survival.curves import (
     numbers_at_risk,
     survival_at,
 )
+from dlild_analysis.stats.survival.group_tests import LogRankWeight, weighted_log_rank
 from dlild_analysis.stats.survival.restricted_mean import RmstComparison, rmst, rmst_difference
 from dlild_analysis.stats.survival.time_dependent_auc import (
+    IntegratedAuc,
     TimeAucComparison,
     compare_time_auc,
+    integrated_time_auc,
     time_auc,
     time_auc_curve,
 )
@@ -30,8 +33,10 @@ from dlild_analysis.stats.survival.time_dependent_auc import (
 __all__ = [
     "ConcordanceComparison",
     "ConfType",
+    "IntegratedAuc",
     "KaplanMeier",
     "LogRank",
+    "LogRankWeight",
     "RmstComparison",
     "TimeAucComparison",
     "Weight",
@@ -39,6 +44,7 @@ __all__ = [
     "compare_time_auc",
     "concordance_value",
     "harrell_c",
+    "integrated_time_auc",
     "kaplan_meier",
     "log_rank",
     "numbers_at_risk",
@@ -48,4 +54,5 @@ __all__ = [
     "time_auc",
     "time_auc_curve",
     "uno_c",
+    "weighted_log_rank",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,7 +25,12 @@ from dlild_analysis.stats.arrays import (
 from dlild_analysis.stats.errors import StatisticsError
 from dlild_analysis.stats.intervals import normal_difference
 from dlild_analysis.stats.results import Estimate, Result
-from dlild_analysis.stats.survival.risk_table import censoring_curve
+from dlild_analysis.stats.survival.risk_table import (
+    CensoringCurve,
+    censoring_curve,
+    product_limit,
+    risk_table,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +184,98 @@ def compare_time_auc(
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IntegratedAuc(Result):
+    """Time-dependent AUC over a range of horizons, and its mean.
+
+    Attributes
+    ----------
+    horizons, auc, weights
+        Shape (k,): the horizons, the AUC at each, and its weight in the mean.
+    mean
+        The integrated AUC.
+    """
+
+    horizons: FloatArray
+    auc: FloatArray
+    weights: FloatArray
+    mean: Estimate
+    warnings: tuple[str, ...] = ()
+
+
+def integrated_time_auc(
+    time: ArrayLike,
+    event: ArrayLike,
+    score: ArrayLike,
+    horizons: Sequence[float],
+    *,
+    training: tuple[ArrayLike, ArrayLike] | None = None,
+    level: float = 0.95,
+) -> IntegratedAuc:
+    """Average the time-dependent AUC over horizons, weighted by the events that fall between them.
+
+    The weight of a horizon is the fall of the Kaplan-Meier curve since the horizon before it (since
+    0 for the first), as a share of the whole fall. Censoring and survival curves are those of the
+    training set where one is given. The AUC at each horizon is that of R's ``survAUC::AUC.uno``;
+    its mean interpolates between horizons and differs in the third digit.
+
+    Parameters
+    ----------
+    time, event, score, level
+        As :func:`time_auc`.
+    horizons
+        Rising; in the unit of time.
+    training
+        Times and events of the patients whom the score was fitted to.
+
+    Returns
+    -------
+    IntegratedAuc
+        The interval takes the weights of the horizons as known.
+
+    Raises
+    ------
+    StatisticsError
+        As :func:`time_auc`; horizons that do not rise; no event in the training set up to the last.
+
+    References
+    ----------
+    .. [1] Uno H, Cai T, Tian L, Wei LJ. Evaluating prediction rules for t-year survivors with
+       censored regression models. J Am Stat Assoc 2007;102:527-537.
+    .. [2] Heagerty PJ, Zheng Y. Survival model predictive accuracy and ROC curves. Biometrics
+       2005;61:92-105.
+    """
+    at = as_vector(horizons, "horizons")
+    if (np.diff(at) <= 0).any():
+        raise StatisticsError("horizons: they must rise, each once")
+    times, events = as_survival(*(training if training is not None else (time, event)))
+    table = risk_table(times, events)
+    survival = np.concatenate([[1.0], product_limit(table)])
+    reached = [horizon_among(float(value), table.times) for value in at]
+    steps = survival[np.searchsorted(table.times, reached, side="right")]
+    fall = -np.diff(np.concatenate([[1.0], steps]))
+    if fall.sum() <= 0:
+        raise StatisticsError(f"horizons: no event up to the last, {at[-1]:g}")
+    weights = fall / fall.sum()
+    curve = None if training is None else censoring_curve(times, events)
+    parts = [_parts(time, event, score, float(value), curve) for value in at]
+    influence = np.asarray(weights @ np.array([part[1] for part in parts]), dtype=np.float64)
+    auc = np.array([part[0] for part in parts])
+    words = "own" if training is None else "training set's"
+    mean = _estimate((float(weights @ auc), influence), float(at[-1]), level)
+    return IntegratedAuc(
+        horizons=at,
+        auc=auc,
+        weights=weights,
+        mean=replace(
+            mean,
+            method=f"cumulative/dynamic AUC integrated up to {at[-1]:g}, {words} Kaplan-Meier"
+            " weights, influence-function interval",
+        ),
+        warnings=mean.warnings,
+    )
+
+
 def _method(horizon: float) -> str:
     return f"cumulative/dynamic AUC at {horizon:g}, IPCW, influence-function interval"
 
@@ -189,9 +286,16 @@ def _standard_error(influence: FloatArray) -> float:
 
 
 def _parts(
-    time: ArrayLike, event: ArrayLike, score: ArrayLike, horizon: float
+    time: ArrayLike,
+    event: ArrayLike,
+    score: ArrayLike,
+    horizon: float,
+    training: CensoringCurve | None = None,
 ) -> tuple[float, FloatArray]:
-    """AUC, and the influence of each patient on it, that through the weights included."""
+    """AUC, and the influence of each patient on it.
+
+    That through the weights is included, unless these come from a training set.
+    """
     times, events = as_survival(time, event)
     scores = merge_near_ties(as_vector(score, "score"))
     check_lengths(time=times, score=scores)
@@ -204,8 +308,14 @@ def _parts(
             " followed to it without; both are needed"
         )
     n = times.size
-    curve = censoring_curve(times, events)
-    weight = np.where(case, 1 / np.where(case, curve.before(times), 1.0), 0.0)
+    curve = censoring_curve(times, events) if training is None else training
+    left = np.where(case, curve.before(times), 1.0)
+    if not left.all():
+        raise StatisticsError(
+            f"training: every patient was censored before {times[left == 0].min():g}, when a"
+            " patient here had the event; use earlier horizons"
+        )
+    weight = np.where(case, 1 / left, 0.0)
     ordered = np.sort(scores[control])
     below = np.searchsorted(ordered, scores, side="left")
     level_with = np.searchsorted(ordered, scores, side="right") - below
@@ -214,6 +324,8 @@ def _parts(
     cases, controls = weight.sum() / n, control.sum() / n
     auc = float(weight @ beaten / n / (cases * controls))
     direct = weight * (beaten - auc * controls) + control * (beating - auc * cases)
+    if training is not None:
+        return auc, direct / (cases * controls)
     loads = np.bincount(
         curve.table.row, weights=weight * (beaten - auc * controls), minlength=curve.at_risk.size
     )

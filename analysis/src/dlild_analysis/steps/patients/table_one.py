@@ -9,8 +9,9 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from dlild_analysis.stats.arrays import FloatArray
+from dlild_analysis.stats.contingency import fisher_exact
 from dlild_analysis.stats.results import OPTIONAL
-from dlild_analysis.steps.attempts import NotDone
+from dlild_analysis.steps.attempts import NotDone, attempt
 from dlild_analysis.steps.data import MEASURES, Data
 from dlild_analysis.steps.presentation.table import Table
 from dlild_analysis.steps.presentation.text import DASH, joined, number, p_value
@@ -94,7 +95,7 @@ class TableOne:
     rows: tuple[NumberRow | LevelRow, ...]
     method: str = (
         "mean (SD), median (quartiles); Welch's t and Mann-Whitney U; chi-squared, or "
-        "Fisher's exact test in two-by-two tables with an expected count under 5; follow-up by "
+        "Fisher's exact test in tables with an expected count under 5; follow-up by "
         "reverse Kaplan-Meier"
     )
 
@@ -218,8 +219,10 @@ def _table_p(counts: np.ndarray) -> float | None:
     if len(counts) < 2 or (counts.sum(axis=0) == 0).any():
         return None
     expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()
-    if counts.shape == (2, 2) and expected.min() < 5:
-        return float(scipy_stats.fisher_exact(counts).pvalue)
+    if expected.min() < 5:
+        exact = attempt(fisher_exact, counts)
+        if not isinstance(exact, NotDone):
+            return exact.p_value
     return float(scipy_stats.chi2_contingency(counts, correction=False).pvalue)
 
 
