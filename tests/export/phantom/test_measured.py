@@ -16,13 +16,13 @@ from dlild_client.preparation.resampling import resample
 from dlild_client.volume import SeriesInfo, Volume
 from dlild_export.cli import app
 from dlild_export.phantom import Pattern, PhantomSpec
+from dlild_export.phantom.anatomy.lungs import frame_lungs
 from dlild_export.phantom.cases import write_measured
 from dlild_export.phantom.check import Found, Measure, find_ridges, measure_patient
 from dlild_export.phantom.lesions import tiles
 from dlild_export.phantom.lesions.fibrosis import place_fibrosis
 from dlild_export.phantom.lesions.layers import Layer, SampleGrid, show_layer
-from dlild_export.phantom.lesions.patterns import RETICULATION, frame_lungs
-from dlild_export.phantom.lesions.tiles import Cysts, Tile, cystic_tile, septal_tile
+from dlild_export.phantom.lesions.patterns import RETICULATION
 from dlild_export.phantom.measured import (
     MeasuredPatient,
     MeasuredSpec,
@@ -36,6 +36,7 @@ from dlild_export.phantom.measured import (
 )
 from dlild_export.phantom.optics import Optics, scan_noise, scanned
 from dlild_export.phantom.plant import lung_density, plant_measured
+from dlild_export.phantom.tiles import Cysts, Tile, cystic_tile, septal_tile
 from dlild_export.training.cases import load_arrays, open_case
 
 COARSE_MM = 4.0

@@ -13,10 +13,10 @@ from dlild_client.contract.score import dl_ild_percent
 from dlild_export.data.crop import box_of
 from dlild_export.phantom.acquisition import acquire
 from dlild_export.phantom.anatomy.body import build_body, find_landmarks
-from dlild_export.phantom.anatomy.lungs import make_lungs
+from dlild_export.phantom.anatomy.lungs import frame_lungs, make_lungs
 from dlild_export.phantom.anatomy.parenchyma import healthy_lung
 from dlild_export.phantom.fields import Array, Mask
-from dlild_export.phantom.lesions.patterns import Labels, frame_lungs, paint_lesions, place_lesions
+from dlild_export.phantom.lesions.patterns import Labels, paint_lesions, place_lesions
 from dlild_export.phantom.spec import Acquisition, PhantomSpec
 
 

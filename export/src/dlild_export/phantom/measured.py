@@ -28,7 +28,7 @@ from dlild_client.volume import Volume
 from dlild_export.data.crop import box_of
 from dlild_export.phantom.acquisition import blurred_by_motion
 from dlild_export.phantom.anatomy.body import build_body, find_landmarks
-from dlild_export.phantom.anatomy.lungs import make_lungs
+from dlild_export.phantom.anatomy.lungs import LungFrame, frame_lungs, make_lungs
 from dlild_export.phantom.anatomy.mimics import add_bowel, add_bullae, add_hila, fissure_distance
 from dlild_export.phantom.anatomy.parenchyma import aerated_lung, with_trees
 from dlild_export.phantom.compose import Phantom, insert_lung, on_grid
@@ -38,8 +38,6 @@ from dlild_export.phantom.lesions.layers import Layer, SampleGrid, draw_layer, s
 from dlild_export.phantom.lesions.patterns import (
     CONSOLIDATION,
     Labels,
-    LungFrame,
-    frame_lungs,
     paint_consolidation,
 )
 from dlild_export.phantom.optics import Optics, scan_noise

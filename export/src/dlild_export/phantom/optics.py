@@ -14,7 +14,7 @@ import numpy as np
 from scipy import fft
 
 from dlild_export.phantom.fields import Array
-from dlild_export.phantom.lesions.tiles import Tile
+from dlild_export.phantom.tiles import Tile
 
 
 @dataclass(frozen=True)

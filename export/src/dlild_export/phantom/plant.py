@@ -10,6 +10,7 @@ from dlild_client.volume import Volume
 from dlild_export.data.crop import box_of
 from dlild_export.phantom.acquisition import filtered_noise
 from dlild_export.phantom.anatomy.body import find_landmarks
+from dlild_export.phantom.anatomy.lungs import frame_lungs
 from dlild_export.phantom.compose import on_grid
 from dlild_export.phantom.fields import Array, Mask
 from dlild_export.phantom.lesions.fibrosis import hilar_nearness, measured_disease, traction_bronchi
@@ -17,7 +18,6 @@ from dlild_export.phantom.lesions.layers import SampleGrid, show_layer
 from dlild_export.phantom.lesions.patterns import (
     CONSOLIDATION,
     Labels,
-    frame_lungs,
     paint_consolidation,
     paint_lesions,
     place_lesions,

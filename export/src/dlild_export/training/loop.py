@@ -102,11 +102,11 @@ def train(
         checkpoint = out / checkpoints.NAME
         first = checkpoints.resume(checkpoint, state, config, [case.name for case in learned])
         world.wait()  # no process may write a checkpoint that another one has still to read
-        with _keeper(out, config, state, learned, held_out, first, world) as keeper:
-            for done, loss in _steps(first, state, source, config, world, keeper):
+        with _run_writer(out, config, state, learned, held_out, first, world) as writer:
+            for done, loss in _steps(first, state, source, config, world, writer):
                 stopping = done < config.steps and world.any(bool(caught))
-                if keeper:
-                    keeper.keep(done, stopping=stopping)
+                if writer:
+                    writer.keep(done, stopping=stopping)
                 if progress:
                     progress(done, loss)
                 if stopping:
@@ -128,7 +128,7 @@ def _prepared(
     return prepared
 
 
-def _keeper(
+def _run_writer(
     out: Path,
     config: TrainConfig,
     state: State,
@@ -192,7 +192,7 @@ def _steps(
     source: PatchSource,
     config: TrainConfig,
     world: World,
-    keeper: RunWriter | None,
+    writer: RunWriter | None,
 ) -> Iterator[tuple[int, float]]:
     """Train from step `first` on, and yield the steps done and the loss after each."""
     model = world.share(state.model)
@@ -217,8 +217,8 @@ def _steps(
         _check_finite(step, loss.total, norm, source, config, world)
         state.optimiser.step()
         state.average.update_parameters(state.model.network)
-        if keeper:
-            keeper.note(step + 1, loss, rate, float(norm))
+        if writer:
+            writer.note(step + 1, loss, rate, float(norm))
         yield step + 1, loss.total.item()
 
 

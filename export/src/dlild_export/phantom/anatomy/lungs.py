@@ -1,17 +1,74 @@
-"""The shape of the lungs: built from a few curves, or taken from a mask of real lungs."""
+"""The shape of the lungs: built from a few curves, or taken from a mask; positions in them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK
 from scipy import ndimage
 
-from dlild_export.phantom.fields import Array, Mask, smooth_noise
+from dlild_export.phantom.fields import Array, Mask, signed_distance, smooth_noise
 
 # Margin round the lungs for chest wall, shoulders and upper abdomen (z below, z above, y, x), mm.
 _MARGIN_MM = (60.0, 50.0, 52.0, 58.0)
+
+
+@dataclass(frozen=True)
+class LungFrame:
+    """Where a voxel lies in the lung.
+
+    Attributes
+    ----------
+    lungs : ndarray of bool, shape (z, y, x)
+        Both lungs.
+    depth_mm : ndarray of float32, shape (z, y, x)
+        Distance to the surface of the lung, positive inside.
+    height : ndarray of float32, shape (z, 1, 1)
+        0 at the base, 1 at the apex.
+    back : ndarray of float32, shape (1, y, 1)
+        0 at the front, 1 at the back.
+    spacing_mm : float
+        Edge of a voxel.
+    """
+
+    lungs: Mask
+    depth_mm: Array
+    height: Array
+    back: Array
+    spacing_mm: float
+
+    def noise(self, wavelength_mm: float, rng: np.random.Generator) -> Array:
+        """Return a smooth random field over the frame."""
+        z, y, x = self.lungs.shape
+        return smooth_noise((z, y, x), wavelength_mm / self.spacing_mm, rng)
+
+
+def frame_lungs(lungs: Mask, spacing_mm: float) -> LungFrame:
+    """Measure where every voxel lies in the lungs.
+
+    Parameters
+    ----------
+    lungs : ndarray of bool, shape (z, y, x)
+        Both lungs, with a margin round them.
+    spacing_mm : float
+        Edge of a voxel.
+
+    Returns
+    -------
+    LungFrame
+    """
+    z, y, _ = np.nonzero(lungs)
+    rows = np.arange(lungs.shape[0], dtype=np.float32)[:, None, None]
+    columns = np.arange(lungs.shape[1], dtype=np.float32)[None, :, None]
+    return LungFrame(
+        lungs=lungs,
+        depth_mm=np.maximum(-signed_distance(lungs, spacing_mm, coarsen=2), 0),
+        height=np.clip((rows - z.min()) / (z.max() - z.min()), 0, 1),
+        back=np.clip((columns - y.min()) / (y.max() - y.min()), 0, 1),
+        spacing_mm=spacing_mm,
+    )
 
 
 def make_lungs(lung_mask: Path | None, spacing_mm: float, rng: np.random.Generator) -> Mask:

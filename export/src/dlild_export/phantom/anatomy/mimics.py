@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from dlild_export.phantom.anatomy.lungs import LungFrame
 from dlild_export.phantom.anatomy.trees import Points, Segment, draw_segments
 from dlild_export.phantom.fields import Array, Mask
-from dlild_export.phantom.lesions.patterns import LungFrame
 
 _LARGE_MM = 4.5
 """Radius from which hilar vessels are no part of the lung."""

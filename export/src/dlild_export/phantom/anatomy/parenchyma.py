@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from dlild_export.phantom.anatomy.lungs import LungFrame
 from dlild_export.phantom.anatomy.trees import Points, draw_segments, grow_tree
 from dlild_export.phantom.fields import Array
-from dlild_export.phantom.lesions.patterns import LungFrame
 from dlild_export.phantom.spec import PhantomSpec
 
 

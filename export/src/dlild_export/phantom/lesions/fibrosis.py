@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from dlild_client.contract.classes import Label
+from dlild_export.phantom.anatomy.lungs import LungFrame
 from dlild_export.phantom.anatomy.trees import Points, Segment, draw_segments
 from dlild_export.phantom.fields import Array, Mask, band_noise
 from dlild_export.phantom.lesions.layers import Layer, draw_layer
@@ -17,7 +18,6 @@ from dlild_export.phantom.lesions.patterns import (
     HONEYCOMBING,
     RETICULATION,
     Labels,
-    LungFrame,
     place_lesions,
 )
 from dlild_export.phantom.spec import Pattern

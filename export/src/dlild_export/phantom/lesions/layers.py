@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from dlild_export.phantom.fields import Array, Mask, smooth_noise
-from dlild_export.phantom.lesions.tiles import VARIANTS, Tile, tile
 from dlild_export.phantom.optics import Optics, scanned
+from dlild_export.phantom.tiles import VARIANTS, Tile, tile
 
 TISSUE_HU = 40.0
 

@@ -2,76 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from dlild_client.contract.classes import Label
-from dlild_export.phantom.fields import Array, Mask, band_noise, signed_distance, smooth_noise
+from dlild_export.phantom.anatomy.lungs import LungFrame
+from dlild_export.phantom.fields import Array, Mask, band_noise
 from dlild_export.phantom.spec import Pattern
 
 Labels = npt.NDArray[np.uint8]
 
 _, _, GROUND_GLASS, RETICULATION, HONEYCOMBING, CONSOLIDATION = map(int, Label)
-
-
-@dataclass(frozen=True)
-class LungFrame:
-    """Where a voxel lies in the lung.
-
-    Attributes
-    ----------
-    lungs : ndarray of bool, shape (z, y, x)
-        Both lungs.
-    depth_mm : ndarray of float32, shape (z, y, x)
-        Distance to the surface of the lung, positive inside.
-    height : ndarray of float32, shape (z, 1, 1)
-        0 at the base, 1 at the apex.
-    back : ndarray of float32, shape (1, y, 1)
-        0 at the front, 1 at the back.
-    spacing_mm : float
-        Edge of a voxel.
-    """
-
-    lungs: Mask
-    depth_mm: Array
-    height: Array
-    back: Array
-    spacing_mm: float
-
-    def noise(self, wavelength_mm: float, rng: np.random.Generator) -> Array:
-        """Return a smooth random field over the frame."""
-        z, y, x = self.lungs.shape
-        return smooth_noise((z, y, x), wavelength_mm / self.spacing_mm, rng)
-
-
-def frame_lungs(lungs: Mask, spacing_mm: float) -> LungFrame:
-    """Measure where every voxel lies in the lungs.
-
-    Parameters
-    ----------
-    lungs : ndarray of bool, shape (z, y, x)
-        Both lungs, with a margin round them.
-    spacing_mm : float
-        Edge of a voxel.
-
-    Returns
-    -------
-    LungFrame
-    """
-    z, y, _ = np.nonzero(lungs)
-    rows = np.arange(lungs.shape[0], dtype=np.float32)[:, None, None]
-    columns = np.arange(lungs.shape[1], dtype=np.float32)[None, :, None]
-    return LungFrame(
-        lungs=lungs,
-        depth_mm=np.maximum(-signed_distance(lungs, spacing_mm, coarsen=2), 0),
-        height=np.clip((rows - z.min()) / (z.max() - z.min()), 0, 1),
-        back=np.clip((columns - y.min()) / (y.max() - y.min()), 0, 1),
-        spacing_mm=spacing_mm,
-    )
 
 
 def place_lesions(
