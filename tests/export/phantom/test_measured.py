@@ -15,11 +15,10 @@ from dlild_client.contract import HuRange
 from dlild_client.preparation.resampling import resample
 from dlild_client.volume import SeriesInfo, Volume
 from dlild_export.cli import app
-from dlild_export.phantom import Pattern, PhantomSpec
+from dlild_export.phantom import Pattern, PhantomSpec, tiles
 from dlild_export.phantom.anatomy.lungs import frame_lungs
 from dlild_export.phantom.cases import write_measured
 from dlild_export.phantom.check import Found, Measure, find_ridges, measure_patient
-from dlild_export.phantom.lesions import tiles
 from dlild_export.phantom.lesions.fibrosis import place_fibrosis
 from dlild_export.phantom.lesions.layers import Layer, SampleGrid, show_layer
 from dlild_export.phantom.lesions.patterns import RETICULATION
