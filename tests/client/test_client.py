@@ -403,7 +403,7 @@ def test_an_absent_server_is_named_with_what_to_try(server):
     server.stop()
     with (
         Client(server.url, timeout=QUICK) as client,
-        pytest.raises(ConnectionFailedError, match="is the server running") as caught,
+        pytest.raises(ConnectionFailedError, match="is it running") as caught,
     ):
         client.info()
     assert server.url in str(caught.value)

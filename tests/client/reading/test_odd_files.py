@@ -130,10 +130,10 @@ def test_a_file_of_zeros_is_given_up_soon(tmp_path, content):
     with (tmp_path / "zeros.dcm").open("wb") as file:
         file.write(bytes(128) + b"DICM" + content)
         file.truncate(100_000_000)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(UnreadableFileError, match=r"zeros\.dcm"):
         read_volume(tmp_path)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_links_are_followed_but_not_up(series_writer, scan, tmp_path):

@@ -257,7 +257,7 @@ def test_cases_that_were_trained_on_are_left_out() -> None:
 
     assert [c.name for c in found.cases] == ["b", "c"]
     assert found.describe("set") == "2 scans of set; 1 more were trained on and left out"
-    assert "do not tell" in only_unseen(stored("a"), None).describe("set")
+    assert "do not record" in only_unseen(stored("a"), None).describe("set")
     with pytest.raises(InputError, match="--with-trained"):
         only_unseen(stored("a"), frozenset({"a"}))
 

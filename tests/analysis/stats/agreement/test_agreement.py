@@ -126,6 +126,6 @@ def test_degenerate():
     with pytest.raises(StatisticsError, match="no subject has two readings"):
         agreement.repeatability(["a", "b"], [1, 2])
     assert (
-        "1 subjects with one reading"
+        "1 subjects have one reading only"
         in agreement.repeatability(["a", "a", "b"], [1, 2, 3]).warnings[0]
     )
