@@ -36,6 +36,7 @@ TYPED = {
     ("README.md", "dlild-analysis"),
     ("client/README.md", "dlild score scans/patient-1"),
     ("client/README.md", "dlild score scan.nii.gz"),
+    ("client/README.md", "dlild report"),
     ("client/README.md", "dlild series"),
     ("client/README.md", "dlild batch scans --out OUT"),
     ("client/README.md", "dlild info"),
@@ -249,7 +250,7 @@ def test_the_commands_of_the_client_are_typed(
     shutil.copytree(scan, tmp_path / "scans" / "patient-1")
     write_nifti(read_volume(scan), tmp_path / "scan.nii.gz")
     typed = [c for c in block.commands() if not re.search("--dask|--install-completion", c)]
-    assert len(typed) == 6
+    assert len(typed) == 8
     told = type_in("\n".join(typed), tmp_path, DLILD_URL=embedded_server.grpc_url)
     assert "research use only" in told
     assert (tmp_path / "OUT" / "result.json").is_file()

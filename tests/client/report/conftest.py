@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from client.conftest import SeriesWriter, make_chest
+from client.report.browser import Opened, chromium
 from fake_server import FakeServer, cubes_only
 
 from dlild_client.client import Client
@@ -42,3 +45,17 @@ def unlabelled(scored: Result) -> Result:
     """The same with a label map in which nothing is lung."""
     empty = np.zeros_like(scored.labels.array)
     return replace(scored, labels=scored.labels.with_array(empty))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Opened]:
+    """A fresh page."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    yield Opened(context.new_page())
+    context.close()

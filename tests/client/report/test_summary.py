@@ -33,7 +33,9 @@ def found(page: Image.Image, part: Image.Image) -> bool:
 def test_the_page_shows_the_slices_in_a_picture_as_high_as_it_must_be(scored, doubtful, language):
     page = summary_page(scored, language)
     assert (page.mode, page.width) == ("RGB", WIDTH)
-    axial, coronal = draw_panels(scored)
+    axial, coronal = draw_panels(
+        scored.image, scored.labels, gather_facts(scored.to_dict()).classes
+    )
     assert found(page, axial[0])
     assert found(page, coronal[0])
     # The last rows are the notice and a margin, and nothing is cut off.

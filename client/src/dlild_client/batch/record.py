@@ -21,7 +21,6 @@ import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -31,7 +30,7 @@ from dlild_client.batch.tables import Table, read_table
 from dlild_client.contract import Contract
 from dlild_client.contract.score import ZONES
 from dlild_client.errors import BadSettingsError, DlildError, InputError, printable
-from dlild_client.results.files import cannot_be_written
+from dlild_client.results.files import cannot_be_written, write_atomically
 from dlild_client.results.result import Result
 
 Status = Literal["scored", "rejected", "failed"]
@@ -128,7 +127,7 @@ class Record:
             path = self.folder / "scans" / f"{stem}.json"
             row = result_row(facts)
         try:
-            _write_atomically(path, json.dumps({"key": key, **facts}, indent=2, allow_nan=False))
+            write_atomically(path, json.dumps({"key": key, **facts}, indent=2, allow_nan=False))
             self._add(key, {**_names(scan, key), **row})
         except OSError as error:
             raise cannot_be_written(self.folder, error) from None
@@ -148,7 +147,7 @@ class Record:
     def _rewrite(self, rows: dict[str, dict[str, str]]) -> None:
         """Rewrite all rows atomically."""
         lines = [self.columns, *([row[c] for c in self.columns] for row in rows.values())]
-        _write_atomically(self.folder / ROWS, "".join(_line(line) for line in lines))
+        write_atomically(self.folder / ROWS, "".join(_line(line) for line in lines))
         self._file.close()
         self._file = self._stack.enter_context((self.folder / ROWS).open("ab"))
         self.rows = rows
@@ -300,22 +299,6 @@ def _line(cells: list[str]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerow(cells)
     return out.getvalue()
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Write a file atomically, and flush it to the disk."""
-    handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from dlild_client.cli import batch, doctor, info, score, series
+from dlild_client.cli import batch, doctor, info, report, score, series
 
 INTERRUPTED = 130
 
@@ -24,7 +24,14 @@ app = typer.Typer(
     help="DL-ILD of a chest CT, scored by a DL-ILD server. For research use only.",
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 input rejected, 130 interrupted.",
 )
-for command in (score.score, batch.batch, series.series, info.info, doctor.doctor):
+for command in (
+    score.score,
+    batch.batch,
+    report.report,
+    series.series,
+    info.info,
+    doctor.doctor,
+):
     app.command()(command)
 
 

@@ -64,6 +64,9 @@ ApiKeyFile = Annotated[
         rich_help_panel=SERVER,
     ),
 ]
+ReportLanguage = Annotated[
+    str, typer.Option("--language", metavar="en|zh", help="Language of the report.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 

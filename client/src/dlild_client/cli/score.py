@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ from dlild_client.cli.options import (
     ARCHIVE,
     ApiKeyFile,
     AsJson,
+    ReportLanguage,
     TlsCa,
     TlsCert,
     TlsKey,
@@ -46,6 +49,11 @@ def score(
             help="UID of the study to retrieve from the archive.", rich_help_panel=ARCHIVE
         ),
     ] = None,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Also write report.html, with a viewer; needs --out."),
+    ] = False,
+    language: ReportLanguage = "en",
     as_json: AsJson = False,
     url: Url = None,
     tls_ca: TlsCa = None,
@@ -57,11 +65,14 @@ def score(
     """Score one chest CT."""
     from dlild_client.archive.scan import open_scan  # noqa: PLC0415
     from dlild_client.client import Client  # noqa: PLC0415
-    from dlild_client.errors import DlildError  # noqa: PLC0415
+    from dlild_client.errors import BadSettingsError, DlildError  # noqa: PLC0415
     from dlild_client.reading.read import read_volume  # noqa: PLC0415
     from dlild_client.results.files import try_folder, write_result  # noqa: PLC0415
 
     settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
+    if report and out is None:
+        raise BadSettingsError("--report needs --out: the folder that report.html is written to")
+    more = _more_files(report=report, language=language)
     with open_scan(path, study, series) as scan:
         if out is not None:
             try_folder(out)
@@ -73,7 +84,7 @@ def score(
     fault = None
     if out is not None:
         try:
-            write_result(result, out)
+            write_result(result, out, {name: partial(w, result) for name, w in more.items()})
         except DlildError as error:
             # The score is printed even if its files cannot be written.
             fault, out = error, None
@@ -83,6 +94,17 @@ def score(
         _print_result(result, out)
     if fault is not None:
         raise fault
+
+
+def _more_files(*, report: bool, language: str) -> dict[str, Callable[[Result, Path], object]]:
+    """Writers of further files, by name; options are checked before the scan is scored."""
+    more: dict[str, Callable[[Result, Path], object]] = {}
+    if report:
+        from dlild_client.report.languages import check_language  # noqa: PLC0415
+        from dlild_client.report.page import REPORT, write_report  # noqa: PLC0415
+
+        more[REPORT] = partial(write_report, language=check_language(language))
+    return more
 
 
 def _print_result(result: Result, out: Path | None) -> None:

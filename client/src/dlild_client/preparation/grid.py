@@ -67,7 +67,19 @@ def to_grid(volume: Volume, contract: Contract) -> Volume:
     GeometryError
         The scan is larger than a body.
     """
-    target = contract.grid.spacing_mm
+    return resample_to_grid(volume, contract.grid.spacing_mm, contract.hu)
+
+
+def resample_to_grid(volume: Volume, target: Triple, hu: HuRange) -> Volume:
+    """Resample a volume to LPS voxels of the spacing `target` (z, y, x) in mm.
+
+    What `to_grid` does, for a result that is read from its files, without a contract.
+
+    Raises
+    ------
+    GeometryError
+        The scan is larger than a body.
+    """
     lower, upper = _bounds_mm(volume)
     extent = (upper - lower)[::-1]  # (z, y, x)
     count = np.maximum(1, np.ceil(extent / np.asarray(target) - 1e-3)).astype(int)
@@ -79,14 +91,14 @@ def to_grid(volume: Volume, contract: Contract) -> Volume:
     origin = centre - ((count - 1) * np.asarray(target) / 2)[::-1]
     axes = _aligned_axes(volume)
     if axes is None:
-        array = _resample_oblique(volume, shape, target, origin, contract.hu)
+        array = _resample_oblique(volume, shape, target, origin, hu)
     elif is_slabs(volume.array):
-        array = _resample_as_stored(volume, axes, shape, target, contract.hu)
+        array = _resample_as_stored(volume, axes, shape, target, hu)
     else:
         spacing = tuple(volume.spacing_mm[axis] for axis, _ in axes)
         bands = _slice_bands(volume, axes, shape, target)
         turned = _turn(volume.array, axes)
-        array = resample(turned, spacing, shape, target, contract.hu, bands)
+        array = resample(turned, spacing, shape, target, hu, bands)
     return replace(
         volume,
         array=array,

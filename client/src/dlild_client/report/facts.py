@@ -89,6 +89,10 @@ class Facts:
         Lowest and highest score of a second scan by the same protocol, in percent.
     provenance : tuple of (str, str)
         Names and values.
+    series_digest : str
+        Empty where the result has none.
+    spacing_mm : float
+        Of the model grid, along the slices.
     """
 
     language: Language
@@ -101,6 +105,8 @@ class Facts:
     repeatability: tuple[str, ...]
     repeat_range: tuple[float, float] | None
     provenance: tuple[tuple[str, str], ...]
+    series_digest: str
+    spacing_mm: float
 
     @property
     def lesion_classes(self) -> tuple[ClassFact, ...]:
@@ -132,7 +138,7 @@ def gather_facts(document: Mapping[str, Any], language: Language = "en") -> Fact
         raise UnreadableFileError(
             f"result.json lacks the field {error}; score the scan again with this version"
         ) from None
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
         raise UnreadableFileError(
             f"result.json has a field of a wrong type: {error}; score the scan again"
         ) from None
@@ -157,6 +163,8 @@ def _gather(document: Mapping[str, Any], language: Language) -> Facts:
         repeatability=_repeat_words(ranges, language),
         repeat_range=ranges["same_protocol"][:2] if "same_protocol" in ranges else None,
         provenance=_provenance(document, language),
+        series_digest=str(document["series"]["digest"] or ""),
+        spacing_mm=float(document["grid"]["spacing_mm"][0]),
     )
 
 

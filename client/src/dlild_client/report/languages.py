@@ -93,7 +93,87 @@ TEXTS: Mapping[str, Text] = {
     # pictures
     "axial_row": Text("Axial, from above down", "横断面，自上而下"),
     "coronal_row": Text("Coronal, from front to back", "冠状面，自前向后"),
-    "no_pictures": Text("Pictures need the scan itself.", "图像需要原始扫描。"),
+    "no_pictures": Text(
+        "The viewer needs the scan and its labels.nii.gz: dlild report RESULT --scan SCAN.",
+        "浏览器需要原始扫描及其 labels.nii.gz:dlild report RESULT --scan SCAN。",
+    ),
+    # the viewer
+    "pictures": Text("Slices", "图像"),
+    "montage": Text(
+        "Axial and coronal slices with coloured lesions", "带彩色病灶标注的横断面与冠状面"
+    ),
+    "viewer": Text("Viewer of the scan", "扫描浏览器"),
+    "plane.axial": Text("Axial", "横断面"),
+    "plane.coronal": Text("Coronal", "冠状面"),
+    "plane.sagittal": Text("Sagittal", "矢状面"),
+    "slice_of_plane": Text("Slice, {plane}", "层面，{plane}"),
+    "slice_of": Text("slice {index} of {count}", "第 {index} 层 / 共 {count} 层"),
+    "window": Text("Window", "窗"),
+    "window.lung": Text("Lung", "肺窗"),
+    "window.narrow": Text("Narrow lung", "窄肺窗"),
+    "window.soft": Text("Soft tissue", "软组织窗"),
+    "window.bone": Text("Bone", "骨窗"),
+    "level": Text("Level", "窗位"),
+    "width": Text("Width", "窗宽"),
+    "overlay": Text("Label map", "标注图"),
+    "shown": Text("shown", "显示"),
+    "opacity": Text("Opacity", "不透明度"),
+    "cross": Text("Crosshair", "十字线"),
+    "under_pointer": Text("Under the pointer:", "指针处："),
+    "keys": Text("Keys, once the viewer is clicked:", "快捷键（点击浏览器后）："),
+    "keys.slices": Text("slices", "翻层"),
+    "keys.planes": Text("plane", "切面"),
+    "keys.windows": Text("window", "窗"),
+    "keys.overlay": Text("label map", "标注图"),
+    "keys.opacity": Text("opacity", "不透明度"),
+    "keys.cross": Text("crosshair", "十字线"),
+    "no_viewer": Text(
+        "The viewer needs a browser of 2023 or later: Firefox 113, Chrome 103, Safari 16.4.",
+        "浏览器版本过旧：需 Firefox 113、Chrome 103、Safari 16.4 或更新版本。",
+    ),
+    "viewer_note": Text(
+        "Shown on the grid that the network saw ({mm} mm), not on the slices of the scanner; HU in "
+        "steps of {step}, from -1024 to 1023.",
+        "显示的是网络所用网格（{mm} mm），并非扫描仪原始层面；HU 步长 {step}，范围 -1024 至 1023。",
+    ),
+    "scale_label": Text(
+        "DL-ILD {score} % on a scale of 0 to 100 %", "DL-ILD {score} %，刻度 0 至 100 %"
+    ),
+    # the reading sheet
+    "reading": Text("Reading sheet", "阅片表"),
+    "blind_note": Text(
+        "Score, flags and label map are covered until you have saved your reading below.",
+        "在您于下方保存阅片结果之前，评分、警示与标注图均不显示。",
+    ),
+    "reading_how": Text(
+        "Estimate how much of each zone every class takes, in steps of 5 %. A reading cannot be "
+        "changed once it is saved. It stays in this page until you store it as a file.",
+        "请估计各类别占每个肺区的百分比，步长 5 %。保存后不可更改。存为文件之前，结果只保留在本页面中。",
+    ),
+    "reading_not_blind": Text(
+        "The score is shown above, so this reading is marked as not blind; `dlild report --blind` "
+        "makes a page that covers it.",
+        "上方已显示评分，因此本次阅片标记为非盲；使用 `dlild report --blind` 可生成隐藏评分的页面。",
+    ),
+    "reading_caption": Text(
+        "Percent of the zone; zones are thirds of the height of the lungs",
+        "占该肺区的百分比；肺区为两肺高度的三分之一",
+    ),
+    "reading.reader": Text("Reader (initials or code)", "阅片者（代号）"),
+    "reading.id": Text("Id of the scan", "扫描编号"),
+    "reading.sum": Text("Sum", "合计"),
+    "reading.extent": Text("Visual extent (mean of the zones)", "目测范围（各肺区均值）"),
+    "reading.save": Text("Save reading", "保存阅片结果"),
+    "reading.saved": Text("Saved. Store it as a file.", "已保存。请存为文件。"),
+    "reading.no_reader": Text("Enter the reader's initials or code.", "请输入阅片者代号。"),
+    "reading.no_id": Text("Enter the id of the scan.", "请输入扫描编号。"),
+    "reading.not_a_step": Text(
+        "{field}: enter a number from 0 to 100 in steps of 5.",
+        "{field}：请输入 0 至 100 且为 5 的倍数的数值。",
+    ),
+    "reading.over_100": Text(
+        "{field}: the classes add up to more than 100 %.", "{field}：各类别之和超过 100 %。"
+    ),
     # provenance
     "provenance": Text("Provenance", "来源"),
     "model": Text("Model", "模型"),

@@ -87,7 +87,7 @@ def summary_page(result: Result, language: str = "en") -> Image.Image:
         known, fonts = "en", _fonts("en")
     assert fonts is not None
     facts = gather_facts(result.to_dict(), known)
-    axial, coronal = draw_panels(result)
+    axial, coronal = draw_panels(result.image, result.labels, facts.classes)
     note = words("no_font", "en") if known != wanted else ""
     # Drawn twice: the first time on one row of pixels, to find the height.
     height = _Page(facts, fonts, 1).draw(axial, coronal, note)

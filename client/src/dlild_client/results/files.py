@@ -71,6 +71,24 @@ def write_result(
     return [folder / name for name in ("result.json", "labels.nii.gz", "overlay.png", *more)]
 
 
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file atomically, and flush it to the disk.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        _sync(Path(name))
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
 def try_folder(folder: str | os.PathLike[str]) -> None:
     """Check that a folder can be created and written to, and leave it as it was.
 

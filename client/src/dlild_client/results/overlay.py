@@ -5,12 +5,17 @@ Radiological convention: the right of the patient is on the left of the picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from dlild_client.contract import Contract
+from dlild_client.contract.schema import Shape
 from dlild_client.results.result import Result
+from dlild_client.volume import Volume
 
 LEVEL_HU, WIDTH_HU = -600.0, 1500.0
 PANEL_WIDTH = 440
@@ -27,6 +32,22 @@ RGB = npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.generic]
 
 
+class DrawnClass(Protocol):
+    """What is drawn of a class: `LabelClass` of the contract, and other descriptions of it."""
+
+    @property
+    def label(self) -> int:
+        """Its value in the label map."""
+
+    @property
+    def lesion(self) -> bool:
+        """Whether it is filled; the outline of the lungs has the colour of the others."""
+
+    @property
+    def colour(self) -> tuple[int, int, int]:
+        """Red, green, blue."""
+
+
 def draw_overlay(result: Result) -> Image.Image:
     """Render three axial and three coronal slices of a result.
 
@@ -39,45 +60,60 @@ def draw_overlay(result: Result) -> Image.Image:
     Image
         RGB.
     """
-    return _compose(result, *draw_panels(result))
+    return _compose(result, *draw_panels(result.image, result.labels, lung_classes(result)))
 
 
-def draw_panels(result: Result) -> tuple[list[Image.Image], list[Image.Image]]:
+def lung_classes(result: Result) -> tuple[DrawnClass, ...]:
+    """Return the classes that count as lung."""
+    return tuple(c for c in result.contract.classes if c.lung)
+
+
+Panels = tuple[list[Image.Image], list[Image.Image]]
+_DRAWN: WeakKeyDictionary[Volume, Panels] = WeakKeyDictionary()
+"""Panels of label maps that are in use: overlay, report and summary page show the same ones."""
+
+
+def draw_panels(image: Volume, labels: Volume, classes: Sequence[DrawnClass]) -> Panels:
     """Render three axial slices, from above down, and three coronal ones, from front to back.
 
     Parameters
     ----------
-    result : Result
+    image, labels : Volume
+        HU and label map on one grid, LPS.
+    classes : sequence of DrawnClass
+        Those that count as lung.
 
     Returns
     -------
     axial, coronal : list of Image
-        RGB, `PANEL_WIDTH` wide, cropped to the lungs with a margin.
+        RGB, `PANEL_WIDTH` wide, cropped to the lungs with a margin; drawn once for a label map,
+        and not to be changed.
     """
-    start, stop = crop_to_lungs(result)
-    image = result.image.array[_box(start, stop)]
-    labels = result.labels.array[_box(start, stop)]
-    spacing = result.image.spacing_mm
-    axial = [_axial(image, labels, z, spacing, result.contract) for z in _levels(labels, 0)[::-1]]
-    coronal = [_coronal(image, labels, y, spacing, result.contract) for y in _levels(labels, 1)]
-    return axial, coronal
+    if labels not in _DRAWN:
+        start, stop = crop_to_lungs(labels)
+        hu, kinds = image.array[_box(start, stop)], labels.array[_box(start, stop)]
+        spacing = image.spacing_mm
+        _DRAWN[labels] = (
+            [_axial(hu, kinds, z, spacing, classes) for z in _levels(kinds, 0)[::-1]],
+            [_coronal(hu, kinds, y, spacing, classes) for y in _levels(kinds, 1)],
+        )
+    return _DRAWN[labels]
 
 
-def crop_to_lungs(result: Result) -> tuple[list[int], list[int]]:
-    """Bounds (z, y, x) of the lungs with a margin; of the lung box where nothing is labelled."""
-    used = np.nonzero(result.labels.array)
-    if len(used[0]) == 0:
-        return list(result.grid.box_start), list(result.grid.box_stop)
-    margin = [round(MARGIN_MM / s) for s in result.image.spacing_mm]
-    low = [max(0, int(u.min()) - m) for u, m in zip(used, margin, strict=True)]
-    high = [
-        min(n, int(u.max()) + 1 + m)
-        for u, m, n in zip(used, margin, result.image.shape, strict=True)
-    ]
-    return low, high
+def crop_to_lungs(labels: Volume) -> tuple[Shape, Shape]:
+    """Bounds (z, y, x) of the lungs with a margin, in voxels; of all where nothing is labelled."""
+    bounds = []
+    for axis, (length, spacing) in enumerate(zip(labels.shape, labels.spacing_mm, strict=True)):
+        others = tuple(a for a in range(3) if a != axis)
+        used = np.flatnonzero((labels.array != 0).any(axis=others))
+        margin = round(MARGIN_MM / spacing)
+        low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, length)
+        bounds.append((max(0, low - margin), min(length, high + margin)))
+    (z0, z1), (y0, y1), (x0, x1) = bounds
+    return (z0, y0, x0), (z1, y1, x1)
 
 
-def _box(start: list[int], stop: list[int]) -> tuple[slice, ...]:
+def _box(start: Shape, stop: Shape) -> tuple[slice, ...]:
     return tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
 
 
@@ -90,21 +126,29 @@ def _levels(labels: Pixels, axis: int) -> list[int]:
 
 
 def _axial(
-    image: Pixels, labels: Pixels, z: int, spacing: tuple[float, float, float], contract: Contract
+    image: Pixels,
+    labels: Pixels,
+    z: int,
+    spacing: tuple[float, float, float],
+    classes: Sequence[DrawnClass],
 ) -> Image.Image:
     # Rows run to the back, columns to the left of the patient: the radiological view.
-    return _panel(image[z], labels[z], spacing[1], spacing[2], contract)
+    return _panel(image[z], labels[z], spacing[1], spacing[2], classes)
 
 
 def _coronal(
-    image: Pixels, labels: Pixels, y: int, spacing: tuple[float, float, float], contract: Contract
+    image: Pixels,
+    labels: Pixels,
+    y: int,
+    spacing: tuple[float, float, float],
+    classes: Sequence[DrawnClass],
 ) -> Image.Image:
     # z increases towards the head, which belongs at the top.
-    return _panel(image[::-1, y], labels[::-1, y], spacing[0], spacing[2], contract)
+    return _panel(image[::-1, y], labels[::-1, y], spacing[0], spacing[2], classes)
 
 
 def _panel(
-    image: Pixels, labels: Pixels, row_mm: float, column_mm: float, contract: Contract
+    image: Pixels, labels: Pixels, row_mm: float, column_mm: float, classes: Sequence[DrawnClass]
 ) -> Image.Image:
     """Render one slice: smoothed grey values, labels by nearest neighbour, outline of the lung."""
     size = (
@@ -117,14 +161,14 @@ def _panel(
         Image.fromarray(np.asarray(labels, dtype=np.uint8)).resize(size, Image.Resampling.NEAREST)
     )
     pixels = np.repeat(np.asarray(smooth, dtype=np.float32)[..., None], 3, axis=2)
-    for kind in contract.classes:
+    for kind in classes:
         if kind.lesion:
             here = large == kind.label
             pixels[here] = (1 - LESION_OPACITY) * pixels[here] + LESION_OPACITY * np.array(
                 kind.colour
             )
-    lung = np.isin(large, contract.lung_labels)
-    pixels[_outline(lung)] = _outline_colour(contract)
+    lung = np.isin(large, [kind.label for kind in classes])
+    pixels[_outline(lung)] = _outline_colour(classes)
     panel = Image.fromarray(pixels.astype(np.uint8))
     _side_marks(panel)
     return panel
@@ -140,8 +184,8 @@ def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return mask & ~inner
 
 
-def _outline_colour(contract: Contract) -> tuple[int, int, int]:
-    plain = [c.colour for c in contract.classes if c.lung and not c.lesion]
+def _outline_colour(classes: Sequence[DrawnClass]) -> tuple[int, int, int]:
+    plain = [c.colour for c in classes if not c.lesion]
     return plain[0] if plain else TEXT
 
 

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlild_client.errors import GeometryError, MissingSlicesError, NotHUError, TooFewSlicesError
+from dlild_client.errors import (
+    GeometryError,
+    MissingSlicesError,
+    NotHUError,
+    TooFewSlicesError,
+    UnreadableFileError,
+)
 from dlild_client.flags import Flag
 from dlild_client.reading.assemble import digest
 from dlild_client.reading.dicom.decode import check_voxels
@@ -99,6 +105,38 @@ def read_image(path: Path) -> Volume:
         direction=as_matrix(direction),
         series=info,
         flags=tuple(flags),
+    )
+
+
+def read_label_map(path: Path) -> Volume:
+    """Read a label map, as `write_nifti` writes it.
+
+    Parameters
+    ----------
+    path : Path
+        `.nii` or `.nii.gz`.
+
+    Returns
+    -------
+    Volume
+        uint8, axes (z, y, x) as stored, geometry in LPS.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or holds values that are no labels.
+    """
+    header = check_image(path)
+    stored = np.asarray(_read_hu(path, header))
+    if stored.min() < 0 or stored.max() > np.iinfo(np.uint8).max:
+        raise UnreadableFileError(
+            f"{path.name}: not a label map: it holds values from {stored.min()} to {stored.max()}"
+        )
+    return Volume(
+        array=stored.astype(np.uint8),
+        spacing_mm=header.spacing_mm,
+        origin_mm=header.origin_mm,
+        direction=as_matrix(header.direction),
     )
 
 
