@@ -47,8 +47,9 @@ def unlabelled(scored: Result) -> Result:
     return replace(scored, labels=scored.labels.with_array(empty))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """A browser for one module: its event loop would break `asyncio.run` in the tests of others."""
     with chromium() as opened:
         yield opened
 

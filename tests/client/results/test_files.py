@@ -45,7 +45,7 @@ def test_result_json_has_the_promised_names(result, contract):
     assert set(plain) == {
         "schema_version", "dl_ild_percent", "lung_volume_ml", "lesion_volume_ml", "classes",
         "zones", "windows", "grid", "model", "series", "timings_s", "flags",
-        "flag_details", "research_use_only",
+        "flag_details", "repeatability", "research_use_only",
     }  # fmt: skip
     follows(plain, ResultDocument)
     assert plain["schema_version"] == 1

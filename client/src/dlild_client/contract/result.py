@@ -58,6 +58,21 @@ class ModelDocument(TypedDict):
     precision: str
 
 
+class CoefficientDocument(TypedDict):
+    """A repeatability coefficient in points, with its 95 % interval."""
+
+    coefficient: float
+    low: float
+    high: float
+
+
+class RepeatabilityDocument(TypedDict):
+    """Of the model version: what a second scan by the same protocol, or by another, may differ."""
+
+    same_protocol: CoefficientDocument
+    all_changes: CoefficientDocument
+
+
 class ResultDocument(TypedDict):
     """`result.json`. `series` and `flag_details` hold what is known of them, scan by scan."""
 
@@ -74,4 +89,5 @@ class ResultDocument(TypedDict):
     timings_s: Mapping[str, float]
     flags: list[str]
     flag_details: Mapping[str, Any]
+    repeatability: RepeatabilityDocument | None
     research_use_only: bool

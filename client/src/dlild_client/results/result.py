@@ -130,6 +130,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the voxels, as plain values for JSON."""
+        repeatability = self.contract.score.repeatability
         plain = {
             "schema_version": RESULT_SCHEMA_VERSION,
             "dl_ild_percent": self.dl_ild_percent,
@@ -159,6 +160,7 @@ class Result:
             "timings_s": dict(self.timings_s),
             "flags": [str(flag) for flag in self.flags],
             "flag_details": details(self.flags),
+            "repeatability": None if repeatability is None else asdict(repeatability),
             "research_use_only": True,
         }
         return {key: _rounded(value) for key, value in plain.items()}
