@@ -13,6 +13,7 @@ import typer
 from dlild_analysis.audit import audit as run_audit
 from dlild_analysis.audit import example_path
 from dlild_analysis.cohort import Cohort, load_cohort
+from dlild_analysis.cohort.proposal import propose, within_follow_up
 from dlild_analysis.cohort.study_toml import load_study
 from dlild_analysis.errors import AnalysisError, CohortError, OutOfRangeError, UsageError
 from dlild_analysis.prediction import predict_table, read_model
@@ -41,7 +42,7 @@ app = typer.Typer(
     help="Statistics of DL-ILD scores: cohorts, progression, report. Research use only.",
 )
 
-TableArgument = Annotated[Path, typer.Argument(help="Table of the cohort: CSV or Parquet.")]
+TableArgument = Annotated[Path, typer.Argument(help="Table of the cohort: CSV, .xlsx or Parquet.")]
 ConfigOption = Annotated[Path, typer.Option("--config", help="TOML that describes the study.")]
 ResultsOption = Annotated[
     Path | None,
@@ -52,6 +53,43 @@ VisitsOption = Annotated[
     typer.Option("--visits", help="Table of visits; replaces visits.file of the study."),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+
+
+@app.command()
+def init(
+    table: TableArgument,
+    sheet: Annotated[
+        str | None, typer.Option("--sheet", help="Sheet of the patients in a workbook.")
+    ] = None,
+    join: Annotated[
+        list[Path] | None,
+        typer.Option("--join", help="Further table to join by id; may be given several times."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="TOML to write.")] = Path("study.toml"),
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a TOML that is there.")
+    ] = False,
+) -> None:
+    """Look at a table and propose the study's TOML, with its questions as comments."""
+    if out.exists() and not replace:
+        raise UsageError(f"{out}: is there already; give another --out, or --replace")
+    proposal = propose(table, sheet, join or [])
+    out.write_text(proposal.text, encoding="utf-8")
+    print(f"{out}: {len(proposal.questions)} questions stand in it as comments:")
+    for question in proposal.questions:
+        print(f"  - {question}")
+    if proposal.to_fill:
+        print(f"To fill before anything can be analysed: {', '.join(proposal.to_fill)}")
+        return
+    try:
+        cohort = _load(table, out, None, None)
+        last = float(np.nanmax(assess(cohort).time, initial=0.0))
+        if within_follow_up(proposal, last):
+            out.write_text(proposal.text, encoding="utf-8")
+        print(_summary(table, cohort))
+    except AnalysisError as error:
+        print(f"As it stands: {error}")
+    print(f"Next: dlild-analysis check {table} --config {out}")
 
 
 @app.command()
@@ -87,14 +125,21 @@ def check(
 ) -> None:
     """Only validate a cohort, and list every fault with its row and column."""
     cohort = _load(table, config, results, visits)
+    for note in _notes(cohort):
+        print(f"note: {note}")
+    print(_summary(table, cohort))
+
+
+def _notes(cohort: Cohort) -> list[str]:
     outcome = assess(cohort)
     notes = [str(note) for note in (*cohort.notes, *outcome.notes)]
-    notes += [few for few in [few_events(Data(cohort, outcome))] if few]
-    for note in notes:
-        print(f"note: {note}")
-    print(
+    return notes + [few for few in [few_events(Data(cohort, outcome))] if few]
+
+
+def _summary(table: Path, cohort: Cohort) -> str:
+    return (
         f"{table.name}: {len(cohort.patients)} patients, {len(cohort.visits)} visits, "
-        f"{outcome.events} events, {len(notes)} notes, no fault"
+        f"{assess(cohort).events} events, {len(_notes(cohort))} notes, no fault"
     )
 
 

@@ -1,0 +1,164 @@
+"""The study proposed from its tables: what is found, what is asked, what `fit` then reads."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tomllib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dlild_analysis import InputRejectedError, assess, load_cohort, load_study
+from dlild_analysis.cli import main
+from dlild_analysis.cohort.proposal import propose
+
+
+def proposed(table, **options):
+    proposal = propose(table, **options)
+    path = table.parent / "study.toml"
+    path.write_text(proposal.text, encoding="utf-8")
+    return proposal, tomllib.loads(proposal.text), path
+
+
+@pytest.fixture
+def registry(tmp_path):
+    """Write a workbook like a registry's: FVC by weeks on one sheet, CT fractions on another."""
+    rng = np.random.default_rng(4)
+    visits, scans = [], []
+    for index in range(60):
+        name, fvc, slope = f"ID{index:05d}", rng.normal(2800, 500), rng.normal(-4.0, 3.0)
+        start = int(rng.integers(-4, 30))
+        for week in (start, start + 6, start + 12, start + 26, start + 52, start + 52):
+            value = round(fvc + slope * (week - start) + rng.normal(0, 40))
+            visits.append((name, week, value, round(value / 35, 4), 60 + index % 20))
+        scans.append((name, rng.uniform(0.05, 0.5), rng.uniform(0, 0.3)))
+    frame = pd.DataFrame(visits, columns=["Patient", "Weeks", "FVC", "Percent", "Age"])
+    frame["Sex"] = np.where(frame["Age"] % 2, "Male", "Female")
+    frame["SmokingStatus"] = np.where(frame["Age"] % 3, "Ex-smoker", "Never smoked")
+    scans = pd.DataFrame(scans, columns=["patient", "fibrosis|overall", "emphysema|overall"])
+    path = tmp_path / "registry.xlsx"
+    with pd.ExcelWriter(path) as writer:
+        scans.iloc[2:].to_excel(writer, sheet_name="CT", index=False)
+        frame.to_excel(writer, sheet_name="FVC", index=False)
+    return path
+
+
+def test_registry_of_two_sheets_needs_no_edit(registry, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", str(registry)]) == 0
+    told = capsys.readouterr().out
+    assert "questions stand in it as comments" in told
+    assert "of 60)" in told
+    assert "patients," in told
+    data = tomllib.loads((tmp_path / "study.toml").read_text())
+    assert data["table"] == {
+        "sheet": "FVC",
+        "layout": "visits",
+        "id": "Patient",
+        "time_unit": "weeks",
+        "time_origin": "the HRCT",
+        "duplicates": "first",
+    }
+    assert data["join"] == [{"sheet": "CT", "id": "patient"}]
+    assert data["score"]["column"] == "fibrosis|overall"
+    assert data["score"]["unit"] == "fraction"
+    assert data["visits"]["fvc_volume"] == "FVC"
+    assert data["visits"]["fvc_unit"] == "mL"
+    assert data["visits"]["fvc_percent"] == "Percent"
+    assert data["covariates"]["smoking"]["reference"] == "Ex-smoker"
+    assert data["outcome"]["rule"] == "relative-decline"
+    assert data["analysis"]["horizons_months"] == [6, 12]
+    cohort = load_cohort(registry, load_study(tmp_path / "study.toml"))
+    assert cohort.flow.patients == 60
+    assert cohort.patients["score"].notna().sum() >= len(cohort.patients) - 2
+    assert assess(cohort).events > 0
+    assert main(["init", str(registry)]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_recorded_outcome_with_dates_and_decimal_commas(drawn, tmp_path):
+    start = dt.date(2018, 1, 15)
+    days = np.round(drawn["time_months"] * 30.4375)
+    frame = pd.DataFrame(
+        {
+            "Patient ID": drawn["id"],
+            "HRCT date": [f"{start:%d.%m.%Y}" for _ in days],
+            "Follow-up date": [f"{start + dt.timedelta(int(day)):%d.%m.%Y}" for day in days],
+            "Progression": drawn["event"],
+            "DL-ILD (%)": drawn["dl_ild_percent"].map(lambda v: str(v).replace(".", ",")),
+            "FVC % pred": drawn["fvc_percent"].map(lambda v: str(v).replace(".", ",")),
+            "Alter": drawn["age"],
+            "Geschlecht": drawn["sex"].map({"M": "männlich", "F": "weiblich"}),
+            "Bemerkung": [f"Text {index}" for index in range(len(drawn))],
+        }
+    ).astype({"FVC % pred": object})
+    frame.loc[3, "FVC % pred"] = "unbekannt"
+    table = tmp_path / "klinik.csv"
+    frame.to_csv(table, index=False, sep=";", encoding="cp1252")
+    proposal, data, path = proposed(table)
+    assert data["table"]["decimal"] == ","
+    assert data["table"]["origin_date"] == "HRCT date"
+    assert data["table"]["missing_codes"] == {"FVC % pred": ["unbekannt"]}
+    assert data["outcome"]["event"] == "Progression"
+    assert not proposal.to_fill
+    cohort = load_cohort(table, load_study(path))
+    assert cohort.study.score.label == "DL-ILD"
+    np.testing.assert_allclose(cohort.patients["score"], drawn["dl_ild_percent"])
+    np.testing.assert_allclose(cohort.patients["time"] * 30.4375, days, atol=1e-6)
+    assert set(cohort.patients["sex"]) == {"männlich", "weiblich"}
+
+
+def test_chinese_headers_and_title_row(drawn, tmp_path):
+    frame = drawn.rename(
+        columns={"id": "住院号", "age": "年龄", "sex": "性别", "fvc_percent": "FVC占预计值%"}
+    ).rename(columns={"time_months": "随访时间(月)", "event": "结局", "dl_ild_percent": "DL-ILD"})
+    table = tmp_path / "队列.xlsx"
+    with pd.ExcelWriter(table) as writer:
+        frame.to_excel(writer, index=False, startrow=2)
+    _, data, path = proposed(table)
+    assert data["table"]["header"] == 3
+    assert data["table"]["time_unit"] == "months"
+    assert data["covariates"]["age"]["column"] == "年龄"
+    cohort = load_cohort(table, load_study(path))
+    assert cohort.has("score", "fvc_percent", "age", "sex", "time", "status")
+
+
+def test_what_is_not_there_is_asked(drawn, tmp_path):
+    table = tmp_path / "c.csv"
+    drawn[["id", "dl_ild_percent", "age"]].to_csv(table, index=False)
+    proposal, data, _ = proposed(table)
+    assert proposal.to_fill == ["outcome.time", "outcome.event"]
+    assert data["outcome"]["time"] == "TO FILL"
+    drawn.assign(event=drawn["event"].map({0: "A", 1: "B", 2: "C"})).to_csv(table, index=False)
+    proposal, data, _ = proposed(table)
+    assert proposal.to_fill == ["outcome.codes"]
+    drawn[["dl_ild_percent", "age"]].to_csv(table, index=False)
+    with pytest.raises(InputRejectedError, match="no column looks like the ids"):
+        propose(table)
+
+
+def test_visits_and_readers_in_other_files(drawn, tmp_path):
+    clinic, visits, readers = (tmp_path / f"{name}.csv" for name in ("c", "v", "r"))
+    drawn[["id", "age", "sex", "dl_ild_percent"]].to_csv(clinic, index=False)
+    pd.DataFrame(
+        [
+            (name, month, 80 - month / 2, 3.0 - month / 40)
+            for name in drawn["id"]
+            for month in (0, 6, 12)
+        ],
+        columns=["id", "months", "fvc_percent", "fvc_l"],
+    ).to_csv(visits, index=False)
+    rng = np.random.default_rng(1)
+    scores = rng.integers(0, 10, len(drawn)) * 5.0
+    pd.DataFrame({"ID": drawn["id"], "reader 1": scores, "reader 2": scores + 5}).to_csv(
+        readers, index=False
+    )
+    _, data, path = proposed(clinic, others=[visits, readers])
+    assert data["visits"]["file"] == "v.csv"
+    assert data["visits"]["fvc_unit"] == "L"
+    assert data["join"] == [{"file": "r.csv", "id": "ID"}]
+    assert data["readings"]["columns"] == ["reader 1", "reader 2"]
+    cohort = load_cohort(clinic, load_study(path))
+    assert cohort.has("reading_1", "reading_2")
+    assert len(cohort.visits) == 270
