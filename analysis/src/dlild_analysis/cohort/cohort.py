@@ -23,6 +23,7 @@ from dlild_analysis.cohort.conversion import (
 from dlild_analysis.cohort.faults import FaultLog, check_repeats
 from dlild_analysis.cohort.joins import JoinCount, count_join, join_tables
 from dlild_analysis.cohort.outcome_rows import complete_outcomes
+from dlild_analysis.cohort.reading_sheets import join_readings
 from dlild_analysis.cohort.study import Study
 from dlild_analysis.cohort.table_file import read_table
 from dlild_analysis.cohort.tables import need_columns, words
@@ -112,13 +113,14 @@ class Cohort:
     ----------
     patients : DataFrame
         One row a patient: `row`, `id`, and of `score`, `visual` (percent or points), `fvc_percent`,
-        `dlco_percent`, `fvc_litres`, the covariates, `reading_1` ..., `time`, `status` (0 censored,
+        `dlco_percent`, `fvc_litres`, the covariates, `reading_1` ... (0, 1, 2 ...
+        for categories), `repeat_1` ... (percent), `time`, `status` (0 censored,
         1 progression, 2 death), `death`, `transplant`, `last_seen` (months) those that the study
         has.
     visits : DataFrame
         One row a visit: `row`, `patient` (position in `patients`), `time` (months), and of
-        `fvc_percent`, `fvc_litres`, `dlco_percent`, `symptoms`, `radiology` those that the study
-        has.
+        `score` (percent), `fvc_percent`, `fvc_litres`, `dlco_percent`, `symptoms`, `radiology`
+        those that the study has.
     study : Study
         The study that describes it.
     notes : tuple of Fault
@@ -177,6 +179,8 @@ def load_cohort(
         joins.append(count)
     frame, further = join_tables(frame, path, study, _wanted(study), log)
     joins += further
+    frame, study, readings = join_readings(frame, study, log, path)
+    joins += [readings] if readings else []
     scan_model = check_one_model(frame, path.name, log, study.score.column if study.score else None)
     frame = frame.drop(columns=[MODEL, PRECISION], errors="ignore")
     known = frozenset(frame["id"])
@@ -292,7 +296,8 @@ def _wanted(study: Study) -> dict[str, str]:
         wanted |= {"outcome.time": outcome.time, "outcome.event": outcome.event}
     wanted["table.origin_date"] = study.table.origin_date
     wanted |= {f"covariates.{item.name}": item.column for item in study.covariates}
-    wanted |= {f"readings.columns[{index}]": name for index, name in enumerate(study.readings)}
+    for key, columns in (("readings", study.readings.columns), ("repeats", study.repeats)):
+        wanted |= {f"{key}.columns[{index}]": name for index, name in enumerate(columns)}
     return {key: column for key, column in wanted.items() if column}
 
 

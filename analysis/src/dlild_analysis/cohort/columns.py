@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -22,9 +24,15 @@ from dlild_analysis.cohort.faults import (
     check_limits,
     check_mixed_units,
 )
+from dlild_analysis.cohort.reading_sheets import level_codes
 from dlild_analysis.cohort.study import Covariate, Measure, Study
 from dlild_analysis.cohort.tables import numbers, words
-from dlild_analysis.cohort.units import TIME_SLACK, TIME_TO_MONTHS, VOLUME_TO_LITRES
+from dlild_analysis.cohort.units import (
+    SHARE_TO_PERCENT,
+    TIME_SLACK,
+    TIME_TO_MONTHS,
+    VOLUME_TO_LITRES,
+)
 from dlild_analysis.stats.arrays import FloatArray, merge_tied_times
 
 MAX_LEVELS = 12
@@ -54,11 +62,25 @@ def read_patients(
     _lung_function(frame, study, out, log)
     for covariate in study.covariates:
         out[covariate.name] = _covariate(frame, covariate, log)
-    for index, column in enumerate(study.readings, start=1):
-        values = numbers(frame, column, log)
-        out[f"reading_{index}"] = check_codes(values, frame, column, log, doubt_only=True)
+    for index, column in enumerate(study.readings.columns, start=1):
+        out[f"reading_{index}"] = _reading(frame, column, study, log)
+    if study.score:
+        for index, column in enumerate(study.repeats, start=1):
+            out[f"repeat_{index}"] = _measure(frame, replace(study.score, column=column), log)
     _outcome_columns(frame, study, out, log, origin)
     return out
+
+
+def _reading(frame: pd.DataFrame, column: str, study: Study, log: FaultLog) -> FloatArray:
+    readings = study.readings
+    if readings.kind == "category" and readings.sheet is None:
+        codes = level_codes(frame, column, readings.levels, log)
+        return np.asarray(codes, dtype=np.float64)
+    values = numbers(frame, column, log)
+    if readings.kind == "category":
+        return values
+    values = check_codes(values, frame, column, log, doubt_only=True)
+    return values * SHARE_TO_PERCENT.get(readings.unit, 1.0)
 
 
 def _note_fractions(values: FloatArray, frame: pd.DataFrame, column: str, log: FaultLog) -> None:

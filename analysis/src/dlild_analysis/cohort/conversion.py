@@ -52,10 +52,13 @@ def patient_columns(study: Study) -> UsedColumns:
     numbers += [
         item.column for item in study.covariates if item.kind == "number" and not item.birth_date
     ]
-    numbers += study.readings
+    numbers += study.repeats
+    readings = [] if study.readings.sheet else list(study.readings.columns)
+    numbers += readings if study.readings.kind == "number" else []
     times = [outcome.death_time, outcome.transplant_time, outcome.last_seen]
     times += [outcome.time if recorded else None]
     words = [item.column for item in study.covariates if item.kind == "category"]
+    words += readings if study.readings.kind == "category" else []
     words += [outcome.event] if recorded and outcome.event else []
     return UsedColumns(
         tuple(name for name in numbers if name),

@@ -16,11 +16,15 @@ from dlild_analysis.cohort.units import SHARE_TO_PERCENT
 
 @dataclass(frozen=True)
 class Measure:
-    """A score read off the scan: the column, what to call it, and its unit."""
+    """A score read off the scan: the column, what to call it, and its unit.
+
+    `repeatability` is the repeatability coefficient that the model card states, in percent points.
+    """
 
     column: str
     label: str
     unit: str
+    repeatability: float | None = None
 
     @property
     def factor(self) -> float:
@@ -126,6 +130,42 @@ class JoinSpec:
 
 
 @dataclass(frozen=True)
+class ReadingSheet:
+    """A table with one row a reading, as `dlild report` makes it."""
+
+    file: str | None
+    id: str = "id"
+    reader: str = "reader"
+    value: str = "extent_percent"
+    format: FileFormat = DEFAULT
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Several readers' readings of the same scans.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        One column a reader.
+    kind : {"number", "category"}
+        What a reading is.
+    unit : str
+        Of numbers: "percent" (the extent, as DL-ILD), "fraction" or "points".
+    levels : tuple of str
+        Of categories, from none to severe.
+    sheet : ReadingSheet or None
+        The table that the columns are made of.
+    """
+
+    columns: tuple[str, ...] = ()
+    kind: str = "number"
+    unit: str = "points"
+    levels: tuple[str, ...] = ()
+    sheet: ReadingSheet | None = None
+
+
+@dataclass(frozen=True)
 class OutcomeSpec:
     """Where the outcome stands in the patients' table."""
 
@@ -173,7 +213,8 @@ class Study:
     visits: VisitsSpec
     outcome: OutcomeSpec
     plan: Plan
-    readings: tuple[str, ...] = ()
+    readings: Readings = field(default_factory=Readings)
+    repeats: tuple[str, ...] = ()
     joins: tuple[JoinSpec, ...] = ()
     results_id: str = "folder"
     folder: Path = Path()

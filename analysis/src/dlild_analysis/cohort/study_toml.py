@@ -17,6 +17,8 @@ from dlild_analysis.cohort.study import (
     Measure,
     OutcomeSpec,
     Plan,
+    Readings,
+    ReadingSheet,
     Study,
     TableSpec,
     VisitsSpec,
@@ -61,9 +63,9 @@ def parse_study(data: dict[str, Any], source: str = "study.toml", folder: Path =
     results = top.section("results")
     results_id = results.choice("id_from", ("folder", "file"), "folder")
     results.finish()
-    readings = top.section("readings")
-    columns = readings.texts("columns")
-    readings.finish()
+    repeats = top.section("repeats")
+    repeat_columns = repeats.texts("columns")
+    repeats.finish()
     table = _table(top.section("table"))
     study = Study(
         title=str(title),
@@ -75,7 +77,8 @@ def parse_study(data: dict[str, Any], source: str = "study.toml", folder: Path =
         visits=_visits(top.section("visits"), table.format),
         outcome=_outcome(top.section("outcome")),
         plan=_plan(top.section("analysis"), names),
-        readings=columns,
+        readings=_readings(top.section("readings"), table.format),
+        repeats=repeat_columns,
         joins=_joins(top, table),
         results_id=results_id,
         folder=folder,
@@ -92,6 +95,9 @@ def _measure(section: Section, label: str, unit: str = "percent") -> Measure | N
         column=column or "",
         label=str(section.text("label", label)),
         unit=section.choice("unit", (*SHARE_TO_PERCENT, "points"), unit),
+        repeatability=section.number("repeatability", 0.0, 0.0, 100.0)
+        if "repeatability" in section
+        else None,
     )
     section.finish()
     return measure if column else None
@@ -198,6 +204,42 @@ def _code_list(value: object, where: str) -> tuple[str, ...]:
     return tuple(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
 
 
+def _readings(section: Section, default: FileFormat) -> Readings:
+    """Read where the readers' readings stand: one column a reader, or a sheet of readings."""
+    columns = section.texts("columns")
+    levels = section.texts("levels")
+    file, sheet_name = section.text("file"), section.raw("sheet")
+    sheet = None
+    if file is not None or sheet_name is not None:
+        if columns:
+            raise StudyError(
+                f"{section.where('columns')} and readings.file exclude each other; give one"
+            )
+        sheet = ReadingSheet(
+            file=file,
+            id=str(section.text("id", "id")),
+            reader=str(section.text("reader", "reader")),
+            value=str(section.text("value", "extent_percent")),
+            format=_format(section, default),
+        )
+    readings = Readings(
+        columns=columns,
+        kind=section.choice("kind", ("number", "category"), "category" if levels else "number"),
+        unit=section.choice(
+            "unit", (*SHARE_TO_PERCENT, "points"), "percent" if sheet else "points"
+        ),
+        levels=levels,
+        sheet=sheet,
+    )
+    section.finish()
+    if readings.kind == "category" and len(levels) < 2:
+        raise StudyError(
+            f"{section.where('levels')} is missing; list the categories in their order, such as "
+            '["none", "mild", "severe"]'
+        )
+    return readings
+
+
 def _joins(top: Section, table: TableSpec) -> tuple[JoinSpec, ...]:
     value = top.raw("join")
     if value is None:
@@ -225,7 +267,7 @@ def _joins(top: Section, table: TableSpec) -> tuple[JoinSpec, ...]:
     return tuple(found)
 
 
-VISIT_COLUMNS = ("fvc_percent", "fvc_volume", "dlco_percent", "symptoms", "radiology")
+VISIT_COLUMNS = ("score", "fvc_percent", "fvc_volume", "dlco_percent", "symptoms", "radiology")
 
 
 def _visits(section: Section, default: FileFormat) -> VisitsSpec:

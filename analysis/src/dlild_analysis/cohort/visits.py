@@ -14,6 +14,7 @@ from dlild_analysis.cohort.faults import (
     DLCO_PREDICTED,
     LITRES,
     PERCENT_PREDICTED,
+    SHARE,
     FaultLog,
     check_limits,
     check_mixed_units,
@@ -189,6 +190,13 @@ def _measurements(
             )
             check_limits(values, limits, table, columns[name], log)
             out[name] = values
+    if "score" in columns:
+        measure = study.score
+        factor = measure.factor if measure else 1.0
+        values = numbers(table, columns["score"], log)
+        if measure is None or measure.unit != "points":
+            check_limits(values * factor, SHARE, table, columns["score"], log, factor=factor)
+        out["score"] = values * factor
     if "fvc_volume" in columns:
         factor = VOLUME_TO_LITRES[study.visits.fvc_unit]
         values = numbers(table, columns["fvc_volume"], log)

@@ -6,6 +6,7 @@ from typing import Any
 
 from dlild_analysis.cohort import Study
 from dlild_analysis.steps.agreement.agreement import AGREEMENT
+from dlild_analysis.steps.agreement.change import CHANGES
 from dlild_analysis.steps.correlation.correlations import CORRELATIONS
 from dlild_analysis.steps.cox.cox import COX
 from dlild_analysis.steps.discrimination.concordance import CONCORDANCE
@@ -44,6 +45,7 @@ STEPS: tuple[Step[Any], ...] = (
     COMPETING_RISKS,
     FVC_DECLINE,
     AGREEMENT,
+    CHANGES,
     SAMPLE_SIZE,
     CUTOFFS,
     IMPUTATION,
@@ -57,11 +59,19 @@ def steps_of(study: Study, *, all_rules: bool) -> list[Step[Any]]:
     Parameters
     ----------
     study : Study
-        Whether missing values are imputed.
+        Whether missing values are imputed, and whether there are readers, repeats and scores of
+        later visits.
     all_rules : bool
         Whether every progression rule is compared.
     """
     left_out: list[Step[Any]] = []
+    if not study.readings.columns:
+        left_out.append(AGREEMENT)
+    if not study.visits.given:
+        left_out.append(FVC_DECLINE)
+    stated = study.score is not None and study.score.repeatability is not None
+    if not (study.repeats or stated or "score" in study.visits.columns):
+        left_out.append(CHANGES)
     if study.table.missing != "multiple-imputation":
         left_out.append(IMPUTATION)
     if not all_rules:

@@ -129,3 +129,49 @@ def test_degenerate():
         "1 subjects have one reading only"
         in agreement.repeatability(["a", "a", "b"], [1, 2, 3]).warnings[0]
     )
+
+
+@pytest.mark.parametrize("weights", ["none", "linear", "quadratic"])
+@pytest.mark.parametrize("name", ["quartiles", "halves"])
+def test_kappa_against_vcd_and_psych(golden, name, weights):
+    numbers = golden("kappa")
+    a, b = np.array(numbers["four"]), np.array(numbers["other"])
+    if name == "halves":
+        a, b = (a > 1).astype(int), (b > 1).astype(int)
+    expected = numbers[name][weights]
+    found = agreement.cohen_kappa(a, b, weights=weights)
+    assert found.kappa.estimate == pytest.approx(expected["kappa"], rel=1e-9)
+    assert found.kappa.std_error == pytest.approx(expected["se"], rel=1e-9)
+    assert found.kappa.p_value == pytest.approx(expected["p"], rel=1e-6)
+    limits = [found.kappa.ci_low, found.kappa.ci_high]
+    assert limits == pytest.approx([expected["low"], expected["high"]], rel=1e-9)
+    assert found.table.sum() == len(a)
+
+
+def test_kappa_of_the_ends():
+    assert agreement.cohen_kappa([0, 1, 2, 0], [0, 1, 2, 0]).kappa.estimate == pytest.approx(1)
+    with pytest.raises(StatisticsError, match="same category"):
+        agreement.cohen_kappa([1, 1, 1], [1, 1, 1])
+    with pytest.raises(StatisticsError, match="written 0, 1, 2"):
+        agreement.cohen_kappa([0.5, 1], [1, 1])
+    wide = agreement.cohen_kappa([0, 1, 1], [0, 1, 0], categories=5)
+    assert wide.table.shape == (5, 5)
+    assert "few" in wide.warnings[0]
+
+
+def test_important_difference_against_r(golden):
+    numbers = golden("kappa")["anchor"]
+    found = agreement.important_difference(numbers["change"], numbers["fvc"])
+    assert found.correlation.estimate == pytest.approx(numbers["rho"], rel=1e-9)
+    part = found.group_difference
+    assert part.estimate == pytest.approx(numbers["difference"], rel=1e-9)
+    assert [part.ci_low, part.ci_high] == pytest.approx(numbers["difference_ci"], rel=1e-7)
+    line = found.regression
+    limits = [line.estimate, line.ci_low, line.ci_high]
+    assert limits == pytest.approx(numbers["at_threshold"], rel=1e-9)
+
+
+def test_a_weak_anchor_is_said():
+    rng = np.random.default_rng(3)
+    found = agreement.important_difference(rng.normal(size=80), rng.normal(-5, 6, size=80))
+    assert any("no minimal important difference" in text for text in found.warnings)

@@ -1,1 +1,1 @@
-"""Agreement of repeated readings."""
+"""Agreement of readers and repeats, and what change is beyond them."""
