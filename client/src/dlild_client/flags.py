@@ -54,6 +54,7 @@ MEANINGS: Mapping[str, str] = {
     "lungs_cut_off_sides": "the lungs go on where the field of view ends",
     "lungs_at_box_edge": "the network saw lung on a face of the lung box; more may lie beyond it",
     "labels_beyond_scan": "the network saw lung in the padding beyond the scan",
+    "density_disagrees": "index and share of dense lung differ grossly: look at the lesions",
     "chest_doubtful": "volumes or lengths that lungs hardly have, or another part of the body",
 }
 """Meaning of each flag; part of `result.json`."""

@@ -111,8 +111,7 @@ def zone_counts(
     ndarray of float64, shape (6, 2)
         Lung and lesion of each zone, in the order of `ZONES`.
     """
-    thirds = _thirds(lung.sum(axis=1), least_voxels)
-    right_halves = _right_halves(lung.sum(axis=0))
+    thirds, right_halves = zone_planes(lung, least_voxels)
     counts = np.empty((len(ZONES), 2))
     for column, table in enumerate((lung, lesion)):
         # No matrix product: BLAS would keep a processor spinning for 40 ms or more, for want of
@@ -123,6 +122,26 @@ def zone_counts(
             side[thirds == third].sum() for side in (right, left) for third in range(3)
         ]
     return counts
+
+
+def zone_planes(
+    lung: npt.NDArray[np.integer[Any]], least_voxels: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Divide the lungs into zones: by axial slice, and by sagittal plane.
+
+    Parameters
+    ----------
+    lung, least_voxels
+        As of `zone_counts`.
+
+    Returns
+    -------
+    thirds : ndarray of int, shape (z,)
+        0 upper, 1 middle, 2 lower.
+    right_halves : ndarray of int, shape (x,)
+        Halves of the plane's voxels, 0 to 2, that belong to the right side.
+    """
+    return _thirds(lung.sum(axis=1), least_voxels), _right_halves(lung.sum(axis=0))
 
 
 def _thirds(lung_by_z: npt.NDArray[np.int64], least_voxels: float) -> npt.NDArray[np.int64]:

@@ -44,7 +44,7 @@ def test_result_json_has_the_promised_names(result, contract):
     plain = json.loads(result.to_json())
     assert set(plain) == {
         "schema_version", "dl_ild_percent", "lung_volume_ml", "lesion_volume_ml", "classes",
-        "zones", "windows", "grid", "model", "series", "timings_s", "flags",
+        "zones", "densitometry", "windows", "grid", "model", "series", "timings_s", "flags",
         "flag_details", "repeatability", "research_use_only",
     }  # fmt: skip
     follows(plain, ResultDocument)
@@ -58,6 +58,10 @@ def test_result_json_has_the_promised_names(result, contract):
         f"{side}_{third}" for side in ("right", "left") for third in ("upper", "middle", "lower")
     ]
     assert set(plain["zones"]["left_upper"]) == {"lung_ml", "lesion_ml"}
+    assert set(plain["densitometry"]["zones"]) == set(plain["zones"])
+    assert plain["densitometry"]["lung"]["volume_ml"] == pytest.approx(
+        plain["lung_volume_ml"], rel=0.05
+    )
     assert set(plain["grid"]) == {"spacing_mm", "shape", "box"}
     assert set(plain["grid"]["box"]) == {"start", "stop"}
     assert set(plain["model"]) == {

@@ -32,6 +32,27 @@ class ZoneDocument(TypedDict):
     lesion_ml: float
 
 
+class DensityDocument(TypedDict):
+    """Densitometry of the lung or a zone; None where it has no voxel."""
+
+    volume_ml: float
+    mean_hu: float | None
+    sd_hu: float | None
+    skewness: float | None
+    kurtosis: float | None
+    percentiles_hu: Mapping[str, int | None]
+    high_attenuation_percent: float | None
+    low_attenuation_percent: float | None
+    mass_g: float
+
+
+class DensitometryDocument(TypedDict):
+    """Statistics of HU over the scanned voxels of the lung, and of its zones."""
+
+    lung: DensityDocument
+    zones: Mapping[str, DensityDocument]
+
+
 class BoxDocument(TypedDict):
     """The lung box in the grid; `stop` is one past its end."""
 
@@ -82,6 +103,7 @@ class ResultDocument(TypedDict):
     lesion_volume_ml: float
     classes: Mapping[str, ClassDocument]
     zones: Mapping[str, ZoneDocument]
+    densitometry: DensitometryDocument | None
     windows: int
     grid: GridDocument
     model: ModelDocument

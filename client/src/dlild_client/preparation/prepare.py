@@ -22,6 +22,7 @@ from dlild_client.flags import merge
 from dlild_client.preparation.grid import to_grid
 from dlild_client.preparation.inspection import inspect_chest
 from dlild_client.preparation.lungs import SeenChest, find_lungs
+from dlild_client.preparation.native import crop
 from dlild_client.volume import Volume
 
 Progress = Callable[[str, int, int], None]
@@ -48,6 +49,8 @@ class PreparedScan:
         Seconds of the stages `resample` and `lungs`.
     seen : SeenChest or None
         Masks of the search for the lungs, in coarse voxels.
+    native : Volume or None
+        The scanned voxels of the lung box, for densitometry.
     """
 
     grid: Volume
@@ -57,6 +60,7 @@ class PreparedScan:
     flags: tuple[str, ...]
     timings_s: Mapping[str, float]
     seen: SeenChest | None = None
+    native: Volume | None = None
 
     def windows(self, padding: int) -> Iterator[tuple[Shape, npt.NDArray[np.float16]]]:
         """Yield origin in the box and HU of each window, lazily, in the order of the plan."""
@@ -111,4 +115,5 @@ def prepare(volume: Volume, contract: Contract, progress: Progress | None = None
         flags=merge((*volume.flags, *lungs.flags, *doubts)),
         timings_s={"resample": resampled - start, "lungs": time.perf_counter() - resampled},
         seen=lungs.seen,
+        native=crop(volume, grid, box.start, box.stop),
     )

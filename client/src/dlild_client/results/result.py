@@ -21,6 +21,7 @@ from dlild_client.flags import Flag, details, merge
 from dlild_client.preparation.inspection import MUCH_LUNG_ML, ONE_SIDE
 from dlild_client.preparation.orientation import find_spine
 from dlild_client.preparation.prepare import PreparedScan
+from dlild_client.results.densitometry import Densitometry, find_disagreement, measure_density
 from dlild_client.transport.connection import ServerInfo
 from dlild_client.transport.wire import FinalAnswer
 from dlild_client.volume import SeriesInfo, Volume
@@ -111,6 +112,8 @@ class Result:
         HU on the model grid.
     contract : Contract
         Names, titles and colours of the labels.
+    densitometry : Densitometry or None
+        Statistics of HU over the scanned voxels of the lung.
     """
 
     dl_ild_percent: float
@@ -127,6 +130,7 @@ class Result:
     labels: Volume
     image: Volume
     contract: Contract
+    densitometry: Densitometry | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the voxels, as plain values for JSON."""
@@ -147,6 +151,7 @@ class Result:
                 if c.name in self.classes
             },
             "zones": {name: asdict(z) for name, z in self.zones.items()},
+            "densitometry": None if self.densitometry is None else asdict(self.densitometry),
             "windows": self.windows,
             "grid": {
                 "spacing_mm": list(self.grid.spacing_mm),
@@ -208,11 +213,15 @@ def build_result(
     lesion, lung = map(float, lesion_and_lung(volumes, contract.classes))
     if lung <= 0:
         raise NotChestError("the network found no lung in this scan; give a chest CT")
-    labels, spilled = _labels_on_grid(final.labels, prepared.box, prepared.grid.shape)
+    array, spilled = _labels_on_grid(final.labels, prepared.box, prepared.grid.shape)
+    labels = prepared.grid.with_array(array)
+    native = prepared.native
+    density = None if native is None else measure_density(native, labels, contract)
+    score = dl_ild_percent(lesion, lung)
     spec = info.engine
     words = (engine or "").split(maxsplit=1)
     return Result(
-        dl_ild_percent=dl_ild_percent(lesion, lung),
+        dl_ild_percent=score,
         lung_volume_ml=lung,
         lesion_volume_ml=lesion,
         classes={
@@ -246,11 +255,13 @@ def build_result(
                 *prepared.flags,
                 *_doubts(final.labels, prepared, contract, spilled),
                 *_strange_volumes(final, prepared, contract),
+                *(() if density is None else find_disagreement(score, density)),
             )
         ),
-        labels=prepared.grid.with_array(labels),
+        labels=labels,
         image=prepared.grid,
         contract=contract,
+        densitometry=density,
     )
 
 

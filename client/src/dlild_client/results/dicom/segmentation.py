@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from dlild_client.contract.schema import LabelClass
 from dlild_client.errors import BadSettingsError, InputError
+from dlild_client.preparation.native import NativeLabels, Stack, sample
 from dlild_client.reading.dicom.dicomlib import load_pydicom, quiet
 from dlild_client.results.dicom.codes import category_of, code_of
 from dlild_client.results.dicom.common import (
@@ -32,7 +33,6 @@ from dlild_client.results.dicom.common import (
 )
 from dlild_client.results.dicom.extra import load_highdicom
 from dlild_client.results.dicom.uids import derive_uid, result_uid
-from dlild_client.results.native import NativeLabels, Stack, sample
 from dlild_client.results.result import Result
 from dlild_client.source import SourceSeries, SourceSlice
 

@@ -8,7 +8,7 @@ from client.results.labelled import label_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlild_client.results.native import sample, stack_of
+from dlild_client.preparation.native import SEPARABLE_VOXELS, sample, stack_of
 from dlild_client.volume import LPS_GRID, Volume, as_matrix
 
 GRID = Volume(np.zeros((60, 50, 56), np.uint8), (1.5, 1.5, 1.5), (-42.0, 11.0, 300.0))
@@ -79,11 +79,13 @@ def test_every_voxel_has_the_label_of_the_nearest_one(scan):
     expected = nearest(points_of(scan))
     whole = np.zeros(scan.shape, np.uint8)
     whole[found.box] = found.array
-    # A point on the border of two voxels may fall to either.
+    # A point on the border of two voxels may fall to either; so may one near it where a rotation
+    # within the tolerance of resampling is ignored.
     differ = whole != expected
     index = (points_of(scan)[..., ::-1] - np.array(GRID.origin_mm)[::-1]) / 1.5 + 0.5
-    border = (np.abs(index - np.round(index)) < 1e-4).any(axis=-1)
-    assert not (differ & ~border).any()
+    from_border = np.abs(index - np.round(index)).min(axis=-1)
+    straight = np.sort(np.abs(np.array(scan.direction)), axis=0)[:-1].max() < 0.05
+    assert not (differ & (from_border > (SEPARABLE_VOXELS if straight else 1e-4))).any()
 
 
 def test_a_rotation_that_resampling_ignores_is_ignored_here_too():

@@ -1,6 +1,6 @@
 """Samples a label map at the voxels of the scan, as it was scanned.
 
-The label map lies on the model grid. What refers to the slices of the scan (DICOM SEG,
+The label map lies on the model grid. What refers to the voxels of the scan (DICOM SEG,
 densitometry) needs the label of each scanned voxel: that of the nearest voxel of the grid, whatever
 the orientation, tilt and spacing of the slices. Only the cuboid of the scan that holds labels is
 sampled.
@@ -8,11 +8,14 @@ sampled.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dlild_client.slabs import Slabs, as_volume_array, is_slabs
 from dlild_client.volume import Volume
 
 Array = npt.NDArray[np.float64]
@@ -21,6 +24,10 @@ Labels = npt.NDArray[np.uint8]
 SEPARABLE_VOXELS = 0.3
 """Largest error of an index, in voxels of the grid, for sampling axis by axis: a rotation within
 the tolerance of `dlild_client.preparation.grid.ALIGNED_COSINE`, which resampling ignores, too."""
+
+
+TIE_VOXELS = 1e-6
+"""A point this close to halfway between two voxels counts as halfway."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,57 @@ def stack_of(volume: Volume) -> Stack:
     return Stack(volume.points_mm(indices), steps[:, 1], steps[:, 2], volume.shape[1:])
 
 
+def crop(volume: Volume, grid: Volume, start: Sequence[int], stop: Sequence[int]) -> Volume:
+    """Crop a scan to the cuboid that holds a box of the model grid.
+
+    Parameters
+    ----------
+    volume : Volume
+        As it was scanned.
+    grid : Volume
+        The same on the model grid.
+    start, stop : sequence of int
+        Of the box, in voxels of the grid (z, y, x).
+
+    Returns
+    -------
+    Volume
+        With a copy of the voxels, so that those of the scan can be freed; lazily, as `Slabs`, for a
+        scan that is read so. Without the headers of the source.
+    """
+    stack = stack_of(volume)
+    first, end = _native_box(grid, np.array(start), np.array(stop), stack)
+    if end[0] - first[0] < 2:
+        first, end = (0, *first[1:]), (len(volume.array), *end[1:])
+    (k0, i0, j0), (k1, i1, j1) = first, end
+    positions, thicknesses = volume.slice_positions_mm, volume.slice_thicknesses_mm
+    return replace(
+        volume,
+        array=_cropped(volume.array, (slice(k0, k1), slice(i0, i1), slice(j0, j1))),
+        origin_mm=tuple(volume.points_mm(first).tolist()),
+        slice_positions_mm=positions and tuple(float(p - positions[k0]) for p in positions[k0:k1]),
+        slice_thicknesses_mm=thicknesses and thicknesses[k0:k1],
+        source=None,
+    )
+
+
+def _cropped(array: npt.NDArray[Any], box: tuple[slice, slice, slice]) -> npt.NDArray[Any]:
+    slices, rows, columns = box
+    if not is_slabs(array):
+        return array[box].copy()
+    whole = array[slices]
+
+    def fill(first: int, out: npt.NDArray[np.int16]) -> None:
+        for k in range(len(out)):
+            plane = np.asarray(whole[first + k : first + k + 1])
+            out[k] = plane[0, rows, columns]
+
+    count = len(whole)
+    return as_volume_array(
+        Slabs((count, rows.stop - rows.start, columns.stop - columns.start), fill)
+    )
+
+
 def sample(labels: Volume, stack: Stack) -> NativeLabels:
     """Sample a label map at the voxels of a scan, by nearest neighbour.
 
@@ -98,7 +156,7 @@ def sample(labels: Volume, stack: Stack) -> NativeLabels:
     down, right = to_index @ stack.down_mm, to_index @ stack.right_mm
     at = at + start[1] * down + start[2] * right
     shape = tuple(b - a for a, b in zip(start, end, strict=True))
-    lookup = _separable(at, down, right, shape)
+    lookup = _separable(at, down, right, shape, labels.shape)
     array = (
         _sample_oblique(labels.array, at, down, right, shape)
         if lookup is None
@@ -146,7 +204,11 @@ def _native_box(
 
 
 def _separable(
-    at: Array, down: Array, right: Array, shape: tuple[int, ...]
+    at: Array,
+    down: Array,
+    right: Array,
+    shape: tuple[int, ...],
+    grid_shape: tuple[int, int, int],
 ) -> list[tuple[int, npt.NDArray[np.intp]]] | None:
     """Native axis along each grid axis, and the index on the grid of its voxels.
 
@@ -168,9 +230,18 @@ def _separable(
         main = int(np.argmax(reach))
         if sum(reach) - reach[main] > SEPARABLE_VOXELS:
             return None
-        index = np.floor(centre[axis] + parts[main][:, axis] + 0.5).astype(np.intp)
-        found.append((main, index))
+        found.append((main, _nearest(centre[axis] + parts[main][:, axis], grid_shape[axis])))
     return found if sorted(main for main, _ in found) == [0, 1, 2] else None
+
+
+def _nearest(at: Array, count: int) -> npt.NDArray[np.intp]:
+    """Index of the nearest voxel of the grid; halfway between two, the one nearer its middle.
+
+    Slices of 3 mm all lie halfway between voxels of 1.5 mm: so the rule must neither depend on
+    rounding errors, nor on the side from which the scan is read.
+    """
+    to_middle = np.sign((count - 1) / 2 - at)
+    return np.asarray(np.floor(at + TIE_VOXELS * to_middle + 0.5), dtype=np.intp)
 
 
 def _sample_aligned(labels: Labels, lookup: list[tuple[int, npt.NDArray[np.intp]]]) -> Labels:
