@@ -3,34 +3,99 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from dlild_client.archive.addresses import check_uid, is_web_address, parse_web_address
+from dlild_client.archive.addresses import (
+    check_uid,
+    is_web_address,
+    load_extra,
+    parse_web_address,
+)
 from dlild_client.archive.dicomweb import DicomWeb, Progress, find_web_settings
 from dlild_client.errors import BadSettingsError, DlildError
 from dlild_client.reading.files import check_path
+from dlild_client.reading.read import read_volume
+from dlild_client.results.dicom.objects import make_objects
+from dlild_client.results.result import Result
+from dlild_client.source import SourceSeries
+from dlild_client.volume import Volume
+
+STORED = ("seg", "sr", "capture")
+"""Objects that are stored."""
 
 
-@dataclass(frozen=True)
 class GivenScan:
-    """A scan on disk, or one that is retrieved at first use.
+    """A scan on disk, or a study that is retrieved before it is read.
 
-    Attributes
+    Parameters
     ----------
     path : Path
-        What the readers read; the folder of a study that is not retrieved yet is empty.
-    archive : DicomWeb or None
-        Where it comes from.
-    fetch : callable
-        Called as ``fetch(progress)`` before `path` is read; retrieves a study once.
+        What the readers read; of a study, an empty folder until it is retrieved.
+    archive : DicomWeb, optional
+        Where the study is.
+    study, series : str, optional
+        Of the study.
     """
 
-    path: Path
-    archive: DicomWeb | None
-    fetch: Callable[[Progress | None], None]
+    def __init__(
+        self,
+        path: Path,
+        archive: DicomWeb | None = None,
+        study: str = "",
+        series: str | None = None,
+    ) -> None:
+        self.path, self.archive = path, archive
+        self._study, self._series = study, series
+        self._fetched = archive is None
+        self._source: SourceSeries | None = None
+
+    def fetch(self, progress: Progress | None = None) -> None:
+        """Retrieve a study, once.
+
+        Raises
+        ------
+        DlildError
+            As of `DicomWeb.retrieve`.
+        """
+        if not self._fetched:
+            assert self.archive is not None
+            self.archive.retrieve(self._study, self.path, self._series, progress)
+            self._fetched = True
+
+    def read(self, series: str | None, *, with_source: bool = False) -> Volume:
+        """Read the scan; with its headers, if results are to be stored.
+
+        Raises
+        ------
+        InputError
+            As of `read_volume`.
+        """
+        volume = read_volume(self.path, series=series, with_source=with_source)
+        self._source = volume.source
+        return volume
+
+    def check_store(self) -> None:
+        """Raise `BadSettingsError` where there is no archive, or an extra is missing."""
+        if self.archive is None:
+            raise BadSettingsError(
+                "--store puts results into the archive that the scan comes from; give "
+                "dicomweb+https://… with --study"
+            )
+        load_extra("highdicom")
+
+    def store(self, result: Result, kinds: Sequence[str] = STORED) -> None:
+        """Store a result in the archive, in the study of the scan.
+
+        Raises
+        ------
+        DlildError
+            As of `make_objects` and `DicomWeb.store`.
+        """
+        assert self.archive is not None
+        assert self._source is not None
+        self.archive.store(make_objects(result, self._source, kinds=kinds))
 
 
 @contextmanager
@@ -61,7 +126,7 @@ def open_scan(source: str, study: str | None, series: str | None) -> Iterator[Gi
             )
         path = Path(source)
         check_path(path)
-        yield GivenScan(path, None, lambda _progress: None)
+        yield GivenScan(path)
         return
     address = parse_web_address(source)
     if study is None:
@@ -71,15 +136,7 @@ def open_scan(source: str, study: str | None, series: str | None) -> Iterator[Gi
         check_uid(series, "--series")
     archive = DicomWeb(find_web_settings(address))
     with _temporary_folder() as folder:
-        retrieved: list[int] = []
-
-        def fetch(progress: Progress | None) -> None:
-            if not retrieved:
-                for leftover in folder.iterdir():
-                    leftover.unlink()
-                retrieved.append(archive.retrieve(study, folder, series, progress))
-
-        yield GivenScan(folder, archive, fetch)
+        yield GivenScan(folder, archive, study, series)
 
 
 @contextmanager

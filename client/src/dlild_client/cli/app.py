@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from dlild_client.cli import batch, doctor, info, report, score, series
+from dlild_client.cli import batch, doctor, info, listen, report, score, series
 
 INTERRUPTED = 130
 
@@ -31,6 +31,8 @@ for command in (
     series.series,
     info.info,
     doctor.doctor,
+    listen.listen,
+    listen.queue,
 ):
     app.command()(command)
 

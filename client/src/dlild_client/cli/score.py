@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +24,7 @@ from dlild_client.cli.options import (
 from dlild_client.cli.screen import TITLE, print_rows, scan_progress
 
 if TYPE_CHECKING:
+    from dlild_client.errors import DlildError
     from dlild_client.results.result import Result
 
 
@@ -54,6 +55,14 @@ def score(
         typer.Option("--report", help="Also write report.html, with a viewer; needs --out."),
     ] = False,
     language: ReportLanguage = "en",
+    store: Annotated[
+        bool,
+        typer.Option(
+            "--store",
+            help="Store SEG, SR and capture of the result in the archive, in the same study.",
+            rich_help_panel=ARCHIVE,
+        ),
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     tls_ca: TlsCa = None,
@@ -65,8 +74,7 @@ def score(
     """Score one chest CT."""
     from dlild_client.archive.scan import open_scan  # noqa: PLC0415
     from dlild_client.client import Client  # noqa: PLC0415
-    from dlild_client.errors import BadSettingsError, DlildError  # noqa: PLC0415
-    from dlild_client.reading.read import read_volume  # noqa: PLC0415
+    from dlild_client.errors import BadSettingsError  # noqa: PLC0415
     from dlild_client.results.files import try_folder, write_result  # noqa: PLC0415
 
     settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
@@ -74,26 +82,41 @@ def score(
         raise BadSettingsError("--report needs --out: the folder that report.html is written to")
     more = _more_files(report=report, language=language)
     with open_scan(path, study, series) as scan:
+        if store:
+            scan.check_store()
         if out is not None:
             try_folder(out)
         with Client.from_settings(settings) as client, scan_progress() as progress:
             if scan.archive is not None:
                 client.info()  # an absent server is reported before a study is retrieved
             scan.fetch(progress)
-            result = client.score(lambda: read_volume(scan.path, series=series), progress)
-    fault = None
-    if out is not None:
-        try:
-            write_result(result, out, {name: partial(w, result) for name, w in more.items()})
-        except DlildError as error:
-            # The score is printed even if its files cannot be written.
-            fault, out = error, None
+            result = client.score(lambda: scan.read(series, with_source=store), progress)
+        actions: dict[str, Callable[[], object]] = {}
+        if out is not None:
+            writers = {name: partial(w, result) for name, w in more.items()}
+            actions["write"] = partial(write_result, result, out, writers)
+        if store:
+            actions["store"] = partial(scan.store, result)
+        faults = _run_all(actions)
     if as_json:
         print(result.to_json())
     else:
-        _print_result(result, out)
-    if fault is not None:
-        raise fault
+        _print_result(result, None if "write" in faults else out)
+    for error in faults.values():
+        raise error
+
+
+def _run_all(actions: Mapping[str, Callable[[], object]]) -> dict[str, DlildError]:
+    """Run all actions, and return their errors: the score is printed even where one fails."""
+    from dlild_client.errors import DlildError  # noqa: PLC0415
+
+    faults: dict[str, DlildError] = {}
+    for name, action in actions.items():
+        try:
+            action()
+        except DlildError as error:
+            faults[name] = error
+    return faults
 
 
 def _more_files(*, report: bool, language: str) -> dict[str, Callable[[Result, Path], object]]:

@@ -1,0 +1,146 @@
+"""Spool of a node: the folder with the queue, the received objects and the results to send.
+
+::
+
+    spool/
+      lock                     held while a node uses the folder
+      queue.sqlite3            `dlild_client.archive.queue`
+      audit.jsonl              `dlild_client.archive.audit`
+      incoming/                objects while they arrive; emptied at start
+      studies/<study>/<object>.dcm
+      results/<study>/<number>.dcm
+
+Names are digests of UIDs: none identifies a patient, and none is taken from a data set.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from dlild_client.archive.queue import Queue
+from dlild_client.errors import BadSettingsError, DlildError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+
+class Spool:
+    """The folder of one node; its owner alone can read it.
+
+    Parameters
+    ----------
+    folder : Path
+        Created if missing.
+
+    Raises
+    ------
+    BadSettingsError
+        Another node uses the folder, or it cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.incoming = folder / "incoming"
+        self._studies, self._results = folder / "studies", folder / "results"
+        try:
+            for path in (folder, self.incoming, self._studies, self._results):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock: TextIO = (folder / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadSettingsError(
+                f"{folder.name}: another node uses this spool folder; stop it, or give another "
+                "with --spool"
+            ) from None
+        except OSError as error:
+            raise BadSettingsError(
+                f"{folder.name}: cannot be used as spool folder: {error.strerror}; give another "
+                "with --spool"
+            ) from None
+        self.clear_incoming(0.0)
+
+    def close(self) -> None:
+        """Let another node use the folder."""
+        self._lock.close()
+
+    def clear_incoming(self, older_s: float) -> None:
+        """Remove what has arrived in part, and was not written to for a while."""
+        for leftover in self.incoming.iterdir():
+            with suppress(OSError):
+                if leftover.is_dir() and older_s == 0:
+                    shutil.rmtree(leftover, ignore_errors=True)
+                elif leftover.is_file() and time.time() - leftover.stat().st_mtime >= older_s:
+                    leftover.unlink()
+
+    def study(self, study: str) -> Path:
+        """Return the folder with the objects of a study."""
+        return self._studies / study
+
+    def put(self, arrived: Path, study: str, instance: str) -> None:
+        """Move an object that has arrived to its study; it is on the disk when this returns."""
+        folder = self.study(study)
+        fresh = not folder.is_dir()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _sync(arrived)
+        arrived.replace(folder / f"{instance}.dcm")
+        _sync(folder)
+        if fresh:
+            _sync(self._studies)
+
+    def put_result(self, study: str, objects: Sequence[Dataset]) -> None:
+        """Write the objects of a result, in place of an earlier one, all of them or none."""
+        target, stage = self._results / study, self.incoming / f"result-{study}"
+        try:
+            shutil.rmtree(stage, ignore_errors=True)
+            stage.mkdir(mode=0o700)
+            for number, dataset in enumerate(objects):
+                path = stage / f"{number:02d}.dcm"
+                dataset.save_as(path, enforce_file_format=True)
+                _sync(path)
+            _sync(stage)
+            shutil.rmtree(target, ignore_errors=True)
+            stage.replace(target)
+            _sync(self._results)
+        except OSError as error:
+            raise DlildError(
+                f"the result cannot be written: {error.strerror}; look at the disk of the spool"
+            ) from None
+
+    def result(self, study: str) -> list[Path]:
+        """Return the files of a result, in the order in which they are sent."""
+        return sorted((self._results / study).glob("*.dcm"))
+
+    def remove(self, study: str) -> None:
+        """Remove the files of a study and of its result."""
+        shutil.rmtree(self.study(study), ignore_errors=True)
+        shutil.rmtree(self._results / study, ignore_errors=True)
+
+    def remove_unknown(self, queue: Queue) -> int:
+        """Remove folders that the queue does not know: left by a kill before their first entry."""
+        removed = 0
+        for parent in (self._studies, self._results):
+            for folder in parent.iterdir():
+                if queue.get(folder.name) is None:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    removed += 1
+        return removed
+
+    def free_bytes(self) -> int:
+        """Return the free space of the file system."""
+        return shutil.disk_usage(self.folder).free
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
