@@ -43,6 +43,7 @@ ORDER = [
     "concordance",
     "incremental",
     "competing_risks",
+    "landmarks",
     "sample_size",
     "cutoffs",
 ]

@@ -247,6 +247,8 @@ def collapse(
 def _check_constant(frame: pd.DataFrame, study: Study, log: FaultLog) -> None:
     names = [item.column for item in study.covariates]
     names += [item.column for item in (study.score, study.visual) if item]
+    if study.visits.columns.get("score") in names:  # follow-up scans: it is meant to change
+        names.remove(study.visits.columns["score"])
     for name in names:
         cells = pd.DataFrame({"id": frame["id"], "value": words(frame, name), "row": frame["row"]})
         counts = cells.dropna().groupby("id")["value"].nunique()

@@ -16,12 +16,16 @@ from dlild_analysis.progression.rules import Progressed, Rule, find_rule
 from dlild_analysis.stats.arrays import FloatArray, merge_tied_times
 
 CENSORED, PROGRESSED, DIED = 0, 1, 2
+LATE_DEATH_MONTHS = 6.0
 DEATH_WORDS = {
     "event": "Death and lung transplant counted as progression.",
     "competing": "Death and lung transplant before progression were competing events.",
-    "ignore": "Patients who died or were transplanted without progression were censored at that "
-    "time.",
+    "ignore": "Patients who died or were transplanted without progression were censored.",
 }
+SEEN_WORDS = (
+    " Patients alive without progression were followed to the date on which they were last seen, "
+    "as the dead were to their death."
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class Outcome:
         0 censored, 1 event, 2 competing death; NaN where unknown.
     reasons : dict
         How many events each criterion made.
+    free_until : array of shape (n,) or None
+        The last month at which a patient was known to be free of the event: for progression the
+        visit before, for death and censoring `time` itself. None where no visits tell.
     notes : tuple of Fault
         Patients whose outcome cannot be determined.
     """
@@ -52,6 +59,7 @@ class Outcome:
     status: FloatArray
     reasons: dict[str, int]
     notes: tuple[Fault, ...] = ()
+    free_until: FloatArray | None = None
 
     @property
     def events(self) -> int:
@@ -170,12 +178,19 @@ def _by_rule(cohort: Cohort, rule: Rule, policy: str) -> Outcome:
     reasons: dict[str, int] = {}
     notes: list[Fault] = []
     terminal = terminal_times(cohort)
+    alive = _last_seen(cohort)
+    free_until = np.full(size, np.nan)
     for patient, series in _each(cohort):
         seen = _last(series)
         found = rule.assess(series) if series is not None else None
-        time[patient], status[patient], reason = _settle(
-            found, terminal[patient], seen, rule.months
-        )
+        end = np.fmax(seen, alive[patient]) if np.isfinite(seen) else seen
+        time[patient], status[patient], reason = _settle(found, terminal[patient], end, rule.months)
+        free_until[patient] = time[patient]
+        if status[patient] == PROGRESSED and series is not None:
+            free_until[patient] = _visit_before(series, time[patient])
+        elif status[patient] == DIED and policy == "ignore" and np.isnan(alive[patient]):
+            # The living are followed to their last visit then, and so are the dead.
+            time[patient] = free_until[patient] = np.fmin(seen, time[patient])
         if np.isnan(status[patient]):
             row = cohort.patients.iloc[patient]
             notes.append(
@@ -196,6 +211,9 @@ def _by_rule(cohort: Cohort, rule: Rule, policy: str) -> Outcome:
     death_words = (
         f" {DEATH_WORDS[policy]}" if has_deaths else " No death or transplant is in the table."
     )
+    if has_deaths and np.isfinite(alive).any():
+        death_words += SEEN_WORDS
+    notes += _late_deaths(cohort, terminal, alive, rule, policy)
     return Outcome(
         rule=f"{rule.name}@{rule.version}",
         title=rule.title,
@@ -205,7 +223,48 @@ def _by_rule(cohort: Cohort, rule: Rule, policy: str) -> Outcome:
         status=_with_policy(status, policy),
         reasons=dict(sorted(reasons.items())),
         notes=tuple(notes),
+        free_until=free_until,
     )
+
+
+def _last_seen(cohort: Cohort) -> FloatArray:
+    """Take the month at which each patient was last seen; NaN where it is not given."""
+    if "last_seen" not in cohort.patients:
+        return np.full(len(cohort.patients), np.nan)
+    return np.asarray(cohort.patients["last_seen"], dtype=np.float64)
+
+
+def _late_deaths(
+    cohort: Cohort, terminal: FloatArray, alive: FloatArray, rule: Rule, policy: str
+) -> list[Fault]:
+    """Note deaths long after the last visit where nobody says how long the living were followed."""
+    if policy == "ignore" or np.isfinite(alive).any():
+        return []
+    last = cohort.visits.groupby("patient")["time"].max()
+    seen = np.full(len(cohort.patients), np.nan)
+    seen[last.index.to_numpy(dtype=np.int64)] = last.to_numpy()
+    with np.errstate(invalid="ignore"):
+        late = (terminal > seen + LATE_DEATH_MONTHS) & (terminal <= rule.months + TIME_SLACK)
+    if not late.any():
+        return []
+    return [
+        Fault(
+            None,
+            "outcome.death_time",
+            "",
+            "",
+            f"holds {int(late.sum())} that lie more than {LATE_DEATH_MONTHS:g} months after the "
+            "patient's last visit, while the living are followed to theirs only: the risk is "
+            "overstated; give outcome.last_seen",
+            rejects=False,
+        )
+    ]
+
+
+def _visit_before(series: Visits, time: float) -> float:
+    """Find the last measurement before a visit; 0 where there is none after the origin."""
+    measured = _measured(series) & (series.time < time - TIME_SLACK) & (series.time > 0)
+    return float(series.time[measured].max()) if measured.any() else 0.0
 
 
 def _settle(
@@ -265,19 +324,22 @@ def _last(series: Visits | None) -> float:
     """Find the last month at which progression could have been seen."""
     if series is None:
         return np.nan
-    measured = np.isfinite(
-        np.vstack(
-            [
-                series.fvc_percent,
-                series.fvc_litres,
-                series.dlco_percent,
-                series.symptoms,
-                series.radiology,
-            ]
-        )
-    ).any(axis=0)
-    later = series.time[measured & (series.time > 0)]
+    later = series.time[_measured(series) & (series.time > 0)]
     return float(later.max()) if later.size else np.nan
+
+
+def _measured(series: Visits) -> NDArray[np.bool_]:
+    """Mark the visits at which anything was measured."""
+    values = np.vstack(
+        [
+            series.fvc_percent,
+            series.fvc_litres,
+            series.dlco_percent,
+            series.symptoms,
+            series.radiology,
+        ]
+    )
+    return np.asarray(np.isfinite(values).any(axis=0), dtype=np.bool_)
 
 
 def _each(cohort: Cohort) -> list[tuple[int, Visits | None]]:

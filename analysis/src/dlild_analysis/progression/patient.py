@@ -78,14 +78,22 @@ class Visits:
             return None
         return int(known[np.argmin(np.abs(self.time[known]))])
 
+    def decline_since(self, values: FloatArray) -> FloatArray:
+        """Decline since the baseline, in the unit of the values; NaN at and before it."""
+        start = self.baseline(values)
+        if start is None:
+            return np.full(self.time.size, np.nan)
+        decline: FloatArray = values[start] - values
+        decline[: start + 1] = np.nan
+        decline[self.time <= 0] = np.nan
+        return decline
+
     def relative_decline(self, values: FloatArray) -> FloatArray:
         """Decline since the baseline, in percent of the baseline; NaN at and before it."""
         start = self.baseline(values)
         if start is None:
             return np.full(self.time.size, np.nan)
-        decline: FloatArray = 100.0 * (values[start] - values) / values[start]
-        decline[: start + 1] = np.nan
-        decline[self.time <= 0] = np.nan
+        decline: FloatArray = 100.0 * self.decline_since(values) / values[start]
         return decline
 
     def absolute_decline(self, values: FloatArray, within: float) -> FloatArray:

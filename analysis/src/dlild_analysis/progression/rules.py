@@ -180,6 +180,86 @@ class ProgressivePulmonaryFibrosis:
         )
 
 
+@dataclass(frozen=True)
+class FvcDecline:
+    """Decline of FVC since baseline as trials define it: relative or absolute, confirmed or not.
+
+    Attributes
+    ----------
+    relative : bool
+        In percent of the baseline; else in points of percent predicted.
+    threshold : float
+        In that unit.
+    confirmed : bool
+        Whether the next measurement must reach the threshold too. The time is that of the first.
+    """
+
+    relative: bool
+    threshold: float
+    confirmed: bool
+    version: int = 1
+    months: float = 24.0
+
+    @property
+    def name(self) -> str:
+        """Name in the TOML."""
+        kind = "relative" if self.relative else "absolute"
+        return f"fvc-{kind}-{self.threshold:g}{'-confirmed' if self.confirmed else ''}"
+
+    @property
+    def title(self) -> str:
+        """Short title for tables."""
+        unit = "%, relative" if self.relative else "points, absolute"
+        words = ", confirmed" if self.confirmed else ""
+        return f"FVC -{self.threshold:g} {unit}{words}, {self.months:g} months"
+
+    @property
+    def statement(self) -> str:
+        """The rule in one sentence."""
+        what = (
+            f"a relative decline of FVC from baseline by at least {self.threshold:g} %"
+            if self.relative
+            else f"an absolute decline of FVC from baseline by at least {self.threshold:g} points "
+            "of percent predicted"
+        )
+        seen = (
+            "at a visit and again at the next one with FVC; the time was that of the first of the "
+            "two, and a decline at the last visit alone did not count"
+            if self.confirmed
+            else "at any visit"
+        )
+        return f"Progression was {what} {seen}, within {self.months:g} months."
+
+    @property
+    def source(self) -> str:
+        """Where the thresholds are published."""
+        return (
+            "Relative and absolute change are compared in Richeldi et al., Thorax 2012;67:407-411. "
+            "With death it is the composite of trials such as ASCEND (King et al., N Engl J Med "
+            "2014;370:2083-2092: 10 points of percent predicted or death), which asked for "
+            "confirmation at least 6 weeks later; this rule takes the next visit, whenever it was."
+        )
+
+    def lacking(self, columns: frozenset[str]) -> str:
+        """Ask for FVC."""
+        if self.relative:
+            return "" if columns & {"fvc_percent", "fvc_litres"} else "serial FVC"
+        return "" if "fvc_percent" in columns else "serial FVC in percent predicted"
+
+    def assess(self, visits: Visits) -> Progressed | None:
+        """Find the first decline, or the first that the next measurement confirms."""
+        values = visits.fvc() if self.relative else visits.fvc_percent
+        decline = visits.relative_decline(values) if self.relative else visits.decline_since(values)
+        met = reaches(decline, self.threshold)
+        if self.confirmed:
+            known = np.flatnonzero(np.isfinite(decline))
+            again = np.zeros(met.size, dtype=bool)
+            again[known[:-1]] = met[known[1:]]
+            met &= again
+        words = f"FVC -{self.threshold:g} {'% relative' if self.relative else 'points absolute'}"
+        return _first(visits, {words: met & by(visits.time, self.months)})
+
+
 def _first(visits: Visits, criteria: dict[str, np.ndarray]) -> Progressed | None:
     met = np.flatnonzero(np.logical_or.reduce(list(criteria.values())))
     if met.size == 0:
@@ -239,5 +319,13 @@ def _version(text: str) -> int:
     return int(text) if text.isdigit() else -1
 
 
-for _rule in (RelativeDecline(), ProgressiveFibrosing(), ProgressivePulmonaryFibrosis()):
+for _rule in (
+    RelativeDecline(),
+    ProgressiveFibrosing(),
+    ProgressivePulmonaryFibrosis(),
+    FvcDecline(relative=True, threshold=10.0, confirmed=False),
+    FvcDecline(relative=True, threshold=10.0, confirmed=True),
+    FvcDecline(relative=False, threshold=10.0, confirmed=False),
+    FvcDecline(relative=False, threshold=10.0, confirmed=True),
+):
     register(_rule)

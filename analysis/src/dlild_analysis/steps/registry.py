@@ -14,6 +14,9 @@ from dlild_analysis.steps.discrimination.incremental import INCREMENTAL
 from dlild_analysis.steps.discrimination.time_auc import TIME_AUC
 from dlild_analysis.steps.logistic.logistic import LOGISTIC
 from dlild_analysis.steps.longitudinal.fvc_decline import FVC_DECLINE
+from dlild_analysis.steps.longitudinal.landmarks import LANDMARKS
+from dlild_analysis.steps.longitudinal.time_between_visits import TIME_BETWEEN_VISITS
+from dlild_analysis.steps.longitudinal.time_varying import TIME_VARYING
 from dlild_analysis.steps.patients.sample_size import SAMPLE_SIZE
 from dlild_analysis.steps.patients.table_one import TABLE_ONE
 from dlild_analysis.steps.roc.roc import ROC
@@ -43,6 +46,9 @@ STEPS: tuple[Step[Any], ...] = (
     CONCORDANCE,
     INCREMENTAL,
     COMPETING_RISKS,
+    TIME_BETWEEN_VISITS,
+    LANDMARKS,
+    TIME_VARYING,
     FVC_DECLINE,
     AGREEMENT,
     CHANGES,
@@ -68,7 +74,9 @@ def steps_of(study: Study, *, all_rules: bool) -> list[Step[Any]]:
     if not study.readings.columns:
         left_out.append(AGREEMENT)
     if not study.visits.given:
-        left_out.append(FVC_DECLINE)
+        left_out += [FVC_DECLINE, TIME_BETWEEN_VISITS]
+    if "score" not in study.visits.columns:
+        left_out.append(TIME_VARYING)
     stated = study.score is not None and study.score.repeatability is not None
     if not (study.repeats or stated or "score" in study.visits.columns):
         left_out.append(CHANGES)

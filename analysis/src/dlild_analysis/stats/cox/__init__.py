@@ -13,12 +13,15 @@ from dlild_analysis.stats.cox.regression import (
     linear_predictor,
     predict_cox,
 )
+from dlild_analysis.stats.cox.time_varying import TimeVaryingCox, fit_time_varying_cox
 
 __all__ = [
     "CoxFit",
     "HazardTerm",
     "ProportionalHazards",
+    "TimeVaryingCox",
     "fit_cox",
+    "fit_time_varying_cox",
     "linear_predictor",
     "predict_cox",
     "proportional_hazards_test",

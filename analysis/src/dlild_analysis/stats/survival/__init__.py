@@ -20,6 +20,10 @@ from dlild_analysis.stats.survival.curves import (
     survival_at,
 )
 from dlild_analysis.stats.survival.group_tests import LogRankWeight, weighted_log_rank
+from dlild_analysis.stats.survival.interval_censored import (
+    IntervalCensoredFit,
+    fit_interval_censored,
+)
 from dlild_analysis.stats.survival.restricted_mean import RmstComparison, rmst, rmst_difference
 from dlild_analysis.stats.survival.time_dependent_auc import (
     IntegratedAuc,
@@ -34,6 +38,7 @@ __all__ = [
     "ConcordanceComparison",
     "ConfType",
     "IntegratedAuc",
+    "IntervalCensoredFit",
     "KaplanMeier",
     "LogRank",
     "LogRankWeight",
@@ -43,6 +48,7 @@ __all__ = [
     "compare_concordance",
     "compare_time_auc",
     "concordance_value",
+    "fit_interval_censored",
     "harrell_c",
     "integrated_time_auc",
     "kaplan_meier",
