@@ -1,0 +1,41 @@
+"""Many clients in a process of their own, each scoring one scan after the other until it is killed.
+
+`python -m bench.support.clients URL VOLUME.npz COUNT` prints a line a scan: `done`, or the kind of
+the error.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+import numpy as np
+
+from dlild_client import Client
+from dlild_client.errors import DlildError
+from dlild_client.volume import Volume
+
+
+def main(url: str, path: str, count: str) -> None:
+    """Score until the process ends."""
+    with np.load(path) as stored:
+        volume = Volume(stored["hu"], tuple(stored["spacing_mm"]))
+    threads = [threading.Thread(target=_score, args=(url, volume)) for _ in range(int(count))]
+    for thread in threads:
+        thread.start()
+
+
+def _score(url: str, volume: Volume) -> None:
+    with Client(url) as client:
+        while True:
+            try:
+                client.score(volume)
+                said = "done"
+            except DlildError as error:
+                said = error.kind
+            print(f"{time.monotonic():.3f} {said}", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
