@@ -16,6 +16,8 @@ from dlild_client.contract.score import (
     zone_counts,
 )
 from dlild_client.preparation.grid import to_grid
+from dlild_client.results.densitometry import measure_density
+from dlild_client.results.provenance import trace
 from dlild_client.results.result import ClassVolume, GridInfo, ModelUsed, Result, ZoneVolume
 from dlild_client.volume import Volume
 
@@ -87,4 +89,7 @@ def result_of(labels: Volume, grid: Volume, contract: Contract, **changes: Any) 
         "image": grid,
         "contract": contract,
     }
+    weights = f"sha256:{model.weights_sha256}"
+    fields["provenance"] = trace(grid, labels.array, (0, 0, 0), grid.shape, weights)
+    fields["densitometry"] = measure_density(grid, labels, contract)
     return Result(**(fields | changes))

@@ -19,6 +19,7 @@ from dlild_client.errors import DlildError
 from dlild_client.reading.read import read_volume
 from dlild_client.results.files import try_folder, write_result
 from dlild_client.results.overlay import draw_overlay
+from dlild_client.results.provenance import document_digest
 from dlild_client.results.result import Result
 
 
@@ -45,7 +46,7 @@ def test_result_json_has_the_promised_names(result, contract):
     assert set(plain) == {
         "schema_version", "dl_ild_percent", "lung_volume_ml", "lesion_volume_ml", "classes",
         "zones", "densitometry", "windows", "grid", "model", "series", "timings_s", "flags",
-        "flag_details", "repeatability", "research_use_only",
+        "flag_details", "repeatability", "research_use_only", "provenance",
     }  # fmt: skip
     follows(plain, ResultDocument)
     assert plain["schema_version"] == 1
@@ -62,6 +63,9 @@ def test_result_json_has_the_promised_names(result, contract):
     assert plain["densitometry"]["lung"]["volume_ml"] == pytest.approx(
         plain["lung_volume_ml"], rel=0.05
     )
+    assert plain["provenance"]["scan"] == plain["series"]["digest"]
+    assert plain["provenance"]["weights"] == plain["model"]["weights_digest"]
+    assert plain["provenance"]["result"] == document_digest(plain)
     assert set(plain["grid"]) == {"spacing_mm", "shape", "box"}
     assert set(plain["grid"]["box"]) == {"start", "stop"}
     assert set(plain["model"]) == {

@@ -94,6 +94,16 @@ class RepeatabilityDocument(TypedDict):
     all_changes: CoefficientDocument
 
 
+class ProvenanceDocument(TypedDict):
+    """Digests of scan, preprocessing, weights, label map and of this document."""
+
+    scan: str
+    preprocessing: str
+    weights: str
+    labels: str
+    result: str
+
+
 class ResultDocument(TypedDict):
     """`result.json`. `series` and `flag_details` hold what is known of them, scan by scan."""
 
@@ -113,3 +123,4 @@ class ResultDocument(TypedDict):
     flag_details: Mapping[str, Any]
     repeatability: RepeatabilityDocument | None
     research_use_only: bool
+    provenance: ProvenanceDocument | None

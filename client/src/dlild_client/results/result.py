@@ -22,6 +22,7 @@ from dlild_client.preparation.inspection import MUCH_LUNG_ML, ONE_SIDE
 from dlild_client.preparation.orientation import find_spine
 from dlild_client.preparation.prepare import PreparedScan
 from dlild_client.results.densitometry import Densitometry, find_disagreement, measure_density
+from dlild_client.results.provenance import Provenance, document_digest, trace
 from dlild_client.transport.connection import ServerInfo
 from dlild_client.transport.wire import FinalAnswer
 from dlild_client.volume import SeriesInfo, Volume
@@ -114,6 +115,8 @@ class Result:
         Names, titles and colours of the labels.
     densitometry : Densitometry or None
         Statistics of HU over the scanned voxels of the lung.
+    provenance : Provenance or None
+        Digests of scan, preprocessing, weights and label map.
     """
 
     dl_ild_percent: float
@@ -131,6 +134,7 @@ class Result:
     image: Volume
     contract: Contract
     densitometry: Densitometry | None = None
+    provenance: Provenance | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the voxels, as plain values for JSON."""
@@ -167,8 +171,13 @@ class Result:
             "flag_details": details(self.flags),
             "repeatability": None if repeatability is None else asdict(repeatability),
             "research_use_only": True,
+            "provenance": None,
         }
-        return {key: _rounded(value) for key, value in plain.items()}
+        document = {key: _rounded(value) for key, value in plain.items()}
+        if self.provenance is not None:
+            document["provenance"] = asdict(self.provenance)
+            document["provenance"]["result"] = document_digest(document)
+        return document
 
     def to_json(self) -> str:
         """Return the text of `result.json`."""
@@ -217,7 +226,8 @@ def build_result(
     labels = prepared.grid.with_array(array)
     native = prepared.native
     density = None if native is None else measure_density(native, labels, contract)
-    score = dl_ild_percent(lesion, lung)
+    score, where = dl_ild_percent(lesion, lung), _grid_info(prepared)
+    weights = contract.model.weights_sha256
     spec = info.engine
     words = (engine or "").split(maxsplit=1)
     return Result(
@@ -239,11 +249,11 @@ def build_result(
             for name, row in zip(ZONES, final.zone_volumes_ml, strict=True)
         },
         windows=len(prepared.plan.origins),
-        grid=_grid_info(prepared),
+        grid=where,
         model=ModelUsed(
             name=contract.model.name,
             version=contract.model.version,
-            weights_digest=f"sha256:{contract.model.weights_sha256}",
+            weights_digest=f"sha256:{weights}",
             profile=info.profile,
             engine=words[0] if words else spec.engine,
             precision=words[1] if len(words) > 1 else spec.precision,
@@ -262,6 +272,9 @@ def build_result(
         image=prepared.grid,
         contract=contract,
         densitometry=density,
+        provenance=trace(
+            prepared.grid, array, where.box_start, where.box_stop, f"sha256:{weights}"
+        ),
     )
 
 

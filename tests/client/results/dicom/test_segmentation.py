@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from client.results.labelled import labelled_result
-from client.writers import write_enhanced, write_image
+from client.writers import write_image
 
 from dlild_client.errors import BadSettingsError, InputError
 from dlild_client.reading.read import read_volume
@@ -19,53 +19,9 @@ from dlild_client.results.dicom.objects import make_objects
 from dlild_client.results.dicom.segmentation import decimal_string
 from dlild_client.results.dicom.source import read_source
 from dlild_client.results.result import Result
-from dlild_client.volume import Volume
-
-AXIAL, CORONAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1)
-
-
-def write_scan(writer, chest_maker, name: str):
-    """A small chest in 30 slices, as the name says."""
-    shape, spacing = (30, 40, 56), (6.0, 3.0, 3.0)
-    if name == "odd sizes":
-        shape = (30, 41, 57)
-    chest = chest_maker(shape, spacing)
-    if name in {"coronal", "sagittal"}:
-        points = (1, 0, 2) if name == "coronal" else (2, 0, 1)
-        array = np.ascontiguousarray(chest.array.transpose(points)[:, ::-1])
-        turned = Volume(array, tuple(chest.spacing_mm[i] for i in points))
-        step = (0.0, 3.0, 0.0) if name == "coronal" else (3.0, 0.0, 0.0)
-        orientation = CORONAL if name == "coronal" else SAGITTAL
-        return writer.write(turned, orientation=orientation, step=step)
-    if name == "tilted":
-        return writer.write(chest, step=(0.0, 1.2, 6.0))
-    if name == "oblique":
-        a = np.radians(12)
-        row, column = (np.cos(a), 0, -np.sin(a)), (0, 1, 0)
-        normal = np.cross(row, column) * 6
-        return writer.write(chest, orientation=(*row, *column), step=tuple(normal))
-    if name == "uneven":
-        z = np.cumsum([0, *([4.0, 8.0] * 15)])[:30]
-
-        def edit(ds, i):
-            ds.ImagePositionPatient = [-150.0, -130.0, float(z[i])]
-
-        return writer.write(chest, edit=edit)
-    if name == "gaps":
-        return writer.write(chest, edit=lambda ds, i: setattr(ds, "SliceThickness", 1.0))
-    folder = writer.write(chest, step=(0.0, 0.0, -6.0) if name == "backwards" else None)
-    return write_enhanced(folder, folder.parent / "enhanced.dcm") if name == "enhanced" else folder
-
 
 NAMES = ["axial", "backwards", "coronal", "sagittal", "tilted", "oblique", "uneven", "gaps",
          "odd sizes", "enhanced"]  # fmt: skip
-
-
-@pytest.fixture
-def scored(series_writer, chest_maker, contract, request) -> Result:
-    name = getattr(request, "param", "axial")
-    path = write_scan(series_writer, chest_maker, name)
-    return labelled_result(read_volume(path, with_source=True), contract)
 
 
 def segment_frames(path) -> tuple[np.ndarray, list[pydicom.Dataset]]:

@@ -8,6 +8,11 @@ scored series (`SourceSeries`), which `read_volume(path, with_source=True)` keep
 `uids`           derived UIDs: the same scan and model give the same objects
 `codes`          coded concepts, standard ones and those of 99DLILD
 `segmentation`   DICOM SEG on the scanned slices
+`report`         DICOM SR, TID 1500
+`capture`        Secondary Capture and Encapsulated PDF of the summary page
+`identity`       what `anonymous` strips
+`common`         equipment, algorithm, data sets of the source
+`extra`          import of highdicom
 `objects`        all objects of a result
 ===============  ===================================================================
 """

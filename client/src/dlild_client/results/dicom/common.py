@@ -1,12 +1,12 @@
-"""What all objects of a result share: equipment, algorithm, data set of the source."""
+"""What all objects of a result share: equipment, algorithm, data sets of the source."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from dlild_client import __version__
-from dlild_client.reading.dicom.dicomlib import load_pydicom
-from dlild_client.results.dicom.codes import coded
+from dlild_client.reading.dicom.dicomlib import load_pydicom, quiet
+from dlild_client.results.dicom.codes import AI, coded
 from dlild_client.results.dicom.extra import load_highdicom
 from dlild_client.results.dicom.uids import derive_uid
 from dlild_client.results.result import Result
@@ -22,21 +22,27 @@ def software_version() -> str:
     return f"dlild-client {__version__}"
 
 
+def algorithm_parameters(result: Result) -> dict[str, str]:
+    """Parameters of the algorithm: the digests that tie an object to weights and result."""
+    found = {"weights": result.model.weights_digest}
+    if result.provenance is not None:
+        found["result"] = result.to_dict()["provenance"]["result"]
+    return found
+
+
 def algorithm(result: Result) -> Any:
-    """Algorithm identification: model, version, weights."""
-    highdicom = load_highdicom()
-    return highdicom.AlgorithmIdentificationSequence(
+    """Algorithm identification: model, version, digests."""
+    return load_highdicom().AlgorithmIdentificationSequence(
         name=result.contract.score.name,
-        family=coded("123110", "DCM", "Artificial Intelligence"),
+        family=coded(*AI),
         version=f"{result.model.name} {result.model.version}",
-        parameters={"weights": result.model.weights_digest},
+        parameters=algorithm_parameters(result),
     )
 
 
 def light_dataset(source: SourceSeries) -> Any:
     """Make a data set of the first slice, as a single-frame CT image without pixels."""
-    pydicom = load_pydicom()
-    dataset = pydicom.Dataset()
+    dataset = load_pydicom().Dataset()
     dataset.update(source.header)
     first = source.slices[0]
     dataset.SOPClassUID, dataset.SOPInstanceUID = CT_IMAGE, first.sop_instance
@@ -51,4 +57,32 @@ def light_dataset(source: SourceSeries) -> Any:
     dataset.ImagePositionPatient = list(first.position_mm)
     dataset.PixelSpacing = list(source.pixel_spacing_mm)
     dataset.SliceThickness = first.thickness_mm
+    return dataset
+
+
+def reference_datasets(source: SourceSeries) -> list[Any]:
+    """Make a data set of each object of the series, with what a reference needs."""
+    first = light_dataset(source)
+    found: dict[str, Any] = {}
+    for s in source.slices:
+        if s.sop_instance not in found:
+            dataset = first.__class__() if found else first
+            if found:
+                dataset.StudyInstanceUID = first.StudyInstanceUID
+                dataset.PatientID = first.PatientID
+            dataset.SOPClassUID, dataset.SOPInstanceUID = s.sop_class, s.sop_instance
+            dataset.SeriesInstanceUID = s.series
+            found[s.sop_instance] = dataset
+    return list(found.values())
+
+
+def finish(dataset: Any, source: SourceSeries, description: str) -> Any:
+    """Add what highdicom does not copy: age, size and weight of the patient, descriptions."""
+    with quiet():
+        dataset.SeriesDescription = description
+        for name in ("PatientAge", "PatientSize", "PatientWeight", "StudyDescription",
+                     "IssuerOfPatientID", "PatientIdentityRemoved",
+                     "DeidentificationMethod"):  # fmt: skip
+            if name in source.header and name not in dataset:
+                dataset[name] = source.header[name]
     return dataset

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 
 from dlild_client.errors import BadSettingsError, InputError
+from dlild_client.results.dicom.capture import make_capture, make_pdf
 from dlild_client.results.dicom.extra import load_highdicom
+from dlild_client.results.dicom.identity import strip_identity
+from dlild_client.results.dicom.report import make_report
 from dlild_client.results.dicom.segmentation import LABELMAP, make_segmentation
+from dlild_client.results.overlay import draw_overlay
 from dlild_client.results.result import Result
 from dlild_client.source import SourceSeries
 
@@ -22,8 +26,8 @@ def make_objects(
     source: SourceSeries,
     *,
     kinds: Sequence[str] = ("seg", "sr", "capture"),
-    summary: Image.Image | None = None,  # noqa: ARG001
-    anonymous: bool = False,  # noqa: ARG001
+    summary: Image.Image | None = None,
+    anonymous: bool = False,
 ) -> list[Any]:
     """Make the DICOM objects of a result.
 
@@ -57,9 +61,17 @@ def make_objects(
         raise BadSettingsError(f"no DICOM object {unknown[0]!r}; there are {', '.join(KINDS)}")
     load_highdicom()
     check_references(source)
+    if anonymous:
+        source = strip_identity(source, result.series.digest or "")
+    picture = summary
+    if picture is None and {"capture", "pdf"} & set(kinds):
+        picture = draw_overlay(result)
     makers: Mapping[str, Callable[[], Any]] = {
         "seg": lambda: make_segmentation(result, source),
         "labelmap": lambda: make_segmentation(result, source, kind=LABELMAP),
+        "sr": lambda: make_report(result, source),
+        "capture": lambda: make_capture(result, source, cast(Image.Image, picture)),
+        "pdf": lambda: make_pdf(result, source, cast(Image.Image, picture)),
     }
     return [makers[kind]() for kind in kinds]
 

@@ -28,6 +28,7 @@ from dlild_client.results.dicom.codes import category_of, code_of
 from dlild_client.results.dicom.common import (
     MANUFACTURER,
     algorithm,
+    finish,
     light_dataset,
     software_version,
 )
@@ -37,6 +38,8 @@ from dlild_client.results.result import Result
 from dlild_client.source import SourceSeries, SourceSlice
 
 BINARY, LABELMAP = "BINARY", "LABELMAP"
+SEG_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
+"""Segmentation Storage, of a BINARY SEG."""
 SERIES_NUMBER = 9301
 
 Bytes = npt.NDArray[np.uint8]
@@ -86,6 +89,14 @@ def make_segmentation(result: Result, source: SourceSeries, *, kind: str = BINAR
     return dataset
 
 
+def segmentation_uids(result: Result, source: SourceSeries, kind: str = BINARY) -> tuple[str, str]:
+    """Derive the UIDs of series and instance of a SEG."""
+    return (
+        result_uid(result, source, "SEG series", kind),
+        result_uid(result, source, "SEG", kind),
+    )
+
+
 @dataclass(frozen=True)
 class _Frame:
     """One frame: index of its slice in the series, and the class; 0 where it holds all."""
@@ -127,7 +138,7 @@ def _template(
     rows, columns = source.shape
     pixels = np.zeros((1, rows, columns), np.uint8)
     pixels.reshape(-1)[: len(classes)] = [c.label for c in classes]
-    uid = result_uid(result, source, "SEG", kind)
+    series, uid = segmentation_uids(result, source, kind)
     descriptions = [
         highdicom.seg.SegmentDescription(
             segment_number=c.label,
@@ -148,7 +159,7 @@ def _template(
             pixels,
             kind,
             descriptions,
-            series_instance_uid=result_uid(result, source, "SEG series", kind),
+            series_instance_uid=series,
             series_number=SERIES_NUMBER,
             sop_instance_uid=uid,
             instance_number=1,
@@ -159,7 +170,7 @@ def _template(
             content_label="DL_ILD",
             content_description="DL-ILD label map. For research use only",
         )
-    dataset.SeriesDescription = "DL-ILD segmentation (research use only)"
+    finish(dataset, source, "DL-ILD segmentation (research use only)")
     organization = derive_uid(uid, "dimensions")
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
