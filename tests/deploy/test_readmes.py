@@ -65,6 +65,7 @@ NOT_TYPED = (
     (r"^pip install", "an environment of its own: integration/commands/test_fresh_install.py"),
     (r"^\.venv/bin/pre-commit install", "changes the hooks of the checkout"),
     (r"^dlild .*--dask", "a Dask cluster: tests/integration/commands/test_batch_on_dask.py"),
+    (r"^dlild compare", "two scans of one patient: tests/client/report/test_comparison.py"),
     (r"^dlild (score dicomweb|listen|queue)",
      "a hospital's network: tests/client/archive, on a real Orthanc"),
     (r"^dlild --install-completion", "writes into the user's shell: tests/client/test_cli.py"),
@@ -242,6 +243,10 @@ def test_a_fresh_clone_has_what_the_second_example_types(tmp_path: Path) -> None
     assert planned.index("-e client") < planned.index("dlild-deploy serve")
 
 
+ELSEWHERE = "--dask|--install-completion|dicomweb|dlild listen|dlild compare"
+"""Commands of the client that another test types: see `NOT_TYPED`."""
+
+
 @pytest.mark.server
 def test_the_commands_of_the_client_are_typed(
     embedded_server: EmbeddedServer, scan: Path, tmp_path: Path
@@ -250,7 +255,7 @@ def test_the_commands_of_the_client_are_typed(
     (tmp_path / "scans").mkdir()
     shutil.copytree(scan, tmp_path / "scans" / "patient-1")
     write_nifti(read_volume(scan), tmp_path / "scan.nii.gz")
-    typed = [c for c in block.commands() if not re.search("--dask|--install-completion", c)]
+    typed = [c for c in block.commands() if not re.search(ELSEWHERE, c)]
     assert len(typed) == 8
     told = type_in("\n".join(typed), tmp_path, DLILD_URL=embedded_server.grpc_url)
     assert "research use only" in told

@@ -46,6 +46,7 @@ from dlild_client.errors import (
     ModelNotFoundError as ModelNotFound,
     NoSeriesError as NoSeriesError,
     NoSeriesError as NoSeries,
+    NotComparableError as NotComparableError,
     NotCTError as NotCTError,
     NotCTError as NotCT,
     NotChestError as NotChestError,

@@ -26,6 +26,7 @@
         ├── NotHUError               grey values that cannot be converted to HU
         ├── NotChestError            no lungs, or hardly any
         ├── TooFewSlicesError        not enough slices or coverage for a pair of lungs
+        ├── NotComparableError       results of different models, or of one scan
         ├── TooLargeError            more voxels or windows than the server accepts
         └── GeometryError            the slices do not form a volume
             ├── MissingGeometryError     no position, orientation or pixel spacing
@@ -164,6 +165,10 @@ class NotChestError(InputError):
 
 class TooFewSlicesError(InputError):
     """Not enough slices or coverage for a pair of lungs."""
+
+
+class NotComparableError(InputError):
+    """Results of different models or weights, or of one scan given twice."""
 
 
 class GeometryError(InputError):

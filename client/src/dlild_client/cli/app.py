@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from dlild_client.cli import batch, doctor, info, listen, report, score, series
+from dlild_client.cli import batch, compare, doctor, info, listen, report, score, series
 
 INTERRUPTED = 130
 
@@ -28,6 +28,7 @@ for command in (
     score.score,
     batch.batch,
     report.report,
+    compare.compare,
     series.series,
     info.info,
     doctor.doctor,

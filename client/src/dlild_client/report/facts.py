@@ -62,6 +62,27 @@ class ZoneFact:
 
 
 @dataclass(frozen=True)
+class DensityFact:
+    """Densitometry of the lung or a zone: a value of each of `DENSITY`, as text."""
+
+    title: str
+    values: tuple[str, ...]
+
+
+DENSITY = (
+    # Field of the document, and decimals that are shown.
+    ("mean_hu", 0),
+    ("sd_hu", 0),
+    ("skewness", 2),
+    ("kurtosis", 2),
+    ("p15", 0),
+    ("high_attenuation_percent", 1),
+    ("low_attenuation_percent", 1),
+    ("mass_g", 0),
+)
+
+
+@dataclass(frozen=True)
 class FlagFact:
     """One flag: its code, and its meaning with its values."""
 
@@ -82,6 +103,8 @@ class Facts:
     classes : tuple of ClassFact
         The lesion classes, then lung without lesion.
     zones : tuple of ZoneFact
+    density : tuple of DensityFact
+        All lung, then the zones; empty where the result has none.
     flags : tuple of FlagFact
     repeatability : tuple of str
         Sentences on the interval of a second scan.
@@ -101,6 +124,7 @@ class Facts:
     lesion_ml: float
     classes: tuple[ClassFact, ...]
     zones: tuple[ZoneFact, ...]
+    density: tuple[DensityFact, ...]
     flags: tuple[FlagFact, ...]
     repeatability: tuple[str, ...]
     repeat_range: tuple[float, float] | None
@@ -156,6 +180,7 @@ def _gather(document: Mapping[str, Any], language: Language) -> Facts:
         lesion_ml=float(document["lesion_volume_ml"]),
         classes=tuple(sorted(classes, key=lambda c: (not c.lesion, c.label))),
         zones=tuple(_zone(name, document["zones"][name], language) for name in ZONES),
+        density=_density(document.get("densitometry"), language),
         flags=tuple(
             FlagFact(code, flag_words(code, details.get(code, {}).get("values", {}), language))
             for code in document["flags"]
@@ -187,6 +212,24 @@ def _zone(name: str, fields: Mapping[str, Any], language: Language) -> ZoneFact:
     lesion, lung = float(fields["lesion_ml"]), float(fields["lung_ml"])
     share = dl_ild_percent(lesion, lung)
     return ZoneFact(name, words(f"zone.{name}", language), share, lesion, lung)
+
+
+def _density(fields: Mapping[str, Any] | None, language: Language) -> tuple[DensityFact, ...]:
+    if fields is None:
+        return ()
+    regions = [(words("density.lung", language), fields["lung"])]
+    regions += [(words(f"zone.{name}", language), fields["zones"][name]) for name in ZONES]
+    rows = []
+    for title, region in regions:
+        flat = {**region, "p15": region["percentiles_hu"]["15"]}
+        shown = [_number(flat[name], decimals) for name, decimals in DENSITY]
+        rows.append(DensityFact(title, tuple(shown)))
+    return tuple(rows)
+
+
+def _number(value: float | None, decimals: int) -> str:
+    """Format a number; a dash where there is none."""
+    return "-" if value is None else f"{float(value):.{decimals}f}"
 
 
 def _repeat_ranges(

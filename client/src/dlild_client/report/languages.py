@@ -86,6 +86,25 @@ TEXTS: Mapping[str, Text] = {
     "zone_note": Text(
         "Zones are thirds of the height of the lungs.", "肺区为两肺高度的上、中、下三分之一。"
     ),
+    # densitometry
+    "density": Text(
+        "Densitometry, without any network's lesions", "密度测量（不依赖网络识别的病灶）"
+    ),
+    "density.region": Text("Region", "区域"),
+    "density.lung": Text("All lung", "全肺"),
+    "density.mean_hu": Text("Mean, HU", "均值，HU"),
+    "density.sd_hu": Text("SD, HU", "标准差，HU"),
+    "density.skewness": Text("Skewness", "偏度"),
+    "density.kurtosis": Text("Kurtosis", "峰度"),
+    "density.p15": Text("15th percentile, HU", "第 15 百分位，HU"),
+    "density.high_attenuation_percent": Text("-600 to -250 HU, %", "-600 至 -250 HU,%"),
+    "density.low_attenuation_percent": Text("Below -950 HU, %", "低于 -950 HU,%"),
+    "density.mass_g": Text("Mass, g", "质量，g"),
+    "density_note": Text(
+        "Of the scanned voxels of the lung, lesions included. Vessels and airway walls alone give "
+        "4 to 6 % from -600 to -250 HU.",
+        "按扫描体素统计，含病灶。仅血管与气道壁即占 -600 至 -250 HU 的 4 至 6 %。",
+    ),
     # flags
     "flags": Text("Flags", "警示"),
     "no_flags": Text("None: nothing about the scan raised a doubt.", "无：扫描未见可疑之处。"),
@@ -174,6 +193,93 @@ TEXTS: Mapping[str, Text] = {
     "reading.over_100": Text(
         "{field}: the classes add up to more than 100 %.", "{field}：各类别之和超过 100 %。"
     ),
+    # comparisons
+    "compare.title": Text("DL-ILD: change over time", "DL-ILD：随时间的变化"),
+    "compare.scan": Text("Scan {index} of {count}", "第 {index} 次扫描 / 共 {count} 次"),
+    "compare.earlier": Text("Earlier", "较早"),
+    "compare.later": Text("Later", "较晚"),
+    "compare.points": Text("Points", "百分点"),
+    "compare.verdict": Text("Against noise", "与噪声相比"),
+    "compare.by": Text("by {points} points", "变化 {points} 个百分点"),
+    "compare.years": Text("in {years} years", "历时 {years} 年"),
+    "verdict.increase": Text("increase, more than noise", "增加，超出噪声"),
+    "verdict.decrease": Text("decrease, more than noise", "减少，超出噪声"),
+    "verdict.within_noise": Text("within noise", "在噪声范围内"),
+    "verdict.unknown": Text("unknown", "未知"),
+    "compare.noise.same_protocol": Text(
+        "Differences up to {coefficient} points (repeatability coefficient by one protocol; its 95 % "
+        "interval is {low} to {high}) may be noise.",
+        "不超过 {coefficient} 个百分点的差异（同一方案的重复性系数；其 95 % 区间为 {low} 至 {high}）可能是噪声。",
+    ),
+    "compare.noise.all_changes": Text(
+        "The scans differ in kernel or slice thickness: differences up to {coefficient} points (95 % "
+        "interval {low} to {high}) may be noise.",
+        "两次扫描的重建核或层厚不同：不超过 {coefficient} 个百分点的差异（95 % 区间 {low} 至 {high}）可能是噪声。",
+    ),
+    "compare.not_sure": Text(
+        "This change lies within the interval of the coefficient itself.",
+        "该变化仍在系数自身的区间内。",
+    ),
+    "compare.parts_noise": Text(
+        "For classes and zones no coefficient was measured; they are held against that of DL-ILD, "
+        "below which they may not be told apart from noise.",
+        "各类别与肺区没有单独测得的系数；此处以 DL-ILD 的系数衡量，其自身的噪声可能更大。",
+    ),
+    "compare.slope": Text(
+        "Over {count} scans: {slope} points a year (95 % interval {low} to {high}).",
+        "{count} 次扫描：每年 {slope} 个百分点（95 % 区间 {low} 至 {high}）。",
+    ),
+    "compare.slope_noise": Text(
+        "(noise alone: up to {points} points a year)", "（仅噪声：每年不超过 {points} 个百分点）"
+    ),
+    "compare.differs": Text("What differs between the scans", "两次扫描的不同之处"),
+    "compare.same": Text(
+        "Kernel, slice thickness, scanner, engine and depth of breath are alike.",
+        "重建核、层厚、扫描仪、推理引擎与吸气深度均相近。",
+    ),
+    "compare.all": Text("All scans", "全部扫描"),
+    "compare.number": Text("Scan", "扫描"),
+    "compare.day": Text("Day", "日"),
+    "compare.linked": Text(
+        "Both scans move together, by their share of the height, depth and width of the lungs.",
+        "两次扫描按肺高、深、宽的比例联动。",
+    ),
+    "compare.no_pictures": Text(
+        "The viewer needs the scans: dlild compare ... --report --scan EARLIER --scan LATER.",
+        "浏览器需要原始扫描：dlild compare ... --report --scan 较早 --scan 较晚。",
+    ),
+    "differs.kernel_differs": Text(
+        "Another kernel: {earlier}, then {later}. Sharp kernels raise the score of the same lung.",
+        "重建核不同：先为 {earlier}，后为 {later}。锐利核会使同一肺的评分升高。",
+    ),
+    "differs.kernel_unknown": Text(
+        "A kernel is not known ({earlier}, {later}); taken as different.",
+        "重建核未知（{earlier},{later}）；按不同处理。",
+    ),
+    "differs.thickness_differs": Text(
+        "Another slice thickness: {earlier} mm, then {later} mm.",
+        "层厚不同：先为 {earlier} mm，后为 {later} mm。",
+    ),
+    "differs.thickness_unknown": Text(
+        "A slice thickness is not known ({earlier}, {later}); taken as different.",
+        "层厚未知（{earlier},{later}）；按不同处理。",
+    ),
+    "differs.scanner_differs": Text(
+        "Another manufacturer: {earlier}, then {later}.", "厂商不同：先为 {earlier}，后为 {later}。"
+    ),
+    "differs.engine_differs": Text(
+        "Another engine: {earlier}, then {later}; engines agree within 0.1 point.",
+        "推理引擎不同：先为 {earlier}，后为 {later}；差异在 0.1 个百分点以内。",
+    ),
+    "differs.lung_volume_differs": Text(
+        "Lung volumes differ by more than 15 %: {earlier} mL, then {later} mL. The depth of breath "
+        "changes the score, or the disease has shrunk the lungs.",
+        "肺容积相差超过 15 %：先为 {earlier} mL，后为 {later} mL。吸气深度会改变评分，或病变使肺缩小。",
+    ),
+    "differs.scan_flags_differ": Text(
+        "Flags of the scans differ: {earlier}; then {later}.",
+        "两次扫描的警示不同：先为 {earlier}；后为 {later}。",
+    ),
     # provenance
     "provenance": Text("Provenance", "来源"),
     "model": Text("Model", "模型"),
@@ -219,6 +325,7 @@ TEXTS: Mapping[str, Text] = {
     "flag.lossy_compression": Text("", "压缩改变了灰度值"),
     "flag.padding_found": Text("", "视野外为常数值；按空气处理"),
     "flag.hu_shifted": Text("", "体外空气不接近 -1000 HU：校准可疑"),
+    "flag.density_disagrees": Text("", "评分与高密度区占比相差悬殊：请核对病灶"),
     "flag.unusual_kernel": Text("", "重建核不常用于肺部"),
     "flag.spacing_far_from_training": Text("", "像素或层面尺寸与网络训练数据相差较大"),
     "flag.contrast_likely": Text("", "血管内对比剂使肺密度升高"),

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from dlild_client.report.facts import gather_facts
+from dlild_client.report.facts import DENSITY, gather_facts
 from dlild_client.report.languages import Language, check_language, words
 from dlild_client.report.pictures import Pictures, compose_montage, data_url
 from dlild_client.report.reading import sheet_data
@@ -128,6 +128,7 @@ def render(template: str, language: Language, *, scripts: Sequence[str], **value
             scripts=[_script(name) for name in scripts],
             style=_asset("style.css"),
             windows=WINDOWS,
+            density_columns=DENSITY,
             images=values.pop("images", "data:"),
             **values,
         )

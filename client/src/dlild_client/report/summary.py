@@ -11,7 +11,7 @@ from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dlild_client.report.facts import Facts, gather_facts
+from dlild_client.report.facts import DENSITY, Facts, gather_facts
 from dlild_client.report.languages import Language, check_language, words
 from dlild_client.results.overlay import (
     BACKGROUND,
@@ -186,6 +186,12 @@ class _Page:
             shown = f"{share}   {zone.lesion_ml:.0f} / {zone.lung_ml:.0f} mL"
             self._bar(right, half, zone.title, zone.percent, shown, LESION_BAR)
         self.top = max(self.top, below) + 10
+        if self.facts.density:
+            named = [words(f"density.{name}", language) for name, _ in DENSITY]
+            values = zip(named, self.facts.density[0].values, strict=True)
+            shown = "    ".join(f"{name} {value}" for name, value in values)
+            self._paragraph(shown, TINY, TEXT)
+            self.top += 6
 
     def _bar(
         self,

@@ -33,7 +33,11 @@ WINDOWS = (("lung", -600, 1500), ("narrow", -750, 700), ("soft", 40, 400), ("bon
 
 
 def viewer_data(
-    pictures: Pictures, classes: Sequence[ClassFact], *, blind: bool = False
+    pictures: Pictures,
+    classes: Sequence[ClassFact],
+    *,
+    blind: bool = False,
+    most_bytes: int = MOST_BYTES,
 ) -> dict[str, Any]:
     """Pack a scan for the viewer.
 
@@ -43,6 +47,8 @@ def viewer_data(
     classes : sequence of ClassFact
     blind : bool
         Open at the middle of the lungs, not where most lesions are.
+    most_bytes : int
+        Of the packed HU.
 
     Returns
     -------
@@ -52,7 +58,7 @@ def viewer_data(
     start, stop = crop_to_lungs(pictures.labels)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     labels = pictures.labels.array[box]
-    packed, step = pack_hu(pictures.image.array[box])
+    packed, step = pack_hu(pictures.image.array[box], most_bytes)
     lesions = [c.label for c in classes if c.lesion]
     return {
         "shape": list(labels.shape),

@@ -17,10 +17,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from dlild_client.contract.score import dl_ild_percent
-from dlild_client.errors import BadSettingsError, NotComparableError
+from dlild_client.errors import (
+    BadSettingsError,
+    DlildError,
+    NotComparableError,
+    UnreadableFileError,
+)
 from dlild_client.results.stored import StoredResult
 
 COMPARISON_SCHEMA_VERSION = 1
@@ -180,9 +186,26 @@ def compare_results(
         Fewer than two results, or days that do not fit or ascend.
     NotComparableError
         Results of different models or weights, or one scan given twice.
+    UnreadableFileError
+        A field of a result is missing or of a wrong type.
     """
     if len(results) < 2:
         raise BadSettingsError("one result is no comparison; give an earlier and a later one")
+    try:
+        return _compare(results, days)
+    except KeyError as error:
+        raise UnreadableFileError(
+            f"a result lacks the field {error}; score the scan again with this version"
+        ) from None
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, DlildError):
+            raise
+        raise UnreadableFileError(
+            f"a result has a field of a wrong type: {error}; score the scan again"
+        ) from None
+
+
+def _compare(results: Sequence[StoredResult], days: Sequence[float] | None) -> Comparison:
     _check_comparable(results)
     since = _since_first(days, len(results))
     last = len(results) - 1
@@ -200,7 +223,11 @@ def _check_comparable(results: Sequence[StoredResult]) -> None:
     first = results[0].document["model"]
     for result in results[1:]:
         model = result.document["model"]
-        for field, name in (("name", "model"), ("version", "version"), ("weights_digest", "weights")):
+        for field, name in (
+            ("name", "model"),
+            ("version", "version"),
+            ("weights_digest", "weights"),
+        ):
             if first.get(field) != model.get(field):
                 raise NotComparableError(
                     f"results of different models cannot be compared: {name} "
@@ -223,20 +250,17 @@ def _since_first(days: Sequence[float] | None, count: int) -> tuple[float, ...] 
         raise BadSettingsError(f"{len(days)} days or dates for {count} results; give one for each")
     if not all(math.isfinite(day) for day in days):
         raise BadSettingsError("a day is no number")
-    if any(later <= earlier for earlier, later in zip(days, days[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(days)):
         raise BadSettingsError(
             "the days of the scans do not ascend; give the results in the order of their scans"
         )
     return tuple(day - days[0] for day in days)
 
 
-def _pair(
-    results: Sequence[StoredResult], i: int, j: int, days: Sequence[float] | None
-) -> Pair:
+def _pair(results: Sequence[StoredResult], i: int, j: int, days: Sequence[float] | None) -> Pair:
     earlier, later = results[i].document, results[j].document
     flags = find_differences(earlier, later)
     noise = _noise(later, same_protocol=not PROTOCOL & set(flags))
-    names = [name for name in earlier["classes"] if name in later["classes"]]
     return Pair(
         earlier=i,
         later=j,
@@ -245,15 +269,14 @@ def _pair(
         flags=flags,
         score=_difference(earlier["dl_ild_percent"], later["dl_ild_percent"], noise),
         classes={
-            name: _difference(
-                *(d["classes"][name]["percent_of_lung"] for d in (earlier, later)), noise
-            )
-            for name in names
+            name: _difference(kind["percent_of_lung"], other["percent_of_lung"], noise)
+            for name, kind in earlier["classes"].items()
+            if (other := later["classes"].get(name)) is not None
         },
         zones={
-            name: _difference(*(_zone_percent(d["zones"][name]) for d in (earlier, later)), noise)
-            for name in earlier["zones"]
-            if name in later["zones"]
+            name: _difference(_zone_percent(zone), _zone_percent(other), noise)
+            for name, zone in earlier["zones"].items()
+            if (other := later["zones"].get(name)) is not None
         },
     )
 
@@ -323,7 +346,9 @@ def find_differences(
     if _differ(*(series("manufacturer")(document) for document in both)):
         note("scanner_differs", series("manufacturer"))
     if _differ(*(f"{d['model'].get('engine')} {d['model'].get('precision')}" for d in both)):
-        note("engine_differs", lambda d: f"{d['model'].get('engine')} {d['model'].get('precision')}")
+        note(
+            "engine_differs", lambda d: f"{d['model'].get('engine')} {d['model'].get('precision')}"
+        )
     volumes = [float(document["lung_volume_ml"]) for document in both]
     if abs(volumes[1] - volumes[0]) > MUCH_LUNG * max(volumes):
         note("lung_volume_differs", lambda d: round(float(d["lung_volume_ml"])))
@@ -405,7 +430,7 @@ def _t_inside(t: float, freedom: int) -> float:
 
 
 def _summary(result: StoredResult) -> dict[str, Any]:
-    """What identifies a result of a comparison, without its path."""
+    """Return what identifies a result of a comparison, without its path."""
     document = result.document
     return {
         "dl_ild_percent": document["dl_ild_percent"],

@@ -71,6 +71,24 @@ def write_result(
     return [folder / name for name in ("result.json", "labels.nii.gz", "overlay.png", *more)]
 
 
+def write_files(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write text files into a folder, created if missing, all of them or none.
+
+    Raises
+    ------
+    DlildError
+        The folder or a file cannot be written.
+    """
+    try:
+        with _made_folder(folder), _stage(folder) as stage:
+            for name, text in texts.items():
+                (stage / name).write_text(text, encoding="utf-8")
+                _sync(stage / name)
+            _exchange(stage, folder, list(texts))
+    except OSError as error:
+        raise cannot_be_written(folder, error) from None
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file atomically, and flush it to the disk.
 
