@@ -26,6 +26,7 @@ from dlild_analysis.report import write_report
 from dlild_analysis.serving import add_to_repository
 from dlild_analysis.simulate import calibrate, draw_cohort, draw_visits, truths
 from dlild_analysis.steps import Analysis, Progress, analyse, build_model
+from dlild_analysis.steps.external_validation import validate_model
 
 __all__ = [
     "Analysis",
@@ -60,5 +61,6 @@ __all__ = [
     "read_model",
     "register",
     "truths",
+    "validate_model",
     "write_report",
 ]

@@ -20,6 +20,7 @@ from dlild_analysis.prediction import predict_table, read_model
 from dlild_analysis.progression import all_rules as list_rules
 from dlild_analysis.progression import assess
 from dlild_analysis.report import write_report
+from dlild_analysis.report.validation import write_validation
 from dlild_analysis.report.write import dump
 from dlild_analysis.serving import add_to_repository as write_to_repository
 from dlild_analysis.serving import tensor_names
@@ -33,6 +34,8 @@ from dlild_analysis.simulate import (
 )
 from dlild_analysis.stats.errors import StatisticsError
 from dlild_analysis.steps import Data, Progress, analyse
+from dlild_analysis.steps.external_validation import sentences as validation_sentences
+from dlild_analysis.steps.external_validation import validate_model
 from dlild_analysis.steps.patients.sample_size import few_events
 
 app = typer.Typer(
@@ -260,6 +263,26 @@ def predict(
         raise OutOfRangeError(
             f"{len(refused)} of {len(frame)} patients were refused; the others have their risks"
         )
+
+
+@app.command()
+def validate(
+    model: Annotated[Path, typer.Argument(help="model.json of a fit.")],
+    table: TableArgument,
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option("--out", help="Folder for what is found.")],
+    results: ResultsOption = None,
+    visits: VisitsOption = None,
+) -> None:
+    """Validate a saved model on a new cohort, and recalibrate it as a new file."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out.name}: a file of that name is in the way")
+    saved = read_model(model)
+    validation, recalibrated = validate_model(saved, _load(table, config, results, visits))
+    written = write_validation(validation, recalibrated, out)
+    for text in validation_sentences(validation):
+        print(text)
+    print(f"{out / 'validation.html'} ({len(written)} files)")
 
 
 @app.command()

@@ -83,7 +83,7 @@ def write_report(analysis: Analysis, out: Path, progress: Progress | None = None
     if not isinstance(analysis.model, NotDone):
         written.append(_write(out / "model.json", dump(analysis.model)))
     shown.step("Tables and figures")
-    environment = _environment()
+    environment = html_environment()
     parts = parts_of(analysis, out / "figures", written)
     for table in (table for part in parts for table in part.tables):
         written.append(_write(out / "tables" / f"{table.name}.csv", table.csv()))
@@ -157,7 +157,8 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _environment() -> Environment:
+def html_environment() -> Environment:
+    """Make the environment of the report's templates."""
     return Environment(
         loader=PackageLoader("dlild_analysis", "report/templates"),
         autoescape=select_autoescape(["html", "j2"]),
