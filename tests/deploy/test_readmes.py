@@ -256,7 +256,7 @@ def test_the_commands_of_the_client_are_typed(
     shutil.copytree(scan, tmp_path / "scans" / "patient-1")
     write_nifti(read_volume(scan), tmp_path / "scan.nii.gz")
     typed = [c for c in block.commands() if not re.search(ELSEWHERE, c)]
-    assert len(typed) == 8
+    assert len(typed) == 9
     told = type_in("\n".join(typed), tmp_path, DLILD_URL=embedded_server.grpc_url)
     assert "research use only" in told
     assert (tmp_path / "OUT" / "result.json").is_file()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,7 @@ from dlild_client.errors import (
     KeyRefusedError,
     NotReadyError,
 )
+from dlild_client.report.cohort import write_index, write_scan_report
 from dlild_client.results.files import try_folder, write_result
 from dlild_client.results.result import Result
 from dlild_client.settings import Retries
@@ -121,6 +123,7 @@ def run_batch(
     *,
     concurrency: int = CONCURRENCY,
     images: bool = False,
+    report: str | None = None,
     again: bool = False,
     progress: JobProgress | None = None,
     finished: Callable[[BatchScan, Status], None] | None = None,
@@ -140,6 +143,8 @@ def run_batch(
         Scans in progress at once; bounds the memory. On a cluster: submitted tasks.
     images : bool
         Write `labels.nii.gz` and `overlay.png` of each scan into `images/NAME`, too.
+    report : {"en", "zh"}, optional
+        Write a report of each scan into `reports/`, and the index of all, in this language.
     again : bool
         Retry scans that failed in an earlier run; rejected ones stay rejected.
     progress : callable, optional
@@ -165,7 +170,7 @@ def run_batch(
     scans = find_scans(path, leave_out=out, notify=notify)
     try_folder(out)
     contract = scorer.info().contract
-    with Record(out, contract, notify) as record:
+    with Record(out, contract, notify) as record, _indexed(out, record, report):
         if again:
             record.forget_failed()
         jobs = _open_jobs(scans, record, summary, finished)
@@ -177,6 +182,8 @@ def run_batch(
             what = _settle(outcome, contract.model.weights_sha256)
             if images and isinstance(what, Result):
                 write_result(what, out / "images" / (job.scan.id or job.key))
+            if report is not None and isinstance(what, Result):
+                write_scan_report(what, out, job.scan.id or job.key, report)
             status = record.add(job.scan, job.key, what)
             summary.counts[status] += 1
             if isinstance(what, DlildError):
@@ -185,6 +192,20 @@ def run_batch(
                 finished(job.scan, status)
         summary.seconds = time.perf_counter() - start
     return summary
+
+
+@contextmanager
+def _indexed(out: Path, record: Record, language: str | None) -> Iterator[None]:
+    """Write the index of the cohort when the run ends, also where an error has ended it."""
+    try:
+        yield
+    except DlildError:
+        if language is not None:
+            with suppress(DlildError):
+                write_index(out, record.rows.values(), language)
+        raise
+    if language is not None:
+        write_index(out, record.rows.values(), language)
 
 
 def _open_jobs(

@@ -15,6 +15,7 @@ from dlild_client.cli.options import (
     BY_TYPER,
     ApiKeyFile,
     AsJson,
+    ReportLanguage,
     TlsCa,
     TlsCert,
     TlsKey,
@@ -64,6 +65,11 @@ def batch(
         bool,
         typer.Option("--images", help="Also write labels.nii.gz and overlay.png of each scan."),
     ] = False,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Also write a report of each scan, and index.html of all."),
+    ] = False,
+    language: ReportLanguage = "en",
     again: Annotated[
         bool, typer.Option("--again", help="Retry scans that failed in an earlier run.")
     ] = False,
@@ -84,7 +90,9 @@ def batch(
     """
     from dlild_client.batch.run import CONCURRENCY, PATIENT, run_batch  # noqa: PLC0415
     from dlild_client.client import Client  # noqa: PLC0415
+    from dlild_client.report.languages import check_language  # noqa: PLC0415
 
+    check_language(language)
     if dask is None and concurrency is not None and concurrency > MOST_AT_ONCE:
         raise typer.BadParameter(
             f"{concurrency} scans at once on one machine; {MOST_AT_ONCE} at most",
@@ -94,7 +102,7 @@ def batch(
     with ExitStack() as stack:
         scorer: Scorer = stack.enter_context(Client.from_settings(settings))
         if dask is not None:
-            scorer = stack.enter_context(_on_dask(scorer, settings, dask, images=images))
+            scorer = stack.enter_context(_on_dask(scorer, settings, dask, images=images or report))
         progress = stack.enter_context(batch_progress())
         summary = run_batch(
             scorer,
@@ -102,6 +110,7 @@ def batch(
             out,
             concurrency=concurrency or (CONCURRENCY if dask is None else 0),
             images=images,
+            report=language if report else None,
             again=again,
             progress=progress.on_progress,
             finished=progress.finished,

@@ -280,6 +280,22 @@ TEXTS: Mapping[str, Text] = {
         "Flags of the scans differ: {earlier}; then {later}.",
         "两次扫描的警示不同：先为 {earlier}；后为 {later}。",
     ),
+    # the index of a cohort
+    "index.title": Text("DL-ILD of a cohort", "队列 DL-ILD"),
+    "index.counts": Text(
+        "{scored} scans were scored, {flagged} have flags, {others} could not be scored.",
+        "已评分 {scored} 例，其中 {flagged} 例有警示；{others} 例无法评分。",
+    ),
+    "index.sorting": Text(
+        "Scans with flags come first; press a heading to sort.",
+        "有警示者排在前面；点击表头可排序。",
+    ),
+    "index.picture": Text("Picture", "图像"),
+    "index.scan": Text("Scan", "扫描"),
+    "index.status": Text("Status", "状态"),
+    "status.scored": Text("scored", "已评分"),
+    "status.rejected": Text("rejected", "已拒绝"),
+    "status.failed": Text("failed", "失败"),
     # provenance
     "provenance": Text("Provenance", "来源"),
     "model": Text("Model", "模型"),
