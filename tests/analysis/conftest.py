@@ -1,9 +1,11 @@
-"""Small simulated cohorts, shared by the tests of the analysis package."""
+"""Small simulated cohorts and goldens, shared by the tests of the analysis package."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from dlild_analysis import Cohort, calibrate, draw_cohort, draw_visits, load_coh
 from dlild_analysis.simulate import STUDY_TOML, VISITS_TOML
 
 QUICK = STUDY_TOML + "bootstraps = 20\nrepeats = 1\n"
+GOLDEN = Path(__file__).parents[1] / "golden"
 Edit = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -52,3 +55,27 @@ def load(files: Callable[..., tuple[Path, Path]]) -> Callable[..., Cohort]:
         return load_cohort(table, load_study(study))
 
     return read
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, Any]]:
+    def read(topic: str) -> dict[str, Any]:
+        numbers: dict[str, Any] = json.loads((GOLDEN / topic / "expected.json").read_text())
+        assert numbers["versions"]["R"].startswith("R version")
+        return numbers
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def table() -> Callable[[str], pd.DataFrame]:
+    def read(name: str) -> pd.DataFrame:
+        return pd.read_csv(GOLDEN / "data" / f"{name}.csv")
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def registry(table: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+    frame = table("registry")
+    return frame.assign(event=(frame["cause"] > 0).astype(int))

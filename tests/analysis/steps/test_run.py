@@ -43,7 +43,9 @@ ORDER = [
     "concordance",
     "incremental",
     "competing_risks",
+    "subgroups",
     "landmarks",
+    "risk_table",
     "sample_size",
     "cutoffs",
 ]

@@ -192,6 +192,7 @@ class Plan:
     folds: int = 5
     repeats: int = 20
     bootstraps: int = 200
+    site: str | None = None
     landmarks_months: tuple[float, ...] = (6.0, 12.0)
     tolerance_months: float = 1.0
 

@@ -363,12 +363,18 @@ def _plan(section: Section, names: tuple[str, ...]) -> Plan:
         folds=section.integer("folds", 5, 2, 50),
         repeats=section.integer("repeats", 20, 1, 1_000),
         bootstraps=section.integer("bootstraps", 200, 20, 10_000),
+        site=section.text("site"),
         landmarks_months=section.numbers("landmarks_months", (6.0, 12.0)),
         tolerance_months=section.number("tolerance_months", 1.0, 0.0, 6.0),
     )
     section.finish()
     if list(plan.horizons_months) != sorted(set(plan.horizons_months)):
         raise StudyError(f"{section.where('horizons_months')} must rise, each month once")
+    if plan.site is not None and plan.site not in names:
+        raise StudyError(
+            f"{section.where('site')} names {plan.site!r}, which is no covariate; "
+            f"known: {', '.join(names)}"
+        )
     if list(plan.landmarks_months) != sorted(set(plan.landmarks_months)):
         raise StudyError(f"{section.where('landmarks_months')} must rise, each month once")
     allowed = {"score", "visual", "fvc_percent", "dlco_percent", *names}

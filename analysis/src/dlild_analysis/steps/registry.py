@@ -19,11 +19,14 @@ from dlild_analysis.steps.longitudinal.time_between_visits import TIME_BETWEEN_V
 from dlild_analysis.steps.longitudinal.time_varying import TIME_VARYING
 from dlild_analysis.steps.patients.sample_size import SAMPLE_SIZE
 from dlild_analysis.steps.patients.table_one import TABLE_ONE
+from dlild_analysis.steps.risk_table import RISK_TABLE
 from dlild_analysis.steps.roc.roc import ROC
 from dlild_analysis.steps.sensitivity.cutoffs import CUTOFFS
 from dlild_analysis.steps.sensitivity.imputation import IMPUTATION
 from dlild_analysis.steps.sensitivity.rules import RULES
 from dlild_analysis.steps.step import Step
+from dlild_analysis.steps.subgroups.interaction import SUBGROUPS
+from dlild_analysis.steps.subgroups.sites import SITES
 from dlild_analysis.steps.survival.competing_risks import COMPETING_RISKS
 from dlild_analysis.steps.survival.kaplan_meier import KAPLAN_MEIER
 from dlild_analysis.steps.validation.calibration import CALIBRATION
@@ -47,11 +50,14 @@ STEPS: tuple[Step[Any], ...] = (
     INCREMENTAL,
     COMPETING_RISKS,
     TIME_BETWEEN_VISITS,
+    SUBGROUPS,
+    SITES,
     LANDMARKS,
     TIME_VARYING,
     FVC_DECLINE,
     AGREEMENT,
     CHANGES,
+    RISK_TABLE,
     SAMPLE_SIZE,
     CUTOFFS,
     IMPUTATION,
@@ -75,6 +81,8 @@ def steps_of(study: Study, *, all_rules: bool) -> list[Step[Any]]:
         left_out.append(AGREEMENT)
     if not study.visits.given:
         left_out += [FVC_DECLINE, TIME_BETWEEN_VISITS]
+    if study.plan.site is None:
+        left_out.append(SITES)
     if "score" not in study.visits.columns:
         left_out.append(TIME_VARYING)
     stated = study.score is not None and study.score.repeatability is not None

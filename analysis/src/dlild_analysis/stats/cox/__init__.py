@@ -13,6 +13,7 @@ from dlild_analysis.stats.cox.regression import (
     linear_predictor,
     predict_cox,
 )
+from dlild_analysis.stats.cox.sites import fit_clustered_cox, fit_stratified_cox
 from dlild_analysis.stats.cox.time_varying import TimeVaryingCox, fit_time_varying_cox
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "HazardTerm",
     "ProportionalHazards",
     "TimeVaryingCox",
+    "fit_clustered_cox",
     "fit_cox",
+    "fit_stratified_cox",
     "fit_time_varying_cox",
     "linear_predictor",
     "predict_cox",

@@ -1,0 +1,255 @@
+"""What a clinic can use of the saved model: a table of risks by score, and a nomogram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dlild_analysis.errors import NotDoneError
+from dlild_analysis.prediction import risk
+from dlild_analysis.steps.attempts import NotDone
+from dlild_analysis.steps.data import Data
+from dlild_analysis.steps.model import build_model
+from dlild_analysis.steps.presentation import style
+from dlild_analysis.steps.presentation.table import Table
+from dlild_analysis.steps.presentation.text import joined, percent
+from dlild_analysis.steps.step import Analysis, Drawing, Step
+
+ROWS = 9
+POINTS = 100.0
+RISKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class RiskRow:
+    """Risks at one value of the leading input: by horizon, risk, low and high."""
+
+    value: float
+    risks: dict[str, tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One input's axis of the nomogram: what it shows at how many points."""
+
+    label: str
+    ticks: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class RiskTable:
+    """What the step found.
+
+    Attributes
+    ----------
+    input, unit : str
+        The input that the table runs over: the score, or the first number.
+    others : str
+        At which values the other inputs are held.
+    rows : tuple of RiskRow
+        Rising values, within the data of the fit.
+    axes : tuple of Axis
+        The nomogram's inputs.
+    scales : tuple of Axis
+        The nomogram's risks by total points, one for each horizon.
+    """
+
+    input: str
+    unit: str
+    others: str
+    rows: tuple[RiskRow, ...]
+    axes: tuple[Axis, ...]
+    scales: tuple[Axis, ...]
+
+
+def risk_table(model: dict[str, Any]) -> RiskTable:
+    """Tabulate the risks of a model, and lay out its nomogram.
+
+    Points are proportional to the linear predictor: the input with the widest effect within the
+    data of the fit has 0 to 100 points.
+
+    Raises
+    ------
+    NotDoneError
+        The model has no input that is a number.
+    """
+    numbers = [item for item in model["inputs"] if item["kind"] == "number"]
+    if not numbers:
+        raise NotDoneError("the saved model has no input that is a number")
+    lead = next((item for item in numbers if item["name"] == "score"), numbers[0])
+    held = {
+        item["name"]: item["mean"] if item["kind"] == "number" else item["levels"][0]
+        for item in model["inputs"]
+    }
+    rows = []
+    for value in nice_values(lead["low"], lead["high"], ROWS):
+        found = risk.risks(model, {**held, lead["name"]: value})
+        rows.append(
+            RiskRow(
+                value,
+                {
+                    f"{item['horizon_months']:g}": (item["risk"], item["low"], item["high"])
+                    for item in found
+                },
+            )
+        )
+    others = [
+        f"{item['label']} {held[item['name']]:.3g}"
+        if item["kind"] == "number"
+        else f"{item['label']} {held[item['name']]}"
+        for item in model["inputs"]
+        if item is not lead
+    ]
+    axes, least, per_point = _axes(model)
+    return RiskTable(
+        lead["label"],
+        lead["unit"],
+        joined(others),
+        tuple(rows),
+        axes,
+        tuple(_scale(base, least, per_point, axes) for base in model["baseline"]),
+    )
+
+
+def nice_values(low: float, high: float, most: int) -> list[float]:
+    """List round values within limits, `most` at most."""
+    width = high - low
+    if width <= 0:
+        return [low]
+    power = 10.0 ** np.floor(np.log10(width / most))
+    step = next(m * power for m in (1, 2, 5, 10, 20, 50) if width / (m * power) <= most - 1)
+    first = np.ceil(low / step - 1e-9) * step
+    return [float(round(v, 10)) + 0.0 for v in np.arange(first, high + 1e-9 * step, step)]
+
+
+def _axes(model: dict[str, Any]) -> tuple[tuple[Axis, ...], float, float]:
+    """Place every input on its axis; give the least linear predictor, and that of one point."""
+    parts: list[tuple[str, list[tuple[str, float]]]] = []
+    for item in model["inputs"]:
+        terms = [term for term in model["terms"] if term["name"] == item["name"]]
+        if item["kind"] == "number":
+            values = [item["low"], *nice_values(item["low"], item["high"], 8), item["high"]]
+            unit = f" ({item['unit']})" if item["unit"] else ""
+            ticks = [(f"{value:.4g}", terms[0]["beta"] * value) for value in sorted(set(values))]
+            parts.append((f"{item['label']}{unit}", ticks))
+        else:
+            effect = {term["level"]: term["beta"] for term in terms}
+            levels = [(level, effect.get(level, 0.0)) for level in item["levels"]]
+            parts.append((item["label"], levels))
+    widest = max(max(e for _, e in ticks) - min(e for _, e in ticks) for _, ticks in parts)
+    if widest <= 0:
+        raise NotDoneError("no input of the saved model has an effect")
+    per_point = widest / POINTS
+    least = sum(min(effect for _, effect in ticks) for _, ticks in parts)
+    least -= sum(term["beta"] * term["centre"] for term in model["terms"])
+    axes = []
+    for label, ticks in parts:
+        lowest = min(effect for _, effect in ticks)
+        axes.append(Axis(label, tuple((text, (e - lowest) / per_point) for text, e in ticks)))
+    return tuple(axes), least, per_point
+
+
+def _scale(base: dict[str, Any], least: float, per_point: float, axes: tuple[Axis, ...]) -> Axis:
+    """Place risks by a horizon on the axis of total points."""
+    total = sum(max(points for _, points in axis.ticks) for axis in axes)
+    ticks = []
+    for value in RISKS:
+        predictor = np.log(-np.log1p(-value) / base["cumulative_hazard"])
+        points = (predictor - least) / per_point
+        if 0 <= points <= total:
+            ticks.append((f"{100 * value:g}", float(points)))
+    return Axis(f"Risk by {base['horizon_months']:g} months (%)", tuple(ticks))
+
+
+def sentences(result: RiskTable, _data: Data) -> list[str]:
+    """Say what table and nomogram are for."""
+    others = f" with {result.others}" if result.others else ""
+    return [
+        (
+            f"Risks of the saved model by {result.input}{others} are tabulated; the nomogram adds "
+            "up points of every input. Both hold within the data of the fit, for research only."
+        )
+    ]
+
+
+def table(analysis: Analysis) -> Table | None:
+    """Risks by score."""
+    result = analysis.of(RISK_TABLE)
+    if isinstance(result, NotDone):
+        return None
+    months = list(result.rows[0].risks) if result.rows else []
+    return Table(
+        "table23_risks",
+        "Risk of progression by the saved model",
+        (
+            f"{result.input} ({result.unit})" if result.unit else result.input,
+            *(f"By {month} months (95 % CI)" for month in months),
+        ),
+        [
+            (
+                f"{row.value:g}",
+                *(
+                    f"{percent(value)} ({percent(low)} to {percent(high)})"
+                    for value, low, high in row.risks.values()
+                ),
+            )
+            for row in result.rows
+        ],
+        f"Other inputs: {result.others}." if result.others else "",
+    )
+
+
+def figure(analysis: Analysis) -> Figure | None:
+    """Draw the nomogram."""
+    result = analysis.of(RISK_TABLE)
+    if isinstance(result, NotDone):
+        return None
+    total = sum(max(points for _, points in axis.ticks) for axis in result.axes)
+    lines = len(result.axes) + len(result.scales) + 2
+    made, grid = style.figure(style.TWO_COLUMNS, 0.55 * lines + 0.3)
+    axes: Axes = grid[0][0]
+    axes.set_axis_off()
+    axes.set(xlim=(-0.42, 1.02), ylim=(-lines + 0.4, 0.6))
+    tens = tuple((f"{v:g}", float(v)) for v in range(0, 101, 10))
+    rows = [(Axis("Points", tens), POINTS), *((axis, POINTS) for axis in result.axes)]
+    steps = tuple((f"{v:g}", v) for v in nice_values(0.0, total, 24))
+    rows += [(Axis("Total points", steps), total), *((axis, total) for axis in result.scales)]
+    for index, (axis, width) in enumerate(rows):
+        _draw_axis(axes, axis, -float(index), width)
+    return made
+
+
+def _draw_axis(axes: Axes, axis: Axis, y: float, width: float) -> None:
+    axes.text(-0.42, y, axis.label, va="center", fontsize=7)
+    if not axis.ticks:
+        return
+    places = [points / width for _, points in axis.ticks]
+    axes.plot([min(places), max(places)], [y, y], color="black", linewidth=0.8)
+    before = -1.0
+    for (text, points), place in sorted(zip(axis.ticks, places, strict=True), key=lambda t: t[1]):
+        del points
+        axes.plot([place, place], [y, y + 0.12], color="black", linewidth=0.8)
+        if place - before >= 0.018:
+            axes.text(place, y + 0.16, text, ha="center", va="bottom", fontsize=6)
+            before = place
+
+
+RISK_TABLE: Step[RiskTable] = Step(
+    "risk_table",
+    "Risk table and nomogram",
+    compute=lambda analysis, _: risk_table(build_model(analysis)),
+    sentences=sentences,
+    tables=(table,),
+    figures=(
+        Drawing(
+            "figure15_nomogram",
+            figure,
+            "Nomogram of the saved model: read the points of each input, add them, and read the "
+            "risk below the total.",
+        ),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Steps that ask whether the score says the same in every subgroup and site."""
