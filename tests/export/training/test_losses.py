@@ -29,6 +29,20 @@ def test_it_is_monais_where_all_is_known(weights: torch.Tensor | None) -> None:
     assert torch.isnan(found.dice).tolist() == [False] * 5 + [True]  # the batch has no class 5
 
 
+def test_lesions_together_count_whatever_class_they_are_given() -> None:
+    labels = torch.tensor([0, 1, 2, 4, 255])[None, None, :, None, None]
+    other = torch.nn.functional.one_hot(torch.tensor([0, 1, 5, 3, 1]), 6)
+    missed = torch.nn.functional.one_hot(torch.tensor([0, 1, 1, 1, 1]), 6)
+
+    def extra(classes: torch.Tensor) -> float:
+        logits = 20.0 * classes.T[None, :, :, None, None]
+        whole = dice_ce_loss(logits, labels, lesions_together=1.0)
+        return float(whole.total - dice_ce_loss(logits, labels).total)
+
+    assert extra(other) == pytest.approx(0, abs=1e-4)
+    assert extra(missed) > 5
+
+
 def test_unknown_voxels_do_not_count() -> None:
     logits, labels = _batch()
     known = torch.rand(labels.shape) < 0.6

@@ -10,7 +10,7 @@ import torch
 from export.small_cases import case_arrays, small_config, write_case, write_cases
 
 from dlild_export.data.prepare import prepared_files
-from dlild_export.training.augment import Augment, thick_slices
+from dlild_export.training.augment import Augment, blur_slices, show_by_kernel, thick_slices
 from dlild_export.training.cases import open_case
 from dlild_export.training.config import Augmentation
 from dlild_export.training.patches import PatchSource, find_voxels
@@ -174,6 +174,32 @@ def test_kernels_act_within_the_slices() -> None:
         changed, _ = augment(hu, hu.to(torch.uint8), 16, np.random.default_rng(1))
         inner = changed[:, :, 4:-4, 4:-4]
         torch.testing.assert_close(inner, hu[:, :, 4:-4, 4:-4], atol=0.1, rtol=0)
+
+
+def test_a_sharper_kernel_undoes_a_softer_one_within_the_slices() -> None:
+    torch.manual_seed(0)
+    hu = blur_slices(100 * torch.randn(1, 6, 32, 32), 0.8)
+
+    soft = show_by_kernel(hu, 0.5)
+    back = show_by_kernel(soft, -0.5)
+
+    inner = (..., slice(6, -6), slice(6, -6))
+    lost = (soft - hu)[inner].std()
+    assert lost > 0.1 * hu[inner].std()
+    assert (back - hu)[inner].std() < 0.3 * lost
+
+
+def test_noise_passes_through_the_kernel_that_is_drawn() -> None:
+    augment = Augment(Augmentation(**STILL | {"kernel": 1.0, "noise_hu": 30.0}))
+    hu, labels = _block()
+    spreads = []
+    for seed in range(24):
+        changed, same = augment(hu, labels, 40, np.random.default_rng(seed))
+        assert torch.equal(same, labels)
+        assert abs(float(changed.mean() - hu.mean())) < 5
+        noise = (changed - hu)[:, :8]
+        spreads.append(float((noise[..., 1:] - noise[..., :-1]).std() / noise.std()))
+    assert min(spreads) < 1.3 < 1.43 < max(spreads)  # white noise: square root of 2
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])

@@ -21,8 +21,10 @@ from dlild_export.training.start import load_network
 from dlild_export.training.unet import (
     DENSITY_UNIT_HU,
     HEALTHY_HU,
+    ServedUNet,
     UNet,
     UNetConfig,
+    averaged_evidence,
     relative_offset,
 )
 from dlild_export.training.unet import lung_density as density_of_offset
@@ -186,3 +188,86 @@ def test_checkpoints_that_store_the_upsampling_as_rise_are_read() -> None:
 
     for key, value in network.state_dict().items():
         assert torch.equal(other.state_dict()[key], value)
+
+
+def _logits(outside: float = -6.0, lung: float = 2.0, lesion: float = -1.0) -> torch.Tensor:
+    values = torch.tensor([outside, lung, lesion, lesion - 1, lesion - 2, lesion - 3])
+    return values[None, :, None, None, None].repeat(1, 1, 24, 24, 24)
+
+
+def _odds(logits: torch.Tensor) -> torch.Tensor:
+    """Return the evidence for lesions."""
+    return logits[:, 2:].logsumexp(1) - logits[:, 1]
+
+
+def test_averaged_evidence_of_even_lung_stays() -> None:
+    logits = _logits()
+    torch.testing.assert_close(
+        averaged_evidence(logits, 3).softmax(1), logits.softmax(1), atol=1e-3, rtol=0
+    )
+
+
+def test_averaging_moves_neither_the_lungs_nor_the_shares_of_the_classes() -> None:
+    torch.manual_seed(0)
+    logits = 2 * torch.randn(2, 6, 16, 24, 16)
+
+    before, after = logits.softmax(1), averaged_evidence(logits, 2).softmax(1)
+
+    torch.testing.assert_close(after[:, 0], before[:, 0])
+    torch.testing.assert_close(
+        after[:, 2:] / after[:, 2:].sum(1, keepdim=True),
+        before[:, 2:] / before[:, 2:].sum(1, keepdim=True),
+    )
+    assert _odds(after.log()).std() < 0.5 * _odds(before.log()).std()
+
+
+def test_lung_between_lines_is_decided_by_the_lines_and_a_speck_by_the_lung() -> None:
+    lines, speck = _logits(), _logits()
+    lines[:, 2, :, :, ::3] = 9.0  # a third of the lung is surely a lesion
+    speck[:, 2, 11:13, 11:13, 11:13] = 9.0
+
+    assert (_odds(averaged_evidence(lines, 4)) > 0).all()
+    assert (_odds(averaged_evidence(speck, 4)) < 0).all()
+
+
+def test_the_weight_is_as_wide_as_documented() -> None:
+    logits = _logits(lesion=2.0 - np.log(1 + np.exp(-1) + np.exp(-2) + np.exp(-3)))
+    logits[:, 2:, 12, 12, 12] += 5.0  # the evidence is 0 elsewhere
+
+    evidence = _odds(averaged_evidence(logits, 2))[0]
+    evidence = torch.where(evidence > 1e-5, evidence, 0).sum((1, 2))
+
+    places = torch.arange(len(evidence)).float()
+    middle = (evidence * places).sum() / evidence.sum()
+    variance = (evidence * (places - middle) ** 2).sum() / evidence.sum()
+    assert float(variance) == pytest.approx(1.2 + 8 / 3 * 2, rel=0.05)
+
+
+def test_what_lies_outside_the_lungs_has_no_part_in_the_evidence() -> None:
+    logits = _logits()
+    logits[..., 12:] = _logits(outside=20.0, lesion=8.0)[..., 12:]
+
+    inside = averaged_evidence(logits, 4)[..., :12]
+
+    torch.testing.assert_close(_odds(inside), _odds(logits[..., :12]), atol=5e-2, rtol=0)
+
+
+def test_a_network_that_averages_is_exported_and_read_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = UNetConfig(channels=(4, 8, 8), evidence_passes=2)
+    network = UNet(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    round_to_bf16(network)
+    path = tmp_path / "model.onnx"
+    export_onnx(network, path)
+    window = _middle(coarse_scan().array)
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    served = session.run([OUTPUT], {INPUT: window})[0]
+
+    assert load_network(path).config == config
+    with torch.inference_mode():
+        expected = ServedUNet(network)(torch.from_numpy(window)).numpy()
+    np.testing.assert_allclose(served, expected, atol=2e-3)

@@ -77,6 +77,8 @@ class Augment:
             shift_hu = rng.uniform(-c.aeration_hu, c.aeration_hu)
             hu = move_lung(hu, HEALTHY_LUNG_HU, shift_hu)
         hu = hu * (1 + rng.uniform(-c.scale, c.scale)) + rng.uniform(-c.shift_hu, c.shift_hu)
+        if c.kernel and rng.random() < c.kernel:
+            hu = self._reconstructed(hu, rng)
         if rng.random() < c.smooth:
             hu = blur_slices(hu, rng.uniform(_SHARPEST_BLUR, c.softest))
         if rng.random() < c.sharpen:
@@ -87,6 +89,13 @@ class Augment:
         if rng.random() < c.thick:
             hu = thick_slices(hu, int(rng.integers(2, c.thickest + 1)))
         return hu.contiguous(), labels.contiguous()
+
+    def _reconstructed(self, hu: Tensor, rng: np.random.Generator) -> Tensor:
+        """Change a patch as another kernel would have shown it, with the noise of that kernel."""
+        self._noise.set_random_state(_seed(rng))
+        hu = _plain(self._noise(hu))
+        width = rng.uniform(-self.config.kernel_width, self.config.kernel_width)
+        return show_by_kernel(hu, width) if abs(width) > _SHARPEST_BLUR else hu
 
     def _turn(
         self, hu: Tensor, labels: Tensor, patch: int, rng: np.random.Generator
@@ -120,6 +129,28 @@ def blur_slices(hu: Tensor, width: float) -> Tensor:
     padded = nn.functional.pad(hu[None], (reach,) * 4 + (0, 0), mode="replicate")
     blurred = nn.functional.conv3d(padded, weights.view(1, 1, 1, -1, 1))
     return nn.functional.conv3d(blurred, weights.view(1, 1, 1, 1, -1))[0]
+
+
+def show_by_kernel(hu: Tensor, width: float) -> Tensor:
+    """Show a patch through a softer kernel, or through a sharper one.
+
+    Parameters
+    ----------
+    hu : Tensor, shape (1, z, y, x)
+        HU.
+    width : float
+        Standard deviation in voxels of the blur within the slices; of a negative one the blur is
+        undone, to second order (van Cittert 1931): what a blur takes away is added, and what it
+        takes from that.
+
+    Returns
+    -------
+    Tensor, shape (1, z, y, x)
+    """
+    if width >= 0:
+        return blur_slices(hu, width)
+    lost = hu - blur_slices(hu, -width)
+    return hu + lost + (lost - blur_slices(lost, -width))
 
 
 def thick_slices(hu: Tensor, factor: int) -> Tensor:

@@ -76,6 +76,11 @@ class Augmentation:
     # Sharp kernels: up to this multiple of what a blur takes away is added.
     sharpen: Share = 0.1
     sharpest: Annotated[float, Field(ge=0.2)] = 1.0
+    # Kernels as scanners have them, with their noise: soft ones blur within the slices, by up to
+    # this standard deviation in voxels, sharp ones undo such a blur; white noise of up to
+    # `noise_hu` passes through the same kernel.
+    kernel: Share = 0.0
+    kernel_width: Annotated[float, Field(ge=0.3, le=1.0)] = 0.6
     # Thick slices: z averaged over 2 to `thickest` voxels and interpolated back.
     thick: Share = 0.1
     thickest: Annotated[int, Field(ge=2)] = 4
@@ -113,6 +118,8 @@ class TrainConfig:
 
     # The loss is Dice + cross-entropy. Above 0, cross-entropy is focal with this gamma.
     focal_gamma: Size = 0.0
+    # Weight of the same loss with all lesion classes as one: DL-ILD depends on them together.
+    lesions_together: Size = 0.0
     # Weight of every class in the cross-entropy; empty: all alike.
     class_weights: tuple[Size, ...] = ()
     # Coarser levels of the decoder that are taught as well, each counting half of the one before.

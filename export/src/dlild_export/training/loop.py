@@ -230,6 +230,7 @@ def _loss(config: TrainConfig, world: World) -> Callable[[Tensor, Tensor], Loss]
         dice_ce_loss,
         class_weights=weights,
         focal_gamma=config.focal_gamma,
+        lesions_together=config.lesions_together,
         over_processes=world.sum,
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from dlild_client.contract.classes import Label
 from dlild_export.data.labels import IGNORE
 
 _SMOOTH = 1e-5
@@ -42,6 +43,7 @@ def dice_ce_loss(
     *,
     class_weights: Tensor | None = None,
     focal_gamma: float = 0.0,
+    lesions_together: float = 0.0,
     over_processes: Callable[[Tensor], Tensor] = _alone,
 ) -> Loss:
     """Return Dice loss (Milletari et al. 2016) over the batch, plus cross-entropy.
@@ -60,6 +62,8 @@ def dice_ce_loss(
         Weights in the cross-entropy.
     focal_gamma : float
         Exponent of the focal loss (Lin et al. 2017); 0 is cross-entropy.
+    lesions_together : float
+        Weight of the same loss over three classes, outside, lung and all lesions together.
     over_processes : callable
         Sums a vector over the processes, gradients included.
 
@@ -67,6 +71,24 @@ def dice_ce_loss(
     -------
     Loss
     """
+    loss = _dice_ce(logits, labels, class_weights, focal_gamma, over_processes)
+    if not lesions_together:
+        return loss
+    first = Label.GROUND_GLASS
+    lesions = logits[:, first:].float().logsumexp(dim=1, keepdim=True)
+    joined = torch.cat((logits[:, :first].float(), lesions), dim=1)
+    named = torch.where(labels == IGNORE, labels, labels.clamp(max=first))
+    together = _dice_ce(joined, named, None, focal_gamma, over_processes)
+    return replace(loss, total=loss.total + lesions_together * together.total)
+
+
+def _dice_ce(
+    logits: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None,
+    focal_gamma: float,
+    over_processes: Callable[[Tensor], Tensor],
+) -> Loss:
     classes = logits.shape[1]
     target = labels[:, 0].long()
     log_probability = torch.log_softmax(logits.float(), dim=1)

@@ -181,6 +181,7 @@ def adopt(network: UNet, config: UNetConfig) -> UNet:
         relative_hu=before.relative_hu or config.relative_hu,
         centre_hu=config.centre_hu,
         unit_hu=config.unit_hu,
+        evidence_passes=config.evidence_passes,
     )
     weights = network.state_dict()
     _rescale(weights, 0, (before.centre_hu, before.unit_hu), (became.centre_hu, became.unit_hu))

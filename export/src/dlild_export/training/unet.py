@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool3d, interpolate, pad
+from torch.nn.functional import avg_pool3d, interpolate, logsigmoid, pad
 
 from dlild_client.contract.classes import Label
 from dlild_export.training.breath import AIR_HU, WATER_HU, move_lung
@@ -23,6 +23,8 @@ _NEAR = 9  # cells of the coarsest level that the density is taken over: 108 mm 
 _DOUBT = 0.02  # share of air-filled lung at which its density counts half
 # How often the density is taken again, and of what: from 80 HU below the last one to 60 above it.
 _ROUNDS, _KEPT = 3, (-80.0 / DENSITY_UNIT_HU, 60.0 / DENSITY_UNIT_HU)
+_NO_LUNG = 1e-4  # share of lung round a voxel at which its evidence counts half
+_MOST_EVIDENCE = 6.0  # log-odds beyond which a voxel counts no more for its neighbours
 # Beyond these densities the little between air and lung would be stretched without measure.
 _MOVED_FROM = ((-950.0 - HEALTHY_HU) / DENSITY_UNIT_HU, (-760.0 - HEALTHY_HU) / DENSITY_UNIT_HU)
 
@@ -43,6 +45,9 @@ class UNetConfig:
     lung_density: bool = True
     # Whether HU are moved so that the air-filled lung round a voxel is as dense in every patient.
     relative_hu: bool = True
+    # How often the evidence for lesions is averaged over neighbouring lung (0: each voxel decides
+    # by itself).
+    evidence_passes: int = 0
 
     @property
     def stride(self) -> int:
@@ -119,8 +124,13 @@ class UNet(nn.Module):
 
     def classify(self, hu_offset: Tensor) -> Tensor:
         """Return logits of the classes from HU above healthy lung (-848 HU)."""
-        logits: Tensor = self.head(self.features(hu_offset)[0])
-        return logits
+        return self.decide(self.features(hu_offset)[0])
+
+    def decide(self, features: Tensor) -> Tensor:
+        """Return logits of the classes from the decoder's features at full resolution."""
+        logits: Tensor = self.head(features)
+        passes = self.config.evidence_passes
+        return averaged_evidence(logits, passes) if passes else logits
 
     def features(self, hu_offset: Tensor) -> list[Tensor]:
         """Return what the decoder makes of a chest on every level, from full resolution down.
@@ -241,6 +251,52 @@ def relative_offset(hu_offset: Tensor, density: Tensor) -> Tensor:
     return moved * DENSITY_UNIT_HU
 
 
+def averaged_evidence(logits: Tensor, passes: int) -> Tensor:
+    """Average the evidence for lesions over the lung round each voxel.
+
+    Fibrosis is lines and walls with aerated lung between them, and a reader outlines the region.
+    The evidence is the log-odds of all lesion classes against lung without lesion, at most 6 either
+    way. Its mean is weighted by the probability that a voxel belongs to the lungs: what lies
+    outside them has no part in it. That probability stays, and so do the shares of the lesion
+    classes among each other.
+
+    The mean is taken over cubes of 2 voxels, then `passes` times over 3 x 3 x 3 of them, which is
+    nearly a Gaussian with a standard deviation of ``sqrt(1.2 + 8 / 3 * passes)`` voxels: 5.2 mm on
+    a grid of 1.5 mm with 4 passes.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (n, classes, z, y, x)
+        Logits in the order of `Label`: outside, lung without lesion, lesion classes; even edges.
+    passes : int
+        Means over neighbouring cubes, one after the other.
+
+    Returns
+    -------
+    Tensor, shape (n, classes, z, y, x)
+        Logits, float32.
+    """
+    logits = logits.float()
+    outside, lung, lesions = logits[:, :1], logits[:, 1:2], logits[:, 2:]
+    together = lesions.logsumexp(dim=1, keepdim=True)
+    inside = torch.logaddexp(together, lung)
+    weight = torch.sigmoid(inside - outside)
+    sums = weight * (together - lung).clamp(-_MOST_EVIDENCE, _MOST_EVIDENCE)
+    sums, weight = (_mean_round(x, passes) for x in (sums, weight))
+    evidence = sums / (weight + _NO_LUNG)
+    lung = inside + logsigmoid(-evidence)
+    lesions = lesions - together + inside + logsigmoid(evidence)
+    return torch.cat((outside, lung, lesions), dim=1)
+
+
+def _mean_round(values: Tensor, passes: int) -> Tensor:
+    """Average over cubes of 2 voxels and their neighbours, and back to voxels."""
+    means = avg_pool3d(values, 2)
+    for _ in range(passes):
+        means = avg_pool3d(means, 3, stride=1, padding=1)
+    return avg_pool3d(interpolate(means, scale_factor=2.0, mode="nearest"), 3, stride=1, padding=1)
+
+
 class SupervisedUNet(nn.Module):
     """The network as it is trained: with a head on coarser levels of the decoder too.
 
@@ -266,7 +322,7 @@ class SupervisedUNet(nn.Module):
     def forward(self, hu: Tensor) -> list[Tensor]:
         """Return logits of the classes on every level that is taught, full resolution first."""
         levels = self.network.features(hu - HEALTHY_HU)
-        logits = [self.network.head(levels[0])]
+        logits = [self.network.decide(levels[0])]
         taught = levels[1 : len(self.heads) + 1]
         logits += [head(level) for head, level in zip(self.heads, taught, strict=True)]
         return logits
