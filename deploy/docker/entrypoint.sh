@@ -93,7 +93,11 @@ if [ "$key" = on ]; then
 fi
 
 # What no client needs is locked with a random word that is never printed. Over HTTP that is all but the health.
+# The probe `ready` reads the word to have the server score a dummy box: the first scan is then as fast as the next.
 lock=$(cat /proc/sys/kernel/random/uuid)
+state=${DLILD_STATE_FOLDER:-/tmp}
+rm -f "$state/dlild-lock" "$state/dlild-warm"
+(umask 077 && printf '%s' "$lock" > "$state/dlild-lock") || fail "$state cannot be written to; mount a tmpfs there"
 set -- \
     "--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:x-dlild-lock=$lock" \
     "--http-restricted-api=inference,metadata,model-config,model-repository,shared-memory,statistics,trace,logging:x-dlild-lock=$lock" \

@@ -108,6 +108,7 @@ def machine(tmp_path, model_repository):
         "DLILD_MODEL_REPOSITORY": str(model_repository),
         "DLILD_TLS_FOLDER": str(tls),
         "DLILD_KEY_FILE": str(tls / "api-key"),
+        "DLILD_STATE_FOLDER": str(tls),
     }
 
 
@@ -151,6 +152,17 @@ def test_what_is_locked_is_locked_anew_at_each_start(machine):
         for _ in range(2)
     ]
     assert len(told[0] | told[1]) == 2
+
+
+def test_the_word_of_the_lock_is_left_to_the_probe_alone(machine):
+    warm = Path(machine["DLILD_STATE_FOLDER"]) / "dlild-warm"
+    warm.touch()
+    done = start(machine)
+    lock = warm.with_name("dlild-lock")
+    assert f":x-dlild-lock={lock.read_text()}\n" in done.stdout
+    assert lock.read_text() not in done.stderr
+    assert lock.stat().st_mode & 0o077 == 0
+    assert not warm.exists()  # a start without a score is not warm
 
 
 def test_mutual_tls_names_the_authority_of_the_clients(machine):

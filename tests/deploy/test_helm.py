@@ -212,14 +212,16 @@ def test_probes_ask_for_health(render):
             container[f"{name}Probe"]["httpGet"]["path"],
             container[f"{name}Probe"]["httpGet"]["port"],
         )
-        for name in ("startup", "readiness", "liveness")
+        for name in ("readiness", "liveness")
     }
     assert paths == {
-        "startup": ("/v2/health/ready", "health"),
         "readiness": ("/v2/health/ready", "health"),
         "liveness": ("/v2/health/live", "health"),
     }
     startup = container["startupProbe"]
+    # It also has the server score a dummy box, which takes longer than a question.
+    assert startup["exec"]["command"] == ["python3", "/opt/dlild/probe.py", "ready"]
+    assert startup["timeoutSeconds"] >= 120
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 300
 
 

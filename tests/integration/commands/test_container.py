@@ -69,6 +69,7 @@ def container(
         "DLILD_KEY_FILE": str(folder / "api-key"),
         "DLILD_GRPC_ADDRESS": "127.0.0.1",
         "DLILD_METRICS_ADDRESS": "127.0.0.1",
+        "DLILD_STATE_FOLDER": str(folder),
         **{f"DLILD_{name.upper()}_PORT": str(port) for name, port in ports.items()},
     }
     log = folder / "log"
@@ -141,6 +142,13 @@ def test_a_client_with_a_certificate_is_told_that_the_server_is_ready(
     own = ("--cert", container.folder / "client.crt", "--key", container.folder / "client.key")
     done = remote(container, *own)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_server_has_scored_one_dummy_box_before_it_is_ready(container: SimpleNamespace) -> None:
+    assert probe(container, "ready").returncode == 0
+    with urllib.request.urlopen(f"http://127.0.0.1:{container.metrics}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    assert 'dlild_scans_total{outcome="done"} 1' in lines
 
 
 def test_a_client_without_certificate_gets_no_answer(container: SimpleNamespace) -> None:

@@ -1,7 +1,8 @@
 """A real tritonserver without Docker: the one inside the ``nvidia-pytriton`` wheel.
 
 ``EmbeddedServer`` first checks what could be wrong (``preflight``), starts the server on loopback,
-waits until it is ready, and stops it with everything that it made. Needs the standard library only:
+waits until it is ready, has it score a dummy box, so that the first scan is as fast as the next,
+and stops it with everything that it made. Needs the standard library only:
 it also runs in the server's own environment.
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from dlild_deploy.checkout import MODEL_REPOSITORY
+from dlild_deploy.container_probe import ProbeError, warm_up
 from dlild_deploy.errors import LauncherError
 from dlild_deploy.server.access_flags import ServerTLS, access_flags
 from dlild_deploy.server.preflight import (
@@ -60,6 +62,8 @@ class EmbeddedServer:
         What clients must send with every call but those that ask for its health.
     threads : int, optional
         Threads of the network; by default as many as the machine has cores.
+    warm : bool, optional
+        Whether the server scores a dummy box before it counts as ready.
 
     Raises
     ------
@@ -86,6 +90,7 @@ class EmbeddedServer:
         tls: ServerTLS | None = None,
         api_key: str | None = None,
         threads: int | None = None,
+        warm: bool = True,
     ) -> None:
         self.repository = Path(repository).resolve()
         self.profile = profile
@@ -97,6 +102,7 @@ class EmbeddedServer:
         self.ready_timeout_s = ready_timeout_s
         self.tls = tls
         self.threads = threads
+        self.warm = warm
         self._api_key = api_key
         self._prefix = f"dlild_{uuid.uuid4().hex[:12]}_"
         self._process = SupervisedProcess(
@@ -141,7 +147,7 @@ class EmbeddedServer:
         self.stop()
 
     def start(self) -> None:
-        """Check, start, wait until ready, and verify the profile.
+        """Check, start, wait until ready, verify the profile, and score a dummy box.
 
         Raises
         ------
@@ -160,6 +166,8 @@ class EmbeddedServer:
             self._launch(environment)
             self._process.wait_until(self._is_ready, self.ready_timeout_s, 0.1, self._last_errors)
             self._check_profile()
+            if self.warm:
+                self._warm_up()
         except BaseException:
             self.stop()
             raise
@@ -231,6 +239,14 @@ class EmbeddedServer:
                     f"model {model} is served with profile {served!r}, asked was {self.profile!r}: "
                     "run `make configs`"
                 )
+
+    def _warm_up(self) -> None:
+        try:
+            warm_up(self.http_url, self.ready_timeout_s)
+        except ProbeError as error:
+            raise LauncherError(
+                f"the server cannot score a dummy box: {error}{self._last_errors()}"
+            ) from None
 
     def _last_errors(self) -> str:
         """Return the last lines of the log that say why, to follow a message."""
