@@ -28,6 +28,10 @@ compile --constraint "$work/constraints.txt" --output-file requirements/demo.loc
 
 compile --no-deps --output-file requirements/server.lock requirements/server.in
 
+# The image of the DICOM node (deploy/docker/Dockerfile.node).
+{ collect client 'client[node]'; printf 'setuptools\nwheel\n'; } > "$work/node.in"
+compile --constraint "$work/constraints.txt" --output-file requirements/node.lock "$work/node.in"
+
 # The container brings a Python of its own; deploy/ is checked by programs in an environment of their own.
 python=3.12 compile --no-deps --output-file requirements/container.lock requirements/container.in
 compile --output-file requirements/deploy.lock requirements/deploy.in

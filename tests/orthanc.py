@@ -100,6 +100,18 @@ class Orthanc:
         ) as answer:
             return json.load(answer)
 
+    def post(self, path: str, body: str) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http_port}/{path}", data=body.encode()
+        )
+        with urllib.request.urlopen(request, timeout=300) as answer:
+            return json.load(answer)
+
+    def file(self, identifier: str) -> bytes:
+        url = f"http://127.0.0.1:{self.http_port}/instances/{identifier}/file"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return bytes(answer.read())
+
     def instances(self) -> list[dict[str, Any]]:
         """Every object with its modality, series and UID, as Orthanc's own interface lists them."""
         series = {s["ID"]: s for s in self.get("series?expand")}

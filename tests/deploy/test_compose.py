@@ -1,6 +1,7 @@
 """The Compose files: valid, closed by default, and every setting explained."""
 
 import copy
+import inspect
 import json
 import re
 import shutil
@@ -10,8 +11,13 @@ import pytest
 import yaml
 from deploy.checkers import DEPLOY, passes, run
 
+from dlild_client.cli.listen import listen
+from dlild_client.settings import VARIABLES
+
 COMPOSE = DEPLOY / "compose"
-BASE, CPU, PROXY = (COMPOSE / f"compose{name}.yaml" for name in ("", ".cpu", ".proxy"))
+BASE, CPU, PROXY, NODE = (
+    COMPOSE / f"compose{name}.yaml" for name in ("", ".cpu", ".proxy", ".node")
+)
 VARIABLE = re.compile(r"\$\{([A-Z_]+):-([^}]*)\}")
 
 
@@ -73,7 +79,12 @@ def schema_check(document, folder):
 
 
 def test_the_files_keep_the_schema_of_compose(compose, tmp_path):
-    for document in (compose, merged(compose, load(CPU)), merged(compose, load(PROXY))):
+    for document in (
+        compose,
+        merged(compose, load(CPU)),
+        merged(compose, load(PROXY)),
+        merged(compose, load(NODE)),
+    ):
         done = schema_check(document, tmp_path)
         assert done.returncode == 0, done.stdout
     compose = copy.deepcopy(compose)
@@ -81,7 +92,7 @@ def test_the_files_keep_the_schema_of_compose(compose, tmp_path):
     assert schema_check(compose, tmp_path).returncode == 1
 
 
-@pytest.mark.parametrize("files", [[BASE], [BASE, CPU], [BASE, PROXY]])
+@pytest.mark.parametrize("files", [[BASE], [BASE, CPU], [BASE, PROXY], [BASE, NODE]])
 def test_docker_reads_the_files(files, tmp_path):
     docker = shutil.which("docker")
     asked = [docker or "false", "compose", "version"]
@@ -98,7 +109,9 @@ def test_yamllint_is_content():
 
 
 def test_every_service_is_hardened_and_bounded(services, with_proxy):
-    for name, service in (*services.items(), ("proxy", with_proxy["services"]["proxy"])):
+    node = load(NODE)["services"]["node"]
+    more = (("proxy", with_proxy["services"]["proxy"]), ("node", node))
+    for name, service in (*services.items(), *more):
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
         assert service["read_only"] is True, name
@@ -180,7 +193,7 @@ def test_secrets_are_files_and_the_entrypoint_knows_the_settings(compose, servic
 
 
 def test_every_setting_has_a_line_with_its_default_and_a_word_above_it():
-    used = dict(VARIABLE.findall(BASE.read_text() + PROXY.read_text()))
+    used = dict(VARIABLE.findall(BASE.read_text() + PROXY.read_text() + NODE.read_text()))
     lines = (COMPOSE / ".env.example").read_text().splitlines()
     explained, above = {}, False
     for line in lines:
@@ -202,3 +215,14 @@ def test_versions_agree():
     assert f"ARG DLILD_VERSION={used['DLILD_VERSION']}\n" in dockerfile
     chart = yaml.safe_load((DEPLOY / "helm/dlild/Chart.yaml").read_text())
     assert chart["appVersion"] == used["DLILD_VERSION"]
+
+
+def test_the_node_publishes_dicom_alone_and_writes_to_its_volume_alone(compose):
+    node = merged(compose, load(NODE))["services"]["node"]
+    assert node["ports"] == ["${DLILD_NODE_BIND:-0.0.0.0}:${DLILD_NODE_PORT:-11112}:11112"]
+    assert [m["target"] for m in node["volumes"] if not m.get("read_only")] == ["/spool"]
+    assert int(node["stop_grace_period"].rstrip("s")) > 60  # --drain-s
+    names = inspect.signature(listen).parameters
+    known = {f"--{name.replace('_', '-')}" for name in names}
+    assert {word for word in node["command"] if word.startswith("--")} <= known
+    assert set(node["environment"]) <= set(VARIABLES)

@@ -283,3 +283,28 @@ def test_the_tools_are_fetched_into_a_folder_that_git_ignores():
     ignored = (ROOT / ".gitignore").read_text().split()
     assert ".tools/" in ignored
     assert Path(ROOT / "deploy/tools.sh").stat().st_mode & 0o100
+
+
+def test_the_image_of_the_node_is_pinned_small_and_not_root():
+    passes("hadolint", "--failure-threshold", "info", DOCKER / "Dockerfile.node")
+    lines = instructions((DOCKER / "Dockerfile.node").read_text())
+    assert [line.split()[1] for line in lines if line.startswith("FROM")] == [
+        "python:${PYTHON_TAG}"
+    ]
+    assert [line.split()[1] for line in lines if line.startswith("USER")] == ["1000:1000"]
+    installs = [line for line in lines if "pip install" in line]
+    assert "--require-hashes" in installs[0]
+    assert all("--no-deps" in line for line in installs)
+    lock = (ROOT / "requirements/node.lock").read_text()
+    development = (ROOT / "requirements/dev.lock").read_text()
+    # The versions that the tests run with.
+    for pinned in re.findall(r"^([\w.-]+==\S+)", lock, re.MULTILINE):
+        assert pinned in development, pinned
+    for name in ("pynetdicom", "dicomweb-client", "highdicom", "prometheus-client"):
+        assert f"\n{name}==" in lock
+    allowed = (DOCKER / "Dockerfile.node.dockerignore").read_text().split("\n")
+    assert "*" in allowed
+    assert {rule for rule in allowed if rule.startswith("!")} == {
+        "!client",
+        "!requirements/node.lock",
+    }

@@ -1,5 +1,6 @@
 """The Helm chart over a matrix of values: valid for two Kubernetes versions, closed, drained."""
 
+import inspect
 import itertools
 import json
 import re
@@ -7,6 +8,8 @@ import re
 import pytest
 import yaml
 from deploy.checkers import DEPLOY, passes, run
+
+from dlild_client.cli.listen import listen
 
 CHART = DEPLOY / "helm" / "dlild"
 # The oldest that is still cared for and the newest that the schemas know.
@@ -69,10 +72,28 @@ BARE = {
     "serviceAccount": {"create": False},
     "test": {"enabled": False},
 }
+NODE = {
+    "node": {
+        "enabled": True,
+        "peers": ["CT1", "PACS@10.0.0.4:104"],
+        "destination": "PACS@10.0.0.4:104",
+        "clientSecretName": "client",
+        "extraArgs": ["--request-commitment"],
+        "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
+        "senders": [{"ipBlock": {"cidr": "192.0.2.0/24"}}],
+        "spool": {"storageClassName": "fast"},
+    }
+}
 CASES = {
     "-".join(names): MODELS[names[0]] | TLS[names[1]] | ENGINES[names[2]]
     for names in itertools.product(MODELS, TLS, ENGINES)
-} | {"watched": WATCHED, "bare": BARE}
+} | {
+    "watched": WATCHED,
+    "bare": BARE,
+    "node": NODE,
+    "node-mutual": NODE | TLS["mutual"],
+    "node-off": NODE | TLS["off"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +221,45 @@ def test_no_secret_is_in_an_object(render, case):
     assert by_kind(documents, "Secret") == []
     for name, value in variables(documents).items():
         assert "KEY_FILE" in name or value in {"on", "off"} or "KEY" not in name
+
+
+@pytest.mark.parametrize("case", ["node", "node-mutual", "node-off"])
+def test_the_node_is_one_hardened_pod_with_a_volume_of_its_own(render, case):
+    documents = render(CASES[case])
+    (node,) = by_kind(documents, "StatefulSet")
+    assert node["spec"]["replicas"] == 1
+    spec = node["spec"]["template"]["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["terminationGracePeriodSeconds"] > 60  # --drain-s
+    (container,) = spec["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["resources"]["limits"]["memory"]
+    writable = {m["mountPath"] for m in container["volumeMounts"] if not m.get("readOnly")}
+    assert writable == {"/spool", "/tmp"}
+    assert "--peer=PACS@10.0.0.4:104" in container["args"]
+    # Every option is one of the command.
+    for word in container["args"]:
+        assert f'"{word.partition("=")[0]}"' in options_of_listen(), word
+    # The servers' selector does not find it.
+    (service,) = [
+        s for s in by_kind(documents, "Service") if s["metadata"]["name"] == "trial-dlild"
+    ]
+    labels = node["spec"]["template"]["metadata"]["labels"].items()
+    assert not service["spec"]["selector"].items() <= labels
+
+
+def options_of_listen():
+    """Options of `dlild listen`, in quotes."""
+    names = inspect.signature(listen).parameters
+    return {f'"--{name.replace("_", "-")}"' for name in names}
+
+
+def test_a_node_without_a_destination_is_refused():
+    done = run("helm", "template", "trial", CHART, "--set", "node.enabled=true")
+    assert done.returncode != 0
+    assert "node.destination" in done.stderr
 
 
 # ---- alive, and drained --------------------------------------------------------------------------

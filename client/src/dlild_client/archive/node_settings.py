@@ -121,7 +121,7 @@ class NodeSettings:
 
 
 def parse_senders(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[Peer, ...]]:
-    """Parse the senders of `--peer`: titles, or addresses `AET@host:port`.
+    """Parse the senders of `--peer`: titles, or addresses `AET@host:port`; commas separate them.
 
     Returns
     -------
@@ -129,8 +129,9 @@ def parse_senders(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[Peer, ..
     peers : tuple of Peer
         Those with an address.
     """
-    peers = tuple(parse_peer(text) for text in texts if "@" in text)
-    titles = tuple(check_title(text) for text in texts if "@" not in text)
+    single = [one.strip() for text in texts for one in text.split(",")]
+    peers = tuple(parse_peer(text) for text in single if "@" in text)
+    titles = tuple(check_title(text) for text in single if "@" not in text)
     return (*titles, *(peer.title for peer in peers)), peers
 
 

@@ -43,7 +43,7 @@ def listen(
         list[str] | None,
         typer.Option(
             help="AE title that may send, or its address AET@host:port, where reports of storage "
-            "commitment go; repeat the option. Others are rejected."
+            "commitment go; repeat the option, or separate by commas. Others are rejected."
         ),
     ] = None,
     any_peer: Annotated[
