@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -34,3 +37,15 @@ def test_image_compose_and_chart_have_the_same_version() -> None:
     assert set(re.findall(r"DLILD_VERSION:-([^}]+)}", compose)) == {VERSION}
     chart = yaml.safe_load((DEPLOY / "helm" / "dlild" / "Chart.yaml").read_text("utf-8"))
     assert (chart["version"], chart["appVersion"]) == (VERSION, VERSION)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_the_command_prints_the_version(name: str) -> None:
+    program = "dlild" if name == "client" else f"dlild-{name}"
+    roots = os.pathsep.join(str(ROOT / other / "src") for other in DISTRIBUTIONS)
+    done = subprocess.run(
+        [sys.executable, "-c", f"from dlild_{name}.cli import main; raise SystemExit(main())",
+         "--version"],
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": roots},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{program} {VERSION}\n"), done.stderr

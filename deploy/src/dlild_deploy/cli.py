@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +41,25 @@ load = _app("Measure how many scans a server scores.")
 app.add_typer(certs, name="certs")
 app.add_typer(keys, name="keys")
 app.add_typer(load, name="load")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print("dlild-deploy", version("dlild-deploy"))
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
 
 RepositoryOption = Annotated[Path, typer.Option(help="Model repository.")]
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of the certificates.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Statistics of DL-ILD scores: cohorts, progression, report. Research use only.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print("dlild-analysis", version("dlild-analysis"))
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
 
 TableArgument = Annotated[Path, typer.Argument(help="Table of the cohort: CSV, .xlsx or Parquet.")]
 ConfigOption = Annotated[Path, typer.Option("--config", help="TOML that describes the study.")]
