@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,43 @@ def sliding(
         return dl_ild_percent(*lesion_and_lung(voxels, scan.contract.classes))
 
     return run
+
+
+def in_process(network: Engine) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Run our own engine behind MONAI's sliding window: tiling alone is compared."""
+
+    def predict(window: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(network.infer(window.half().numpy())).float()
+
+    return predict
+
+
+def remote_json(address: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What MONAI Deploy's remote model does: one HTTP request a window, tensors as JSON both ways.
+
+    Parameters
+    ----------
+    address : str
+        Of the server's HTTP port.
+    """
+
+    def predict(window: torch.Tensor) -> torch.Tensor:
+        tensor = {
+            "name": "window",
+            "datatype": "FP32",
+            "shape": list(window.shape),
+            "data": window.ravel().tolist(),
+        }
+        request = urllib.request.Request(
+            f"{address}/v2/models/{NAIVE_MODEL}/infer",
+            data=json.dumps({"inputs": [tensor]}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request) as answer:
+            (output,) = json.load(answer)["outputs"]
+        return torch.tensor(output["data"]).reshape(output["shape"])
+
+    return predict
 
 
 def remote(address: str) -> Callable[[torch.Tensor], torch.Tensor]:

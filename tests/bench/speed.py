@@ -37,6 +37,7 @@ TARGETS = {
     "monai_box / product": ("monai_box", "product", 12.0, False),
     "monai_full / product": ("monai_full", "product", 40.0, False),
     "naive_remote / product": ("naive_remote", "product", 3.0, False),
+    "monai_openvino / product": ("monai_openvino", "product", 1.0, False),
 }
 BYTES_TARGET = 1.6
 FIRST_TARGET = 1.15
@@ -126,6 +127,14 @@ def _compare(scan: MeasuredScan, rounds: int) -> dict[str, Any]:
                 Contender("engine", ways.engine(engine, scan), rounds),
                 Contender("product", ways.product(client, scan), rounds),
                 Contender("naive_remote", ways.sliding(naive, box, scan), max(1, rounds // 2)),
+                Contender(
+                    "monai_openvino", ways.sliding(ways.in_process(engine), box, scan), rounds
+                ),
+                Contender(
+                    "json_remote",
+                    ways.sliding(ways.remote_json(server.http_url), box, scan),
+                    1,
+                ),
                 Contender("monai_box", ways.sliding(network, box, scan), some),
                 Contender("monai_full", ways.sliding(network, full, scan), 1),
             ]

@@ -12,6 +12,8 @@ WORDS = {
     "product": "in-memory volume to result, through Triton",
     "engine": "the same windows, OpenVINO in one process: the floor",
     "naive_remote": "FP32 windows one by one by unary gRPC, FP32 back, MONAI blends",
+    "monai_openvino": "MONAI's sliding window round our own engine in one process, on the lung box",
+    "json_remote": "the same windows by HTTP, as JSON both ways: MONAI Deploy's remote model",
     "monai_box": "MONAI's sliding window, torch, on the lung box",
     "monai_full": "the same on the full field of view",
 }
