@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from threading import Event
 
 import numpy as np
 import pytest
@@ -222,3 +223,22 @@ def test_a_real_scan_raises_no_flag_and_its_numbers_are_plausible(shared_data, c
     assert most_frequent_hu(scan.seen) == pytest.approx(-845, abs=10)
     assert measure_trachea(scan.grid, scan.seen).ratio == pytest.approx(1.1, abs=0.15)
     assert noise_hu(scan.grid) == pytest.approx(10.5, abs=2)
+
+
+def test_windows_are_ready_before_the_chest_is_inspected(monkeypatch, contract):
+    """The network can work meanwhile; the flags wait for the inspection, and are all there."""
+    volume, _ = chest(blood=250)
+    may_inspect = Event()
+
+    def inspect_when_asked(*arguments):
+        assert may_inspect.wait(60)
+        return inspect_chest(*arguments)
+
+    monkeypatch.setattr("dlild_client.preparation.prepare.inspect_chest", inspect_when_asked)
+    prepared = prepare(volume, contract)
+    sent = [window for _, window in prepared.windows(contract.hu.padding)]
+    assert len(sent) == len(prepared.plan.origins)
+    assert prepared.inspection is not None
+    assert not prepared.inspection.done()
+    may_inspect.set()
+    assert "contrast_likely" in prepared.flags

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from dlild_client.contract.windows import (
     fit_box,
     plan_windows,
 )
-from dlild_client.flags import merge
+from dlild_client.flags import Flag, merge
 from dlild_client.preparation.grid import to_grid
 from dlild_client.preparation.inspection import inspect_chest
 from dlild_client.preparation.lungs import SeenChest, find_lungs
@@ -43,24 +44,33 @@ class PreparedScan:
         The windows that cover the box.
     aerated_ml : float
         Lung volume by threshold: an estimate.
-    flags : tuple of str
-        Doubts found so far.
+    doubts : tuple of Flag
+        Doubts about the scan and its lungs.
     timings_s : mapping
         Seconds of the stages `resample` and `lungs`.
     seen : SeenChest or None
         Masks of the search for the lungs, in coarse voxels.
     native : Volume or None
         The scanned voxels of the lung box, for densitometry.
+    inspection : Future or None
+        Doubts about the chest (`inspect_chest`). They are found in a thread of their own while the
+        network works: no window depends on them.
     """
 
     grid: Volume
     box: Box
     plan: WindowPlan
     aerated_ml: float
-    flags: tuple[str, ...]
+    doubts: tuple[Flag, ...]
     timings_s: Mapping[str, float]
     seen: SeenChest | None = None
     native: Volume | None = None
+    inspection: Future[list[Flag]] | None = None
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """Doubts found so far; waits for the inspection of the chest."""
+        return merge((*self.doubts, *(self.inspection.result() if self.inspection else ())))
 
     def windows(self, padding: int) -> Iterator[tuple[Shape, npt.NDArray[np.float16]]]:
         """Yield origin in the box and HU of each window, lazily, in the order of the plan."""
@@ -105,15 +115,20 @@ def prepare(volume: Volume, contract: Contract, progress: Progress | None = None
     lungs = find_lungs(grid)
     box = fit_box(lungs.start, lungs.stop, grid.shape, contract)
     plan = plan_windows(box.shape, contract)
-    doubts = () if lungs.seen is None else inspect_chest(grid, lungs.seen, lungs.aerated_ml)
+    inspection = None
+    if lungs.seen is not None:
+        one_thread = ThreadPoolExecutor(1, thread_name_prefix="dlild-inspection")
+        inspection = one_thread.submit(inspect_chest, grid, lungs.seen, lungs.aerated_ml)
+        one_thread.shutdown(wait=False)
     report("lungs", 1, 1)
     return PreparedScan(
         grid=grid,
         box=box,
         plan=plan,
         aerated_ml=lungs.aerated_ml,
-        flags=merge((*volume.flags, *lungs.flags, *doubts)),
+        doubts=merge((*volume.flags, *lungs.flags)),
         timings_s={"resample": resampled - start, "lungs": time.perf_counter() - resampled},
         seen=lungs.seen,
         native=crop(volume, grid, box.start, box.stop),
+        inspection=inspection,
     )
