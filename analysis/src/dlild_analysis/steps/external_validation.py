@@ -296,19 +296,25 @@ def _at(model: Mapping[str, Any], index: int, people: Predicted) -> AtHorizon:
             warnings=alive.warnings,
         ),
         expected=expected,
-        observed_over_expected=_ratio(alive, expected, people.time.size),
+        observed_over_expected=_ratio(people, 1 - alive.estimate, predicted, horizon),
         calibration=attempt(calibrate_survival, *arguments, predicted, horizon),
         auc=attempt(survival.time_auc, *arguments, people.score, horizon),
         decision=attempt(decision_curve_survival, *arguments, predicted, horizon, THRESHOLDS),
     )
 
 
-def _ratio(alive: Estimate, expected: float, n: int) -> Estimate:
-    """Observed over expected risk; its log has Greenwood's error, the expected being known."""
-    observed = 1 - alive.estimate
+def _ratio(people: Predicted, observed: float, predicted: FloatArray, horizon: float) -> Estimate:
+    """Observed over expected risk; the error of its log is that of the difference of the two.
+
+    Both come from the same patients: those at high risk raise both, so that the error of the
+    Kaplan-Meier risk alone would be too large.
+    """
     if not observed > 0:
         raise NotDoneError("no event by the horizon")
-    log, error = math.log(observed / expected), float(alive.std_error or math.nan) / observed
+    n, expected = people.time.size, float(predicted.mean())
+    pull = survival.risk_influence(people.time, people.event, horizon)
+    influence = pull / observed - (predicted - expected) / expected
+    log, error = math.log(observed / expected), float(influence.std(ddof=1)) / math.sqrt(n)
     half = normal_quantile(0.95) * error
     return Estimate(
         estimate=math.exp(log),
@@ -317,7 +323,8 @@ def _ratio(alive: Estimate, expected: float, n: int) -> Estimate:
         p_value=float(2 * scipy_stats.norm.sf(abs(log) / error)),
         std_error=error,
         n=n,
-        method="observed (Kaplan-Meier) over expected risk; standard error of its log; p against 1",
+        method="observed (Kaplan-Meier) over expected risk; standard error of its log by influence "
+        "functions; p against 1",
     )
 
 

@@ -141,3 +141,19 @@ def test_refusals():
         survival.survival_at(survival.kaplan_meier([1, 2], [0, 1]), [-1])
     with pytest.raises(StatisticsError, match="positive time"):
         survival.rmst([1, 2], [0, 1], 0)
+
+
+def test_influence_has_the_error_of_greenwood(registry):
+    rng = np.random.default_rng(4)
+    many, end = rng.exponential(20, 5000), rng.uniform(5, 40, 5000)
+    for time, event, near in (
+        (registry["time"], registry["event"], 0.05),
+        (np.minimum(many, end), (many <= end).astype(int), 0.002),
+    ):
+        curve = survival.kaplan_meier(time, event)
+        for month in (6, 24):
+            influence = survival.risk_influence(time, event, month)
+            assert influence.mean() == pytest.approx(0, abs=1e-12)
+            error = influence.std(ddof=1) / np.sqrt(len(time))
+            (alive,) = survival.survival_at(curve, [month])
+            assert error == pytest.approx(alive.std_error, rel=near)

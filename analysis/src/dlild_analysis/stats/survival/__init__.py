@@ -17,6 +17,7 @@ from dlild_analysis.stats.survival.curves import (
     kaplan_meier,
     log_rank,
     numbers_at_risk,
+    risk_influence,
     survival_at,
 )
 from dlild_analysis.stats.survival.group_tests import LogRankWeight, weighted_log_rank
@@ -54,6 +55,7 @@ __all__ = [
     "kaplan_meier",
     "log_rank",
     "numbers_at_risk",
+    "risk_influence",
     "rmst",
     "rmst_difference",
     "survival_at",

@@ -165,6 +165,44 @@ def survival_at(curve: KaplanMeier, times: Sequence[float]) -> tuple[Estimate, .
     return tuple(_read(curve, float(at)) for at in as_vector(times, "times"))
 
 
+def risk_influence(time: ArrayLike, event: ArrayLike, horizon: float) -> FloatArray:
+    """Give the influence of each patient on the Kaplan-Meier risk by a horizon.
+
+    Parameters
+    ----------
+    time, event
+        Shape (n,).
+    horizon
+        In the unit of time.
+
+    Returns
+    -------
+    ndarray
+        Shape (n,); its mean is zero, and its standard deviation over the root of n is the standard
+        error of the risk, nearly Greenwood's.
+
+    Raises
+    ------
+    StatisticsError
+        As :func:`kaplan_meier`.
+
+    References
+    ----------
+    .. [1] Reid N. Influence functions for censored data. Ann Stat 1981;9:78-92.
+    """
+    times, events = as_survival(time, event)
+    table = risk_table(times, events)
+    by = table.times <= horizon_among(horizon, table.times)
+    survival = product_limit(table)[by]
+    left = float(survival[-1]) if survival.size else 1.0
+    share = table.at_risk / times.size
+    hazard = np.where(by, table.events / table.at_risk, 0.0)
+    lived = np.cumsum(hazard / share)[table.row]
+    jump = np.where(events & by[table.row], (1 / share)[table.row], 0.0)
+    influence: FloatArray = left * (jump - lived)
+    return influence
+
+
 def numbers_at_risk(time: ArrayLike, times: Sequence[float]) -> tuple[int, ...]:
     """Count patients whose follow-up reaches each time (time >= t).
 
