@@ -182,6 +182,13 @@ dashboard: $(VENV)/.demo  ## Make the Grafana dashboard, and the Helm chart's co
 pictures: $(VENV)/.demo  ## Draw docs/pictures from the code
 	$(BIN)/python -m docs.pictures
 
+OHIF ?= 3.12.10
+.PHONY: ohif
+ohif: $(VENV)/.dev $(SERVER_VENV)/.server  ## Show a result of the real CT in the OHIF viewer (npm, Orthanc, chromium): docs/pictures/ohif.png
+	@mkdir -p $(TOOLS)/ohif && cd $(TOOLS)/ohif && \
+		{ test -d package/dist || { npm pack --silent @ohif/app@$(OHIF) && tar -xzf ohif-app-$(OHIF).tgz; }; }
+	$(MEASURE) viewer.ohif --app $(TOOLS)/ohif/package/dist --out docs/pictures/ohif.png
+
 LUNG_MASKS ?=
 SCANS ?=
 SINGLE_SLICES ?=

@@ -17,6 +17,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 
+from dlild_client.archive.queue import digest_of
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -144,10 +146,18 @@ class NodeProcess:
         path = self.spool / "audit.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def wait_for(self, event: str, count: int = 1, within_s: float = 60) -> list[dict[str, Any]]:
+    def wait_for(
+        self, event: str, count: int = 1, within_s: float = 60, study: Dataset | None = None
+    ) -> list[dict[str, Any]]:
+        """Wait for events; with an object, for those of its study."""
         deadline = time.monotonic() + within_s
+        wanted = None if study is None else digest_of(study.StudyInstanceUID)
         while True:
-            found = [line for line in self.audit() if line["event"] == event]
+            found = [
+                line
+                for line in self.audit()
+                if line["event"] == event and wanted in {None, line.get("study")}
+            ]
             if len(found) >= count:
                 return found
             assert time.monotonic() < deadline, self.audit()[-10:]

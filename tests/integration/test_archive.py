@@ -86,6 +86,7 @@ def test_results_land_in_the_study_by_dicomweb_and_by_the_node_and_only_once(
         assert uid not in audit.read_text()
 
 
+@pytest.mark.slow
 def test_the_node_alone_answers_and_an_archive_that_is_away_gets_its_answer(
     embedded_server: EmbeddedServer, tmp_path: Path
 ) -> None:

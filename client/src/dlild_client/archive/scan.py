@@ -14,16 +14,13 @@ from dlild_client.archive.addresses import (
     parse_web_address,
 )
 from dlild_client.archive.dicomweb import DicomWeb, Progress, find_web_settings
+from dlild_client.archive.objects import SENT, objects_to_send
 from dlild_client.errors import BadSettingsError, DlildError
 from dlild_client.reading.files import check_path
 from dlild_client.reading.read import read_volume
-from dlild_client.results.dicom.objects import make_objects
 from dlild_client.results.result import Result
 from dlild_client.source import SourceSeries
 from dlild_client.volume import Volume
-
-STORED = ("seg", "sr", "capture")
-"""Objects that are stored."""
 
 
 class GivenScan:
@@ -85,17 +82,17 @@ class GivenScan:
             )
         load_extra("highdicom")
 
-    def store(self, result: Result, kinds: Sequence[str] = STORED) -> None:
+    def store(self, result: Result, kinds: Sequence[str] = SENT) -> None:
         """Store a result in the archive, in the study of the scan.
 
         Raises
         ------
         DlildError
-            As of `make_objects` and `DicomWeb.store`.
+            As of `objects_to_send` and `DicomWeb.store`.
         """
         assert self.archive is not None
         assert self._source is not None
-        self.archive.store(make_objects(result, self._source, kinds=kinds))
+        self.archive.store(objects_to_send(result, self._source, kinds))
 
 
 @contextmanager

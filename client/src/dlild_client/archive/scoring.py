@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlild_client.archive.objects import objects_to_send
 from dlild_client.client import Client
 from dlild_client.reading.read import read_volume
-from dlild_client.results.dicom.objects import make_objects
 from dlild_client.results.dicom.source import SourceSeries, source_of
 from dlild_client.settings import Settings
 from dlild_client.transport.cancel import CancelToken
@@ -48,7 +48,7 @@ class ServerScorer:
         Raises
         ------
         DlildError
-            As of `Client.score` and `make_objects`.
+            As of `Client.score` and `objects_to_send`.
         """
         sources: list[SourceSeries] = []
 
@@ -58,4 +58,4 @@ class ServerScorer:
             return volume
 
         result = self._client.score(read, cancel=cancel)
-        return make_objects(result, sources[-1], kinds=self._kinds, anonymous=self._anonymous)
+        return objects_to_send(result, sources[-1], self._kinds, anonymous=self._anonymous)
