@@ -84,9 +84,9 @@ def test_from_the_table_to_each_model(table, tmp_path):
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert results["flow"]["table"]["patients"] == 40
     assert results["study"]["patients_in_table"] == 40
-    rows = list(csv.reader((tmp_path / "out/tables/table16_flow.csv").open()))
+    rows = list(csv.reader(next((tmp_path / "out/tables").glob("table*_flow.csv")).open()))
     assert ["Left out: no visit within 3 months of the CT", "-4", "", ""] in rows
-    assert (tmp_path / "out/figures/figure12_flow.png").stat().st_size > 10_000
+    assert (tmp_path / "out/figures/figure1_flow.png").stat().st_size > 10_000
     told = " ".join(analysis.flow.sentences(analysis.data))
     assert "6 were left out (4: no visit within 3 months of the CT and 2: rows" in told
     assert "so that 34 remained" in told

@@ -50,7 +50,7 @@ def test_a_collinear_model_is_not_validated(collinear, tmp_path):
         assert "full" not in names
         assert "score" in names
     write_report(collinear, tmp_path)
-    rows = (tmp_path / "tables" / "table8_validation.csv").read_text().splitlines()
+    rows = next((tmp_path / "tables").glob("table*_validation.csv")).read_text().splitlines()
     joint = [row for row in rows if "DL-ILD + " in row]
     assert joint
     assert not any("0." in row for row in joint)
@@ -197,7 +197,7 @@ def test_the_report_gives_the_range_in_place_of_the_mean(load, tmp_path, monkeyp
     assert f"{low:.2f} to {high:.2f} over the bootstraps: not stable, no mean is given" in told
     assert any("its mean is no result" in text for text in analysis.steps["optimism"].warnings)
     write_report(analysis, tmp_path)
-    table = (tmp_path / "tables" / "table8_validation.csv").read_text()
+    table = next((tmp_path / "tables").glob("table*_validation.csv")).read_text()
     assert f"not stable ({low:.2f} to {high:.2f})" in table
     results = json.loads((tmp_path / "results.json").read_text())
     stored = results["steps"]["optimism"]["values"]["logistic"][0]["calibration_slope"]

@@ -179,9 +179,16 @@ class OutcomeSpec:
     codes: dict[str, str] = field(default_factory=dict)
 
 
+MORE = ("reclassification", "auc-over-time")
+"""Reclassification (NRI, IDI), and the AUC at twelve times between the horizons."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What is asked of the data."""
+    """What is asked of the data.
+
+    `more` names what is computed only where it is asked for: see `MORE`.
+    """
 
     seed: int = 1
     horizons_months: tuple[float, ...] = (12.0, 24.0)
@@ -195,6 +202,7 @@ class Plan:
     site: str | None = None
     landmarks_months: tuple[float, ...] = (6.0, 12.0)
     tolerance_months: float = 1.0
+    more: tuple[str, ...] = ()
 
     @property
     def horizon(self) -> float:

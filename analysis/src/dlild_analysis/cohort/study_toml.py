@@ -11,6 +11,7 @@ from typing import Any
 from dlild_analysis.cohort.dates import ORDERS
 from dlild_analysis.cohort.file_format import FileFormat
 from dlild_analysis.cohort.study import (
+    MORE,
     Covariate,
     JoinSpec,
     LungFunction,
@@ -366,8 +367,12 @@ def _plan(section: Section, names: tuple[str, ...]) -> Plan:
         site=section.text("site"),
         landmarks_months=section.numbers("landmarks_months", (6.0, 12.0)),
         tolerance_months=section.number("tolerance_months", 1.0, 0.0, 6.0),
+        more=section.texts("more"),
     )
     section.finish()
+    unknown = [name for name in plan.more if name not in MORE]
+    if unknown:
+        raise StudyError(f"{section.where('more')} names {unknown[0]!r}; known: {', '.join(MORE)}")
     if list(plan.horizons_months) != sorted(set(plan.horizons_months)):
         raise StudyError(f"{section.where('horizons_months')} must rise, each month once")
     if plan.site is not None and plan.site not in names:

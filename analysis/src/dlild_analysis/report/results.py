@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -67,3 +68,93 @@ def missing_counts(data: Data) -> list[dict[str, Any]]:
         *counts,
         {"name": "outcome", "label": "Outcome", "missing": unknown, "of": len(patients)},
     ]
+
+
+LEVEL = 0.95
+SIDE_FILE = "results_values.json"
+LONG = 12
+"""Numbers of a list that results.json still holds."""
+
+NOTES = 20
+
+
+def split_values(results: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Move long lists (curves, bootstrap values, repeated notes) into a side file.
+
+    Returns
+    -------
+    results : dict
+        With `"results_values.json#<path>"` in place of each list that was moved; in `steps`,
+        values that are absent or empty are left out, `level` where it is that of the top, and
+        `method` is the position in `methods`.
+    values : dict
+        The lists by their path.
+    """
+    values: dict[str, Any] = {}
+    kept = _split(results, "", values)
+    methods: dict[str, int] = {}
+    kept["steps"] = {name: _lean(step, methods) for name, step in kept["steps"].items()}
+    return {**kept, "level": LEVEL, "methods": list(methods)}, values
+
+
+def _lean(value: Any, methods: dict[str, int]) -> Any:
+    """Leave out what says nothing: absent values, empty lists, the level that all intervals have.
+
+    Methods are numbered by their place in `methods`, from 0. Numbers keep eight significant
+    digits.
+    """
+    if isinstance(value, dict):
+        found = {key: _lean(part, methods) for key, part in value.items()}
+        if isinstance(found.get("method"), str):
+            found["method"] = methods.setdefault(found["method"], len(methods))
+        return {
+            key: part
+            for key, part in found.items()
+            if not (part is None or part in ([], "") or (key == "level" and part == LEVEL))
+        }
+    if isinstance(value, list):
+        return [_lean(part, methods) for part in value]
+    return float(f"{value:.8g}") if isinstance(value, float) else value
+
+
+def move_largest(results: dict[str, Any], values: dict[str, Any]) -> bool:
+    """Move the values of the largest step into the side file; False where none is left."""
+    steps = results["steps"]
+    sizes = {
+        name: len(json.dumps(step["values"]))
+        for name, step in steps.items()
+        if isinstance(step.get("values"), dict)
+    }
+    if not sizes:
+        return False
+    name = max(sizes, key=lambda key: sizes[key])
+    path = f"steps.{name}.values"
+    values[path] = steps[name]["values"]
+    steps[name] = {**steps[name], "values": f"{SIDE_FILE}#{path}"}
+    return True
+
+
+def _split(value: Any, path: str, values: dict[str, Any]) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _split(part, f"{path}.{key}" if path else str(key), values)
+            for key, part in value.items()
+        }
+    if not isinstance(value, list):
+        return value
+    notes = path == "notes" and len(value) > NOTES
+    if notes or (_is_plain(value) and _size(value) > LONG):
+        values[path] = value
+        return f"{SIDE_FILE}#{path}"
+    return [_split(part, f"{path}.{index}", values) for index, part in enumerate(value)]
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a list holds numbers and texts only, in whatever depth."""
+    if isinstance(value, list):
+        return all(_is_plain(part) for part in value)
+    return not isinstance(value, dict)
+
+
+def _size(value: Any) -> int:
+    return sum(_size(part) for part in value) if isinstance(value, list) else 1

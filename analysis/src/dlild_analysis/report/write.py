@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from dataclasses import dataclass
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,52 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from dlild_analysis.report import methods
 from dlild_analysis.report.checklists import Checklist, checklists
-from dlild_analysis.report.results import missing_counts, results_dict
+from dlild_analysis.report.document import write_document
+from dlild_analysis.report.parts import Part, parts_of
+from dlild_analysis.report.results import missing_counts, move_largest, results_dict, split_values
+from dlild_analysis.report.summary import summary
 from dlild_analysis.steps import Analysis, Progress
 from dlild_analysis.steps.attempts import NotDone
 from dlild_analysis.steps.presentation import style
-from dlild_analysis.steps.presentation.table import Table
-from dlild_analysis.steps.step import Finished
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure in the HTML report."""
-
-    name: str
-    number: str
-    caption: str
-    data: str
-    width: str
-
-
-@dataclass(frozen=True)
-class Part:
-    """One step's part of the report.
-
-    Attributes
-    ----------
-    step, title : str
-        Name of the step, and its heading.
-    sentences : list of str
-        The results; empty where the step was not done.
-    tables : list of Table
-        Its tables.
-    figures : list of Picture
-        Its figures.
-    because : str
-        Why the step was not done.
-    warnings : tuple of str
-        Every reservation.
-    """
-
-    step: str
-    title: str
-    sentences: list[str]
-    tables: list[Table]
-    figures: list[Picture]
-    because: str
-    warnings: tuple[str, ...]
 
 
 def write_report(analysis: Analysis, out: Path, progress: Progress | None = None) -> list[Path]:
@@ -73,13 +33,22 @@ def write_report(analysis: Analysis, out: Path, progress: Progress | None = None
     Returns
     -------
     list of Path
-        What was written: `results.json`, `report.html`, `model.json` (where a model could be
-        fitted), `tables/*.csv` and `*.html`, `figures/*.png` and `*.svg`, `checklists/*.html`.
+        What was written: `results.json` with `results_values.json`, `report.html`, `report.docx`,
+        `model.json` (where a model could be fitted), `tables/*.csv` and `*.html`,
+        `figures/*.png` and `*.svg`, `checklists/*.html`. Tables and figures of an earlier report
+        in that folder are deleted.
     """
     shown = progress or Progress(quiet=True)
     for folder in ("tables", "figures", "checklists"):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    written = [_write(out / "results.json", dump(results_dict(analysis)))]
+    _delete_numbered(out)
+    results, values = split_values(results_dict(analysis))
+    while len(dump(results).encode()) > LARGEST and move_largest(results, values):
+        pass
+    written = [
+        _write(out / "results.json", dump(results)),
+        _write(out / "results_values.json", compact(values)),
+    ]
     if not isinstance(analysis.model, NotDone):
         written.append(_write(out / "model.json", dump(analysis.model)))
     shown.step("Tables and figures")
@@ -94,62 +63,72 @@ def write_report(analysis: Analysis, out: Path, progress: Progress | None = None
         html = environment.get_template("checklist.html.j2").render(list=item)
         written.append(_write(out / "checklists" / f"{item.name}.html", html))
     html = _report(analysis, environment, parts=parts, lists=lists)
-    return [*written, _write(out / "report.html", html)]
+    written.append(_write(out / "report.html", html))
+    document = write_document(
+        out / "report.docx",
+        analysis.data.study.title,
+        f"Made by dlild-analysis {analysis.versions['dlild-analysis']} from "
+        f"{analysis.data.cohort.source}; seed {analysis.data.study.plan.seed}.",
+        summary=summary(analysis),
+        parts=parts,
+        methods=methods.paragraphs(analysis),
+    )
+    return [*written, document]
 
 
-def parts_of(analysis: Analysis, folder: Path, written: list[Path]) -> list[Part]:
-    """Make every step's part of the report, and write its figures.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        The analysis.
-    folder : Path
-        Folder of the figures.
-    written : list of Path
-        The files are added to it.
-    """
-    parts: list[Part] = []
-    flow = analysis.flow
-    with style.journal():
-        for finished in (*([flow] if flow and flow.done else []), *analysis.steps.values()):
-            drawn = sum(len(part.figures) for part in parts)
-            parts.append(
-                Part(
-                    finished.step.name,
-                    finished.step.title,
-                    finished.sentences(analysis.data),
-                    [table for make in finished.step.tables if (table := make(analysis))],
-                    _pictures(finished, analysis, folder, drawn, written),
-                    finished.because,
-                    () if finished is flow else finished.warnings,
-                )
-            )
-    return parts
+def _delete_numbered(out: Path) -> None:
+    """Delete tables and figures of an earlier report, whose numbers may be others."""
+    for folder, kinds in (("tables", "table"), ("figures", "figure")):
+        for path in (out / folder).iterdir():
+            if re.fullmatch(rf"{kinds}\d+_\w+\.(csv|html|png|svg)", path.name):
+                path.unlink()
 
 
-def _pictures(
-    finished: Finished[Any], analysis: Analysis, folder: Path, drawn: int, written: list[Path]
-) -> list[Picture]:
-    pictures: list[Picture] = []
-    for drawing in finished.step.figures:
-        made = drawing.draw(analysis)
-        if made is None:
-            continue
-        image, name = style.png(made), drawing.name
-        (folder / f"{name}.png").write_bytes(image)
-        (folder / f"{name}.svg").write_bytes(style.svg(made))
-        written += [folder / f"{name}.png", folder / f"{name}.svg"]
-        data = base64.b64encode(image).decode("ascii")
-        width = f"{made.get_size_inches()[0] * 1.15:.2f}in"
-        number = f"Figure {drawn + len(pictures) + 1}"
-        pictures.append(Picture(name, number, drawing.caption, data, width))
-    return pictures
+def font_note(parts: list[Part], texts: list[str]) -> str:
+    """State that figures lack Chinese glyphs, where the study has them and no font does."""
+    if style.chinese_font() or not any(style.has_chinese(text) for text in texts):
+        return ""
+    drawn = sum(len(part.figures) for part in parts)
+    return (
+        f"No font with Chinese characters is on this machine: the {drawn} figures show boxes in "
+        "their place. Install one, such as Noto Sans CJK SC, and run fit again."
+    )
 
 
-def dump(data: dict[str, Any]) -> str:
-    """Write JSON with sorted keys."""
-    return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+WIDTH = 160
+LARGEST = 100_000
+"""Bytes of results.json: above, the values of the largest steps go into the side file too."""
+
+
+def dump(data: Any) -> str:
+    """Write JSON with sorted keys; what fits into a line stands on one."""
+    return _lines(data, 0) + "\n"
+
+
+def _lines(value: Any, depth: int) -> str:
+    flat = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    if len(flat) + depth <= WIDTH or not isinstance(value, dict | list) or not value:
+        return flat
+    inner, indent = depth + 1, " " * (depth + 1)
+    if isinstance(value, dict):
+        parts = [
+            f"{indent}{json.dumps(str(key), ensure_ascii=False)}: {_lines(value[key], inner)}"
+            for key in sorted(value)
+        ]
+        left, right = "{", "}"
+    else:
+        parts = [indent + _lines(part, inner) for part in value]
+        left, right = "[", "]"
+    return f"{left}\n" + ",\n".join(parts) + f"\n{' ' * depth}{right}"
+
+
+def compact(data: dict[str, Any]) -> str:
+    """Write JSON with one list a line."""
+    lines = [
+        f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(data[key], ensure_ascii=False)}"
+        for key in sorted(data)
+    ]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _write(path: Path, text: str) -> Path:
@@ -182,8 +161,11 @@ def _report(
         paragraphs.append(
             f"No progression model was saved, because {analysis.model.not_done_because}."
         )
+    named = [study.title, *analysis.data.headings.values(), study.table.time_origin]
     return environment.get_template("report.html.j2").render(
         title=study.title,
+        summary=summary(analysis),
+        font_note=font_note(parts, named),
         source=analysis.data.cohort.source,
         seed=study.plan.seed,
         versions=analysis.versions,

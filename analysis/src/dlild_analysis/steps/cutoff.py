@@ -13,6 +13,7 @@ from dlild_analysis.stats.arrays import FloatArray, horizon_among
 from dlild_analysis.stats.results import OPTIONAL
 from dlild_analysis.steps.attempts import NotDone, attempt
 from dlild_analysis.steps.data import Data, Sample
+from dlild_analysis.steps.presentation.text import number, p_words
 
 GROUPS = ("low", "high")
 
@@ -29,6 +30,8 @@ class Cutoff:
         Who chose it: the Youden index, the median, or the study.
     high, low : int
         Patients on either side, of all with a score.
+    corrected_p : float or None
+        Log-rank P of high against low, corrected for the choice of the cut-off in these patients.
     operating_point : OperatingPoint, NotDone or None
         Sensitivity and specificity for progression by the last horizon; None where the status
         at the horizon is known of too few.
@@ -39,7 +42,21 @@ class Cutoff:
     high: int
     low: int
     warnings: tuple[str, ...] = ()
+    corrected_p: float | None = field(default=None, metadata=OPTIONAL)
     operating_point: roc.OperatingPoint | NotDone | None = field(default=None, metadata=OPTIONAL)
+
+
+def cutoff_words(cutoff: Cutoff | NotDone, unit: str) -> str:
+    """State who chose the cut-off, and P corrected for the choice where the data chose it."""
+    if isinstance(cutoff, NotDone):
+        return ""
+    value = f"{number(cutoff.cutoff)}{unit}"
+    if cutoff.origin != "Youden index":
+        return f"Cut-off {value}: {cutoff.origin}."
+    words = f"The cut-off {value} was chosen in these patients (Youden index)"
+    if cutoff.corrected_p is None:
+        return f"{words}; P is not corrected for the choice."
+    return f"{words}; corrected for the choice, {p_words(cutoff.corrected_p)} (log-rank)."
 
 
 def analysis_cutoff(data: Data) -> Cutoff:

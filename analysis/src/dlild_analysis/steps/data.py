@@ -95,6 +95,34 @@ class Data:
         """Name a column as the report does."""
         return "GAP points" if name == "gap" else self.study.label(name)
 
+    def unit(self, name: str) -> str:
+        """Give the unit of a column behind its number, such as " %"; empty where it has none."""
+        measure = {"score": self.study.score, "visual": self.study.visual}.get(name)
+        covariate = self.study.covariate(name)
+        if measure is not None:
+            return " points" if measure.unit == "points" else " %"
+        if name in ("fvc_percent", "dlco_percent"):
+            return " %"
+        return f" {covariate.unit}" if covariate is not None and covariate.unit else ""
+
+    def heading(self, name: str) -> str:
+        """Name a column with its unit, for tables and axes."""
+        label, unit = self.label(name), self.unit(name).strip()
+        said = not unit or unit in label or unit.lower() in label.lower()
+        return label if said else f"{label} ({unit})"
+
+    @cached_property
+    def headings(self) -> dict[str, str]:
+        """By label: the name with its unit, or with the reference level of a category."""
+        names = [*MEASURES, *(item.name for item in self.study.covariates)]
+        found = {}
+        for term in self.terms(self.available(tuple(names))):
+            if term.level is None:
+                found[term.label] = self.heading(term.name)
+            else:
+                found[term.label] = f"{term.label} (vs {self.levels(term.name)[0]})"
+        return found
+
     def available(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Keep those names that the cohort has values of."""
         return tuple(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import warnings as python_warnings
+from dataclasses import replace
 
 import numpy as np
 
 from dlild_analysis.cohort import Cohort
 from dlild_analysis.progression import assess
-from dlild_analysis.steps.attempts import attempt
+from dlild_analysis.steps.attempts import NotDone, attempt
 from dlild_analysis.steps.cutoff import analysis_cutoff
 from dlild_analysis.steps.data import Data
 from dlild_analysis.steps.model import build_model
 from dlild_analysis.steps.patients.flow import FLOW
 from dlild_analysis.steps.progress import Progress
 from dlild_analysis.steps.registry import steps_of
+from dlild_analysis.steps.sensitivity.cutoffs import CUTOFFS, corrected_p
 from dlild_analysis.steps.step import Analysis, take
 
 
@@ -49,6 +51,9 @@ def analyse(
         analysis.steps[step.name] = finished
         if not finished.done:
             shown.step(f"  not done, because {finished.because}")
+    if not isinstance(analysis.cutoff, NotDone):
+        scans = analysis.of(CUTOFFS)
+        analysis.cutoff = replace(analysis.cutoff, corrected_p=corrected_p(scans))
     shown.step(FLOW.title)
     analysis.flow = take(FLOW, analysis, shown)
     analysis.model = attempt(build_model, analysis)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from dlild_analysis.progression import Outcome
 from dlild_analysis.stats.results import Result, to_plain
 from dlild_analysis.steps.attempts import NotDone, attempt
-from dlild_analysis.steps.cutoff import Cutoff
+from dlild_analysis.steps.cutoff import Cutoff, cutoff_words
 from dlild_analysis.steps.data import Data
 from dlild_analysis.steps.presentation.table import Table
 from dlild_analysis.steps.presentation.text import joined
@@ -126,6 +126,9 @@ class Step(Generic[R]):
         Its figures.
     libraries : tuple of str
         What computes it.
+    by_cutoff : bool
+        Whether it compares high with low: the report then states who chose the cut-off, and P
+        corrected for the choice.
     populations : callable
         Lists the patients of the step's models from its result, for the flow of patients.
     """
@@ -137,6 +140,7 @@ class Step(Generic[R]):
     tables: tuple[Callable[[Analysis], Table | None], ...] = ()
     figures: tuple[Drawing, ...] = ()
     libraries: tuple[str, ...] = OWN
+    by_cutoff: bool = False
     populations: Callable[[R, Data], list[ModelStage]] | None = None
 
 
@@ -219,6 +223,11 @@ class Analysis:
     flow: Finished[Any] | None = None
     model: dict[str, Any] | NotDone = field(default_factory=lambda: NotDone("it was not fitted"))
     versions: dict[str, str] = field(default_factory=software)
+
+    @property
+    def cutoff_words(self) -> str:
+        """Who chose the cut-off, and P corrected for the choice."""
+        return cutoff_words(self.cutoff, self.data.unit("score"))
 
     @property
     def outcome(self) -> Outcome:

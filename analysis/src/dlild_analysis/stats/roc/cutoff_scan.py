@@ -47,6 +47,9 @@ class CutoffScan(Result):
         Lausen and Schumacher's (1994) bound for the same, free of chance.
     permutations
         How many.
+    used_p
+        Permutation p of the cut-off that is used: how often the best of a permutation reaches its
+        statistic. None where no cut-off was given, or it leaves a group too small.
     """
 
     cutoffs: FloatArray
@@ -62,6 +65,7 @@ class CutoffScan(Result):
     n: int
     method: str
     warnings: tuple[str, ...] = ()
+    used_p: float | None = None
 
 
 def scan_cutoffs_survival(
@@ -72,6 +76,7 @@ def scan_cutoffs_survival(
     rng: np.random.Generator,
     permutations: int = 1000,
     smallest_group: float = 0.1,
+    used: float | None = None,
     progress: Progress | None = None,
 ) -> CutoffScan:
     """Log-rank statistic at every cut-off, with the maximum's p-value corrected.
@@ -86,6 +91,8 @@ def scan_cutoffs_survival(
         At least 100.
     smallest_group
         Share of patients that both groups must have.
+    used
+        A cut-off that was chosen in these data, by this or another criterion.
     progress
         Called with (done, total).
 
@@ -118,6 +125,7 @@ def scan_cutoffs_survival(
         rng=rng,
         permutations=permutations,
         smallest_group=smallest_group,
+        used=used,
         progress=progress,
         what="standardised log-rank statistic",
     )
@@ -165,6 +173,7 @@ def scan_cutoffs_binary(
         rng=rng,
         permutations=permutations,
         smallest_group=smallest_group,
+        used=None,
         progress=progress,
         what="standardised two-by-two statistic",
     )
@@ -197,6 +206,7 @@ def _scan(
     rng: np.random.Generator,
     permutations: int,
     smallest_group: float,
+    used: float | None,
     progress: Progress | None,
     what: str,
 ) -> CutoffScan:
@@ -212,11 +222,16 @@ def _scan(
     deviation = np.sqrt(variance * below * (n - below) / n)
     statistic = np.abs(np.cumsum(centred[np.argsort(scores, kind="stable")])[below - 1]) / deviation
     best = int(np.argmax(statistic))
-    reached = 0
+    low = -1 if used is None else int((scores < used).sum())
+    chosen = np.flatnonzero(below == low)
+    level = float(statistic[chosen[0]]) if chosen.size else math.inf
+    reached = used_reached = 0
     for done in range(permutations):
         shuffled = np.cumsum(rng.permutation(centred))[below - 1]
         # The tolerance lets ties with the observed maximum count, whatever the rounding.
-        reached += bool(np.max(np.abs(shuffled) / deviation) >= statistic[best] * (1 - 1e-12))
+        largest = float(np.max(np.abs(shuffled) / deviation))
+        reached += largest >= statistic[best] * (1 - 1e-12)
+        used_reached += largest >= level * (1 - 1e-12)
         if progress is not None:
             progress(done + 1, permutations)
     warnings = []
@@ -237,6 +252,7 @@ def _scan(
         n=n,
         method=f"{what} at {cutoffs.size} cut-offs, {permutations} permutations",
         warnings=tuple(warnings),
+        used_p=(used_reached + 1) / (permutations + 1) if chosen.size else None,
     )
 
 

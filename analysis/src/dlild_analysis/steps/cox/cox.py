@@ -183,7 +183,7 @@ def forest(analysis: Analysis) -> Figure | None:
     models = [("univariable", item.fit) for item in result.univariable]
     models.append(("multivariable", result.multivariable))
     lines: list[tuple[str, Estimate, str]] = [
-        (term.name, term.hazard_ratio_per_sd, kind)
+        (analysis.data.headings.get(term.name, term.name), term.hazard_ratio_per_sd, kind)
         for kind, fit in models
         if not isinstance(fit, NotDone)
         for term in fit.model.terms
@@ -204,4 +204,5 @@ COX: Step[CoxModels] = Step(
             "Hazard ratios per standard deviation, alone and together.",
         ),
     ),
+    by_cutoff=True,
 )

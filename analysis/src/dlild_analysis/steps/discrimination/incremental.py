@@ -125,7 +125,9 @@ def _added_to_logistic(data: Data, base: tuple[str, ...]) -> AddedToLogistic:
         sample.n,
         int(sample.progressed.sum()),
         attempt(incremental.likelihood_ratio_test, old, new),
-        attempt(incremental.reclassification, sample.progressed, old_risk, new_risk),
+        attempt(incremental.reclassification, sample.progressed, old_risk, new_risk)
+        if "reclassification" in data.study.plan.more
+        else NotDone("the study does not ask for it (analysis.more)"),
     )
 
 
@@ -155,6 +157,7 @@ def table(analysis: Analysis) -> Table | None:
     result = analysis.of(INCREMENTAL)
     if isinstance(result, NotDone):
         return None
+    asked = "reclassification" in analysis.data.study.plan.more
     return Table(
         "table11_incremental",
         f"What {analysis.data.label('score')} adds",
@@ -164,13 +167,16 @@ def table(analysis: Analysis) -> Table | None:
             "Likelihood ratio (Cox)",
             "Gain in Harrell's C (95 % CI)",
             "P",
-            "Continuous NRI",
-            "IDI",
+            *(("Continuous NRI", "IDI") if asked else ()),
         ),
-        [_row(item) for item in result.models],
-        "The likelihood ratio is the test to read. NRI and IDI are given because readers ask for "
-        "them: both reward models that are merely miscalibrated, and their intervals are "
-        "unreliable (Hilden and Gerds 2014; Kerr et al. 2014).",
+        [_row(item) if asked else _row(item)[:-2] for item in result.models],
+        "The likelihood ratio is the test to read."
+        + (
+            " NRI and IDI reward models that are merely miscalibrated, and their intervals are "
+            "unreliable (Hilden and Gerds 2014; Kerr et al. 2014)."
+            if asked
+            else ""
+        ),
     )
 
 

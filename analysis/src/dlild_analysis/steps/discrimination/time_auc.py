@@ -91,7 +91,9 @@ def time_dependent_auc(data: Data) -> TimeAucs:
             for name in names
             if name != "score" and "score" in names
         ),
-        tuple(Curve(n, data.label(n), grid, attempt(_curve, data, n, grid)) for n in names),
+        tuple(Curve(n, data.label(n), grid, attempt(_curve, data, n, grid)) for n in names)
+        if "auc-over-time" in data.study.plan.more
+        else (),
     )
 
 
@@ -206,7 +208,8 @@ def figure(analysis: Analysis) -> Figure | None:
             low, high = [v.ci_low for v in item.auc], [v.ci_high for v in item.auc]
             axes.fill_between(months, low, high, color=colour, alpha=0.13, linewidth=0)
     axes.axhline(0.5, color="#bbbbbb", linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.set(xlabel="Months", ylabel="AUC(t), censoring-weighted", ylim=(0.35, 1.01))
+    origin = analysis.data.study.table.time_origin
+    axes.set(xlabel=f"Months from {origin}", ylabel="AUC(t), censoring-weighted", ylim=(0.35, 1.01))
     axes.legend(loc="lower right")
     return made
 

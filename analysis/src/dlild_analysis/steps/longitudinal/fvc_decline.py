@@ -528,4 +528,5 @@ FVC_DECLINE: Step[FvcDecline] = Step(
     ),
     libraries=("numpy", "scipy", "statsmodels"),
     populations=populations,
+    by_cutoff=True,
 )

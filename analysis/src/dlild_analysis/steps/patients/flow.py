@@ -25,6 +25,9 @@ from dlild_analysis.steps.presentation.text import DASH, joined
 from dlild_analysis.steps.step import Analysis, Drawing, Gap, ModelStage, Step
 
 BOX = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": style.GREY, "linewidth": 0.8}
+LINE = 118
+"""Characters that fit into the figure's width, at the size in which models are listed."""
+
 ARROW = {"arrowstyle": "-|>", "color": style.GREY, "linewidth": 0.8}
 
 
@@ -210,7 +213,7 @@ def table(analysis: Analysis) -> Table | None:
         (
             item.label + (f" (not done, because {item.because})" if item.because else ""),
             f"{item.n} of {item.eligible}",
-            str(item.events),
+            DASH if item.outcome == "serial measurements" else str(item.events),
             item.gaps or DASH,
         )
         for item in result.models
@@ -229,11 +232,14 @@ def figure(analysis: Analysis) -> Figure | None:
     result = analysis.of(FLOW)
     if isinstance(result, NotDone):
         return None
-    stages, models = _stages(result), [item for item in result.models if item.main]
-    made, grid = style.figure(style.TWO_COLUMNS, 1.0 * (len(stages) + 1) + 0.8)
+    stages = _stages(result)
+    columns = _model_columns(result)
+    longest = max((len(lines) for _, lines in columns), default=0)
+    below = 0.55 + 0.17 * longest
+    made, grid = style.figure(style.TWO_COLUMNS, 0.85 * len(stages) + below + 0.3)
     axes: Axes = grid[0][0]
     axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(-1.0, len(stages)))
+    axes.set(xlim=(0, 1), ylim=(-below / 0.85, len(stages)))
     before: Text | None = None
     for index, (kept, left) in enumerate(stages):
         y = len(stages) - 1 - index + 0.5
@@ -243,16 +249,41 @@ def figure(analysis: Analysis) -> Figure | None:
         before = box
         if left:
             _arrow(axes, (0.3, y - 0.5), _box(axes, 0.78, y - 0.5, left, width=44))
-    for index, item in enumerate(models):
-        state = f"n = {item.n} of {item.eligible}\n{item.events} events"
-        if item.because:
-            state = "not done"
-        elif item.missing:
-            state += f"\nmissing: {item.gaps}"
-        model = _box(axes, (index + 0.5) / len(models), -0.6, f"{item.label}\n{state}", width=20)
+    for index, (head, lines) in enumerate(columns):
+        x = (index + 0.5) / len(columns)
+        model = axes.text(
+            x,
+            -0.15,
+            "\n".join([head, *lines]),
+            ha="center",
+            va="top",
+            fontsize=6.2,
+            linespacing=1.35,
+            bbox=BOX,
+        )
         if before is not None:
             _arrow(axes, before, model)
     return made
+
+
+def _model_columns(result: PatientFlow) -> list[tuple[str, list[str]]]:
+    """List every model by its kind, each with its n, its events and what its patients lack."""
+    kinds: dict[str, list[str]] = {}
+    for item in result.models:
+        kind, _, name = item.label.partition(": ")
+        state = f"n = {item.n} of {item.eligible}"
+        state += "" if item.outcome == "serial measurements" else f", {item.events} events"
+        if item.because:
+            state = "not done"
+        elif item.missing:
+            state += f" (missing {item.gaps})"
+        head = f"{kind.removesuffix(' model').capitalize()} models" if name else "Saved model"
+        kinds.setdefault(head, []).append(f"{name or kind.partition('model ')[2]}: {state}")
+    width = LINE // max(len(kinds), 1)
+    return [
+        (head, [part for line in lines for part in textwrap.wrap(line, width)])
+        for head, lines in kinds.items()
+    ]
 
 
 def _stages(result: PatientFlow) -> list[tuple[str, str]]:
@@ -261,7 +292,11 @@ def _stages(result: PatientFlow) -> list[tuple[str, str]]:
     left = "\n".join(f"{item.patients}: {item.reason}" for item in result.left_out)
     unknown = f"{outcome.unknown}: outcome unknown" if outcome.unknown else ""
     return [
-        (f"Table: {table.patients} patients ({table.rows} rows)", left),
+        (
+            f"Table: {table.patients} patients ({table.rows} rows)"
+            + "".join(f"\n{join.words}" for join in result.joins),
+            left,
+        ),
         (f"Cohort: {result.cohort} patients", unknown),
         (
             (
@@ -299,8 +334,7 @@ FLOW: Step[PatientFlow] = Step(
         Drawing(
             "figure12_flow",
             figure,
-            "Flow of patients from the table to the main models; "
-            "a patient may lack several values.",
+            "Flow of patients from the table to each model; a patient may lack several values.",
         ),
     ),
 )

@@ -266,7 +266,7 @@ def table(analysis: Analysis) -> Table | None:
         ),
         [
             (
-                row.label,
+                analysis.data.heading(row.name) if isinstance(row, NumberRow) else row.label,
                 _cell(row.all),
                 _cell(row.progressed),
                 _cell(row.stable),
@@ -275,7 +275,9 @@ def table(analysis: Analysis) -> Table | None:
             )
             for row in result.rows
         ],
-        "Numbers are mean (SD), or n (%). P: Welch's t test; chi-squared or Fisher's exact test. "
+        with_headings=False,
+        footnote="Numbers are mean (SD), or n (%). P: Welch's t test; chi-squared or Fisher's "
+        "exact test. "
         f"Groups hold the patients whose status at {horizon} is known. Quartiles, ranges and "
         "rank tests are in results.json.",
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -31,7 +33,7 @@ CYCLE = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 STEPS_SHOWN = 2_000
 
 _RC: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": ["DejaVu Sans"],
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -52,10 +54,37 @@ _RC: dict[Any, Any] = {
 }
 
 
+CHINESE_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC"),
+    *("Source Han Sans CN", "Noto Serif CJK SC", "Noto Serif CJK JP", "WenQuanYi Micro Hei"),
+    *("WenQuanYi Zen Hei", "Droid Sans Fallback", "Microsoft YaHei", "SimHei", "SimSun"),
+    *("PingFang SC", "Hiragino Sans GB", "Heiti SC", "Arial Unicode MS"),
+)
+"""Fonts with Chinese glyphs, those that suit a figure best first."""
+
+
+@cache
+def chinese_font() -> str | None:
+    """Find a font with Chinese glyphs on this machine."""
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in CHINESE_FONTS if name in there), None)
+
+
+def has_chinese(text: str) -> bool:
+    """Whether a text has characters that the figures' own font lacks."""
+    return any("\u2e80" <= char <= "\uffef" for char in text)
+
+
 @contextmanager
 def journal() -> Iterator[None]:
-    """Set the style for as long as figures are drawn and written."""
-    with mpl.rc_context(_RC):
+    """Set the style for as long as figures are drawn and written.
+
+    Chinese characters are taken from a font of this machine where there is one; other characters
+    always are of the font that matplotlib brings.
+    """
+    found = chinese_font()
+    families = [*_RC["font.family"], *([found] if found else [])]
+    with mpl.rc_context({**_RC, "font.family": families}):
         yield
 
 

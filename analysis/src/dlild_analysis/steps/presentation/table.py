@@ -24,6 +24,9 @@ class Table:
         Heads.
     rows : list of tuple of str
         Cells.
+    with_headings : bool
+        Whether the report adds the unit, or the reference level, to a covariate that stands in a
+        cell.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Table:
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]] = field(default_factory=list)
     footnote: str = ""
+    with_headings: bool = True
 
     def csv(self) -> str:
         """Write the table as CSV: hyphens for minus signs, empty cells for dashes."""

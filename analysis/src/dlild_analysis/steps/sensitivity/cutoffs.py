@@ -37,12 +37,12 @@ def every_cutoff(data: Data, cutoff: Cutoff | NotDone, progress: Progress) -> Cu
     return CutoffScans(
         used,
         origin,
-        attempt(_scan_survival, data, progress),
+        attempt(_scan_survival, data, used, progress),
         attempt(_scan_binary, data, progress),
     )
 
 
-def _scan_survival(data: Data, progress: Progress) -> roc.CutoffScan:
+def _scan_survival(data: Data, used: float | None, progress: Progress) -> roc.CutoffScan:
     sample = data.sample(("score",), "survival")
     return roc.scan_cutoffs_survival(
         sample.time,
@@ -50,6 +50,7 @@ def _scan_survival(data: Data, progress: Progress) -> roc.CutoffScan:
         sample.design.iloc[:, 0],
         rng=random_stream(data, 400),
         permutations=_permutations(sample.n),
+        used=used,
         progress=progress.bar("permutations: log-rank"),
     )
 
@@ -67,6 +68,13 @@ def _scan_binary(data: Data, progress: Progress) -> roc.CutoffScan:
 
 def _permutations(n: int) -> int:
     return 1_000 if n <= 5_000 else 200
+
+
+def corrected_p(result: CutoffScans | NotDone) -> float | None:
+    """Take the log-rank P of the used cut-off, corrected for the choice."""
+    if isinstance(result, NotDone) or isinstance(result.time_to_event, NotDone):
+        return None
+    return result.time_to_event.used_p
 
 
 def sentences(result: CutoffScans, _data: Data) -> list[str]:
@@ -108,7 +116,7 @@ def figure(analysis: Analysis) -> Figure | None:
         f"before,\nP {p_value(scan.corrected_p)} corrected for the choice",
     )
     axes.set(
-        xlabel=f"Cut-off of {analysis.data.label('score')}",
+        xlabel=f"Cut-off of {analysis.data.heading('score')}",
         ylabel="Log-rank |z|",
         ylim=(0, 1.5 * max(float(np.nanmax(y)), 1.96)),
     )

@@ -168,16 +168,19 @@ def figure(analysis: Analysis) -> Figure | None:
     sources = (
         {"All patients": result.all}
         if isinstance(result.groups, NotDone)
-        else {"Low score": result.groups.low, "High score": result.groups.high}
+        else {
+            f"{level} {analysis.data.label('score')}": parts
+            for level, parts in (("Low", result.groups.low), ("High", result.groups.high))
+        }
     )
     made, grid = style.figure(style.ONE_COLUMN * max(1, len(sources)), 3.0, 1, len(sources))
     for axes, (title, parts) in zip(grid[0], sources.items(), strict=True):
-        _panel(axes, parts)
+        _panel(axes, parts, analysis.data.study.table.time_origin)
         axes.set_title(title, loc="left")
     return made
 
 
-def _panel(axes: Axes, parts: ByCause) -> None:
+def _panel(axes: Axes, parts: ByCause, origin: str) -> None:
     for (label, part), colour in zip(parts.items(), (style.ORANGE, style.GREY), strict=False):
         curve = part.curve
         if not curve.times.size:
@@ -199,7 +202,7 @@ def _panel(axes: Axes, parts: ByCause) -> None:
             alpha=0.15,
             linewidth=0,
         )
-    axes.set(xlabel="Months", ylabel="Cumulative incidence", ylim=(0, 1))
+    axes.set(xlabel=f"Months from {origin}", ylabel="Cumulative incidence", ylim=(0, 1))
     axes.legend(loc="upper left")
 
 
@@ -216,4 +219,5 @@ COMPETING_RISKS: Step[CompetingRisks] = Step(
             "Cumulative incidence of progression and of death before it (Aalen-Johansen).",
         ),
     ),
+    by_cutoff=True,
 )

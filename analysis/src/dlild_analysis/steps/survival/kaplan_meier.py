@@ -137,13 +137,16 @@ def table(analysis: Analysis) -> Table | None:
     if isinstance(result, NotDone):
         return None
     groups, score = result.groups, analysis.data.label("score")
-    sources = [("All", result.all)]
+    sources, unit = [("All", result.all)], analysis.data.unit("score")
     note = "Kaplan-Meier, 95 % CI on the log-log scale."
     if isinstance(groups, NotDone):
         note += f" No groups, because {groups.not_done_because}."
     else:
-        sources += [(f"Low {score}", groups.low), (f"High {score}", groups.high)]
-        note += f" Cut-off {number(groups.cutoff)} ({groups.origin})."
+        cut = f"{number(groups.cutoff)}{unit}"
+        sources += [
+            (f"Low {score} (< {cut})", groups.low),
+            (f"High {score} (\N{GREATER-THAN OR EQUAL TO} {cut})", groups.high),
+        ]
         if not isinstance(groups.log_rank, NotDone):
             test = groups.log_rank.test
             note += f" Log-rank chi-squared {number(test.statistic)}, P {p_value(test.p_value)}."
@@ -179,20 +182,32 @@ def figure(analysis: Analysis) -> Figure | None:
         ("Low", groups.low, style.BLUE),
         ("High", groups.high, style.ORANGE),
     ):
-        label = f"{name} {analysis.data.label('score')} (n = {group.n})"
+        sign = "<" if name == "Low" else "\N{GREATER-THAN OR EQUAL TO}"
+        cut = f"{sign} {number(groups.cutoff)}{analysis.data.unit('score')}"
+        label = f"{name} {analysis.data.label('score')} ({cut}; n = {group.n})"
         _draw_curve(upper, group.curve, colour, label)
     test = groups.log_rank
     words = "" if isinstance(test, NotDone) else f"Log-rank {p_words(test.test.p_value)}"
     upper.text(
         0.03,
         0.05,
-        f"Cut-off {number(groups.cutoff)} ({groups.origin})\n{words}",
+        words + _corrected(analysis),
         transform=upper.transAxes,
     )
-    upper.set(ylabel="Progression-free survival", ylim=(0, 1.02))
+    upper.set(ylabel="Share free of progression", ylim=(0, 1.02))
     upper.legend(loc="lower left", bbox_to_anchor=(0.0, 0.16))
-    _draw_at_risk(lower, groups.at_risk)
+    _draw_at_risk(lower, groups.at_risk, analysis.data.study.table.time_origin)
     return made
+
+
+def _corrected(analysis: Analysis) -> str:
+    """P corrected for the choice of the cut-off, below the log-rank P."""
+    cutoff = analysis.cutoff
+    if isinstance(cutoff, NotDone) or cutoff.corrected_p is None:
+        return ""
+    if cutoff.origin != "Youden index":
+        return ""
+    return f"\ncorrected for the choice of the cut-off {p_words(cutoff.corrected_p)}"
 
 
 def _draw_curve(axes: Axes, curve: survival.KaplanMeier, colour: str, label: str) -> None:
@@ -222,14 +237,14 @@ def _draw_curve(axes: Axes, curve: survival.KaplanMeier, colour: str, label: str
         )
 
 
-def _draw_at_risk(axes: Axes, at_risk: AtRisk) -> None:
+def _draw_at_risk(axes: Axes, at_risk: AtRisk, origin: str) -> None:
     for y, counts, colour in (
         (0.5, at_risk.low, style.BLUE),
         (-0.5, at_risk.high, style.ORANGE),
     ):
         for month, count in zip(at_risk.months, counts, strict=True):
             axes.text(month, y, str(count), ha="center", va="center", color=colour, fontsize=7)
-    axes.set(ylim=(-1, 1), xlabel="Months", xticks=at_risk.months)
+    axes.set(ylim=(-1, 1), xlabel=f"Months from {origin}", xticks=at_risk.months)
     axes.set_yticks([0.5, -0.5], ["Low", "High"])
     axes.tick_params(axis="y", length=0)
     axes.set_title("Number at risk", loc="left", fontsize=7)
@@ -251,4 +266,5 @@ KAPLAN_MEIER: Step[ProgressionFreeSurvival] = Step(
         ),
     ),
     libraries=(*OWN, "lifelines"),
+    by_cutoff=True,
 )
