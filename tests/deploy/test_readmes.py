@@ -77,6 +77,7 @@ NOT_TYPED = (
     (r"^(torchrun|tensorboard)", "trains for hours: tests/export/training/test_processes.py"),
     (r"^dlild-export check DATASET", "a dataset of the user: tests/export/data"),
     (r"^dlild-analysis add-to-repository", "tests/analysis/test_serving.py"),
+    (r"^dlild-analysis (init|check|fit) (registry|clinic)", "tables of the user: test_proposal.py"),
     (r"^tritonserver", "Triton's container: test_container.py runs the entrypoint"),
     (r"docker", "needs Docker, which root installs: test_compose.py and test_dockerfile.py"),
     (r"^(kubectl|helm)", "needs a Kubernetes cluster: test_helm.py renders and checks the chart"),

@@ -110,7 +110,9 @@ def test_numbers_in_the_report_are_those_of_the_files(out):
         files = [path.name for path in written if path.suffix == suffix]
         numbers = sorted(int(re.match(r"[a-z]+(\d+)_", name)[1]) for name in files)
         assert numbers == list(range(1, len(files) + 1))
-        shown = [int(number) for number in re.findall(rf"(?:<caption[^>]*|<b)>{kind} (\d+)\.", html)]
+        shown = [
+            int(number) for number in re.findall(rf"(?:<caption[^>]*|<b)>{kind} (\d+)\.", html)
+        ]
         assert sorted(shown) == numbers
     assert not (out / "tables/table99_old.csv").exists()
 
