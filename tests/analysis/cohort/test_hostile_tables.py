@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from dlild_analysis import CohortError, InputRejectedError, StudyError, load_cohort, load_study
-from dlild_analysis.cohort.table_file import find_encoding
+from dlild_analysis.cohort.table.table_file import find_encoding
 from dlild_analysis.simulate import STUDY_TOML
 
 START = dt.date(2019, 5, 14)

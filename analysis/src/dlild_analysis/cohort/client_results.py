@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from dlild_analysis.cohort.faults import FaultLog
-from dlild_analysis.cohort.tables import words
+from dlild_analysis.cohort.table.faults import FaultLog
+from dlild_analysis.cohort.table.tables import words
 from dlild_analysis.errors import InputRejectedError
 
 READS_SCHEMA = (1,)

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from dlild_analysis.cohort.client_results import MODEL, PRECISION, check_one_model, read_results
-from dlild_analysis.cohort.codes import check_summary_rows
 from dlild_analysis.cohort.columns import check_outcome, read_patients
 from dlild_analysis.cohort.conversion import (
     convert,
@@ -20,14 +19,15 @@ from dlild_analysis.cohort.conversion import (
     origin_days,
     patient_columns,
 )
-from dlild_analysis.cohort.faults import FaultLog, check_repeats
 from dlild_analysis.cohort.joins import JoinCount, count_join, join_tables
 from dlild_analysis.cohort.outcome_rows import complete_outcomes
 from dlild_analysis.cohort.reading_sheets import join_readings
 from dlild_analysis.cohort.study import Study
-from dlild_analysis.cohort.table_file import read_table
-from dlild_analysis.cohort.tables import need_columns, words
-from dlild_analysis.cohort.text import plain_text
+from dlild_analysis.cohort.table.codes import check_summary_rows
+from dlild_analysis.cohort.table.faults import FaultLog, check_repeats
+from dlild_analysis.cohort.table.table_file import read_table
+from dlild_analysis.cohort.table.tables import need_columns, words
+from dlild_analysis.cohort.table.text import plain_text
 from dlild_analysis.cohort.visits import (
     check_visits,
     collapse,

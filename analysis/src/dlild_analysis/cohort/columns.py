@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.cohort.codes import (
+from dlild_analysis.cohort.reading_sheets import level_codes
+from dlild_analysis.cohort.study import Covariate, Measure, Study
+from dlild_analysis.cohort.table.codes import (
     check_codes,
     check_level_codes,
     check_long_times,
     read_events,
 )
-from dlild_analysis.cohort.faults import (
+from dlild_analysis.cohort.table.faults import (
     ANY,
     DLCO_PREDICTED,
     LITRES,
@@ -24,10 +26,8 @@ from dlild_analysis.cohort.faults import (
     check_limits,
     check_mixed_units,
 )
-from dlild_analysis.cohort.reading_sheets import level_codes
-from dlild_analysis.cohort.study import Covariate, Measure, Study
-from dlild_analysis.cohort.tables import numbers, words
-from dlild_analysis.cohort.units import (
+from dlild_analysis.cohort.table.tables import numbers, words
+from dlild_analysis.cohort.table.units import (
     SHARE_TO_PERCENT,
     TIME_SLACK,
     TIME_TO_MONTHS,

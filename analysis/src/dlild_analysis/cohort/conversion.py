@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.cohort.dates import CODES, looks_like_date, read_dates
-from dlild_analysis.cohort.faults import FaultLog
-from dlild_analysis.cohort.file_format import FileFormat
 from dlild_analysis.cohort.study import Study
-from dlild_analysis.cohort.tables import MISSING, UNKNOWN_WORDS
-from dlild_analysis.cohort.text import plain_text
-from dlild_analysis.cohort.units import TIME_TO_MONTHS
+from dlild_analysis.cohort.table.dates import CODES, looks_like_date, read_dates
+from dlild_analysis.cohort.table.faults import FaultLog
+from dlild_analysis.cohort.table.file_format import FileFormat
+from dlild_analysis.cohort.table.tables import MISSING, UNKNOWN_WORDS
+from dlild_analysis.cohort.table.text import plain_text
+from dlild_analysis.cohort.table.units import TIME_TO_MONTHS
 from dlild_analysis.errors import InputRejectedError
 
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:\.\d{3})+(?:,\d+)?")

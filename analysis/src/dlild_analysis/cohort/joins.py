@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from dlild_analysis.cohort.faults import FaultLog, check_repeats
 from dlild_analysis.cohort.study import JoinSpec, Study
-from dlild_analysis.cohort.table_file import read_table
-from dlild_analysis.cohort.tables import need_columns
-from dlild_analysis.cohort.text import alike, plain_text
+from dlild_analysis.cohort.table.faults import FaultLog, check_repeats
+from dlild_analysis.cohort.table.table_file import read_table
+from dlild_analysis.cohort.table.tables import need_columns
+from dlild_analysis.cohort.table.text import alike, plain_text
 from dlild_analysis.errors import InputRejectedError
 
 SHOWN = 5

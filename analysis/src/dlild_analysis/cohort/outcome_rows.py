@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.cohort.faults import FaultLog
 from dlild_analysis.cohort.study import Study
-from dlild_analysis.cohort.tables import words
+from dlild_analysis.cohort.table.faults import FaultLog
+from dlild_analysis.cohort.table.tables import words
 
 
 def complete_outcomes(

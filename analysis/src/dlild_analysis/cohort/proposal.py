@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.cohort.codes import NEGATIVE_CODES, POSITIVE_CODES
 from dlild_analysis.cohort.columns import MAX_LEVELS
-from dlild_analysis.cohort.dates import looks_like_date, read_dates
-from dlild_analysis.cohort.file_format import FileFormat
-from dlild_analysis.cohort.table_file import read_table, sheet_names
-from dlild_analysis.cohort.tables import MISSING, UNKNOWN_WORDS
-from dlild_analysis.cohort.text import plain_text
-from dlild_analysis.cohort.units import TIME_TO_MONTHS
+from dlild_analysis.cohort.table.codes import NEGATIVE_CODES, POSITIVE_CODES
+from dlild_analysis.cohort.table.dates import looks_like_date, read_dates
+from dlild_analysis.cohort.table.file_format import FileFormat
+from dlild_analysis.cohort.table.table_file import read_table, sheet_names
+from dlild_analysis.cohort.table.tables import MISSING, UNKNOWN_WORDS
+from dlild_analysis.cohort.table.text import plain_text
+from dlild_analysis.cohort.table.units import TIME_TO_MONTHS
 from dlild_analysis.errors import InputRejectedError
 
 FILL = "TO FILL"

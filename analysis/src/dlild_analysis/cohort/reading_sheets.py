@@ -12,12 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from dlild_analysis.cohort.conversion import UsedColumns, convert
-from dlild_analysis.cohort.faults import FaultLog
 from dlild_analysis.cohort.joins import JoinCount, count_join
 from dlild_analysis.cohort.study import Measure, ReadingSheet, Study
-from dlild_analysis.cohort.table_file import read_table
-from dlild_analysis.cohort.tables import need_columns, numbers, words
-from dlild_analysis.cohort.text import plain_text
+from dlild_analysis.cohort.table.faults import FaultLog
+from dlild_analysis.cohort.table.table_file import read_table
+from dlild_analysis.cohort.table.tables import need_columns, numbers, words
+from dlild_analysis.cohort.table.text import plain_text
 from dlild_analysis.errors import InputRejectedError
 
 DIGEST = "series_digest"

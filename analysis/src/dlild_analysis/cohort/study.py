@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlild_analysis.cohort.file_format import DEFAULT, FileFormat
-from dlild_analysis.cohort.units import SHARE_TO_PERCENT
+from dlild_analysis.cohort.table.file_format import DEFAULT, FileFormat
+from dlild_analysis.cohort.table.units import SHARE_TO_PERCENT
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dlild_analysis.cohort.dates import ORDERS
-from dlild_analysis.cohort.file_format import FileFormat
 from dlild_analysis.cohort.study import (
     MORE,
     Covariate,
@@ -25,8 +23,10 @@ from dlild_analysis.cohort.study import (
     VisitsSpec,
     WideVisit,
 )
+from dlild_analysis.cohort.table.dates import ORDERS
+from dlild_analysis.cohort.table.file_format import FileFormat
+from dlild_analysis.cohort.table.units import SHARE_TO_PERCENT, TIME_TO_MONTHS, VOLUME_TO_LITRES
 from dlild_analysis.cohort.toml_section import Section, read_toml
-from dlild_analysis.cohort.units import SHARE_TO_PERCENT, TIME_TO_MONTHS, VOLUME_TO_LITRES
 from dlild_analysis.errors import StudyError
 
 SCHEMA_VERSION = 1

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.cohort.codes import check_long_times, check_summary_rows
 from dlild_analysis.cohort.conversion import convert, dates_to_times, visit_columns
-from dlild_analysis.cohort.dates import read_dates
-from dlild_analysis.cohort.faults import (
+from dlild_analysis.cohort.study import Study
+from dlild_analysis.cohort.table.codes import check_long_times, check_summary_rows
+from dlild_analysis.cohort.table.dates import read_dates
+from dlild_analysis.cohort.table.faults import (
     DLCO_PREDICTED,
     LITRES,
     PERCENT_PREDICTED,
@@ -20,11 +21,10 @@ from dlild_analysis.cohort.faults import (
     check_mixed_units,
     check_repeats,
 )
-from dlild_analysis.cohort.study import Study
-from dlild_analysis.cohort.table_file import read_table
-from dlild_analysis.cohort.tables import flags, need_columns, numbers, words
-from dlild_analysis.cohort.text import plain_text
-from dlild_analysis.cohort.units import TIME_SLACK, TIME_TO_MONTHS, VOLUME_TO_LITRES
+from dlild_analysis.cohort.table.table_file import read_table
+from dlild_analysis.cohort.table.tables import flags, need_columns, numbers, words
+from dlild_analysis.cohort.table.text import plain_text
+from dlild_analysis.cohort.table.units import TIME_SLACK, TIME_TO_MONTHS, VOLUME_TO_LITRES
 from dlild_analysis.stats.arrays import merge_tied_times
 
 MEASUREMENTS = ("fvc_percent", "fvc_litres", "dlco_percent")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dlild_analysis.cohort.client_results import DIGEST
-from dlild_analysis.cohort.table_file import read_table
+from dlild_analysis.cohort.table.table_file import read_table
 from dlild_analysis.errors import InputRejectedError, ModelFileError
 from dlild_analysis.prediction import risk
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dlild_analysis.cohort import Cohort
-from dlild_analysis.cohort.units import TIME_SLACK
+from dlild_analysis.cohort.table.units import TIME_SLACK
 from dlild_analysis.errors import Fault, NotDoneError
 from dlild_analysis.progression.patient import Visits
 from dlild_analysis.progression.rules import Progressed, Rule, find_rule

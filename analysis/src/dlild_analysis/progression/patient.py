@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dlild_analysis.cohort.units import TIME_SLACK
+from dlild_analysis.cohort.table.units import TIME_SLACK
 from dlild_analysis.stats.arrays import FloatArray
 
 DECLINE_SLACK = 1e-5

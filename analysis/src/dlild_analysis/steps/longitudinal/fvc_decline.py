@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dlild_analysis.cohort.units import TIME_SLACK
+from dlild_analysis.cohort.table.units import TIME_SLACK
 from dlild_analysis.errors import NotDoneError
 from dlild_analysis.progression import end_times
 from dlild_analysis.stats import longitudinal

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dlild_analysis.cohort.units import TIME_SLACK
+from dlild_analysis.cohort.table.units import TIME_SLACK
 from dlild_analysis.errors import NotDoneError
 from dlild_analysis.stats import cox, survival
 from dlild_analysis.stats.arrays import FloatArray

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.cohort.units import TIME_SLACK
+from dlild_analysis.cohort.table.units import TIME_SLACK
 from dlild_analysis.errors import NotDoneError
 from dlild_analysis.stats import cox
 from dlild_analysis.stats.results import Estimate

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.cohort.faults import FaultLog
-from dlild_analysis.cohort.tables import words
+from dlild_analysis.cohort.table.faults import FaultLog
+from dlild_analysis.cohort.table.tables import words
 from dlild_analysis.stats.arrays import FloatArray
 
 NEGATIVE_CODES = (-1.0, -7.0, -8.0, -9.0, -77.0, -88.0, -99.0, -777.0, -888.0, -999.0, -9999.0)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.cohort.file_format import FileFormat
+from dlild_analysis.cohort.table.file_format import FileFormat
 from dlild_analysis.errors import InputRejectedError
 
 WORKBOOKS = (".xlsx", ".xlsm")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.cohort.dates import looks_like_date
+from dlild_analysis.cohort.table.dates import looks_like_date
 from dlild_analysis.errors import CohortError, Fault
 from dlild_analysis.stats.arrays import FloatArray
 

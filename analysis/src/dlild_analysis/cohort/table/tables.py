@@ -7,7 +7,7 @@ import difflib
 import numpy as np
 import pandas as pd
 
-from dlild_analysis.cohort.faults import FaultLog
+from dlild_analysis.cohort.table.faults import FaultLog
 from dlild_analysis.errors import InputRejectedError
 from dlild_analysis.stats.arrays import FloatArray
 

@@ -1,0 +1,1 @@
+"""Tables as sites keep them: files, cells, dates, units and codes for what is missing."""
