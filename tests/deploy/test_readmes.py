@@ -68,6 +68,7 @@ NOT_TYPED = (
     (r"^dlild compare", "two scans of one patient: tests/client/report/test_comparison.py"),
     (r"^dlild (score dicomweb|listen|queue)",
      "a hospital's network: tests/client/archive, on a real Orthanc"),
+    (r"^dlild (score .*--seg|batch .*--seg|verify)", "tests/client/cli/test_objects.py"),
     (r"^dlild --install-completion", "writes into the user's shell: tests/client/test_cli.py"),
     (r"^dlild-export (train|plant|onnx|evaluate|repeatability|parity|release|serve|recipe)",
      "trains or evaluates for hours: tests/export, test_release.py, on small networks"),

@@ -89,7 +89,6 @@ def result_of(labels: Volume, grid: Volume, contract: Contract, **changes: Any) 
         "image": grid,
         "contract": contract,
     }
-    weights = f"sha256:{model.weights_sha256}"
-    fields["provenance"] = trace(grid, labels.array, (0, 0, 0), grid.shape, weights)
+    fields["provenance"] = trace(grid, labels.array, (0, 0, 0), grid.shape, contract)
     fields["densitometry"] = measure_density(grid, labels, contract)
     return Result(**(fields | changes))

@@ -136,7 +136,9 @@ class DaskScorer:
     def _submit(self, job: Job, jobs: dict[str, Job], topic: str | None) -> Any:
         key = f"dlild-{job.key}-{self._run}"
         jobs[key] = job
-        task = make_task(job.scan, job.key, self._url, voxels=self._voxels)
+        task = make_task(
+            job.scan, job.key, self._url, voxels=self._voxels, with_source=job.with_source
+        )
         return self._cluster.submit(score_on_worker, task, key, topic, key=key, pure=False)
 
     @contextmanager

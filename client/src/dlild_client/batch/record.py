@@ -51,6 +51,8 @@ class Record:
         Contract of the server: its classes are columns.
     notify : callable, optional
         Called with a line about rows that another program has saved.
+    anonymous : bool
+        Leave the column `scan`, the path, empty.
 
     Raises
     ------
@@ -60,8 +62,16 @@ class Record:
         The folder cannot be written.
     """
 
-    def __init__(self, folder: Path, contract: Contract, notify: Notify = no_notice) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        contract: Contract,
+        notify: Notify = no_notice,
+        *,
+        anonymous: bool = False,
+    ) -> None:
         self.folder = folder
+        self._anonymous = anonymous
         self.columns = columns(contract)
         self._weights = f"sha256:{contract.model.weights_sha256}"
         self._notify = notify
@@ -106,7 +116,7 @@ class Record:
             return False
         if stored.get("key") != key or stored["model"]["weights_digest"] != self._weights:
             return False
-        self._add(key, {**_names(scan, key), **result_row(stored)})
+        self._add(key, {**self._names(scan, key), **result_row(stored)})
         return True
 
     def add(self, scan: BatchScan, key: str, outcome: Result | DlildError) -> Status:
@@ -128,10 +138,14 @@ class Record:
             row = result_row(facts)
         try:
             write_atomically(path, json.dumps({"key": key, **facts}, indent=2, allow_nan=False))
-            self._add(key, {**_names(scan, key), **row})
+            self._add(key, {**self._names(scan, key), **row})
         except OSError as error:
             raise cannot_be_written(self.folder, error) from None
         return self.status(key)
+
+    def _names(self, scan: BatchScan, key: str) -> dict[str, str]:
+        name = "" if self._anonymous else scan.name
+        return {"key": key, "id": scan.id or scan.part, "scan": name}
 
     def forget_failed(self) -> int:
         """Drop the rows of failed scans, so that they are retried; return their number."""
@@ -279,10 +293,6 @@ def error_facts(error: DlildError) -> dict[str, Any]:
     """Status, kind and message of an error."""
     status: Status = "rejected" if isinstance(error, InputError) else "failed"
     return {"status": status, "error": error.kind, "message": str(error)}
-
-
-def _names(scan: BatchScan, key: str) -> dict[str, str]:
-    return {"key": key, "id": scan.id or scan.part, "scan": scan.name}
 
 
 def _text(value: Any) -> str:

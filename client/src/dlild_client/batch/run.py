@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from dlild_client.errors import (
     NotReadyError,
 )
 from dlild_client.report.cohort import write_index, write_scan_report
-from dlild_client.results.files import try_folder, write_result
+from dlild_client.results.files import Writer, try_folder, write_result
 from dlild_client.results.result import Result
 from dlild_client.settings import Retries
 from dlild_client.transport.connection import ServerInfo
@@ -45,6 +45,7 @@ STOPPING = (
 )
 """Errors that end the batch: not specific to a scan, every other would raise them, too."""
 
+More = Callable[[Result], Mapping[str, Writer]]
 JobProgress = Callable[[BatchScan, str, int, int], None]
 
 
@@ -98,10 +99,11 @@ class Job:
 
     scan: BatchScan
     key: str
+    with_source: bool = False
 
     def __call__(self) -> Volume:
-        """Read the volume; raises `InputError`."""
-        return self.scan.read()
+        """Read the volume, with its headers if asked to; raises `InputError`."""
+        return self.scan.read(with_source=self.with_source)
 
 
 class Scorer(Protocol):
@@ -124,6 +126,8 @@ def run_batch(
     concurrency: int = CONCURRENCY,
     images: bool = False,
     report: str | None = None,
+    more: More | None = None,
+    anonymous: bool = False,
     again: bool = False,
     progress: JobProgress | None = None,
     finished: Callable[[BatchScan, Status], None] | None = None,
@@ -145,6 +149,11 @@ def run_batch(
         Write `labels.nii.gz` and `overlay.png` of each scan into `images/NAME`, too.
     report : {"en", "zh"}, optional
         Write a report of each scan into `reports/`, and the index of all, in this language.
+    more : callable, optional
+        Returns writers of further files of a result, by name, which are written into `images/NAME`,
+        too. An error of one scan is a notice; the batch goes on.
+    anonymous : bool
+        Leave the path of a scan, which may name a patient, out of its row.
     again : bool
         Retry scans that failed in an earlier run; rejected ones stay rejected.
     progress : callable, optional
@@ -170,20 +179,26 @@ def run_batch(
     scans = find_scans(path, leave_out=out, notify=notify)
     try_folder(out)
     contract = scorer.info().contract
-    with Record(out, contract, notify) as record, _indexed(out, record, report):
+    with (
+        Record(out, contract, notify, anonymous=anonymous) as record,
+        _indexed(out, record, report),
+    ):
         if again:
             record.forget_failed()
-        jobs = _open_jobs(scans, record, summary, finished)
+        jobs = _open_jobs(scans, record, summary, finished, with_source=more is not None)
         for outcome in scorer.score_many(
             jobs, concurrency=concurrency, progress=None if progress is None else _adapt(progress)
         ):
             job = outcome.scan
             assert isinstance(job, Job)
             what = _settle(outcome, contract.model.weights_sha256)
-            if images and isinstance(what, Result):
-                write_result(what, out / "images" / (job.scan.id or job.key))
-            if report is not None and isinstance(what, Result):
-                write_scan_report(what, out, job.scan.id or job.key, report)
+            if isinstance(what, Result):
+                name = job.scan.id or job.key
+                if images or more is not None:
+                    files = _more_files(more, what, job, notify)
+                    write_result(what, out / "images" / name, files)
+                if report is not None:
+                    write_scan_report(what, out, name, report)
             status = record.add(job.scan, job.key, what)
             summary.counts[status] += 1
             if isinstance(what, DlildError):
@@ -208,11 +223,28 @@ def _indexed(out: Path, record: Record, language: str | None) -> Iterator[None]:
         write_index(out, record.rows.values(), language)
 
 
+def _more_files(
+    more: More | None, result: Result, job: Job, notify: Notify
+) -> Mapping[str, Writer]:
+    """Writers of further files; none, and a notice, where they cannot be made of this scan."""
+    if more is None:
+        return {}
+    try:
+        return more(result)
+    except STOPPING:
+        raise
+    except DlildError as error:
+        notify(f"{job.scan.id or job.key}: {error}")
+        return {}
+
+
 def _open_jobs(
     scans: Iterator[BatchScan],
     record: Record,
     summary: Summary,
     finished: Callable[[BatchScan, Status], None] | None,
+    *,
+    with_source: bool,
 ) -> Iterator[Job]:
     """Yield the scans without a row; each key once."""
     seen: set[str] = set()
@@ -226,7 +258,7 @@ def _open_jobs(
             if finished is not None:
                 finished(scan, record.status(key))
         else:
-            yield Job(scan, key)
+            yield Job(scan, key, with_source)
 
 
 def _settle(outcome: Outcome, weights: str) -> Result | DlildError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import stamina
@@ -41,6 +41,8 @@ class Task:
         Whether the scan exists on the machine of the batch.
     voxels : bool
         Whether to return label map and image, a thousand times larger than the rest.
+    with_source : bool
+        Whether to return the headers of the series, which identify the patient.
     version : str
         Version of the client that submits the task.
     """
@@ -50,6 +52,7 @@ class Task:
     url: str
     present: bool
     voxels: bool
+    with_source: bool = False
     version: str = __version__
 
     def __repr__(self) -> str:
@@ -57,11 +60,13 @@ class Task:
         return f"Task({self.key})"
 
 
-def make_task(scan: BatchScan, key: str, url: str, *, voxels: bool) -> Task:
+def make_task(
+    scan: BatchScan, key: str, url: str, *, voxels: bool, with_source: bool = False
+) -> Task:
     """Construct the task of a scan, for workers that mount the files under the same paths."""
     files = tuple(path.absolute() for path in scan.files)
     there = replace(scan, path=scan.path.absolute(), files=files)
-    return Task(there, key, url, present=scan.path.exists(), voxels=voxels)
+    return Task(there, key, url, present=scan.path.exists(), voxels=voxels, with_source=with_source)
 
 
 def score_task(task: Task, progress: Progress | None = None) -> Result | DlildError:
@@ -80,7 +85,9 @@ def score_task(task: Task, progress: Progress | None = None) -> Result | DlildEr
     """
     try:
         _check(task)
-        result = _client(_settings(task.url)).score(task.scan.read, progress)
+        result = _client(_settings(task.url)).score(
+            partial(task.scan.read, with_source=task.with_source), progress
+        )
     except STOPPING as error:
         # Not specific to the scan: to be fixed in the environment of the worker.
         return type(error)(f"{error} (said by a worker, which reads its own DLILD_* variables)")

@@ -14,7 +14,17 @@ from typing import Annotated
 
 import typer
 
-from dlild_client.cli import batch, compare, doctor, info, listen, report, score, series
+from dlild_client.cli import (
+    batch,
+    compare,
+    doctor,
+    info,
+    listen,
+    report,
+    score,
+    series,
+    verify,
+)
 
 INTERRUPTED = 130
 
@@ -30,6 +40,7 @@ for command in (
     report.report,
     compare.compare,
     series.series,
+    verify.verify,
     info.info,
     doctor.doctor,
     listen.listen,

@@ -67,6 +67,57 @@ ApiKeyFile = Annotated[
 ReportLanguage = Annotated[
     str, typer.Option("--language", metavar="en|zh", help="Language of the report.")
 ]
+DICOM = "DICOM objects of the result (extra [dicom])"
+WithSeg = Annotated[
+    bool,
+    typer.Option(
+        "--seg", help="Write seg.dcm: DICOM SEG on the scanned slices.", rich_help_panel=DICOM
+    ),
+]
+WithLabelmap = Annotated[
+    bool,
+    typer.Option(
+        "--labelmap",
+        help="Write seg-labelmap.dcm: SEG as LABELMAP, which few viewers read.",
+        rich_help_panel=DICOM,
+    ),
+]
+WithSr = Annotated[
+    bool,
+    typer.Option("--sr", help="Write sr.dcm: measurements, TID 1500.", rich_help_panel=DICOM),
+]
+WithCapture = Annotated[
+    bool,
+    typer.Option(
+        "--capture",
+        help="Write capture.dcm: the summary page as a picture.",
+        rich_help_panel=DICOM,
+    ),
+]
+WithPdf = Annotated[
+    bool,
+    typer.Option("--pdf", help="Write pdf.dcm: the summary page as PDF.", rich_help_panel=DICOM),
+]
+Anonymous = Annotated[
+    bool,
+    typer.Option(
+        "--anonymous",
+        help="Strip patient identity from every output; UIDs are replaced.",
+        rich_help_panel=DICOM,
+    ),
+]
+
+
+def object_kinds(**wanted: bool) -> tuple[str, ...]:
+    """Kinds of DICOM objects that the options ask for; raises where the extra is missing."""
+    kinds = tuple(kind for kind, asked in wanted.items() if asked)
+    if kinds:
+        from dlild_client.results.dicom.extra import load_highdicom  # noqa: PLC0415
+
+        load_highdicom()
+    return kinds
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 

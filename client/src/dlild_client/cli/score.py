@@ -11,6 +11,7 @@ import typer
 
 from dlild_client.cli.options import (
     ARCHIVE,
+    Anonymous,
     ApiKeyFile,
     AsJson,
     ReportLanguage,
@@ -19,11 +20,18 @@ from dlild_client.cli.options import (
     TlsKey,
     TlsServerName,
     Url,
+    WithCapture,
+    WithLabelmap,
+    WithPdf,
+    WithSeg,
+    WithSr,
     make_settings,
+    object_kinds,
 )
 from dlild_client.cli.screen import TITLE, print_rows, scan_progress
 
 if TYPE_CHECKING:
+    from dlild_client.archive.scan import GivenScan
     from dlild_client.errors import DlildError
     from dlild_client.results.result import Result
 
@@ -63,6 +71,12 @@ def score(
             rich_help_panel=ARCHIVE,
         ),
     ] = False,
+    seg: WithSeg = False,
+    labelmap: WithLabelmap = False,
+    sr: WithSr = False,
+    capture: WithCapture = False,
+    pdf: WithPdf = False,
+    anonymous: Anonymous = False,
     as_json: AsJson = False,
     url: Url = None,
     tls_ca: TlsCa = None,
@@ -80,21 +94,25 @@ def score(
     settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
     if report and out is None:
         raise BadSettingsError("--report needs --out: the folder that report.html is written to")
+    kinds = object_kinds(seg=seg, labelmap=labelmap, sr=sr, capture=capture, pdf=pdf)
+    _check_objects(kinds, out, store=store, anonymous=anonymous)
     more = _more_files(report=report, language=language)
     with open_scan(path, study, series) as scan:
-        if store:
-            scan.check_store()
+        _check_scan(scan, kinds, store=store)
         if out is not None:
             try_folder(out)
         with Client.from_settings(settings) as client, scan_progress() as progress:
             if scan.archive is not None:
                 client.info()  # an absent server is reported before a study is retrieved
             scan.fetch(progress)
-            result = client.score(lambda: scan.read(series, with_source=store), progress)
+            with_source = store or bool(kinds)
+            result = client.score(lambda: scan.read(series, with_source=with_source), progress)
         actions: dict[str, Callable[[], object]] = {}
         if out is not None:
             writers = {name: partial(w, result) for name, w in more.items()}
-            actions["write"] = partial(write_result, result, out, writers)
+            actions["write"] = lambda: write_result(
+                result, out, {**writers, **_objects(result, kinds, language, anonymous=anonymous)}
+            )
         if store:
             actions["store"] = partial(scan.store, result)
         faults = _run_all(actions)
@@ -104,6 +122,44 @@ def score(
         _print_result(result, None if "write" in faults else out)
     for error in faults.values():
         raise error
+
+
+def _check_scan(scan: GivenScan, kinds: tuple[str, ...], *, store: bool) -> None:
+    """Raise where the archive cannot store, or the scan has no series to refer to."""
+    if store:
+        scan.check_store()
+    if kinds and scan.archive is None:
+        from dlild_client.results.dicom.source import check_series  # noqa: PLC0415
+
+        check_series(scan.path)
+
+
+def _check_objects(
+    kinds: tuple[str, ...], out: Path | None, *, store: bool, anonymous: bool
+) -> None:
+    """Raise where options of the DICOM objects exclude each other."""
+    from dlild_client.errors import BadSettingsError  # noqa: PLC0415
+
+    if kinds and out is None:
+        raise BadSettingsError(f"--{kinds[0]} needs --out: the folder that its file is written to")
+    if store and anonymous:
+        raise BadSettingsError(
+            "--store puts results into the patient's study, and --anonymous would take them out of "
+            "it; give one of the two"
+        )
+
+
+def _objects(
+    result: Result, kinds: tuple[str, ...], language: str, *, anonymous: bool
+) -> dict[str, Callable[[Path], object]]:
+    """Make the DICOM objects; return their writers by file name."""
+    if not kinds:
+        return {}
+    from dlild_client.report.summary import summary_page  # noqa: PLC0415
+    from dlild_client.results.dicom.files import object_files  # noqa: PLC0415
+
+    page = summary_page(result, language) if {"capture", "pdf"} & set(kinds) else None
+    return object_files(result, kinds, summary=page, anonymous=anonymous)
 
 
 def _run_all(actions: Mapping[str, Callable[[], object]]) -> dict[str, DlildError]:

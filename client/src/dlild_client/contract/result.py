@@ -95,12 +95,16 @@ class RepeatabilityDocument(TypedDict):
 
 
 class ProvenanceDocument(TypedDict):
-    """Digests of scan, preprocessing, weights, label map and of this document."""
+    """Digests of scan, preprocessing, weights, label map and of this document.
+
+    `hu_range` of the preprocessing is (minimum, maximum, padding).
+    """
 
     scan: str
     preprocessing: str
     weights: str
     labels: str
+    hu_range: list[int]
     result: str
 
 

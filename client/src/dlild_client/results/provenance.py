@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dlild_client.contract import Contract
 from dlild_client.contract.schema import Shape
 from dlild_client.volume import Volume
 
@@ -34,16 +35,20 @@ UNKNOWN = ""
 
 @dataclass(frozen=True)
 class Provenance:
-    """Digests of a result, ``sha256:…``; that of the result itself follows from its document."""
+    """Digests of a result, ``sha256:…``; that of the result itself follows from its document.
+
+    `hu_range` is that of the preprocessing: (minimum, maximum, padding).
+    """
 
     scan: str
     preprocessing: str
     weights: str
     labels: str
+    hu_range: tuple[int, int, int]
 
 
 def trace(
-    grid: Volume, labels: npt.NDArray[np.uint8], start: Shape, stop: Shape, weights: str
+    grid: Volume, labels: npt.NDArray[np.uint8], start: Shape, stop: Shape, contract: Contract
 ) -> Provenance:
     """Compute the digests of a result.
 
@@ -55,19 +60,20 @@ def trace(
         Label map on it.
     start, stop : tuple of int
         Lung box, within the grid.
-    weights : str
-        Digest of the weights.
+    contract : Contract
+        Weights, and HU range of the preprocessing.
 
     Returns
     -------
     Provenance
     """
-    scan = grid.series.digest or UNKNOWN
+    scan, hu = grid.series.digest or UNKNOWN, contract.hu
     return Provenance(
-        scan,
-        preprocessing_digest(scan, grid, start, stop),
-        weights,
-        labels_digest(labels, start, stop),
+        scan=scan,
+        preprocessing=preprocessing_digest(scan, grid, start, stop),
+        weights=f"sha256:{contract.model.weights_sha256}",
+        labels=labels_digest(labels, start, stop),
+        hu_range=(hu.minimum, hu.maximum, hu.padding),
     )
 
 

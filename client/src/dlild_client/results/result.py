@@ -175,7 +175,10 @@ class Result:
         }
         document = {key: _rounded(value) for key, value in plain.items()}
         if self.provenance is not None:
-            document["provenance"] = asdict(self.provenance)
+            document["provenance"] = {
+                **asdict(self.provenance),
+                "hu_range": list(self.provenance.hu_range),
+            }
             document["provenance"]["result"] = document_digest(document)
         return document
 
@@ -227,7 +230,6 @@ def build_result(
     native = prepared.native
     density = None if native is None else measure_density(native, labels, contract)
     score, where = dl_ild_percent(lesion, lung), _grid_info(prepared)
-    weights = contract.model.weights_sha256
     spec = info.engine
     words = (engine or "").split(maxsplit=1)
     return Result(
@@ -253,7 +255,7 @@ def build_result(
         model=ModelUsed(
             name=contract.model.name,
             version=contract.model.version,
-            weights_digest=f"sha256:{weights}",
+            weights_digest=f"sha256:{contract.model.weights_sha256}",
             profile=info.profile,
             engine=words[0] if words else spec.engine,
             precision=words[1] if len(words) > 1 else spec.precision,
@@ -272,9 +274,7 @@ def build_result(
         image=prepared.grid,
         contract=contract,
         densitometry=density,
-        provenance=trace(
-            prepared.grid, array, where.box_start, where.box_stop, f"sha256:{weights}"
-        ),
+        provenance=trace(prepared.grid, array, where.box_start, where.box_stop, contract),
     )
 
 

@@ -15,8 +15,8 @@ from client.writers import write_image
 
 from dlild_client.errors import BadSettingsError, InputError
 from dlild_client.reading.read import read_volume
+from dlild_client.results.dicom.common import decimal_string
 from dlild_client.results.dicom.objects import make_objects
-from dlild_client.results.dicom.segmentation import decimal_string
 from dlild_client.results.dicom.source import read_source
 from dlild_client.results.result import Result
 
@@ -170,6 +170,16 @@ def test_the_same_scan_gives_the_same_uids_and_another_model_others(scored):
         assert first[name].value.startswith("2.25.")
         assert len(first[name].value) <= 64
     assert first.PixelData == again.PixelData
+
+
+def test_a_series_without_thickness_or_frame_of_reference_has_a_segmentation(scored):
+    source = scored.image.source
+    slices = tuple(replace(s, thickness_mm=None) for s in source.slices)
+    assert not source.header.get("FrameOfReferenceUID")
+    (seg,) = make_objects(scored, replace(source, slices=slices), kinds=["seg"])
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert measures.SliceThickness == pytest.approx(6.0)
+    assert seg.FrameOfReferenceUID.startswith("2.25.")
 
 
 def test_what_cannot_be_made_is_refused_in_one_line(scored, series_writer, chest, tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from dlild_client import __version__
 from dlild_client.reading.dicom.dicomlib import load_pydicom, quiet
 from dlild_client.results.dicom.codes import AI, coded
@@ -53,11 +55,25 @@ def light_dataset(source: SourceSeries) -> Any:
     if not dataset.get("FrameOfReferenceUID"):
         dataset.FrameOfReferenceUID = derive_uid("frame of reference", first.series)
     dataset.Rows, dataset.Columns = source.shape
-    dataset.ImageOrientationPatient = [round(v, 10) for v in source.orientation]
-    dataset.ImagePositionPatient = list(first.position_mm)
-    dataset.PixelSpacing = list(source.pixel_spacing_mm)
-    dataset.SliceThickness = first.thickness_mm
+    for name, values in (
+        ("ImageOrientationPatient", source.orientation),
+        ("ImagePositionPatient", first.position_mm),
+        ("PixelSpacing", source.pixel_spacing_mm),
+    ):
+        setattr(dataset, name, [decimal_string(value) for value in values])
+    step = float(np.linalg.norm(np.diff(source.origins_mm, axis=0), axis=1).mean())
+    dataset.SliceThickness = decimal_string(first.thickness_mm or step)
     return dataset
+
+
+def decimal_string(value: float) -> str:
+    """Write a number as DS: at most 16 characters, as exact as they allow."""
+    shown = repr(float(value)).removesuffix(".0")
+    digits = 16
+    while len(shown) > 16:
+        digits -= 1
+        shown = f"{value:.{digits}g}"
+    return shown
 
 
 def reference_datasets(source: SourceSeries) -> list[Any]:

@@ -12,6 +12,7 @@ References
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from dlild_client.results.dicom.codes import category_of, code_of
 from dlild_client.results.dicom.common import (
     MANUFACTURER,
     algorithm,
+    decimal_string,
     finish,
     light_dataset,
     software_version,
@@ -86,7 +88,17 @@ def make_segmentation(result: Result, source: SourceSeries, *, kind: str = BINAR
         else _pack_labels(native, frames, source.shape)
     )
     dataset["PixelData"].VR = "OB"
+    # Verified by `dlild verify`, together with the digest of the result.
+    pixels = f"pixels={pixels_digest(dataset.PixelData)}"
+    for segment in dataset.SegmentSequence:
+        for item in segment.get("SegmentationAlgorithmIdentificationSequence", ()):
+            item.AlgorithmParameters = f"{item.AlgorithmParameters},{pixels}"
     return dataset
+
+
+def pixels_digest(pixels: bytes) -> str:
+    """Digest of the frames of a SEG, as they are stored."""
+    return f"sha256:{hashlib.sha256(pixels).hexdigest()}"
 
 
 def segmentation_uids(result: Result, source: SourceSeries, kind: str = BINARY) -> tuple[str, str]:
@@ -202,13 +214,15 @@ def _set_frames(dataset: Any, frames: Sequence[_Frame], source: SourceSeries, ki
     dataset.set_original_encoding(False, True, dataset._character_set)
     dataset.NumberOfFrames = len(frames)
     slices = [source.slices[k] for k in used]
-    dataset.SourceImageSequence = [_reference(s) for s in slices]
+    objects = {s.sop_instance: s for s in slices}
+    dataset.SourceImageSequence = [_reference(s) for s in objects.values()]
     dataset.ReferencedSeriesSequence = []
     for uid in dict.fromkeys(s.series for s in slices):
         item = pydicom.Dataset()
         item.SeriesInstanceUID = uid
-        instances = {s.sop_instance: s for s in slices if s.series == uid}
-        item.ReferencedInstanceSequence = [_reference(s) for s in instances.values()]
+        item.ReferencedInstanceSequence = [
+            _reference(s) for s in objects.values() if s.series == uid
+        ]
         dataset.ReferencedSeriesSequence.append(item)
 
 
@@ -306,13 +320,3 @@ def _position(s: SourceSlice) -> bytes:
 
 def _segment_identification(label: int) -> bytes:
     return _sequence(0x0062000A, _element(0x0062000B, "US", struct.pack("<H", label)))
-
-
-def decimal_string(value: float) -> str:
-    """Write a number as DS: at most 16 characters, as exact as they allow."""
-    shown = repr(float(value)).removesuffix(".0")
-    digits = 16
-    while len(shown) > 16:
-        digits -= 1
-        shown = f"{value:.{digits}g}"
-    return shown

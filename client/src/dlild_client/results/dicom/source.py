@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from dlild_client.errors import NoSeriesError
+from dlild_client.reading.images.read import is_image_name
 from dlild_client.reading.read import read_volume
 from dlild_client.source import SourceSeries as SourceSeries  # noqa: PLC0414
 from dlild_client.source import SourceSlice as SourceSlice  # noqa: PLC0414
@@ -39,6 +40,12 @@ def read_source(path: str | os.PathLike[str], series: str | None = None) -> Sour
     return source_of(read_volume(path, series=series, with_source=True), Path(path).name)
 
 
+def check_series(path: Path) -> None:
+    """Raise `NoSeriesError` where a path is an image file, which has no series to refer to."""
+    if path.is_file() and is_image_name(path):
+        raise NoSeriesError(_no_series(path.name))
+
+
 def source_of(volume: Volume, name: str = "") -> SourceSeries:
     """Return the headers of a volume that was read with them.
 
@@ -48,8 +55,13 @@ def source_of(volume: Volume, name: str = "") -> SourceSeries:
         The volume was not read from DICOM, or without its headers.
     """
     if volume.source is None:
-        raise NoSeriesError(
-            f"{f'{name}: ' if name else ''}no DICOM series that SEG, SR, capture or PDF could "
-            "refer to; give the series as DICOM, or leave these out"
-        )
+        raise NoSeriesError(_no_series(name))
     return volume.source
+
+
+def _no_series(name: str) -> str:
+    where = f"{name}: " if name else ""
+    return (
+        f"{where}no DICOM series that SEG, SR, capture or PDF could refer to; give the series as "
+        "DICOM, or leave these out"
+    )

@@ -1,0 +1,184 @@
+"""DICOM objects from the command line, and `dlild verify` of what it wrote."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from client.cli.test_cli import ROOT, assert_one_line, dlild
+from client.writers import write_image
+
+from dlild_client.client import Client
+from dlild_client.reading.read import read_volume
+from dlild_client.results.dicom.files import object_files
+from dlild_client.results.files import write_result
+from dlild_client.results.nifti import write_nifti
+from dlild_client.results.stored import read_stored
+from dlild_client.results.verify import verify_result
+
+OBJECTS = ("seg.dcm", "sr.dcm", "capture.dcm", "pdf.dcm")
+WEIGHTS = ROOT / "model_repository" / "ild_unet"
+
+
+def test_a_result_with_all_objects_is_written_and_verified(server, series_writer, chest, tmp_path):
+    folder, out = series_writer.write(chest, "SECRET-FOLDER"), tmp_path / "out"
+    asked = ("--seg", "--labelmap", "--sr", "--capture", "--pdf")
+    done = dlild("score", folder, "--url", server.url, "--out", out, *asked)
+    assert done.returncode == 0, done.stderr
+    for name in (*OBJECTS, "seg-labelmap.dcm"):
+        assert pydicom.dcmread(out / name).PatientID == "SECRET-ID"
+    assert pydicom.dcmread(out / "capture.dcm").Rows > 1000  # the summary page
+    weights = WEIGHTS / str(server.contract.model.version) / "model.onnx"
+    done = dlild("verify", out, "--scan", folder, "--weights", weights, "--json")
+    assert done.returncode == 0, done.stdout
+    checks = {c["what"]: c for c in json.loads(done.stdout)}
+    for name in (
+        "scan", "preprocessing", "weights", "labels.nii.gz", "score", "seg.dcm, label map",
+        "seg-labelmap.dcm, label map", "sr.dcm, measurements", "capture.dcm, result",
+    ):  # fmt: skip
+        assert checks[name]["agrees"] is True, checks[name]
+    assert checks["seg.dcm, label map"]["found"].startswith("100.00 %")
+    assert "SECRET" not in done.stdout + done.stderr
+
+
+def test_anonymous_outputs_hold_no_identity(server, series_writer, chest, tmp_path):
+    folder, out = series_writer.write(chest, "SECRET-FOLDER"), tmp_path / "out"
+    asked = ("--seg", "--sr", "--capture", "--pdf", "--anonymous")
+    done = dlild("score", folder, "--url", server.url, "--out", out, *asked, "--json")
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in out.iterdir()} >= set(OBJECTS)
+    source = pydicom.dcmread(next(folder.iterdir()))
+    for path in out.iterdir():
+        content = path.read_bytes()
+        assert b"SECRET" not in content, path.name
+        for uid in (source.StudyInstanceUID, source.SeriesInstanceUID, source.SOPInstanceUID):
+            assert uid.encode() not in content, path.name
+    assert "SECRET" not in done.stdout + done.stderr
+    assert dlild("verify", out).returncode == 0
+
+
+def test_what_cannot_be_done_is_one_line_before_a_scan_is_sent(server, chest, tmp_path):
+    image = write_image(chest, tmp_path / "ct.nii.gz")
+    out = tmp_path / "out"
+    done = dlild("score", image, "--url", server.url, "--out", out, "--seg", "--sr")
+    assert_one_line(done, 3, "ct.nii.gz: no DICOM series that SEG")
+    done = dlild("score", image, "--url", server.url, "--seg")
+    assert_one_line(done, 2, "--seg needs --out")
+    done = dlild("score", image, "--url", server.url, "--store", "--anonymous")
+    assert_one_line(done, 2, "--store")
+    assert not server.sequence_ids
+    assert not out.exists()
+
+
+@pytest.fixture
+def written(server, series_writer, chest, tmp_path) -> Path:
+    folder = series_writer.write(chest)
+    with Client(server.url) as client:
+        result = client.score(lambda: read_volume(folder, with_source=True))
+    write_result(result, tmp_path / "out", object_files(result, ("seg", "sr", "capture")))
+    return tmp_path / "out"
+
+
+def differing(folder: Path, **options) -> set[str]:
+    return {check.what for check in verify_result(folder, **options) if check.agrees is False}
+
+
+def edit_dicom(path: Path, edit) -> None:
+    dataset = pydicom.dcmread(path)
+    edit(dataset)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def flip(dataset) -> None:
+    pixels = bytearray(dataset.PixelData)
+    pixels[len(pixels) // 2] ^= 1
+    dataset.PixelData = bytes(pixels)
+
+
+def test_every_change_is_found(written, tmp_path):
+    assert differing(written) == set()
+
+    def tried(change) -> set[str]:
+        copy = tmp_path / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(written, copy)
+        change(copy)
+        return differing(copy)
+
+    def in_json(**fields):
+        def change(folder):
+            path = folder / "result.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+        return change
+
+    def labels(folder):
+        volume = read_stored(folder).labels()
+        array = volume.array.copy()
+        array[tuple(np.argwhere(array == 1)[0])] = 2
+        write_nifti(volume.with_array(array), folder / "labels.nii.gz")
+
+    def number(dataset):
+        group = next(i for i in dataset.ContentSequence if i.ValueType == "CONTAINER")
+        item = next(i for i in group.ContentSequence[0].ContentSequence if i.ValueType == "NUM")
+        item.MeasuredValueSequence[0].NumericValue = "1.5"
+
+    assert tried(in_json(windows=99)) >= {"result.json, its digest"}
+    assert tried(in_json(dl_ild_percent=1.0)) >= {"result.json, its digest", "score"}
+    assert tried(in_json(timings_s={})) == set()
+    assert "labels.nii.gz" in tried(labels)
+    assert tried(lambda f: edit_dicom(f / "seg.dcm", flip)) == {"seg.dcm, pixels"}
+    assert tried(lambda f: edit_dicom(f / "sr.dcm", number)) == {"sr.dcm, measurements"}
+    assert tried(lambda f: (f / "seg.dcm").write_bytes(b"broken")) == {"seg.dcm"}
+
+
+def test_objects_of_another_result_another_scan_and_other_weights_are_found(
+    server, written, series_writer, chest, tmp_path
+):
+    denser = replace(chest, array=chest.array + np.int16(7))
+    other = series_writer.write(denser, "other")
+    with Client(server.url) as client:
+        result = client.score(lambda: read_volume(other, with_source=True))
+    write_result(result, tmp_path / "second", object_files(result, ("seg", "sr", "capture")))
+    for name in ("seg.dcm", "sr.dcm", "capture.dcm"):
+        shutil.copy(tmp_path / "second" / name, written / name)
+    assert differing(written) >= {"seg.dcm, result", "sr.dcm, result", "capture.dcm, result"}
+    (tmp_path / "weights.onnx").write_bytes(b"other")
+    found = differing(
+        written, read_scan=lambda: read_volume(other), weights=tmp_path / "weights.onnx"
+    )
+    assert found >= {"scan", "preprocessing", "weights"}
+
+
+def test_verify_says_in_one_line_what_is_no_result(tmp_path):
+    assert_one_line(dlild("verify", tmp_path / "nothing"), 2, "nothing")
+
+
+def test_a_batch_writes_objects_and_names_what_has_no_series(
+    server, series_writer, chest, tmp_path
+):
+    root = tmp_path / "tree"
+    shutil.copytree(series_writer.write(chest, "SECRET-FOLDER"), root / "SECRET-FOLDER")
+    write_image(chest, root / "SECRET.nii.gz")
+    out = tmp_path / "out"
+    done = dlild("batch", root, "--url", server.url, "--out", out, "--seg", "--sr", "--anonymous")
+    assert done.returncode == 0, done.stderr
+    assert "no DICOM series" in done.stderr
+    assert "SECRET" not in done.stdout + done.stderr
+    folders = {p.name: {f.name for f in p.iterdir()} for p in (out / "images").iterdir()}
+    files = {"result.json", "labels.nii.gz", "overlay.png"}
+    assert sorted(folders.values(), key=len) == [files, files | {"seg.dcm", "sr.dcm"}]
+    with (out / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["scan"] for row in rows] == ["", ""]
+    for path in out.rglob("*"):
+        if path.is_file():
+            assert b"SECRET" not in path.read_bytes(), path.name
+    for name in folders:
+        assert dlild("verify", out / "images" / name).returncode == 0
