@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -241,6 +242,10 @@ def faulty(
                 answer(self)
 
         def do_POST(self) -> None:
+            # Read whole: a connection that is closed before would hide the answer.
+            with suppress(ValueError):
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    self.rfile.read(size + 2)
             answer(self)
 
         def log_message(self, *_: object) -> None:
@@ -278,6 +283,36 @@ def test_an_archive_that_refuses_or_is_none_is_one_error(answer, error, words, t
         service(url).retrieve("1.2.840.99", tmp_path)
     assert "1.2.840.99" not in str(caught.value)
     assert type(caught.value) is error
+
+
+def stored_in_part(handler: BaseHTTPRequestHandler) -> None:
+    failed = {"00081197": {"vr": "US", "Value": [0xA700]}}
+    body = json.dumps({"00081198": {"vr": "SQ", "Value": [failed]}}).encode()
+    handler.send_response(202)
+    handler.send_header("Content-Type", "application/dicom+json")
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (status(403), KeyRefusedError, "HTTP status 403 to store"),
+        (status(409), RefusedError, "HTTP status 409 to store"),
+        (status(413), RefusedError, "no message of this size"),
+        (status(500), NotReadyError, "HTTP status 500 to store"),
+        (stored_in_part, RefusedError, "refused 1 of 2 objects (failure reason 0xA700)"),
+    ],
+)
+def test_an_archive_that_does_not_store_everything_is_one_error(
+    answer, error, words, series_writer, scan
+):
+    folder = series_writer.write(scan, "refused")
+    objects = [pydicom.dcmread(path) for path in sorted(folder.iterdir())[:2]]
+    with faulty(answer) as url, pytest.raises(error, match=re.escape(words)) as caught:
+        service(url).store(objects)
+    assert objects[0].StudyInstanceUID not in str(caught.value)
 
 
 def test_certificates_of_both_sides_are_checked(tmp_path):

@@ -232,6 +232,17 @@ def test_a_peer_that_announces_a_pdu_of_4_gb_is_cut_off(shared):
     shared.wait_for("sent", study=objects[0])
 
 
+def test_a_message_that_is_no_object_is_not_held_in_memory_without_end(shared):
+    request = commitment("1.2.3.4", [Reference("1.2.840.10008.5.1.4.1.1.2", "1.2.3")])
+    request.add_new((0x0009, 0x1001), "OB", bytes(20 << 20))
+    entity = nodes.AE("SENDER")
+    entity.add_requested_context(COMMITMENT_CLASS)
+    association = entity.associate("127.0.0.1", shared.port, ae_title="DLILD")
+    status, _ = association.send_n_action(request, 1, COMMITMENT_CLASS, COMMITMENT_INSTANCE)
+    assert "Status" not in status
+    assert shared.wait_for("object_refused")[-1]["reason"] == "the object is too long"
+
+
 def test_logs_names_and_queue_hold_no_identity(orthanc, tmp_path):
     (objects,) = small_studies(1, 3)
     with NodeProcess(tmp_path / "spool", orthanc.peer) as node:

@@ -39,6 +39,9 @@ LONGEST_PDU = 1 << 20
 _CHECK_EVERY = 16 << 20
 """Bytes of an object between two looks at the free space."""
 
+LONGEST_MESSAGE = 16 << 20
+"""Longest message other than an object; pynetdicom holds these in memory."""
+
 MOST_REFERENCES = 20_000
 """Most objects of a request for commitment."""
 
@@ -180,7 +183,9 @@ class Listener:
         association = event.assoc
         before = getattr(association, "dlild_bytes", 0)
         association.dlild_bytes = arrived = before + len(event.data)
-        if arrived > self._settings.object_bytes + LONGEST_PDU:
+        message = getattr(association.dimse, "message", None)
+        to_disk = getattr(message, "_data_set_file", None) is not None
+        if arrived > (self._settings.object_bytes if to_disk else LONGEST_MESSAGE) + LONGEST_PDU:
             self._refused(association, "the object is too long")
             association.abort(block=False)
         elif (
@@ -256,6 +261,7 @@ class Listener:
 
     def _on_action(self, event: Any) -> tuple[int, None]:
         """Take a request for commitment; the report follows in its own thread."""
+        event.assoc.dlild_bytes = 0
         if not self._settings.report_commitment or event.action_type != dimse.REQUEST_COMMITMENT:
             return NO_SUCH_ACTION, None
         dataset = event.action_information
@@ -292,6 +298,7 @@ class Listener:
 
     def _on_report(self, event: Any) -> tuple[int, None]:
         """Take the destination's report."""
+        event.assoc.dlild_bytes = 0
         if event.event_type not in {dimse.COMMITTED, dimse.NOT_COMMITTED}:
             return NO_SUCH_EVENT, None
         transaction = str(event.event_information.get("TransactionUID", ""))

@@ -71,6 +71,7 @@ CREATE TABLE objects (
     PRIMARY KEY (study, instance)
 ) STRICT;
 CREATE INDEX objects_by_instance ON objects (instance);
+CREATE INDEX objects_on_disk ON objects (stored, bytes);
 """
 
 
