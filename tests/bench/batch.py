@@ -132,12 +132,12 @@ class Bench:
             text=True,
         ) as running:
             assert running.stdout is not None
-            told = json.loads(running.stdout.read())
+            summary = json.loads(running.stdout.read())
             _, status, used = os.wait4(running.pid, 0)
             running.returncode = os.waitstatus_to_exitcode(status)
-        if running.returncode or told["scored"] != self._scans:
-            raise RuntimeError(f"the batch ended with {running.returncode}: {told}")
-        return told["seconds"], used.ru_utime + used.ru_stime
+        if running.returncode or summary["scored"] != self._scans:
+            raise RuntimeError(f"the batch ended with {running.returncode}: {summary}")
+        return summary["seconds"], used.ru_utime + used.ru_stime
 
 
 def tables(figures: dict[str, Any]) -> str:

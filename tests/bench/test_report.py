@@ -21,7 +21,7 @@ def test_a_table_goes_between_its_markers_and_nothing_else_changes(tmp_path):
         publish("c", "", page)
 
 
-def test_the_page_has_a_place_for_every_table():
+def test_the_page_has_a_section_for_every_table():
     text = PAGE.read_text("utf-8")
     for part in ("bench", "bench-scale", "load", "soak"):
         assert text.count(f"<!-- made by `make {part}` -->") == 1

@@ -91,7 +91,7 @@ def test_no_more_scans_are_taken_than_are_under_way(server, chest):
     assert len(done) == 6
 
 
-def test_leaving_early_stops_the_rest_and_tells_the_server(server, chest):
+def test_leaving_early_stops_the_rest_and_notifies_the_server(server, chest):
     server.delay_s = 0.02
     with Client(server.url) as client:
         for _ in client.score_many([chest] * 6, concurrency=3):
@@ -119,7 +119,7 @@ def test_leaving_early_stops_the_rest_on_the_loop(server, chest):
     assert len(server.sequence_ids) < 6
 
 
-def test_a_cancelled_task_frees_its_place_on_the_server(server, chest):
+def test_a_cancelled_task_frees_its_slot_on_the_server(server, chest):
     async def run():
         reached = asyncio.Event()
 

@@ -140,7 +140,7 @@ def test_a_lost_last_answer_ends_in_a_time_out(server, chest):
         ("Exceeds maximum queue size", BusyError, True),
     ],
 )
-def test_a_refusal_of_the_server_is_told_apart(server, chest, text, kind, retryable):
+def test_a_refusal_of_the_server_is_distinguished(server, chest, text, kind, retryable):
     refusal = faulty(server, chest, lambda i, r: [error(text)] if i == 2 else [r], kind, "server")
     assert type(refusal) is kind
     assert refusal.retryable is retryable
@@ -320,7 +320,7 @@ def test_an_error_of_the_caller_closes_the_stream(server, chest):
     assert server.cancelled.wait(5)
 
 
-def test_a_cancelled_scan_frees_its_place(server, chest):
+def test_a_cancelled_scan_frees_its_slot(server, chest):
     def stop(stage, done, whole):
         if stage == "inference" and done == 2:
             raise KeyboardInterrupt
@@ -331,12 +331,12 @@ def test_a_cancelled_scan_frees_its_place(server, chest):
 
 
 @pytest.mark.parametrize("text", ["BUSY: full", "REFUSED: NaN", "FAILED: see the log"])
-def test_a_refused_scan_frees_its_place(server, chest, text):
+def test_a_refused_scan_frees_its_slot(server, chest, text):
     faulty(server, chest, lambda i, r: [error(text)] if i == 2 else [r], DlildError, text)
     assert server.aborts == server.sequence_ids
 
 
-def test_a_scan_whose_stream_broke_frees_its_place(server, chest):
+def test_a_scan_whose_stream_broke_frees_its_slot(server, chest):
     def fault(i, r):
         if i == 2:
             server.context.abort(grpc.StatusCode.INTERNAL, "broke")
@@ -364,7 +364,7 @@ def test_the_next_scan_after_a_failure_is_scored(server, chest):
         assert client.score(chest).windows > 1
 
 
-def test_info_tells_contract_version_and_profile(server):
+def test_info_reports_contract_version_and_profile(server):
     contract = server.contract
     with Client(server.url) as client:
         info = client.info()
@@ -375,7 +375,7 @@ def test_info_tells_contract_version_and_profile(server):
     assert info.server_version == "2.51.0"
 
 
-def test_a_model_that_is_not_ready_is_told(server):
+def test_a_model_that_is_not_ready_is_reported(server):
     server.ready = False
     with Client(server.url) as client, pytest.raises(ServerError, match="not ready"):
         client.info()

@@ -41,7 +41,7 @@ def test_details_are_plain_values_for_json():
     assert told["a_flag_of_another"] == {"text": "a flag of another", "values": {}}
 
 
-def test_one_doubt_told_twice_is_one_flag_with_all_numbers():
+def test_one_doubt_raised_twice_is_one_flag_with_all_numbers():
     merged = merge(
         [Flag("contrast_likely", header="names it"), "reoriented", Flag("contrast_likely", hu=180)]
     )

@@ -112,7 +112,7 @@ def test_the_error_tree_in_the_docstring_is_the_tree():
         assert kind.__doc__
 
 
-def test_exit_codes_are_those_of_the_house():
+def test_exit_codes_are_those_of_all_commands():
     assert errors.DlildError("x").exit_code == 1
     assert errors.InputError("x").exit_code == errors.MissingSlicesError("x").exit_code == 3
     assert errors.BadAddressError("x").exit_code == 2

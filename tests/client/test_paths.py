@@ -71,7 +71,7 @@ def test_a_data_file_that_a_header_names(odd, small):
     np.testing.assert_array_equal(read_volume(odd / "scan.mhd").array, small.array)
 
 
-def test_score_reads_and_writes_and_tells(server, odd, small):
+def test_score_reads_and_writes_and_reports(server, odd, small):
     write_image(small, odd.parent / "scan.nii.gz").rename(odd / f"{NAME}.nii.gz")
     done = dlild("score", odd / f"{NAME}.nii.gz", "--url", server.url, "--out", odd / "out")
     assert (done.returncode, done.stderr) == (0, b"")

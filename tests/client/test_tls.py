@@ -28,7 +28,7 @@ def served(authority, contract_text):
     fake.stop()
 
 
-def test_a_handshake_tells_of_the_certificate(served, authority):
+def test_a_handshake_reports_the_certificate(served, authority):
     hands = shake_hands(served, TLS(authority.ca), 5)
     assert hands.version == "TLSv1.3"
     assert hands.names == ("localhost", "127.0.0.1")

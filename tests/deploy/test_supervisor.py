@@ -6,7 +6,7 @@ from dlild_deploy import supervisor
 from dlild_deploy.errors import LauncherError
 
 
-def test_a_machine_without_setpriv_is_told_what_to_install(monkeypatch):
+def test_a_machine_without_setpriv_is_reported_with_what_to_install(monkeypatch):
     monkeypatch.setattr(supervisor.shutil, "which", lambda *_, **__: None)
     with pytest.raises(LauncherError, match="apt-get install util-linux"):
         supervisor.with_parent_death_signal(["true"])

@@ -78,7 +78,7 @@ def test_a_lost_window_gives_no_score(
     assert "missing: 3" in answers[-1].error_message
 
 
-def test_a_window_repeated_in_place_of_another_gives_no_score(
+def test_a_window_repeated_instead_of_another_gives_no_score(
     embedded_server: EmbeddedServer, requests: list[WindowRequest]
 ) -> None:
     requests[3] = requests[2]

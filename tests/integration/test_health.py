@@ -63,7 +63,7 @@ def test_a_scored_scan_and_a_failed_one_are_counted(
     assert after["dlild_open_scans"] == after["dlild_bytes_held"] == 0
 
 
-def test_the_log_tells_of_each_scan_in_json_without_identity(
+def test_the_log_reports_each_scan_in_json_without_identity(
     quiet_server: EmbeddedServer, requests: list[WindowRequest]
 ) -> None:
     talk(quiet_server.grpc_url, requests)
@@ -109,7 +109,7 @@ def test_one_scan_too_many_is_busy_at_its_first_window_and_welcome_later(
     assert count_scores(talk(url, again)) == 1
 
 
-def test_a_client_that_gives_up_frees_its_place_at_once(
+def test_a_client_that_gives_up_frees_its_slot_at_once(
     quiet_server: EmbeddedServer, requests: list[WindowRequest]
 ) -> None:
     """By ending the scan with a window that was sent before, as docs/wire.md has it."""

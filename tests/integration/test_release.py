@@ -94,7 +94,7 @@ def test_the_released_network_answers_under_its_number(
     assert np.mean(labels[1] != labels[2]) > 0.01
 
 
-def test_the_whole_scan_door_names_it_too(server: EmbeddedServer, scan: PreparedScan) -> None:
+def test_the_whole_scan_model_names_it_too(server: EmbeddedServer, scan: PreparedScan) -> None:
     box = scan.box
     volume = extract_window(scan.grid.array, box, (0, 0, 0), box.shape, -1024).astype(np.int16)
     channel = open_channel(find_settings(server.grpc_url))
@@ -107,7 +107,7 @@ def test_the_whole_scan_door_names_it_too(server: EmbeddedServer, scan: Prepared
     assert answer.model_version == "2"
 
 
-def test_a_client_is_told_the_version_and_its_weights(server: EmbeddedServer, run: Path) -> None:
+def test_a_client_is_given_the_version_and_its_weights(server: EmbeddedServer, run: Path) -> None:
     with Client(server.grpc_url) as client:
         model = client.info().contract.model
 

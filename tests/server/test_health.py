@@ -74,7 +74,7 @@ def test_scans_are_counted_by_outcome_and_seconds_by_stage(health, board):
     assert board.values["dlild_scan_seconds_total", "whole"] == 5
 
 
-def test_what_is_held_is_told_when_it_changes_only(health, board):
+def test_what_is_held_is_reported_when_it_changes_only(health, board):
     house = House()
     windows = messages(VOLUME)[:7]
     for place, window in enumerate(windows):

@@ -86,7 +86,7 @@ def test_what_breaks_the_wire_is_refused_by_name_and_value(changes, says):
     st.integers(-2048, 0),
     st.integers(0, 2048),
 )
-def test_bits_tell_what_numpy_tells(values, minimum, maximum):
+def test_bits_give_what_numpy_gives(values, minimum, maximum):
     assert holds_only(values, minimum, maximum) == bool(
         ((values >= minimum) & (values <= maximum)).all()
     )

@@ -187,7 +187,7 @@ def test_a_slope_that_ranges_widely_has_no_mean():
     assert not unstable(calm)
 
 
-def test_the_report_gives_the_range_in_place_of_the_mean(load, tmp_path, monkeypatch):
+def test_the_report_gives_the_range_instead_of_the_mean(load, tmp_path, monkeypatch):
     monkeypatch.setattr(optimism, "WIDEST_SLOPE", 0.01)
     analysis = analyse(load())
     (score,) = (item for item in analysis.of(OPTIMISM).logistic if item.name == "score")

@@ -16,7 +16,7 @@ STEP_S = 0.05
 
 
 def read_metric(server: EmbeddedServer, name: str) -> float:
-    """Read one metric without labels; NaN where it is not told."""
+    """Read one metric without labels; NaN where it is absent."""
     with urlopen(server.metrics_url, timeout=10) as answer:
         found = re.search(rf"^{name} (\S+)", answer.read().decode(), re.MULTILINE)
     return float(found[1]) if found else float("nan")
@@ -34,7 +34,7 @@ class Watch:
     before, peak : dict of str to int
         Resident bytes of each process at the start, and at most.
     open_scans, bytes_held : float
-        The largest that the server's metrics told.
+        The largest that the server's metrics reported.
     """
 
     def __init__(self, server: EmbeddedServer) -> None:
@@ -69,7 +69,7 @@ class Watch:
         while not self._done.wait(STEP_S):
             for name, rss in self._rss().items():
                 self.peak[name] = max(self.peak.get(name, 0), rss)
-            with contextlib.suppress(OSError):  # the server may be too busy to tell
+            with contextlib.suppress(OSError):  # the server may be too busy to answer
                 self.open_scans = max(
                     self.open_scans, read_metric(self._server, "dlild_open_scans")
                 )

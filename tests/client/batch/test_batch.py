@@ -254,7 +254,7 @@ def test_one_run_at_a_time_writes_into_a_folder(server, tmp_path):
         assert not second.is_done("k")
 
 
-def test_a_folder_that_cannot_be_written_is_told(server, tree, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(server, tree, tmp_path):
     place = tree(1)
     (tmp_path / "file").write_text("")
     with pytest.raises(DlildError, match="file: cannot be written"):
@@ -322,7 +322,7 @@ def test_the_folder_for_the_results_is_no_input(tree, tmp_path, small):
     assert names(place, leave_out=place / "out") == ["patient 00/scan.nii.gz"]
 
 
-def test_a_key_follows_the_contents_and_the_place(tree):
+def test_a_key_follows_the_contents_and_the_path(tree):
     place = tree(2)
     first, second = find_scans(place)
     key = first.key()
@@ -363,7 +363,7 @@ def test_a_list_names_paths_ids_and_series(server, tree, series_writer, small, t
         ("path\n \n", "line 2: the path is empty"),
     ],
 )
-def test_a_list_that_is_none_is_told_by_line(tmp_path, text, words):
+def test_a_list_that_is_none_is_reported_by_line(tmp_path, text, words):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(BadSettingsError, match=words):
         list(find_scans(tmp_path / "list.csv"))
@@ -386,7 +386,7 @@ def test_a_dicomdir_gives_its_studies(series_writer, small, tmp_path):
     assert [scan.read().shape for scan in found] == [small.shape] * 2
 
 
-def test_a_list_that_is_none_is_told_before_an_absent_server(server, tmp_path):
+def test_a_list_that_is_none_is_reported_before_an_absent_server(server, tmp_path):
     server.stop()
     (tmp_path / "list.csv").write_text("id,where\n1,a\n")
     with pytest.raises(BadSettingsError, match="no column path"):
@@ -394,7 +394,7 @@ def test_a_list_that_is_none_is_told_before_an_absent_server(server, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_places_without_scans_are_told(tmp_path):
+def test_paths_without_scans_are_reported(tmp_path):
     (tmp_path / "letter.txt").write_text("Dear all")
     with pytest.raises(NoSeriesError, match="no scan in it"):
         list(find_scans(tmp_path))

@@ -153,7 +153,7 @@ def test_a_worker_reads_the_key_and_the_address_of_its_own(
     assert summary.counts == {"scored": 1}
 
 
-def test_a_wrong_address_is_told_and_not_waited_for_long(score, tree, monkeypatch):
+def test_a_wrong_address_is_reported_and_not_waited_for_long(score, tree, monkeypatch):
     monkeypatch.setattr(worker, "FIRST_CONNECTION_S", 0.5)
 
     with pytest.raises(ConnectionFailedError, match="said by a worker"):

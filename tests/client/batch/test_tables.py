@@ -101,14 +101,14 @@ def test_names_in_the_code_page_of_the_list_and_home_folders_are_found(tmp_path,
         (b"path,id\n\na,X\n\nb,X\n", "line 5: the id X is there twice, first in line 3"),
     ],
 )
-def test_a_list_that_cannot_be_read_is_told_by_line(tmp_path, data, words):
+def test_a_list_that_cannot_be_read_is_reported_by_line(tmp_path, data, words):
     (tmp_path / "list.csv").write_bytes(data)
     with pytest.raises(BadSettingsError, match="list") as told:
         read_list(tmp_path / "list.csv")
     assert words in str(told.value)
 
 
-def test_a_path_that_is_there_twice_is_told(tmp_path):
+def test_a_path_that_is_there_twice_is_reported(tmp_path):
     (tmp_path / "ct.nii").touch()
     (tmp_path / "list.csv").write_text(
         f"path,id,series\nct.nii,,\n./ct.nii,,\nct.nii,P2,\nct.nii,,7\n{tmp_path}/ct.nii,P2b,\n"
@@ -207,7 +207,9 @@ def test_a_record_saved_by_another_program_is_gone_on_with(server, tree, tmp_pat
     assert len(server.sequence_ids) == sent
 
 
-def test_what_a_spreadsheet_damaged_is_told_and_read_from_the_json_files(server, tree, tmp_path):
+def test_what_a_spreadsheet_damaged_is_reported_and_read_from_the_json_files(
+    server, tree, tmp_path
+):
     out = tmp_path / "out"
     batch(server, tree, out)
     before = {row["key"]: row for row in rows_of(out)}

@@ -66,7 +66,7 @@ def test_a_scan_is_scored_into_a_folder_and_a_table(server, scan_file, tmp_path)
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
-def test_a_folder_that_takes_no_result_is_told_before_the_scan_is_sent(server, scan_file):
+def test_a_folder_that_takes_no_result_is_reported_before_the_scan_is_sent(server, scan_file):
     done = dlild("score", scan_file, "--url", server.url, "--out", scan_file)
     assert_one_line(done, 1, "scan.nii.gz: cannot be written: File exists")
     done = dlild("batch", scan_file.parent, "--url", server.url, "--out", scan_file)
@@ -74,7 +74,7 @@ def test_a_folder_that_takes_no_result_is_told_before_the_scan_is_sent(server, s
     assert server.sequence_ids == []
 
 
-def test_a_score_is_told_even_where_it_cannot_be_kept(server, scan_file, tmp_path):
+def test_a_score_is_reported_even_where_it_cannot_be_kept(server, scan_file, tmp_path):
     (tmp_path / "out" / "result.json").mkdir(parents=True)
     told = dlild("score", scan_file, "--url", server.url, "--out", tmp_path / "out", "--json")
     assert told.returncode == 1
@@ -138,7 +138,7 @@ def test_a_server_that_is_not_there_is_one_line_and_exit_1(server, scan_file):
 
 
 @pytest.mark.parametrize("command", [["score"], ["batch", "--out", "out"], ["series"]])
-def test_a_place_that_cannot_be_read_is_told_before_an_absent_server(server, tmp_path, command):
+def test_a_path_that_cannot_be_read_is_reported_before_an_absent_server(server, tmp_path, command):
     server.stop()
     locked = tmp_path / "locked"
     locked.mkdir(mode=0)
@@ -158,14 +158,14 @@ def test_wrong_usage_is_exit_2(scan_file):
     assert_one_line(dlild("score", scan_file, "--url", "http://x"), 2, "not an address")
 
 
-def test_the_version_is_told():
+def test_the_version_is_reported():
     from dlild_client import __version__  # noqa: PLC0415
 
     assert dlild("--version").stdout == f"dlild {__version__}\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_is_one_line_and_the_server_is_told(server, scan_file, number):
+def test_an_interruption_is_one_line_and_the_server_is_notified(server, scan_file, number):
     server.fault = lambda i, r: [r] if i < 2 else None
     running = start("score", scan_file, "--url", server.url)
     deadline = time.monotonic() + 30
@@ -289,7 +289,7 @@ def test_a_series_can_be_asked_for(server, series_writer, chest):
     assert_one_line(none, 3, "none of 2 series")
 
 
-def test_batch_tells_its_summary(server, scan_file, tmp_path):
+def test_batch_reports_its_summary(server, scan_file, tmp_path):
     (scan_file.parent / "broken.nii.gz").write_bytes(b"nothing")
     out = tmp_path / "out"
     done = dlild("batch", scan_file.parent, "--out", out, "--url", server.url)

@@ -121,7 +121,7 @@ def test_padding_below_the_range_does_not_bleed(contract):
     assert grid.array[5, 10, 11] == 0
 
 
-def test_a_ball_keeps_its_volume_and_place(contract):
+def test_a_ball_keeps_its_volume_and_position(contract):
     z, y, x = np.meshgrid(
         np.arange(40) * 2.5, np.arange(160) * 0.7, np.arange(150) * 0.7, indexing="ij"
     )

@@ -125,7 +125,7 @@ def test_lungs_that_the_field_cuts_off_are_found_and_flagged(real, part, millili
     assert 80 < flags["lungs_cut_off_sides"]["area_cm2"] < 200
 
 
-def test_too_little_lung_tells_what_is_cut_off(real):
+def test_too_little_lung_reports_what_is_cut_off(real):
     part = replace(real, array=np.ascontiguousarray(real.array[:, :, 199:]))
     with pytest.raises(
         NotChestError, match=r"4\d mL of aerated lung, .* cuts lungs off \(5\d cm2 at the sides\)"

@@ -90,7 +90,7 @@ def test_transposed_slices_have_the_spine_at_the_side():
     assert told(Volume(array, SPACING))["orientation_doubtful"]["spine"] == "at the side"
 
 
-def test_a_prone_patient_is_told_by_the_table_and_is_no_doubt_about_the_header():
+def test_a_prone_patient_is_recognised_by_the_table_and_is_no_doubt_about_the_header():
     array = body().array.copy()
     array[:, 100:][body().array[:, 100:] > -300] = -1000
     array[:, 12:16, 15:135] = -100

@@ -49,7 +49,9 @@ def test_noise_and_dark_ends_do_not_jump(real):
     check_jumps(dark)
 
 
-def test_a_lost_intercept_is_told_by_score_and_by_series_alike(series_writer, chest, pixel_setter):
+def test_a_lost_intercept_is_reported_by_score_and_by_series_alike(
+    series_writer, chest, pixel_setter
+):
     def edit(ds, i):
         ds.RescaleIntercept = 0 if 20 <= i < 24 else -1024
         pixel_setter(ds, chest.array[i] + 1024)

@@ -100,7 +100,7 @@ def test_a_connection_that_ends_is_a_failed_connection(code, words):
         ("expected 6 inputs but got 0 inputs for model 'dlild'", ServerError),
     ],
 )  # fmt: skip
-def test_messages_on_the_stream_are_told_apart(message, kind):
+def test_messages_on_the_stream_are_distinguished(message, kind):
     assert type(from_server_message(message)) is kind
 
 
@@ -116,7 +116,7 @@ def test_what_will_not_pass_is_not_waited_for():
         assert not error.retryable
 
 
-def test_an_unknown_model_is_told_at_once_by_a_server_that_was_never_met(server):
+def test_an_unknown_model_is_reported_at_once_by_a_server_that_was_never_met(server):
     server.ready = False
     server.parameters = {}
     settings = find_settings(server.url, variables={})
@@ -139,7 +139,7 @@ def http_port():
     web.server_close()
 
 
-def test_the_port_of_http_is_told_from_that_of_grpc(http_port):
+def test_the_port_of_http_is_distinguished_from_that_of_grpc(http_port):
     with (
         Client(f"grpc://127.0.0.1:{http_port}", retries=Retries(attempts=1)) as client,
         pytest.raises(ConnectionFailedError, match=r"speaks HTTP/1, not gRPC; give .* mostly 8001"),
@@ -147,7 +147,7 @@ def test_the_port_of_http_is_told_from_that_of_grpc(http_port):
         client.info()
 
 
-def test_a_port_that_says_nothing_and_a_name_that_is_none_are_told():
+def test_a_port_that_says_nothing_and_a_name_that_is_none_are_reported():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         threading.Thread(
             target=lambda: [silent.accept()[0].close() for _ in range(20)], daemon=True
@@ -188,7 +188,7 @@ def test_a_port_that_says_nothing_and_a_name_that_is_none_are_told():
         ("grpc://me:secret@host", "an address with a user"),
     ],
 )
-def test_what_is_no_address_is_told(url, words):
+def test_what_is_no_address_is_reported(url, words):
     with pytest.raises(BadAddressError) as told:
         parse_url(url)
     assert words in str(told.value)

@@ -224,7 +224,7 @@ def test_a_peer_that_never_answers_is_named_in_time(server, chest, score):
     assert time.monotonic() - start < 5
 
 
-def test_a_server_that_was_never_there_is_told_at_once(server, chest, score):
+def test_a_server_that_was_never_there_is_reported_at_once(server, chest, score):
     server.stop()
     start = time.monotonic()
     with pytest.raises(ConnectionFailedError, match="no server answers"):
@@ -348,7 +348,7 @@ def test_a_model_that_is_not_ready_after_a_restart_is_waited_for(server, chest, 
     assert result.dl_ild_percent == expected
 
 
-def test_a_model_that_never_was_ready_is_told_at_once(server, chest, score):
+def test_a_model_that_never_was_ready_is_reported_at_once(server, chest, score):
     server.ready = False
     with pytest.raises(NotReadyError, match="not ready"):
         score(server.url, chest)
@@ -381,7 +381,7 @@ def test_a_model_without_available_versions_is_waited_for(server, chest, expecte
 
 
 @pytest.mark.parametrize("key", [None, "wrong-key"])
-def test_a_missing_or_wrong_key_is_told_at_once_and_never_shown(server, chest, score, key):
+def test_a_missing_or_wrong_key_is_reported_at_once_and_never_shown(server, chest, score, key):
     server.key = "right-key"
 
     with pytest.raises(KeyRefusedError, match="API key") as refusal:

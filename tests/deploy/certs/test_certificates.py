@@ -135,7 +135,7 @@ def test_a_renewal_has_the_same_names_a_new_key_and_keeps_the_old_pair(folder):
     assert openssl(*words, folder / "tls.crt").returncode == 0
 
 
-def test_check_tells_days_and_fails_below_the_threshold(folder, capsys):
+def test_check_reports_days_and_fails_below_the_threshold(folder, capsys):
     assert run("check", folder) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if "days" in line] == ["ok"] * 3
@@ -213,7 +213,7 @@ def test_half_of_an_authority_is_not_completed_with_another(folder, capsys, name
     assert contents(folder) == before
 
 
-def test_files_of_somebody_else_are_told_by_name(folder, tmp_path, capsys):
+def test_files_of_somebody_else_are_reported_by_name(folder, tmp_path, capsys):
     make_authority(tmp_path)
     shutil.copy(tmp_path / "ca.key", folder / "ca.key")
     assert run("make", folder, "--client", "new") == 1

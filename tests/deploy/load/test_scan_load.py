@@ -109,7 +109,7 @@ def test_nothing_is_scored_where_all_is_refused(
     assert "| 1 | 0 | 0 | nan | nan | nan |" in capsys.readouterr().out
 
 
-def test_what_is_wrong_is_told_before_any_client_begins(
+def test_what_is_wrong_is_reported_before_any_client_begins(
     scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["load", "scans", "--scan", str(tmp_path / "nowhere")]) == 3

@@ -37,7 +37,7 @@ def test_levels_are_read_in_order_and_in_milliseconds():
     assert "| 2 | 4.50 | 33.8 | 400 | 420 | 430 | 150 |" in lay_out(levels)
 
 
-def test_another_table_is_told_by_what_it_lacks(tmp_path, capsys):
+def test_another_table_is_reported_by_what_it_lacks(tmp_path, capsys):
     with pytest.raises(LauncherError, match="Concurrency"):
         read_levels("a,b\n1,2\n", 4)
     assert main(["load", "table", str(tmp_path / "none.csv")]) == 1
@@ -51,7 +51,7 @@ def test_a_table_is_laid_out_again(tmp_path, capsys):
     assert capsys.readouterr().out.count("| 1 | 4.00 | 30.0 |") == 2
 
 
-def test_a_scan_that_cannot_be_scored_is_told(tmp_path, capsys, monkeypatch):
+def test_a_scan_that_cannot_be_scored_is_reported(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PERF_ANALYZER", str(program(tmp_path, "echo Perf Analyzer Version 9")))
     assert (
         main(
@@ -69,14 +69,14 @@ def program(folder: Path, script: str) -> Path:
     return path
 
 
-def test_a_program_that_does_not_run_is_told_with_its_words(tmp_path, monkeypatch):
+def test_a_program_that_does_not_run_is_reported_with_its_words(tmp_path, monkeypatch):
     named = program(tmp_path, "echo libb64.so.0d: cannot open shared object file >&2; exit 127")
     monkeypatch.setenv("PERF_ANALYZER", str(named))
     with pytest.raises(LauncherError, match=r"libb64.so.0d: cannot open.*container"):
         find_analyzer(default_server_python())
 
 
-def test_a_program_that_cannot_be_fetched_is_told(tmp_path, monkeypatch):
+def test_a_program_that_cannot_be_fetched_is_reported(tmp_path, monkeypatch):
     monkeypatch.delenv("PERF_ANALYZER", raising=False)
     monkeypatch.setattr("dlild_deploy.load.perf_analyzer.HOME", tmp_path / "load")
     monkeypatch.setenv("PATH", str(tmp_path))

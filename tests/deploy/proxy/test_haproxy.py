@@ -82,7 +82,7 @@ def test_the_methods_that_are_open_are_those_that_clients_use():
     assert not [name for name in opened if any(word in name for word in closed)]
 
 
-def test_the_bounds_leave_room_for_what_the_contract_allows(repository):
+def test_the_bounds_leave_space_for_what_the_contract_allows(repository):
     contract = json.loads((repository / "contract.json").read_text())
     source = (PROXY / "messages.lua").read_text()
     sizes = [int(mib) * 2**20 for mib in re.findall(r"(\d+) \* 1024 \* 1024", source)]

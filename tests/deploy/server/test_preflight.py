@@ -37,7 +37,7 @@ def wheel(tmp_path, monkeypatch):
     return facts
 
 
-def test_the_server_keeps_memory_unless_told_otherwise(wheel, tmp_path, monkeypatch):
+def test_the_server_keeps_memory_unless_set_otherwise(wheel, tmp_path, monkeypatch):
     environment = find_environment(tmp_path / "bin" / "python")
     for name in KEPT_MEMORY:
         monkeypatch.delenv(name, raising=False)

@@ -237,7 +237,7 @@ def test_a_resampled_voxel_gets_its_largest_class(contract: Contract) -> None:
     np.testing.assert_array_equal(on_grid[6, 6], [0, 0, 0, 2, 2, 2, 2, 2, IGNORE, IGNORE])
 
 
-def test_files_are_told_by_content_not_by_folder(
+def test_files_are_recognised_by_content_not_by_folder(
     files: Any, contract: Contract, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"

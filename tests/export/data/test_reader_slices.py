@@ -71,7 +71,9 @@ def test_a_slice_is_found_by_its_uid(
     assert result.first_percent == 0.0
 
 
-def test_only_images_of_the_series_have_a_place(scan: LabelledScan, dicom_writer: Writer) -> None:
+def test_only_images_of_the_series_have_a_position(
+    scan: LabelledScan, dicom_writer: Writer
+) -> None:
     case = dicom_writer(scan) / "a"
     (case / "notes.txt").write_text("no DICOM")
     images = [p for p in case.rglob("*.dcm") if pydicom.dcmread(p).Modality == "CT"]

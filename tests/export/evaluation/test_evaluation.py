@@ -269,7 +269,7 @@ def test_phantoms_that_were_trained_on_prove_nothing() -> None:
         refuse_trained(["phantom-000003", "phantom-000004"], frozenset({"phantom-000004"}))
 
 
-def test_a_run_tells_what_it_was_trained_on(tmp_path: Path) -> None:
+def test_a_run_reports_what_it_was_trained_on(tmp_path: Path) -> None:
     assert trained_cases(tmp_path) is None
     torch.save({"cases": ["a", "b"]}, tmp_path / "checkpoint.pt")
 

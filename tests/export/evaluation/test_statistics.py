@@ -126,7 +126,7 @@ def test_the_chi_square_interval_covers() -> None:
     assert np.mean([f.low <= 1 <= f.high for f in found]) == pytest.approx(0.95, abs=0.02)
 
 
-def test_one_scan_tells_nothing() -> None:
+def test_one_scan_gives_no_interval() -> None:
     assert repeatability([[1.0], [2.0, 4.0]]).patients == 1
     assert repeatability([[1.0], [2.0, 4.0]]).within_sd.value == pytest.approx(np.sqrt(2))
     assert np.isnan(repeatability([[1.0], []]).within_sd.value)

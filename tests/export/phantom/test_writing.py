@@ -318,7 +318,7 @@ def test_phantom_check_and_contact_sheet(tmp_path: Path) -> None:
     assert (np.ptp(sheet.astype(int), axis=-1) > 60).sum() > 1000
 
 
-def test_check_tells_faults_to_people_and_machines(files: Any) -> None:
+def test_check_reports_faults_to_people_and_machines(files: Any) -> None:
     content = files.image("a").read_bytes()
     files.image("a").write_bytes(content[: len(content) // 2])
 

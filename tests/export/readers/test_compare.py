@@ -231,7 +231,7 @@ def test_outlines_in_mm_need_no_ct(study: Path, truth: np.ndarray) -> None:
     assert found.figures.densities == {}
 
 
-def test_weights_score_the_ct_in_place_of_the_studys_label_map(study: Path) -> None:
+def test_weights_score_the_ct_instead_of_the_studys_label_map(study: Path) -> None:
     def score(volume: Volume) -> Volume:
         scored = score_volume(volume, read_class, CONTRACT)
         return scored.grid.with_array(scored.labels)
@@ -285,14 +285,14 @@ def test_a_study_that_cannot_be_used_ends_in_one_line(study: Path, text: str, sa
     assert result.stderr.count("\n") == 1
 
 
-def test_an_outline_far_outside_the_slice_is_told(study: Path) -> None:
+def test_an_outline_far_outside_the_slice_is_reported(study: Path) -> None:
     far = {"slices": [{"slice": 20, "outlines": [{"points": [[900, 9], [950, 9], [950, 40]]}]}]}
     (study.parent / "first.json").write_text(json.dumps(far))
     with pytest.raises(InputError, match="outside the slice of 90 x 70 pixels; are its coord"):
         _compare(study)
 
 
-def test_one_slice_in_two_files_of_a_reader_is_told(study: Path) -> None:
+def test_one_slice_in_two_files_of_a_reader_is_reported(study: Path) -> None:
     shutil.copy(study.parent / "first.json", study.parent / "again.json")
     with pytest.raises(InputError, match=r"again\.json: the slice at z 68 mm was read in an"):
         _compare(_study(study.parent, first=["first.json", "again.json"]))

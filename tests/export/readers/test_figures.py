@@ -38,7 +38,7 @@ def test_extent_dice_sensitivity_and_precision_by_hand() -> None:
     assert found.densities == {}
 
 
-def test_classes_are_told_apart_from_lesion_of_any_class() -> None:
+def test_classes_differ_from_lesion_of_any_class() -> None:
     found = figures(tabulate(*_planes(), CONTRACT, PIXEL_MM, None), 1, CONTRACT).classes
 
     reticulation, honeycombing = found["reticulation"], found["honeycombing"]

@@ -111,7 +111,7 @@ def _slice(**entry: object) -> dict[str, object]:
         ({"zones": {"right_upper": -1}}, "-1 % is not between"),
     ],
 )
-def test_what_cannot_be_understood_is_told_with_its_place(
+def test_what_cannot_be_understood_is_reported_with_its_position(
     tmp_path: Path, document: object, said: str
 ) -> None:
     with pytest.raises(InputError, match="reader") as error:
@@ -131,7 +131,7 @@ def test_what_cannot_be_understood_is_told_with_its_place(
         ("z_mm,extent_percent\n1,a lot\n", "line 2: 'a lot' is no number"),
     ],
 )
-def test_a_table_that_cannot_be_understood_is_told_with_its_line(
+def test_a_table_that_cannot_be_understood_is_reported_with_its_line(
     tmp_path: Path, text: str, said: str
 ) -> None:
     with pytest.raises(InputError) as error:
@@ -139,7 +139,7 @@ def test_a_table_that_cannot_be_understood_is_told_with_its_line(
     assert said in str(error.value)
 
 
-def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "reader.csv"
     path.write_bytes(b"\xff\xfe\x00z")
     with pytest.raises(InputError, match="no text"):

@@ -63,7 +63,7 @@ def test_the_area_of_a_circle_is_that_of_its_pixels(radius: float, x: float, y: 
     assert not mask[away > radius + 0.1].any()
 
 
-def test_slices_are_found_by_place_by_index_and_by_uid() -> None:
+def test_slices_are_found_by_position_by_index_and_by_uid() -> None:
     frame = _frame()
     assert frame.index(SliceName("z_mm", -10.0)) == 2
     assert frame.index(SliceName("z_mm", -8.0)) == 2
@@ -80,7 +80,7 @@ def test_slices_are_found_by_place_by_index_and_by_uid() -> None:
         (SliceName("sop_instance_uid", "1.3"), "no slice of the CT has the sop_instance_uid"),
     ],
 )
-def test_a_slice_that_is_not_there_is_told(name: SliceName, said: str) -> None:
+def test_a_slice_that_is_not_there_is_reported(name: SliceName, said: str) -> None:
     with pytest.raises(InputError) as error:
         _frame().index(name)
     assert said in str(error.value)
@@ -97,7 +97,7 @@ def test_in_a_label_map_the_nearest_slice_counts() -> None:
     assert _frame(is_ct=False).index(SliceName("z_mm", -6.0)) == 2
 
 
-def test_sagittal_slices_are_told() -> None:
+def test_sagittal_slices_are_reported() -> None:
     with pytest.raises(InputError, match="not axial"):
         _frame(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
 
@@ -112,7 +112,7 @@ def test_patient_coordinates_become_pixels(direction: object) -> None:
 
 
 @pytest.mark.parametrize("direction", [None, TURNED])
-def test_labels_of_another_grid_are_those_at_the_same_place(direction: object) -> None:
+def test_labels_of_another_grid_are_those_at_the_same_position(direction: object) -> None:
     frame = _frame(direction)
     fine = np.random.default_rng(0).integers(0, 6, (60, 70, 80)).astype(np.uint8)
     labels = Volume(fine, (1.5, 1.5, 1.5), (-40.0, -40.0, -45.0))
@@ -140,7 +140,9 @@ def test_beyond_the_label_map_there_is_nothing() -> None:
         (np.zeros((4, 5), np.uint8), "three axes, this one 2"),
     ],
 )
-def test_a_file_that_is_no_label_map_is_told(tmp_path: Path, array: np.ndarray, said: str) -> None:
+def test_a_file_that_is_no_label_map_is_reported(
+    tmp_path: Path, array: np.ndarray, said: str
+) -> None:
     path = tmp_path / "labels.mha"
     sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
     with pytest.raises(InputError) as error:
@@ -148,7 +150,7 @@ def test_a_file_that_is_no_label_map_is_told(tmp_path: Path, array: np.ndarray, 
     assert said in str(error.value)
 
 
-def test_a_file_that_is_no_image_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "labels.nii.gz"
     path.write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"labels\.nii\.gz: not an image"):

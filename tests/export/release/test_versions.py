@@ -110,7 +110,7 @@ def test_the_contract_keeps_the_form_it_was_written_in(repository: Path) -> None
         replace_field("{}", "model", model)
 
 
-def test_the_card_tells_all_and_keeps_what_was_written_by_hand(tiny, card, other_run) -> None:
+def test_the_card_reports_all_and_keeps_what_was_written_by_hand(tiny, card, other_run) -> None:
     by_hand = card.read_text("utf-8").rpartition("## Limits")[2]
 
     release(candidate(other_run, MET), parity(other_run, 0.0, 0.05), tiny, card)
@@ -397,7 +397,7 @@ def test_the_command_releases(tiny, card, other_run, tmp_path, monkeypatch) -> N
     assert "| coarse | openvino fp32 |" in text
 
 
-def test_a_run_tells_how_it_was_made(tmp_path) -> None:
+def test_a_run_reports_how_it_was_made(tmp_path) -> None:
     run = write_run(tmp_path / "run", 1)
     told = read_run(run)
     assert (told.seed, told.cases, told.class_biases) == (0, None, ())

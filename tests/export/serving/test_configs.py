@@ -149,7 +149,7 @@ def test_classes_that_the_code_does_not_know_are_refused(documents):
         render_all(other)
 
 
-def test_scans_are_admitted_in_one_place_and_wait_in_no_queue_of_tritons(configs, documents):
+def test_scans_are_admitted_by_one_model_and_wait_in_no_queue_of_tritons(configs, documents):
     for profile in documents.contract.profiles:
         scans = configs[f"dlild/configs/{profile}.pbtxt"]
         assert sum(group.count for group in scans.instance_group) == 1

@@ -151,7 +151,7 @@ def with_fake(monkeypatch):
     return trt
 
 
-def test_the_command_tells_time_size_and_parity(tiny, with_fake) -> None:
+def test_the_command_reports_time_size_and_parity(tiny, with_fake) -> None:
     result = CliRunner().invoke(app, ["tensorrt", str(tiny)])
 
     assert result.exit_code == 0, result.output

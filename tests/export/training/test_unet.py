@@ -68,7 +68,9 @@ def test_where_no_lung_is_air_filled_the_level_says_nothing() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(lung_hu=st.floats(-975, -760), places=st.integers(1, 3))
-def test_the_level_moves_with_the_windows_place_by_whole_cells(lung_hu: float, places: int) -> None:
+def test_the_level_moves_with_the_windows_origin_by_whole_cells(
+    lung_hu: float, places: int
+) -> None:
     hu = _chest(lung_hu)
     moved = torch.roll(hu, places * CELL, dims=2)  # muscle comes in where muscle goes out
 

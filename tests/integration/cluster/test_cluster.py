@@ -138,7 +138,7 @@ def test_streams_are_spread_over_the_servers(
     assert max(most.values()) <= 5
 
 
-def test_the_proxy_tells_prometheus_and_logs_no_key(cluster: Cluster, papers: Papers) -> None:
+def test_the_proxy_reports_prometheus_and_logs_no_key(cluster: Cluster, papers: Papers) -> None:
     with urllib.request.urlopen(cluster.proxy.metrics_url, timeout=10) as answer:
         told = answer.read().decode()
     assert 'haproxy_server_status{proxy="servers",server="server1",state="UP"} 1' in told

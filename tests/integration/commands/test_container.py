@@ -136,7 +136,7 @@ def remote(container: SimpleNamespace, *more: object) -> subprocess.CompletedPro
     return probe(container, "remote", address, "--ca", container.folder / "ca.crt", *more)
 
 
-def test_a_client_with_a_certificate_is_told_that_the_server_is_ready(
+def test_a_client_with_a_certificate_is_answered_that_the_server_is_ready(
     container: SimpleNamespace,
 ) -> None:
     own = ("--cert", container.folder / "client.crt", "--key", container.folder / "client.key")
@@ -194,7 +194,7 @@ def test_repository_and_shared_memory_are_closed_to_clients_with_the_key(stub: A
             call(request, timeout=10, metadata=WITH_KEY)
 
 
-def test_http_tells_health_and_nothing_else(container: SimpleNamespace) -> None:
+def test_http_answers_health_and_nothing_else(container: SimpleNamespace) -> None:
     base = f"http://127.0.0.1:{container.http}/v2"
     with urllib.request.urlopen(f"{base}/health/live", timeout=10) as answer:
         assert answer.status == 200

@@ -39,7 +39,7 @@ def test_survival_by_kaplan_meier_in_the_positives():
     assert found.model == pytest.approx([0.8 * (5 / 8 - 3 / 8)])
 
 
-def test_a_threshold_nobody_can_be_followed_at_is_told():
+def test_a_threshold_nobody_can_be_followed_at_is_reported():
     found = calibration.decision_curve_survival(
         [2, 3, 9, 9], [1, 0, 0, 0], [0.9, 0.9, 0.1, 0.1], 8, [0.05, 0.5, 0.95]
     )

@@ -179,7 +179,7 @@ def test_one_class_is_an_error(event):
         roc.auc(event, [1, 2, 3])
 
 
-def test_degenerate_scores_are_told():
+def test_degenerate_scores_are_reported():
     constant = roc.auc([0, 1, 0, 1], [2, 2, 2, 2])
     assert constant.estimate == 0.5
     assert constant.p_value == 1

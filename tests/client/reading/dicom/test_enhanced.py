@@ -146,7 +146,7 @@ def test_real_enhanced_maps_are_set_aside_by_name(shared_data):
         assert survey_series(path).series[0].images == 2
 
 
-def test_a_second_stack_across_the_first_is_told_apart(series_writer, scan, chest, tmp_path):
+def test_a_second_stack_across_the_first_is_distinguished(series_writer, scan, chest, tmp_path):
     """One object with a chest, and a few coronal slices of it."""
     whole = Volume(chest.array[:, :24, :20], scan.spacing_mm)
     path = write_enhanced(series_writer.write(whole), tmp_path / "two.dcm", per_frame=True)

@@ -46,7 +46,7 @@ def test_a_nifti_and_its_dicom_give_the_same_grid(tmp_path, chest, series_writer
 
 
 @pytest.mark.parametrize("name", ["pair.hdr", "PAIR.IMG"])
-def test_a_pair_of_files_is_told_from_what_is_no_image(tmp_path, name):
+def test_a_pair_of_files_is_distinguished_from_what_is_no_image(tmp_path, name):
     (tmp_path / name).write_bytes(bytes(348))
     with pytest.raises(
         UnreadableFileError, match=rf"{name}: a pair of .hdr and .img .* one .nii file"
@@ -55,7 +55,7 @@ def test_a_pair_of_files_is_told_from_what_is_no_image(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["scan.tar.gz", "scan.7z", "scan.RAR"])
-def test_archives_that_are_not_read_are_told(tmp_path, name):
+def test_archives_that_are_not_read_are_reported(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x1f\x8b" + bytes(400))
     with pytest.raises(
         UnreadableFileError, match=rf"{name}: of archives only .zip is read; unpack it"

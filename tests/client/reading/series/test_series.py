@@ -209,7 +209,7 @@ def test_copies_of_one_image_are_too_few_slices(series_writer, scan):
     ]
 
 
-def test_a_survey_tells_every_series_with_its_reason(series_writer, scan):
+def test_a_survey_reports_every_series_with_its_reason(series_writer, scan):
     series_writer.write(scan, "study/ct")
     series_writer.write(Volume(scan.array[::2], (8.0, 2.0, 3.0)), "study/thick")
     series_writer.write(scan, "study/mr", mr)
@@ -229,7 +229,7 @@ def test_a_survey_tells_every_series_with_its_reason(series_writer, scan):
     assert "SECRET" not in str(survey)
 
 
-def test_a_series_that_is_asked_for_is_read_in_place_of_the_best(series_writer, scan):
+def test_a_series_that_is_asked_for_is_read_instead_of_the_best(series_writer, scan):
     thick = Volume(scan.array[::2], (8.0, 2.0, 3.0))
     series_writer.write(scan, "study/best", change(SeriesNumber=3))
     series_writer.write(thick, "study/thick", change(SeriesNumber=7, SeriesInstanceUID="1.2.7"))
@@ -283,7 +283,7 @@ def test_several_studies_can_be_surveyed_one_by_one(series_writer, scan):
         assert read_volume(series_writer.folder / "both", series=s.uid).shape == scan.shape
 
 
-def test_slices_of_two_patient_ids_under_one_uid_are_told(series_writer, scan):
+def test_slices_of_two_patient_ids_under_one_uid_are_reported(series_writer, scan):
     def half_anonymised(ds, i):
         if i >= len(scan.array) // 2:
             ds.PatientID = "ANON"
@@ -294,7 +294,7 @@ def test_slices_of_two_patient_ids_under_one_uid_are_told(series_writer, scan):
         read_volume(path, rules)
 
 
-def test_images_that_are_studies_of_their_own_are_told(series_writer, scan):
+def test_images_that_are_studies_of_their_own_are_reported(series_writer, scan):
     def loose(ds, _):
         ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
 

@@ -65,7 +65,7 @@ def test_missing_slices_are_counted(series_writer, scan):
         read_dicom(series_writer.write(scan, edit=leave_out(10, 11)))
 
 
-def test_uneven_steps_are_told_in_mm(series_writer, scan):
+def test_uneven_steps_are_reported_in_mm(series_writer, scan):
     def edit(ds, i):
         ds.ImagePositionPatient[2] += 2.5 if i >= 15 else 0
 
@@ -179,7 +179,7 @@ def test_two_acquisitions_in_one_series_are_parted_with_a_flag(series_writer, sc
     assert flag.values["acquisitions"] == 2
 
 
-def test_two_acquisitions_that_nothing_tells_apart_are_refused(series_writer, scan):
+def test_two_acquisitions_that_nothing_distinguishes_are_refused(series_writer, scan):
     with pytest.raises(RepeatedPositionError, match="30 images share 15 position"):
         read_dicom(series_writer.write(scan, edit=by("SliceLocation")))
 
@@ -217,7 +217,7 @@ def test_numbers_that_are_no_geometry_are_named(series_writer, scan, name, value
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "1e400", "abc", ""])
-def test_text_in_place_of_a_position_is_a_missing_one(series_writer, scan, text):
+def test_text_instead_of_a_position_is_a_missing_one(series_writer, scan, text):
     folder = series_writer.write(scan)
     path = sorted(folder.iterdir())[3]
     ds = pydicom.dcmread(path)
@@ -288,7 +288,7 @@ def _two_acquisitions(series_writer, first, second, shift_mm):
     return series_writer.write(first, "ct", edit(1, -300))
 
 
-def test_acquisitions_between_each_other_s_slices_are_told_apart(series_writer, scan, chest):
+def test_acquisitions_between_each_other_s_slices_are_distinguished(series_writer, scan, chest):
     """Of a chest and a shorter acquisition, as multi-phase scans are archived."""
     whole = Volume(chest.array[:, :24, :20], scan.spacing_mm)
     volume = read_volume(_two_acquisitions(series_writer, scan, whole, 61.5))

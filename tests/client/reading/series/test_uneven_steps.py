@@ -226,7 +226,7 @@ def test_a_slice_that_a_scan_with_gaps_lacks_is_flagged_within_the_bound(series_
     assert flag.values["steps"] == "5 mm x 27, 10 mm x 1"
 
 
-def test_a_gap_beyond_the_bound_is_refused_with_its_place(series_writer, scan):
+def test_a_gap_beyond_the_bound_is_refused_with_its_position(series_writer, scan):
     steps = [5] * 14 + [16] + [5] * 14
     with pytest.raises(
         IrregularSpacingError, match=r"a gap of 16\.00 mm between -230\.00 and -214\.00"
