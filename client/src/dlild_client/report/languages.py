@@ -87,9 +87,7 @@ TEXTS: Mapping[str, Text] = {
         "Zones are thirds of the height of the lungs.", "肺区为两肺高度的上、中、下三分之一。"
     ),
     # densitometry
-    "density": Text(
-        "Densitometry, without any network's lesions", "密度测量（不依赖网络识别的病灶）"
-    ),
+    "density": Text("Densitometry of the lung", "肺密度测量"),
     "density.region": Text("Region", "区域"),
     "density.lung": Text("All lung", "全肺"),
     "density.mean_hu": Text("Mean, HU", "均值，HU"),
@@ -97,8 +95,8 @@ TEXTS: Mapping[str, Text] = {
     "density.skewness": Text("Skewness", "偏度"),
     "density.kurtosis": Text("Kurtosis", "峰度"),
     "density.p15": Text("15th percentile, HU", "第 15 百分位，HU"),
-    "density.high_attenuation_percent": Text("-600 to -250 HU, %", "-600 至 -250 HU,%"),
-    "density.low_attenuation_percent": Text("Below -950 HU, %", "低于 -950 HU,%"),
+    "density.high_attenuation_percent": Text("-600 to -250 HU, %", "-600 至 -250 HU (%)"),
+    "density.low_attenuation_percent": Text("Below -950 HU, %", "低于 -950 HU (%)"),
     "density.mass_g": Text("Mass, g", "质量，g"),
     "density_note": Text(
         "Of the scanned voxels of the lung, lesions included. Vessels and airway walls alone give "

@@ -216,7 +216,7 @@ class _Page:
         facts, language = self.facts, self.facts.language
         self._heading(words("flags", language), GAP)
         for flag in facts.flags[:MOST_FLAGS]:
-            self._paragraph(f"•  {flag.text}", SMALL, ALERT)
+            self._paragraph(f"-  {flag.text}", SMALL, ALERT)
         if len(facts.flags) > MOST_FLAGS:
             more = words("more_flags", language, count=len(facts.flags) - MOST_FLAGS)
             self._paragraph(more, SMALL, ALERT)

@@ -53,6 +53,9 @@
         plane.small = new OffscreenCanvas(plane.columns, plane.rows);
         plane.over = new OffscreenCanvas(plane.columns, plane.rows);
       }
+      // One scale for all planes: the columns are as wide as what they show.
+      const columns = AXES.map((name) => `minmax(0, ${Math.round(this.planes[name].wide)}fr)`);
+      root.style.setProperty("--columns", columns.join(" "));
     }
 
     move(name, index) {
