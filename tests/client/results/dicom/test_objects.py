@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +16,15 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from client.results.dicom.test_segmentation import dice, on_grid
 from client.results.labelled import labelled_result
 from PIL import Image
 
+from dlild_client.errors import BadSettingsError
 from dlild_client.flags import MEANINGS, Flag
 from dlild_client.reading.read import read_volume
 from dlild_client.results.dicom import codes
+from dlild_client.results.dicom.extra import load_highdicom
 from dlild_client.results.dicom.objects import KINDS, make_objects
 from dlild_client.results.overlay import draw_overlay
 from dlild_client.results.provenance import document_digest
@@ -276,3 +281,36 @@ def test_only_listed_private_codes_are_used(flagged, tmp_path):
         used |= set(re.findall(r"CodeValue +SH: '([A-Z0-9-]+)'", text))
     listed = {*codes.PRIVATE, "FLAG-0", *(f"FLAG-{n}" for n in codes.FLAGS.values())}
     assert {u for u in used if not u.isdigit()} - {codes.SCHEME} <= listed
+
+
+def test_objects_of_the_real_ct_are_exact_valid_and_quick(shared_data, contract, tmp_path):
+    """Of 275 slices: SEG, SR and capture in two seconds of one processor."""
+    folder = shared_data / "lidc-idri-0314" / "dicom"
+    result = labelled_result(read_volume(folder, with_source=True), contract)
+    kinds = ("seg", "sr", "capture")
+    start = time.process_time()
+    objects = make_objects(result, result.image.source, kinds=kinds)
+    paths = [saved(o, tmp_path / f"{k}.dcm") for k, o in zip(kinds, objects, strict=True)]
+    assert time.process_time() - start < 2.0
+    assert sum(path.stat().st_size for path in paths) < 60e6
+    found, expected = on_grid(result, paths[0], labelmap=False), result.labels.array
+    for label in range(1, 6):
+        assert dice(found == label, expected == label) > 0.98
+    for path in paths:
+        assert errors_of(path) == []
+
+
+def test_without_the_extra_one_line_says_what_to_install(scored, monkeypatch):
+    load_highdicom.cache_clear()
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    try:
+        with pytest.raises(BadSettingsError, match=r"pip install 'dlild-client\[dicom\]'"):
+            make_objects(scored, scored.image.source)
+    finally:
+        load_highdicom.cache_clear()
+
+
+def test_a_result_without_digests_has_objects_all_the_same(scored):
+    bare = replace(scored, provenance=None, densitometry=None)
+    objects = make_objects(bare, bare.image.source, kinds=ALL)
+    assert [o.Modality for o in objects] == ["SEG", "SR", "OT", "DOC"]

@@ -252,7 +252,8 @@ def _notes(result: Result, plain: dict[str, Any]) -> Iterable[Any]:
         yield text(coded(*codes.COMMENT), f"{shown}: {shown.text}")
     if result.series.digest:
         yield text(private("SCAN-DIGEST"), result.series.digest)
-    yield text(private("RESULT-DIGEST"), plain["provenance"]["result"])
+    if plain["provenance"] is not None:
+        yield text(private("RESULT-DIGEST"), plain["provenance"]["result"])
 
 
 def _segmentation_reference(result: Result, source: SourceSeries, image: Any) -> Any:

@@ -2,7 +2,7 @@
 
 One segment a class of lung, numbered as its label. highdicom makes the object for one slice; its
 frames are then replaced by those of all slices, encoded here: a chest has a thousand frames, and as
-data sets of pydicom their functional groups would take seconds.
+data sets of pydicom their functional groups take five times as long.
 
 References
 ----------
