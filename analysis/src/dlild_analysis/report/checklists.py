@@ -5,11 +5,16 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 from dlild_analysis.report.methods import missing_values
 from dlild_analysis.steps import Analysis
 from dlild_analysis.steps.agreement.agreement import AGREEMENT
 from dlild_analysis.steps.attempts import NotDone
+from dlild_analysis.steps.cox.cox import COX
+from dlild_analysis.steps.discrimination.concordance import CONCORDANCE
+from dlild_analysis.steps.discrimination.time_auc import TIME_AUC
+from dlild_analysis.steps.logistic.logistic import LOGISTIC
 from dlild_analysis.steps.patients.flow import FLOW
 from dlild_analysis.steps.patients.sample_size import SAMPLE_SIZE
 from dlild_analysis.steps.patients.table_one import TABLE_ONE
@@ -17,7 +22,11 @@ from dlild_analysis.steps.presentation.text import estimate, joined
 from dlild_analysis.steps.roc.roc import ROC
 from dlild_analysis.steps.sensitivity.cutoffs import CUTOFFS
 from dlild_analysis.steps.sensitivity.rules import RULES
+from dlild_analysis.steps.step import Step
+from dlild_analysis.steps.validation.calibration import CALIBRATION
 from dlild_analysis.steps.validation.cross_validation import CROSS_VALIDATION
+from dlild_analysis.steps.validation.decision_curves import DECISION_CURVES
+from dlild_analysis.steps.validation.optimism import OPTIMISM
 
 UNKNOWN = "To be written by the authors: this software does not know it."
 REST = "For the authors to add: "
@@ -128,8 +137,8 @@ def _design(analysis: Analysis) -> dict[str, str]:
     rejected = len(cohort.notes) + len(analysis.outcome.notes)
     return {
         "title": f'"{study.title}" is the title given to this analysis.',
-        "objective": "This analysis holds association, development and internal validation; it "
-        "holds no external evaluation.",
+        "objective": f"This analysis holds {joined(_aims(analysis))}; it holds no external "
+        "evaluation.",
         "design": setting.get("design", ""),
         "data": f"One table, {cohort.source}, of {cohort.flow.patients or len(cohort.patients)} "
         f"patients, of whom {len(cohort.patients)} were analysed."
@@ -138,12 +147,15 @@ def _design(analysis: Analysis) -> dict[str, str]:
         "scanner": setting.get("scanner", ""),
         "ethics": setting.get("ethics", ""),
         "funding": setting.get("funding", ""),
-        "dates": f"Follow-up counts from {study.table.time_origin}; calendar dates are not in the "
-        "table."
-        if study.table.time_origin
-        else "",
+        "dates": f"Follow-up counts from {study.table.time_origin}"
+        + (
+            "; the dates in the table are not reported."
+            if study.table.origin_date
+            else "; calendar dates were not read."
+        ),
         "eligibility": "",
-        "preparation": "Every cell was checked for type, range, unit and order in time; "
+        "preparation": "Every cell of the columns that are used was checked for type, range, unit "
+        "and order in time; "
         f"{rejected} notes are in the report.",
         "selection": _selection(analysis),
         "code": "dlild-analysis, Apache-2.0; versions are in results.json.",
@@ -168,27 +180,96 @@ def _methods(analysis: Analysis) -> dict[str, str]:
         "predictor_measurement": f"{joined(measured)}." if measured else "",
         "sample_size": "" if isinstance(size, NotDone) else size.statement,
         "missing": missing_values(study),
-        "resampling": f"{plan.folds}-fold stratified cross-validation repeated {plan.repeats} "
-        f"times, and {plan.bootstraps} bootstraps for optimism; no part was held out.",
+        "resampling": _resampling(analysis),
         "disjoint": "Patients, told apart by the id of the table: each id is in one fold of each "
-        "repeat.",
-        "form": "Numbers entered as straight lines, categories as indicators; linearity was "
-        "tested with restricted cubic splines.",
-        "model_type": "Logistic regression (Firth's where events are few or separated) and Cox "
-        "regression (Efron); choices of spline, selection and cut-off were repeated inside each "
-        "fold and bootstrap.",
-        "measures": "AUC (DeLong), time-dependent AUC with censoring weights, Harrell's and Uno's "
-        "C, calibration slope, intercept, ICI and curve, Brier score, net benefit.",
+        "repeat."
+        if done(analysis, CROSS_VALIDATION)
+        else "",
+        "form": _form(analysis),
+        "model_type": _model_type(analysis),
+        "measures": _measures(analysis),
         "uncertainty": "95 % intervals beside every estimate; two-sided P, not adjusted for "
         "multiplicity.",
         "updating": "None in this analysis.",
-        "prediction": "Risk from the saved model's coefficients and baseline hazard (model.json).",
+        "prediction": ""
+        if isinstance(analysis.model, NotDone)
+        else "Risk from the saved model's coefficients and baseline hazard (model.json).",
         "imbalance": "No re-sampling or weighting of classes in this analysis.",
-        "output": "Probability of progression by each horizon with a 95 % interval; high and low "
-        f"groups by {'no cut-off' if isinstance(cutoff, NotDone) else cutoff.origin}.",
-        "same_data": "Development and evaluation share the same patients, by resampling.",
+        "output": (
+            ""
+            if isinstance(analysis.model, NotDone)
+            else "Probability of progression by each horizon with a 95 % interval. "
+        )
+        + ("" if isinstance(cutoff, NotDone) else f"High and low groups: {analysis.cutoff_words}"),
+        "same_data": "Development and evaluation share the same patients, by resampling."
+        if _resampling(analysis)
+        else "",
         **_scan_model(analysis),
     }
+
+
+def done(analysis: Analysis, step: Step[Any]) -> bool:
+    """Whether a step was done in this run."""
+    return not isinstance(analysis.of(step), NotDone)
+
+
+def _aims(analysis: Analysis) -> list[str]:
+    """Name what this run holds."""
+    found = ["association"]
+    found += [] if isinstance(analysis.model, NotDone) else ["development of a model"]
+    return [*found, "internal validation"] if _resampling(analysis) else found
+
+
+def _resampling(analysis: Analysis) -> str:
+    plan = analysis.data.study.plan
+    found = []
+    if done(analysis, CROSS_VALIDATION):
+        found.append(f"{plan.folds}-fold stratified cross-validation repeated {plan.repeats} times")
+    if done(analysis, OPTIMISM):
+        found.append(f"{plan.bootstraps} bootstraps for optimism")
+    return f"{joined(found)}; no part was held out." if found else ""
+
+
+def _form(analysis: Analysis) -> str:
+    if not (done(analysis, COX) or done(analysis, LOGISTIC)):
+        return ""
+    words = "Numbers entered as straight lines, categories as indicators"
+    if done(analysis, LOGISTIC):
+        words += "; linearity was tested with restricted cubic splines"
+    return f"{words}."
+
+
+def _model_type(analysis: Analysis) -> str:
+    found = []
+    if done(analysis, LOGISTIC):
+        found.append("logistic regression (Firth's where events are few or separated)")
+    if done(analysis, COX):
+        found.append("Cox regression (Efron)")
+    if not found:
+        return ""
+    words = joined(found)
+    words = words[:1].upper() + words[1:]
+    if _resampling(analysis):
+        words += (
+            "; choices of spline, selection and cut-off were repeated inside each fold and "
+            "bootstrap"
+        )
+    return f"{words}."
+
+
+def _measures(analysis: Analysis) -> str:
+    found = [
+        words
+        for step, words in (
+            (ROC, "AUC (DeLong)"),
+            (TIME_AUC, "time-dependent AUC with censoring weights"),
+            (CONCORDANCE, "Harrell's and Uno's C"),
+            (CALIBRATION, "calibration slope, intercept, ICI and curve, Brier score"),
+            (DECISION_CURVES, "net benefit"),
+        )
+        if done(analysis, step)
+    ]
+    return f"{joined(found)}." if found else ""
 
 
 def _scan_model(analysis: Analysis) -> dict[str, str]:

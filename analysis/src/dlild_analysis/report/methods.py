@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dlild_analysis.cohort.study import Study
 from dlild_analysis.steps import Analysis
+from dlild_analysis.steps.attempts import NotDone
+from dlild_analysis.steps.correlation.correlations import CORRELATIONS
+from dlild_analysis.steps.cox.cox import COX
+from dlild_analysis.steps.logistic.logistic import LOGISTIC
 from dlild_analysis.steps.presentation.text import joined
-from dlild_analysis.steps.step import collect_methods
+from dlild_analysis.steps.roc.roc import ROC
+from dlild_analysis.steps.step import Step, collect_methods
+from dlild_analysis.steps.survival.kaplan_meier import KAPLAN_MEIER
+from dlild_analysis.steps.validation.cross_validation import CROSS_VALIDATION
+from dlild_analysis.steps.validation.optimism import OPTIMISM
 
 
 def missing_values(study: Study) -> str:
@@ -24,7 +34,7 @@ def paragraphs(analysis: Analysis) -> list[str]:
     study, plan = analysis.data.study, analysis.data.study.plan
     names = joined([analysis.data.label(name) for name in analysis.data.available(plan.adjust)])
     horizons = joined([f"{h:g}" for h in plan.horizons_months])
-    return [
+    found = [
         (
             f"Times count from {study.table.time_origin} in months of 365.25/12 days. "
             f"{analysis.outcome.statement} The two-way outcome is progression by "
@@ -35,29 +45,57 @@ def paragraphs(analysis: Analysis) -> list[str]:
             "Percent-predicted lung function is taken from the table. Working it out from litres "
             "(GLI equations) is outside this software."
         ),
-        (
+    ]
+    if _done(analysis, CORRELATIONS):
+        found.append(
             "Correlations are Pearson's (Fisher's z interval) and Spearman's; two scores' "
             "correlations with one variable are compared by tests for dependent overlapping "
             "correlations, with Zou's interval, and the independent Fisher test is shown for "
             "comparison only."
-        ),
+        )
+    models = [
+        words for step, words in ((LOGISTIC, "Logistic"), (COX, "Cox")) if _done(analysis, step)
+    ]
+    sentences = []
+    if models:
+        sentences.append(
+            f"{joined(models)} models were fitted to each covariate alone"
+            + (f" and together ({names})." if names else ".")
+        )
+    if _done(analysis, LOGISTIC):
+        sentences.append("Firth's penalty was used where events were few or separated.")
+    if _done(analysis, ROC):
+        sentences.append("AUCs have DeLong's interval and paired test.")
+    if _done(analysis, KAPLAN_MEIER):
+        sentences.append("Survival is Kaplan-Meier's, compared by the log-rank test.")
+    if _done(analysis, COX):
+        sentences.append(
+            "Proportional hazards were tested; restricted mean times stand beside the hazard ratio."
+        )
+    if sentences:
+        found.append(" ".join(sentences))
+    resampled = []
+    if _done(analysis, CROSS_VALIDATION):
+        resampled.append(f"{plan.folds}-fold stratified cross-validation, {plan.repeats} repeats")
+    if _done(analysis, OPTIMISM):
+        resampled.append(f"{plan.bootstraps} bootstraps for optimism")
+    validated = (
+        f"Internal validation: {joined(resampled)}, with every data-driven choice repeated inside. "
+        if resampled
+        else ""
+    )
+    return [
+        *found,
+        f"{validated}Horizons were {horizons} months.",
         (
-            "Logistic and Cox models were fitted to each covariate alone and together "
-            f"({names}); Firth's penalty was used where events were few or separated. AUCs have "
-            "DeLong's interval and paired test. Survival is Kaplan-Meier's, compared by the "
-            "log-rank test; proportional hazards were tested, and restricted mean times are "
-            "given where hazards cross."
-        ),
-        (
-            f"Internal validation: {plan.folds}-fold stratified cross-validation, {plan.repeats} "
-            f"repeats, and {plan.bootstraps} bootstraps for optimism, with every data-driven "
-            f"choice repeated inside. Horizons were {horizons} months."
-        ),
-        (
-            f"{missing_values(study)} Intervals cover 95 %; P is two-sided and not adjusted for "
-            "the number of tests."
+            f"{missing_values(study)} Intervals cover 95 %; P is two-sided and, except for a "
+            "cut-off that was chosen here, not adjusted for the number of tests."
         ),
     ]
+
+
+def _done(analysis: Analysis, step: Step[Any]) -> bool:
+    return not isinstance(analysis.of(step), NotDone)
 
 
 def method_list(analysis: Analysis) -> list[str]:
