@@ -103,3 +103,13 @@ def test_what_gives_no_slope_is_refused(fvc, edit, words):
         longitudinal.pattern_mixture_slope(
             fvc["fvc_ml"], fvc["years"], fvc["patient"], fvc["high"] * 0
         )
+
+
+def test_intervals_count_patients_not_measurements(fvc):
+    found = longitudinal.fit_mixed_slopes(
+        fvc[["years"]], fvc["fvc_ml"], fvc["years"], fvc["patient"]
+    )
+    slope = found.effect("years")
+    assert found.df == 58
+    half = (slope.ci_high - slope.ci_low) / 2
+    assert half / slope.std_error == pytest.approx(2.0017, abs=1e-4)  # t of 58 degrees, 97.5 %

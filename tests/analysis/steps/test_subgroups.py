@@ -71,6 +71,7 @@ def test_interaction_against_r(registered):
 
 def test_sites_are_strata_and_clusters(registered):
     _, data = registered
+    assert "centre" not in data.study.plan.predictors
     found = sites.by_site(data, choose_cutoff(data))
     assert len(found.sites) == 12
     assert sum(site.events for site in found.sites) == found.events

@@ -353,18 +353,21 @@ def _plan(section: Section, names: tuple[str, ...]) -> Plan:
             f'{section.where("groups")} is {groups!r}; write "youden", "median" or the cut-off as '
             "a number"
         )
-    default = ("score", *names)
+    site = section.text("site")
+    # A model that is to travel cannot have the sites of its own study as a covariate.
+    others = tuple(name for name in names if name != site)
+    default = ("score", *others)
     plan = Plan(
         seed=section.integer("seed", 1, 0, 2**32 - 1),
         horizons_months=section.numbers("horizons_months", (12.0, 24.0)),
         groups=groups,
         adjust=section.texts("adjust", default),
-        base=section.texts("base", names),
+        base=section.texts("base", others),
         predictors=section.texts("predictors", section.texts("adjust", default)),
         folds=section.integer("folds", 5, 2, 50),
         repeats=section.integer("repeats", 20, 1, 1_000),
         bootstraps=section.integer("bootstraps", 200, 20, 10_000),
-        site=section.text("site"),
+        site=site,
         landmarks_months=section.numbers("landmarks_months", (6.0, 12.0)),
         tolerance_months=section.number("tolerance_months", 1.0, 0.0, 6.0),
         more=section.texts("more"),

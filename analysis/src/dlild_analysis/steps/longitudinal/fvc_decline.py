@@ -31,7 +31,7 @@ from dlild_analysis.steps.presentation.text import (
 from dlild_analysis.steps.step import Analysis, Drawing, Gap, ModelStage, Step
 from dlild_analysis.steps.validation.models import random_stream
 
-LARGE_COHORT = 2_000
+LARGE_COHORT = 1_000
 PER_POINTS = 10.0
 STREAM = 600
 LINES_SHOWN = 300

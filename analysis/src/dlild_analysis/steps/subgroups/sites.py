@@ -86,8 +86,12 @@ def by_site(data: Data, cutoff: Cutoff | NotDone) -> Sites:
         sample.missing,
         int(sample.event.sum()),
         pooled=attempt(_pooled, tens, sample, np.ones(sample.n, dtype=bool)),
-        stratified=attempt(lambda: cox.fit_stratified_cox(tens, *arguments, site)[0].hazard_ratio),
-        clustered=attempt(lambda: cox.fit_clustered_cox(tens, *arguments, site)[0].hazard_ratio),
+        stratified=attempt(
+            lambda: cox.fit_stratified_cox(tens, *arguments, site, ["score"])[0].hazard_ratio
+        ),
+        clustered=attempt(
+            lambda: cox.fit_clustered_cox(tens, *arguments, site, ["score"])[0].hazard_ratio
+        ),
         log_rank=attempt(
             lambda: survival.weighted_log_rank(
                 *arguments, high_group(data, sample, cutoff), strata=site
