@@ -189,6 +189,10 @@ dashboard: $(VENV)/.demo  ## Make the Grafana dashboard, and the Helm chart's co
 pictures: $(VENV)/.demo  ## Draw docs/pictures from the code
 	$(BIN)/python -m docs.pictures
 
+.PHONY: screenshots
+screenshots: $(VENV)/.dev $(SERVER_VENV)/.server  ## Take the pictures of report and comparison: two phantom patients, the real server, chromium
+	PYTHONPATH=.:$(SOURCE_ROOTS) $(BIN)/python -m docs.screenshots
+
 OHIF ?= 3.12.10
 .PHONY: ohif
 ohif: $(VENV)/.dev $(SERVER_VENV)/.server  ## Show a result of the real CT in the OHIF viewer (npm, Orthanc, chromium): docs/pictures/ohif.png
