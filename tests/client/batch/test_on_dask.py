@@ -163,7 +163,7 @@ def test_a_wrong_address_is_reported_and_not_waited_for_long(score, tree, monkey
 def test_scans_that_a_worker_does_not_see_end_the_run(score, tree, tmp_path, monkeypatch):
     there = on_dask.make_task
 
-    def elsewhere(scan, key, url, *, voxels):
+    def elsewhere(scan, key, url, *, voxels, with_source):
         moved = BatchScan(scan.name, tmp_path / "not mounted" / scan.name)
         task = there(scan, key, url, voxels=voxels)
         return worker.Task(moved, key, url, task.present, voxels)
@@ -186,7 +186,7 @@ class Broken(BatchScan):
 
     fault: type[Exception] = MemoryError
 
-    def read(self):
+    def read(self, *, with_source=False):
         raise self.fault(f"at {self.path}")
 
 

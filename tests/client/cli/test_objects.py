@@ -15,6 +15,7 @@ from client.cli.test_cli import ROOT, assert_one_line, dlild
 from client.writers import write_image
 
 from dlild_client.client import Client
+from dlild_client.errors import InputError
 from dlild_client.reading.read import read_volume
 from dlild_client.results.dicom.files import object_files
 from dlild_client.results.files import write_result
@@ -136,6 +137,18 @@ def test_every_change_is_found(written, tmp_path):
     assert tried(lambda f: edit_dicom(f / "seg.dcm", flip)) == {"seg.dcm, pixels"}
     assert tried(lambda f: edit_dicom(f / "sr.dcm", number)) == {"sr.dcm, measurements"}
     assert tried(lambda f: (f / "seg.dcm").write_bytes(b"broken")) == {"seg.dcm"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"provenance": None}, {"provenance": {"scan": 3}}, {"classes": []}, {"zones": {"a": {}}}],
+)
+def test_a_document_with_missing_fields_is_one_line(written, fault):
+    path = written / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fault))
+    with pytest.raises(InputError, match=r"result\.json") as error:
+        verify_result(written, read_scan=None)
+    assert "\n" not in str(error.value)
 
 
 def test_objects_of_another_result_another_scan_and_other_weights_are_found(

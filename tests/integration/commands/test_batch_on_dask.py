@@ -176,7 +176,7 @@ def test_thirty_scans_and_a_killed_worker_make_thirty_rows(
 class Deadly(BatchScan):
     """A scan that takes the process down that reads it, as one does that needs too much memory."""
 
-    def read(self) -> Volume:
+    def read(self, *, with_source: bool = False) -> Volume:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 

@@ -72,6 +72,17 @@ def verify_result(
         There is no result, or the scan cannot be read.
     """
     stored = read_stored(path)
+    try:
+        return _checks(stored, read_scan, weights)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        raise UnreadableFileError(
+            f"{stored.path.name}: fields are missing or of a wrong type; score the scan again"
+        ) from None
+
+
+def _checks(
+    stored: StoredResult, read_scan: Callable[[], Volume] | None, weights: Path | None
+) -> list[Check]:
     document = stored.document
     provenance = document.get("provenance")
     if not isinstance(provenance, Mapping):
