@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 from export.tiny import coarse_scan
@@ -252,6 +253,31 @@ def test_what_lies_outside_the_lungs_has_no_part_in_the_evidence() -> None:
     inside = averaged_evidence(logits, 4)[..., :12]
 
     torch.testing.assert_close(_odds(inside), _odds(logits[..., :12]), atol=5e-2, rtol=0)
+
+
+@pytest.mark.parametrize("largest", [200.0, 1e4])
+def test_averaged_evidence_of_extreme_logits_is_finite(largest: float, tmp_path: Path) -> None:
+    class Averaging(torch.nn.Module):
+        def forward(self, logits: torch.Tensor) -> torch.Tensor:
+            return averaged_evidence(logits, 2).softmax(1)
+
+    path = tmp_path / "averaging.onnx"
+    logits = torch.zeros(6, 6, 8, 8, 8) - largest
+    logits[range(6), range(6)] = largest  # each class for sure, in a case of its own
+    torch.onnx.export(Averaging(), (logits,), str(path), dynamo=True, verbose=False)
+    onnxruntime_session = onnxruntime.InferenceSession(
+        str(path), providers=["CPUExecutionProvider"]
+    )
+
+    found = onnxruntime_session.run(
+        None, {onnxruntime_session.get_inputs()[0].name: logits.numpy()}
+    )
+
+    openvino_model = openvino.Core().compile_model(str(path), "CPU")
+    engines = {"onnxruntime": found[0], "openvino": openvino_model([logits.numpy()])[0]}
+    for engine, shares in engines.items():
+        assert np.isfinite(shares).all(), engine
+        assert shares.argmax(1).reshape(6, -1).tolist() == [[n] * 512 for n in range(6)], engine
 
 
 def test_a_network_that_averages_is_exported_and_read_back(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool3d, interpolate, logsigmoid, pad
+from torch.nn.functional import avg_pool3d, interpolate, pad
 
 from dlild_client.contract.classes import Label
 from dlild_export.training.breath import AIR_HU, WATER_HU, move_lung
@@ -24,6 +24,7 @@ _DOUBT = 0.02  # share of air-filled lung at which its density counts half
 # How often the density is taken again, and of what: from 80 HU below the last one to 60 above it.
 _ROUNDS, _KEPT = 3, (-80.0 / DENSITY_UNIT_HU, 60.0 / DENSITY_UNIT_HU)
 _NO_LUNG = 1e-4  # share of lung round a voxel at which its evidence counts half
+_LEAST_SHARE = -30.0  # logarithm of the least probability that is told from 0
 _MOST_EVIDENCE = 6.0  # log-odds beyond which a voxel counts no more for its neighbours
 # Beyond these densities the little between air and lung would be stretched without measure.
 _MOVED_FROM = ((-950.0 - HEALTHY_HU) / DENSITY_UNIT_HU, (-760.0 - HEALTHY_HU) / DENSITY_UNIT_HU)
@@ -276,16 +277,17 @@ def averaged_evidence(logits: Tensor, passes: int) -> Tensor:
     Tensor, shape (n, classes, z, y, x)
         Logits, float32.
     """
-    logits = logits.float()
-    outside, lung, lesions = logits[:, :1], logits[:, 1:2], logits[:, 2:]
-    together = lesions.logsumexp(dim=1, keepdim=True)
-    inside = torch.logaddexp(together, lung)
-    weight = torch.sigmoid(inside - outside)
+    # Bounded first: exponentials of plain logits are infinite or 0 in some engines, and then NaN.
+    shares = torch.log_softmax(logits.float(), dim=1).clamp_min(_LEAST_SHARE)
+    outside, lung, lesions = shares[:, :1], shares[:, 1:2], shares[:, 2:]
+    together = lesions.exp().sum(dim=1, keepdim=True)
+    weight = together + lung.exp()
+    inside, together = weight.log(), together.log()
     sums = weight * (together - lung).clamp(-_MOST_EVIDENCE, _MOST_EVIDENCE)
     sums, weight = (_mean_round(x, passes) for x in (sums, weight))
     evidence = sums / (weight + _NO_LUNG)
-    lung = inside + logsigmoid(-evidence)
-    lesions = lesions - together + inside + logsigmoid(evidence)
+    lung = inside + torch.sigmoid(-evidence).log()
+    lesions = lesions - together + inside + torch.sigmoid(evidence).log()
     return torch.cat((outside, lung, lesions), dim=1)
 
 
