@@ -25,7 +25,8 @@ from dlild_analysis.steps.presentation.text import DASH, joined
 from dlild_analysis.steps.step import Analysis, Drawing, Gap, ModelStage, Step
 
 BOX = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": style.GREY, "linewidth": 0.8}
-LINE = 118
+COLUMNS = 3
+LINE = 126
 """Characters that fit into the figure's width, at the size in which models are listed."""
 
 ARROW = {"arrowstyle": "-|>", "color": style.GREY, "linewidth": 0.8}
@@ -234,8 +235,8 @@ def figure(analysis: Analysis) -> Figure | None:
         return None
     stages = _stages(result)
     columns = _model_columns(result)
-    longest = max((len(lines) for _, lines in columns), default=0)
-    below = 0.55 + 0.17 * longest
+    longest = max((len(lines) for lines in columns), default=0)
+    below = 0.45 + 0.125 * longest
     made, grid = style.figure(style.TWO_COLUMNS, 0.85 * len(stages) + below + 0.3)
     axes: Axes = grid[0][0]
     axes.set_axis_off()
@@ -249,14 +250,15 @@ def figure(analysis: Analysis) -> Figure | None:
         before = box
         if left:
             _arrow(axes, (0.3, y - 0.5), _box(axes, 0.78, y - 0.5, left, width=44))
-    for index, (head, lines) in enumerate(columns):
+    for index, lines in enumerate(columns):
         x = (index + 0.5) / len(columns)
         model = axes.text(
             x,
             -0.15,
-            "\n".join([head, *lines]),
+            "\n".join(lines),
             ha="center",
             va="top",
+            multialignment="left",
             fontsize=6.2,
             linespacing=1.35,
             bbox=BOX,
@@ -266,8 +268,14 @@ def figure(analysis: Analysis) -> Figure | None:
     return made
 
 
-def _model_columns(result: PatientFlow) -> list[tuple[str, list[str]]]:
-    """List every model by its kind, each with its n, its events and what its patients lack."""
+def _model_columns(result: PatientFlow) -> list[list[str]]:
+    """List every model by its kind, with its n, its events and what its patients lack.
+
+    Returns
+    -------
+    list of list of str
+        The lines of each column of the figure.
+    """
     kinds: dict[str, list[str]] = {}
     for item in result.models:
         kind, _, name = item.label.partition(": ")
@@ -279,11 +287,18 @@ def _model_columns(result: PatientFlow) -> list[tuple[str, list[str]]]:
             state += f" (missing {item.gaps})"
         head = f"{kind.removesuffix(' model').capitalize()} models" if name else "Saved model"
         kinds.setdefault(head, []).append(f"{name or kind.partition('model ')[2]}: {state}")
-    width = LINE // max(len(kinds), 1)
-    return [
-        (head, [part for line in lines for part in textwrap.wrap(line, width)])
-        for head, lines in kinds.items()
-    ]
+    count = min(len(kinds), COLUMNS)
+    columns: list[list[str]] = [[] for _ in range(count)]
+    for head, lines in kinds.items():
+        shortest = min(columns, key=len)
+        shortest += [""] if shortest else []
+        shortest += textwrap.wrap(head, LINE // count)
+        shortest += [
+            part
+            for line in lines
+            for part in textwrap.wrap(line, LINE // count, initial_indent="\u2022 ")
+        ]
+    return columns
 
 
 def _stages(result: PatientFlow) -> list[tuple[str, str]]:
