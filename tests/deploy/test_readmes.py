@@ -253,7 +253,7 @@ ELSEWHERE = "--dask|--install-completion|dicomweb|dlild listen|dlild compare"
 def test_the_commands_of_the_client_are_typed(
     embedded_server: EmbeddedServer, scan: Path, tmp_path: Path
 ) -> None:
-    block = block_with("client/README.md", "dlild batch scans")
+    block = block_with("client/README.md", "dlild batch scans --out OUT --dask")
     (tmp_path / "scans").mkdir()
     shutil.copytree(scan, tmp_path / "scans" / "patient-1")
     write_nifti(read_volume(scan), tmp_path / "scan.nii.gz")
