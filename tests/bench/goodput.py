@@ -58,34 +58,6 @@ class TritonPythonModel(Fast):
         return answers
 """
 
-FIXED_MODEL = """\
-import time
-
-import numpy as np
-import triton_python_backend_utils as pb_utils
-
-from contract import parse_contract
-
-
-class TritonPythonModel:
-    def initialize(self, args):
-        import json
-        parameters = json.loads(args["model_config"])["parameters"]
-        self.classes = len(parse_contract(parameters["contract"]["string_value"]).classes)
-
-    def execute(self, requests):
-        return [self.respond(request) for request in requests]
-
-    def respond(self, request):
-        window = pb_utils.get_input_tensor_by_name(request, "window").as_numpy()
-        lung = np.zeros((1, self.classes, *window.shape[2:]), np.float16)
-        lung[:, 1] = 1
-        time.sleep({seconds})
-        name = np.array([["none"]], dtype=np.object_)
-        tensors = [pb_utils.Tensor("probabilities", lung), pb_utils.Tensor("engine", name)]
-        return pb_utils.InferenceResponse(output_tensors=tensors)
-"""
-
 
 @dataclass
 class Level:
@@ -118,11 +90,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--seconds", type=float, default=30.0, help="a level")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument(
-        "--fixed",
-        type=float,
-        help="seconds a window of a network that computes nothing: for a machine with other work",
-    )
     options = parser.parse_args(arguments)
     figures: dict[str, Any] = {}
     text, kept = "", []
@@ -132,12 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
         (scan, *_) = small_scans(2, contract)
         stored = Path(place) / "volume.npz"
         np.savez(stored, hu=scan.volume.array, spacing_mm=scan.volume.spacing_mm)
-        model = repository / "ild_unet" / str(contract.model.version) / "model.py"
-        for name, text_of_model, longer in _networks(options.fixed):
-            if text_of_model:
-                model.write_text(text_of_model, "utf-8")
+        for name, slower in (("as it is", 1), (f"{SLOWER} times as slow", SLOWER)):
+            _slow_down(repository, str(contract.model.version), slower)
             with EmbeddedServer(repository, grpc_port=0, http_port=0, metrics_port=0) as server:
-                seconds, rounds = options.seconds * longer, max(1, options.rounds // longer)
+                seconds = options.seconds * (3 if slower > 1 else 1)
+                rounds = 1 if slower > 1 else options.rounds
                 levels = _measure(server, scan, stored, seconds, rounds)
             figures[name] = {times: [vars(one) for one in found] for times, found in levels.items()}
             kept.append(min(_kept(levels).values()))
@@ -148,13 +114,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if min(kept) >= KEPT else 1
 
 
-def _networks(fixed_s: float | None) -> list[tuple[str, str, int]]:
-    """Name each network, with its code where it is not the served one, and how long to measure."""
-    if fixed_s is not None:
-        text = FIXED_MODEL.format(seconds=fixed_s)
-        return [(f"computes nothing and takes {fixed_s:g} s a window", text, 1)]
-    slow = SLOW_MODEL.format(more=SLOWER - 1)
-    return [("is as it is", "", 1), (f"is {SLOWER} times as slow", slow, ROUNDS)]
+def _slow_down(repository: Path, version: str, slower: int) -> None:
+    if slower > 1:
+        text = SLOW_MODEL.format(more=slower - 1)
+        (repository / "ild_unet" / version / "model.py").write_text(text, "utf-8")
 
 
 def _measure(
@@ -212,9 +175,9 @@ def _watched(
     finally:
         for process in processes:
             process.send_signal(signal.SIGKILL)
+        killed = time.monotonic()
         for process in processes:
             process.wait()
-        killed = time.monotonic()
     window_s = network_s / max(windows, 1)
     idle_s = _wait_until_idle(server, killed, window_s)
     said = [line.split() for output in outputs for line in _lines(output)]

@@ -9,7 +9,6 @@ it also runs in the server's own environment.
 import contextlib
 import json
 import os
-import shutil
 import urllib.request
 import uuid
 from pathlib import Path
@@ -207,8 +206,7 @@ class EmbeddedServer:
         backend.mkdir(parents=True)
         files = [path for path in environment.backend.iterdir() if path.is_file()]
         for path in (*files, environment.stub):
-            # Copied: to a backend that is a Python model itself Triton lends no linked library.
-            shutil.copy(path, backend / path.name)
+            (backend / path.name).symlink_to(path)
         for path in self.backends.iterdir() if self.backends else ():
             if path.is_dir() and path.name != backend.name:
                 (backend.parent / path.name).symlink_to(path)
