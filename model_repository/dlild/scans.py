@@ -430,7 +430,6 @@ class OpenScans:
         """Refuse all that waits, and let `take` return."""
         with self._locked():
             self._stopped = True
-            self._lock.notify_all()
             gone = GoneError("the server is stopping; send the scan again from its start")
             for scan_id in list(self._entries):
                 self._close(scan_id, gone.code, gone)

@@ -491,15 +491,6 @@ def test_a_client_that_sends_all_at_once_is_refused_where_others_need_the_memory
     assert len(house.scans) == 1
 
 
-def test_a_server_that_stops_wakes_the_threads_that_wait_for_a_window():
-    house = House()
-    thread = threading.Thread(target=house.scans.take, daemon=True)
-    thread.start()
-    house.scans.stop()
-    thread.join(5)
-    assert not thread.is_alive()
-
-
 def test_a_server_that_stops_refuses_what_waits_and_ends_its_threads():
     house = House()
     answers = house.receive("a", messages(VOLUME)[0], start=True)
