@@ -76,13 +76,6 @@ test-others:
 test-slow: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
 
-BACKENDS ?=
-.PHONY: test-backends
-test-backends: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests of the server with the Triton backends in BACKENDS=<folder>, of Triton 24.10, on PROFILE=onnxruntime
-	@test -n "$(BACKENDS)" || { echo "give BACKENDS=<folder with onnxruntime/libtriton_onnxruntime.so>"; exit 2; }
-	DLILD_BACKENDS="$(BACKENDS)" DLILD_PROFILE=$(if $(filter embedded,$(PROFILE)),onnxruntime,$(PROFILE)) \
-		$(BIN)/python -m pytest -rs tests/integration --ignore tests/integration/commands --ignore tests/integration/cluster
-
 test-gpu: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu
 
@@ -113,8 +106,8 @@ load: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load the ensemble with perf_analyz
 goodput: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure scans finished a minute at 1 to 32 times what the server can do, and with a network ten times as slow
 	$(MEASURE) bench.goodput --out "$(OUT)"
 
-soak: $(VENV)/.dev $(SERVER_VENV)/.server  ## Score SCANS=500 scans while clients vanish and misbehave and the server is killed
-	$(MEASURE) bench.soak --out "$(OUT)" $(if $(SCANS),--scans $(SCANS))
+soak: $(VENV)/.dev $(SERVER_VENV)/.server  ## Score 500 scans while clients vanish and misbehave and the server is killed
+	$(MEASURE) bench.soak --out "$(OUT)"
 
 lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift of the configs
 	$(BIN)/ruff check $(CHECKED)

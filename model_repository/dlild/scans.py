@@ -51,9 +51,6 @@ YIELD_PAUSES = 4
 # of `answer_s`.
 TURN_SHARE = 1 / 3
 
-# A server of few open scans bears windows of so many, for clients that send all of theirs at once.
-LEAST_WAITING_SCANS = 4
-
 # Scans that are admitted while no window has been measured yet.
 UNMEASURED_SCANS = 4
 # A network that is faster than this gets its next window before it is done with the last: the
@@ -629,7 +626,7 @@ class OpenScans:
         Clients that keep to `windows.in_flight` never are.
         """
         in_flight = self._contract.windows.in_flight
-        if self._waiting() <= max(self._limits.open_scans, LEAST_WAITING_SCANS) * in_flight:
+        if self._waiting() <= self._limits.open_scans * in_flight:
             return
         entry = max(self._entries.values(), key=lambda entry: entry.unanswered)
         error = RefusedError(

@@ -131,8 +131,6 @@ class TritonPythonModel:
             except Exception as error:
                 # A fault in one scan is nothing to the others.
                 self._scans.fail(window, _fault(error))
-            if self._health:
-                self._health.held(self._scans)
 
     def _compute(self, window: QueuedWindow):
         if window.is_repeated:
@@ -180,17 +178,11 @@ class TritonPythonModel:
 
 
 class _Reply:
-    """The response sender of one request, which is used once.
-
-    Triton frees what a question of cancellation refers to when the answer is sent: the two never
-    happen at once, and none is asked after the answer.
-    """
+    """The response sender of one request, which is used once."""
 
     def __init__(self, sender, health):
         self._sender = sender
         self._health = health
-        self._lock = threading.Lock()
-        self._is_sent = False
 
     def send(self, answer):
         """Send the answer, or the refusal; a client that is gone is no fault of ours."""
@@ -200,17 +192,14 @@ class _Reply:
             response = pb_utils.InferenceResponse(output_tensors=_outputs(answer))
             if self._health:
                 self._health.taken()
-        with self._lock:
-            self._is_sent = True
-            try:
-                self._sender.send(response, flags=FINAL)
-            except Exception as error:
-                pb_utils.Logger.log_error(f"dlild: {type(error).__name__} while answering: {error}")
+        try:
+            self._sender.send(response, flags=FINAL)
+        except Exception as error:
+            pb_utils.Logger.log_error(f"dlild: {type(error).__name__} while answering: {error}")
 
     def is_cancelled(self):
         """Ask Triton whether the client has cancelled, or its stream broke."""
-        with self._lock:
-            return not self._is_sent and self._sender.is_cancelled()
+        return self._sender.is_cancelled()
 
 
 def _outputs_of(args):

@@ -146,12 +146,6 @@ def test_by_default_all_is_on(machine):
     assert len([lock for lock in locks if lock]) == 2
 
 
-def test_threads_are_those_of_every_engine_on_the_cpu(machine):
-    asked = start(machine | {"DLILD_THREADS": "2"}).stdout.splitlines()
-    assert "--backend-config=onnxruntime,intra_op_thread_count=2" in asked
-    assert "intra_op_thread_count" not in start(machine).stdout
-
-
 def test_what_is_locked_is_locked_anew_at_each_start(machine):
     told = [
         {line.rpartition("=")[2] for line in start(machine).stdout.splitlines() if "-lock" in line}
@@ -210,7 +204,6 @@ def write_key(text):
         ({"DLILD_KEY": KEY}, None, "DLILD_KEY must be on or off; the key itself belongs in the"),
         ({"DLILD_GRPC_PORT": "80a"}, None, "DLILD_GRPC_PORT is '80a', it must be a whole number"),
         ({"DLILD_EXIT_TIMEOUT_S": ""}, None, None),
-        ({"DLILD_THREADS": "two"}, None, "DLILD_THREADS is 'two', it must be a whole number"),
         ({"DLILD_MODEL_REPOSITORY": "/nowhere"}, None, "the model repository is not there"),
         ({}, remove("models/ild_unet/1/model.plan"), "the TensorRT plan is not there"),
         (

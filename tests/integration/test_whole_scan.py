@@ -89,11 +89,8 @@ def test_the_answer_is_that_of_the_stream(
     assert answer.final.dl_ild_percent == pytest.approx(expected.dl_ild_percent, abs=0.01)
     assert np.mean(answer.final.labels != expected.labels) < 1e-5
     np.testing.assert_allclose(answer.final.zone_volumes_ml, expected.zone_volumes_ml, atol=0.1)
-    if quiet_server.profile == "embedded":
-        assert answer.engine is not None
-        assert answer.engine.startswith("openvino")
-    else:  # the contract names engine and precision of the others
-        assert answer.engine is None
+    assert answer.engine is not None
+    assert answer.engine.startswith("openvino")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Many clients in a process of their own, each scoring one scan after the other until it is killed.
 
-`python -m bench.support.clients URL VOLUME.npz COUNT` prints a line a scan, with the time: `done`,
-or the kind of the error; and `sent` for the first window of each client.
+`python -m bench.support.clients URL VOLUME.npz COUNT` prints a line a scan: `done`, or the kind of
+the error.
 """
 
 from __future__ import annotations
@@ -24,31 +24,17 @@ def main(url: str, path: str, count: str) -> None:
     threads = [threading.Thread(target=_score, args=(url, volume)) for _ in range(int(count))]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
 
 
 def _score(url: str, volume: Volume) -> None:
-    is_first = True
-
-    def report(stage: str, _done: int, _whole: int) -> None:
-        nonlocal is_first
-        if is_first and stage == "inference":
-            is_first = False
-            _say("sent")
-
     with Client(url) as client:
         while True:
             try:
-                client.score(volume, report)
-                _say("done")
+                client.score(volume)
+                said = "done"
             except DlildError as error:
-                _say(error.kind)
-
-
-def _say(what: str) -> None:
-    sys.stdout.write(f"{time.monotonic():.3f} {what}\n")
-    sys.stdout.flush()
+                said = error.kind
+            print(f"{time.monotonic():.3f} {said}", flush=True)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def shared_memory_free() -> int:
         return 0
 
 
-def check_repository(repository: Path, profile: str, backends: Path | None = None) -> None:
+def check_repository(repository: Path, profile: str) -> None:
     """Check that every model has what the profile needs.
 
     Parameters
@@ -125,8 +125,6 @@ def check_repository(repository: Path, profile: str, backends: Path | None = Non
         The model repository.
     profile : str
         Name of the profile.
-    backends : Path, optional
-        Folder with backends besides the Python backend.
 
     Raises
     ------
@@ -144,7 +142,7 @@ def check_repository(repository: Path, profile: str, backends: Path | None = Non
                 f"model {model} has no profile {profile!r}: looked for {wanted}, "
                 f"there are {', '.join(have) or 'none'}"
             )
-    _check_backends(repository, profile, backends)
+    _check_backends(repository, profile)
     _check_weights(repository, profile)
 
 
@@ -187,17 +185,14 @@ def served_models(repository: Path) -> tuple[str, ...]:
     return (*MODELS, *sorted(there - set(MODELS)))
 
 
-def _check_backends(repository: Path, profile: str, backends: Path | None) -> None:
+def _check_backends(repository: Path, profile: str) -> None:
     for model in served_models(repository):
         text = (repository / model / "configs" / f"{profile}.pbtxt").read_text("utf-8")
         named = re.search(r'^backend: "(\w+)"', text, re.MULTILINE)
-        if backends and named and (backends / named[1]).is_dir():
-            continue
         if named and named[1] != "python":
             raise LauncherError(
                 f"profile {profile!r} runs model {model} on Triton's {named[1]} backend, which "
-                "nvidia-pytriton does not carry: serve it from a Triton container, or name a "
-                "folder with that backend in DLILD_BACKENDS"
+                "nvidia-pytriton does not carry: serve it from a Triton container"
             )
 
 
