@@ -24,7 +24,7 @@ DEPLOY := $(BIN)/dlild-deploy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow test-gpu test-deploy deploy-tools bench bench-scale bench-batch load goodput soak lint format configs dashboard weights lock venvs clean
+.PHONY: help demo serve test test-slow test-gpu test-deploy deploy-tools bench bench-scale bench-batch load soak lint format configs dashboard weights lock venvs clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,7 +88,7 @@ deploy-tools: $(TOOLS)/.done  ## Fetch helm, kubectl, promtool, hadolint and the
 # docs/performance.md.
 MEASURE = PYTHONPATH=tests:$(SOURCE_ROOTS) $(BIN)/python -m
 SERVER ?=
-bench bench-scale bench-batch load goodput soak: OUT = out
+bench bench-scale bench-batch load soak: OUT = out
 
 bench: $(VENV)/.dev $(SERVER_VENV)/.server  ## Compare ways to score one scan: ours, one process, MONAI, a naive client
 	$(MEASURE) bench.speed --out "$(OUT)"
@@ -102,9 +102,6 @@ bench-batch: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure whether `dlild batc
 load: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load the ensemble with perf_analyzer: SCAN=<folder>, SERVER=<host:port>
 	$(DEPLOY) load windows --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--server "$(SERVER)")
 	$(MEASURE) bench.report load "$(OUT)/load.md"
-
-goodput: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure scans finished a minute at 1 to 32 times what the server can do, and with a network ten times as slow
-	$(MEASURE) bench.goodput --out "$(OUT)"
 
 soak: $(VENV)/.dev $(SERVER_VENV)/.server  ## Score 500 scans while clients vanish and misbehave and the server is killed
 	$(MEASURE) bench.soak --out "$(OUT)"

@@ -59,9 +59,6 @@ case $repository in
     *://*) ;;
     *)
         readable "the model repository" "$repository/contract.json" "mount it at $repository, or set DLILD_MODEL_REPOSITORY"
-        for folder in "$repository"/*/; do
-            [ -e "${folder}config.pbtxt" ] || fail "${folder%/} is no model, and Triton takes every folder for one; remove it"
-        done
         for config in "$repository"/*/config.pbtxt; do
             model=${config%/config.pbtxt}
             readable "profile $profile of model ${model##*/}" "$model/configs/$profile.pbtxt" "run 'make configs'"

@@ -9,7 +9,7 @@ nothing more is computed.
 import math
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,10 +46,6 @@ OUTCOMES = (
 # gone on from: over a slow line all pauses are long, and no client is at fault.
 YIELD_SHARE = 0.25
 YIELD_PAUSES = 4
-
-# A window goes before those of scans that were admitted earlier when it has waited for this share
-# of `answer_s`.
-TURN_SHARE = 1 / 3
 
 # Scans that are admitted while no window has been measured yet.
 UNMEASURED_SCANS = 4
@@ -221,8 +217,8 @@ class OpenScans:
         self._clock = clock
         self._arrays = arrays
         self._pace = Pace()
-        # In the order in which they were admitted.
-        self._entries: dict[str, _Entry] = {}
+        # In the order in which they get their next turn.
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._computed: list[QueuedWindow] = []
         self._expected_s = 0.0
         self._waited_s = 0.0
@@ -306,7 +302,7 @@ class OpenScans:
             raise
 
     def take(self) -> QueuedWindow | None:
-        """Wait for the next window to compute.
+        """Wait for the next window to compute; the scans that have any take turns.
 
         Returns
         -------
@@ -321,6 +317,7 @@ class OpenScans:
                 entry = self._next()
                 assert entry is not None
                 window = entry.waiting.popleft()
+                self._entries.move_to_end(entry.scan_id)
                 if not window.is_repeated:
                     window._started_s = self._clock()
                     self._waited_s += window._started_s - window._came_s
@@ -560,7 +557,7 @@ class OpenScans:
         return self._pace.seconds(voxels) if self._pace.is_known else 1.0
 
     def _round_s(self) -> float:
-        """Return the seconds in which one window of every open scan is computed."""
+        """Return the seconds in which every open scan gets one turn."""
         seconds = (
             self._pace.seconds(entry.window_voxels)
             for entry in self._entries.values()
@@ -584,16 +581,10 @@ class OpenScans:
             return repeated[0]
         if not waiting:
             return None
-        # The scan that was admitted first is finished first, so that its slot is free soon. A
-        # window that has waited for long goes before it: every scan gets its answers in time.
-        now = self._clock()
-        longest = min(waiting, key=lambda entry: entry.waiting[0]._came_s)
-        waited_s = now - longest.waiting[0]._came_s
-        chosen = longest if waited_s > TURN_SHARE * self._limits.answer_s else waiting[0]
         at_once = self._limits.network_instances
         if self._pace.is_known:
-            at_once += self._pace.seconds(chosen.window_voxels) < AHEAD_S
-        return chosen if len(self._computed) < at_once else None
+            at_once += self._pace.seconds(waiting[0].window_voxels) < AHEAD_S
+        return waiting[0] if len(self._computed) < at_once else None
 
     def _blended(self, window: QueuedWindow, probabilities: Array | None) -> Answer:
         entry, message = window._entry, window.message

@@ -15,20 +15,19 @@ SHA256_OF_NOTHING = hashlib.sha256(b"").hexdigest()
 @pytest.fixture
 def model_repository(repository, tmp_path):
     """The configurations of every model, with empty files as weights and plan of version 1."""
-    models = tmp_path / "models"
     for path in repository.glob("*/configs/*.pbtxt"):
-        target = models / path.relative_to(repository)
+        target = tmp_path / path.relative_to(repository)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    shutil.copy(repository / "contract.json", models)
-    (models / "ild_unet/1").mkdir()
-    (models / "ild_unet/1/model.onnx").touch()
-    (models / "ild_unet/1/model.plan").touch()
+    shutil.copy(repository / "contract.json", tmp_path)
+    (tmp_path / "ild_unet/1").mkdir()
+    (tmp_path / "ild_unet/1/model.onnx").touch()
+    (tmp_path / "ild_unet/1/model.plan").touch()
     check = "ild_unet/contract/weights.py"
-    (models / check).parent.mkdir()
-    shutil.copy(repository / check, models / check)
+    (tmp_path / check).parent.mkdir()
+    shutil.copy(repository / check, tmp_path / check)
     releases = {"serving": [1], "releases": {"1": {"weights_sha256": SHA256_OF_NOTHING}}}
-    (models / "releases.json").write_text(json.dumps(releases))
+    (tmp_path / "releases.json").write_text(json.dumps(releases))
     windows = json.loads((repository / "contract.json").read_text())["windows"]
     record = {
         "version": 1,
@@ -36,8 +35,8 @@ def model_repository(repository, tmp_path):
         "plan_sha256": SHA256_OF_NOTHING,
         "windows": {name: windows[name] for name in ("minimum", "maximum")},
     }
-    (models / "ild_unet/1/model.plan.json").write_text(json.dumps(record))
-    return models
+    (tmp_path / "ild_unet/1/model.plan.json").write_text(json.dumps(record))
+    return tmp_path
 
 
 @pytest.fixture

@@ -205,29 +205,20 @@ def write_key(text):
         ({"DLILD_GRPC_PORT": "80a"}, None, "DLILD_GRPC_PORT is '80a', it must be a whole number"),
         ({"DLILD_EXIT_TIMEOUT_S": ""}, None, None),
         ({"DLILD_MODEL_REPOSITORY": "/nowhere"}, None, "the model repository is not there"),
-        ({}, remove("models/ild_unet/1/model.plan"), "the TensorRT plan is not there"),
+        ({}, remove("ild_unet/1/model.plan"), "the TensorRT plan is not there"),
+        ({}, remove("ild_unet/1/model.plan.json"), "does not say what model.plan was built from"),
         (
             {},
-            remove("models/ild_unet/1/model.plan.json"),
-            "does not say what model.plan was built from",
-        ),
-        (
-            {},
-            write("models/ild_unet/1/model.plan", "another plan"),
+            write("ild_unet/1/model.plan", "another plan"),
             "and lies under version 1; its record",
         ),
         (
             {"DLILD_PROFILE": "onnxruntime"},
-            write("models/ild_unet/1/model.onnx", "v0"),
+            write("ild_unet/1/model.onnx", "v0"),
             "was released with",
         ),
-        ({}, remove("models/ild_unet/contract/weights.py"), "weights.py"),
-        (
-            {},
-            remove("models/dlild_volume/configs/tensorrt.pbtxt"),
-            "profile tensorrt of model dlild_vol",
-        ),
-        ({}, lambda folder: (folder / "models/old").mkdir(), "models/old is no model, and Triton"),
+        ({}, remove("ild_unet/contract/weights.py"), "weights.py"),
+        ({}, remove("dlild_volume/configs/tensorrt.pbtxt"), "profile tensorrt of model dlild_vol"),
         ({}, remove("tls/tls.crt"), "the server's certificate is not there"),
         ({}, remove("tls/tls.key"), "the certificate's key is not there"),
         ({"DLILD_TLS": "mutual"}, remove("tls/ca.crt"), "the authority of client certificates is"),
@@ -253,7 +244,7 @@ def test_what_is_wrong_is_one_line(machine, tmp_path, change, break_it, says):
 
 
 def test_a_plan_is_asked_of_the_tensorrt_profile_alone(machine, tmp_path):
-    (tmp_path / "models/ild_unet/1/model.plan").unlink()
+    (tmp_path / "ild_unet/1/model.plan").unlink()
     assert start(machine | {"DLILD_PROFILE": "onnxruntime"}).returncode == 0
 
 

@@ -103,22 +103,6 @@ def test_a_profile_that_needs_a_container_says_so(model_repository, profile):
         check_repository(model_repository, profile)
 
 
-def test_bytecode_that_a_removed_model_left_behind_is_cleared_away(model_repository):
-    left = model_repository / "dlild_accumulator"
-    (left / "contract/__pycache__").mkdir(parents=True)
-    (left / "contract/__pycache__/errors.cpython-311.pyc").touch()
-    check_repository(model_repository, "embedded")
-    assert not left.exists()
-
-
-def test_a_folder_that_is_no_model_is_named_and_kept(model_repository):
-    (model_repository / "notes").mkdir()
-    (model_repository / "notes/README.md").touch()
-    with pytest.raises(LauncherError, match=r"notes is no model, .* remove it"):
-        check_repository(model_repository, "embedded")
-    assert (model_repository / "notes/README.md").exists()
-
-
 def test_missing_weights_are_named(model_repository):
     (model_repository / "ild_unet/1/model.onnx").unlink()
     with pytest.raises(LauncherError, match=r"/1/model\.onnx: no network here; restore the file"):

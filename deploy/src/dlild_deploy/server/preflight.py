@@ -133,7 +133,6 @@ def check_repository(repository: Path, profile: str) -> None:
     """
     if not (repository / "contract.json").is_file():
         raise LauncherError(f"{repository} is no model repository: it has no contract.json")
-    _check_folders(repository)
     for model in served_models(repository):
         wanted = repository / model / "configs" / f"{profile}.pbtxt"
         if not wanted.is_file():
@@ -144,27 +143,6 @@ def check_repository(repository: Path, profile: str) -> None:
             )
     _check_backends(repository, profile)
     _check_weights(repository, profile)
-
-
-def _check_folders(repository: Path) -> None:
-    """Check that every folder is a model, since Triton takes it for one.
-
-    Where a model was removed from the repository, an update may leave the bytecode of its modules
-    behind: a folder that holds nothing else is removed.
-    """
-    for folder in sorted(path for path in repository.iterdir() if path.is_dir()):
-        if (folder / "config.pbtxt").is_file() or folder.name in MODELS:
-            continue
-        files = [path for path in folder.rglob("*") if not path.is_dir()]
-        try:
-            if any(path.parent.name != "__pycache__" for path in files):
-                raise OSError
-            shutil.rmtree(folder)
-        except OSError:
-            raise LauncherError(
-                f"{folder} is no model, and Triton takes every folder of a repository for one: "
-                "remove it"
-            ) from None
 
 
 def served_models(repository: Path) -> tuple[str, ...]:
