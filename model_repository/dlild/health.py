@@ -44,9 +44,6 @@ class Health:
                 "Seconds between two answers to an open scan, by the pace of the network",
             )
         )
-        self._waited = self._only(
-            counter("dlild_wait_seconds_total", "Seconds that windows have waited for the network")
-        )
         self._windows = self._only(counter("dlild_windows_total", "Windows that were taken"))
         scans = counter("dlild_scans_total", "Scans that ended, by outcome")
         self._scans = self._labelled(scans, "outcome", OUTCOMES)
@@ -129,10 +126,6 @@ class Health:
             What is held now.
         """
         with self._lock:
-            waited = scans.waited_s - self._reported.get("waited", 0.0)
-            if waited > 0:
-                self._waited.increment(waited)
-                self._reported["waited"] = self._reported.get("waited", 0.0) + waited
             for name, metric, value in (
                 ("open", self._open, len(scans)),
                 ("bytes", self._bytes, scans.bytes_held),

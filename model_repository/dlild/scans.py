@@ -174,7 +174,6 @@ class QueuedWindow:
     _entry: _Entry
     _number: int
     _is_last: bool
-    _came_s: float
     _started_s: float = 0.0
 
     @property
@@ -221,7 +220,6 @@ class OpenScans:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._computed: list[QueuedWindow] = []
         self._expected_s = 0.0
-        self._waited_s = 0.0
         self._stopped = False
         self._lock = threading.Condition(threading.Lock())
         self._unsent: list[tuple[Reply, Answer | ScanError]] = []
@@ -242,12 +240,6 @@ class OpenScans:
         """Windows that have come and that the network has not begun."""
         with self._lock:
             return self._waiting()
-
-    @property
-    def waited_s(self) -> float:
-        """Seconds that windows have waited for the network so far, all together."""
-        with self._lock:
-            return self._waited_s
 
     @property
     def answer_s(self) -> float:
@@ -320,7 +312,6 @@ class OpenScans:
                 self._entries.move_to_end(entry.scan_id)
                 if not window.is_repeated:
                     window._started_s = self._clock()
-                    self._waited_s += window._started_s - window._came_s
                     self._computed.append(window)
             # Outside the lock: the question goes to Triton's process and back.
             if not window.reply.is_cancelled():
@@ -462,13 +453,10 @@ class OpenScans:
         entry.accepted.add(message.index)
         if end and (missing := missing_windows(message.count, entry.accepted)):
             raise IncompleteError(missing)
-        now = self._clock()
         if not entry.unanswered:
-            entry.longest_pause_s = max(entry.longest_pause_s, now - entry.touched_s)
+            entry.longest_pause_s = max(entry.longest_pause_s, self._clock() - entry.touched_s)
         entry.highest_z = max(entry.highest_z, message.origin[0])
-        entry.waiting.append(
-            QueuedWindow(message, reply, is_repeated, entry, entry.numbers, end, now)
-        )
+        entry.waiting.append(QueuedWindow(message, reply, is_repeated, entry, entry.numbers, end))
         entry.numbers += 1
         self._bound_waiting()
         self._lock.notify_all()

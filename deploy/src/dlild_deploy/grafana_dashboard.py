@@ -134,11 +134,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "A window waits for the network",
             {
-                "{{instance}}": "rate(dlild_wait_seconds_total"
-                f"{{{HERE_ONLY}}}[$__rate_interval]) / "
-                f"rate(dlild_windows_total{{{HERE_ONLY}}}[$__rate_interval])"
+                "{{instance}}": "rate(nv_inference_queue_duration_us"
+                f'{{{HERE_ONLY}, model="ild_unet"}}[$__rate_interval]) / '
+                "rate(nv_inference_request_success"
+                f'{{{HERE_ONLY}, model="ild_unet"}}[$__rate_interval])'
             },
-            "s",
+            "µs",
             "Grows when more is sent than the network can do: add a server.",
         ),
         Panel(
@@ -171,9 +172,9 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Windows waiting",
-            {"{{instance}}": f"dlild_waiting_windows{{{HERE_ONLY}}}"},
+            {"{{model}}": f"sum by (model) (nv_inference_pending_request_count{{{HERE_ONLY}}})"},
             "short",
-            "Windows of open scans that the network has not begun.",
+            "Requests that no model has begun.",
         ),
         Panel(
             "Requests that failed, a minute",
