@@ -96,7 +96,7 @@ def machine(tmp_path, model_repository):
     server = tools / "tritonserver"
     server.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
     server.chmod(0o755)
-    for name in ("dlild", "dlild_volume", "ild_unet"):
+    for name in ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet"):
         (model_repository / name / "config.pbtxt").touch()
     tls = tmp_path / "tls"
     tls.mkdir()

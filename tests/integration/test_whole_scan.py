@@ -98,7 +98,7 @@ def test_the_answer_is_that_of_the_stream(
     [
         ({"volume": np.zeros((20, 96, 96), np.int16)}, "smaller than the smallest window"),
         ({"volume": np.full((96, 96, 96), 5000, np.int16)}, "volume holds 5000 HU"),
-        # Refused by `dlild`.
+        # Refused by the accumulator, through the ensemble.
         (
             {"volume": np.zeros((96, 96, 96), np.int16), "voxel_mm3": float("nan")},
             "voxel_volume_mm3 is nan",

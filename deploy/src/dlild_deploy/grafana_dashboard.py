@@ -162,7 +162,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 f'{{{HERE_ONLY}, outcome="done"}}[$__rate_interval])))'
             },
             "s",
-            "The work of `dlild` itself, on the CPU.",
+            "The accumulator's own work, on the CPU.",
         ),
         Panel(
             "Windows a second",

@@ -78,11 +78,11 @@ def test_a_repository_with_all_it_needs_passes(model_repository):
 
 
 def test_a_missing_profile_names_the_model_and_the_file(model_repository):
-    lost = model_repository / "dlild/configs/embedded.pbtxt"
+    lost = model_repository / "dlild_accumulator/configs/embedded.pbtxt"
     lost.unlink()
     with pytest.raises(LauncherError) as error:
         check_repository(model_repository, "embedded")
-    assert "model dlild has no profile 'embedded'" in str(error.value)
+    assert "model dlild_accumulator has no profile 'embedded'" in str(error.value)
     assert f"looked for {lost}, there are onnxruntime, tensorrt" in str(error.value)
 
 

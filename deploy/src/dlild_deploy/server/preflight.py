@@ -16,7 +16,7 @@ from typing import Any
 from dlild_deploy.checkout import ROOT
 from dlild_deploy.errors import LauncherError
 
-MODELS = ("dlild", "dlild_volume", "ild_unet")
+MODELS = ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet")
 HOST = "127.0.0.1"
 # Newest symbol of the wheel's libraries (readelf -V) and the wheel's own tag, manylinux_2_35.
 OLDEST_GLIBC = (2, 35)
