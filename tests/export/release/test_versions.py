@@ -232,7 +232,7 @@ def test_a_failure_anywhere_leaves_everything_as_it_was(tiny, card, other_run, m
 
     for name in real:
         monkeypatch.setattr(changes.Changes, name, failing(name))
-    for stop_after in range(18):
+    for stop_after in range(23):
         steps["left"] = stop_after
         with pytest.raises(StopHereError):
             release(candidate(other_run, MET), parity(other_run, 0.0), tiny, card)
@@ -240,7 +240,7 @@ def test_a_failure_anywhere_leaves_everything_as_it_was(tiny, card, other_run, m
         assert not (tiny / "ild_unet" / "2").exists()
         assert card.read_bytes() == page
         assert not list(tiny.parent.glob(".dlild-release-*"))
-    steps["left"] = 18
+    steps["left"] = 23
     assert release(candidate(other_run, MET), parity(other_run, 0.0), tiny, card) == 2
     assert steps["left"] == 0
 
