@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import warnings as python_warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from lifelines import CoxPHFitter
-from lifelines.exceptions import ConvergenceError
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from dlild_analysis.stats.arrays import as_design, as_survival, check_lengths, check_regressors
-from dlild_analysis.stats.cox.regression import HazardTerm, make_hazard_term
+from dlild_analysis.stats.cox.regression import HazardTerm
+from dlild_analysis.stats.cox.standardised import fit_standardised
 from dlild_analysis.stats.errors import StatisticsError
-
-LARGEST_ERROR = 100.0  # per standard deviation; beyond it the likelihood has no maximum
 
 
 def fit_stratified_cox(
@@ -109,32 +105,18 @@ def _fit(
         raise StatisticsError(f"site: only {groups.tolist()}; two are needed")
     if not events.any():
         raise StatisticsError("event: 0 events; Cox regression needs at least one")
-    sd = x.std(axis=0, ddof=1)
-    keys = [f"x{index}" for index in range(x.shape[1])]
-    frame = pd.DataFrame(x / sd, columns=keys)
-    frame = frame.assign(time=times, event=events.astype(int), site=member)
     options = {"cluster_col": "site", "robust": True} if clusters else {"strata": ["site"]}
-    with python_warnings.catch_warnings(), np.errstate(all="ignore"):
-        python_warnings.simplefilter("ignore")
-        try:
-            fit = CoxPHFitter(alpha=1 - level).fit(frame, "time", "event", **options)
-        except (ConvergenceError, ValueError, np.linalg.LinAlgError) as error:
-            raise StatisticsError(
-                f"the model did not converge ({' '.join(str(error).split())[:120]})"
-            ) from None
-    beta, spread = fit.params_.loc[keys].to_numpy(), fit.standard_errors_.loc[keys].to_numpy()
-    if not np.isfinite(spread).all() or spread.max() > LARGEST_ERROR:
-        raise StatisticsError("a coefficient is infinite: a covariate ranks all events first")
-    return tuple(
-        make_hazard_term(
-            name,
-            float(beta[k] / sd[k]),
-            float(spread[k] / sd[k]),
-            float(sd[k]),
-            p_value=float(2 * stats.norm.sf(abs(beta[k] / spread[k]))),
-            n=times.size,
-            level=level,
-            kind="hazard ratio, errors by cluster" if clusters else "hazard ratio, stratified",
-        )
-        for k, name in enumerate(columns)
+
+    def fit(frame: pd.DataFrame) -> CoxPHFitter:
+        rows = frame.assign(time=times, event=events.astype(int), site=member)
+        return CoxPHFitter(alpha=1 - level).fit(rows, "time", "event", **options)
+
+    _, terms = fit_standardised(
+        x,
+        columns,
+        fit,
+        n=times.size,
+        level=level,
+        kind="hazard ratio, errors by cluster" if clusters else "hazard ratio, stratified",
     )
+    return terms

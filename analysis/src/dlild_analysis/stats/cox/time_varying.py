@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import warnings as python_warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from lifelines import CoxTimeVaryingFitter
-from lifelines.exceptions import ConvergenceError
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from dlild_analysis.stats.arrays import (
     as_binary,
@@ -20,11 +17,10 @@ from dlild_analysis.stats.arrays import (
     check_lengths,
     check_regressors,
 )
-from dlild_analysis.stats.cox.regression import HazardTerm, make_hazard_term
+from dlild_analysis.stats.cox.regression import HazardTerm
+from dlild_analysis.stats.cox.standardised import fit_standardised
 from dlild_analysis.stats.errors import StatisticsError
 from dlild_analysis.stats.results import Result
-
-LARGEST_ERROR = 100.0  # per standard deviation; beyond it the likelihood has no maximum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,41 +97,21 @@ def fit_time_varying_cox(
     check_lengths(design=x, patient=owner, start=begin, stop=end, event=happened)
     _check_intervals(owner, begin, end, happened)
     check_regressors(x, columns)
-    sd = x.std(axis=0, ddof=1)
-    keys = [f"x{index}" for index in range(x.shape[1])]
-    frame = pd.DataFrame(x / sd, columns=keys)
-    frame = frame.assign(id=owner, start=begin, stop=end, event=happened.astype(int))
-    with python_warnings.catch_warnings(), np.errstate(all="ignore"):
-        python_warnings.simplefilter("ignore")
-        try:
-            fit = CoxTimeVaryingFitter(alpha=1 - level).fit(
-                frame, id_col="id", event_col="event", start_col="start", stop_col="stop"
-            )
-        except (ConvergenceError, ValueError, np.linalg.LinAlgError) as error:
-            raise StatisticsError(
-                f"the model did not converge ({' '.join(str(error).split())[:120]})"
-            ) from None
-    beta, spread = fit.params_.loc[keys].to_numpy(), fit.standard_errors_.loc[keys].to_numpy()
-    if not np.isfinite(spread).all() or spread.max() > LARGEST_ERROR:
-        raise StatisticsError("a coefficient is infinite: a covariate ranks all events first")
+
+    def fit(frame: pd.DataFrame) -> CoxTimeVaryingFitter:
+        rows = frame.assign(id=owner, start=begin, stop=end, event=happened.astype(int))
+        return CoxTimeVaryingFitter(alpha=1 - level).fit(
+            rows, id_col="id", event_col="event", start_col="start", stop_col="stop"
+        )
+
     patients = np.unique(owner).size
+    fitted, terms = fit_standardised(x, columns, fit, n=patients, level=level)
     return TimeVaryingCox(
-        terms=tuple(
-            make_hazard_term(
-                name,
-                float(beta[k] / sd[k]),
-                float(spread[k] / sd[k]),
-                float(sd[k]),
-                p_value=float(2 * stats.norm.sf(abs(beta[k] / spread[k]))),
-                n=patients,
-                level=level,
-            )
-            for k, name in enumerate(columns)
-        ),
+        terms=terms,
         n=patients,
         events=int(happened.sum()),
         rows=begin.size,
-        log_likelihood=float(fit.log_likelihood_),
+        log_likelihood=float(fitted.log_likelihood_),
         method="Cox regression with time-varying covariates, ties by Efron",
     )
 
