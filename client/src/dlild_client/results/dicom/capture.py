@@ -116,10 +116,10 @@ def make_pdf(result: Result, source: SourceSeries, picture: Image.Image) -> Any:
         dataset.EncapsulatedDocumentLength = len(document)
         dataset.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
         dataset.SourceInstanceSequence = []
-        for uid in {s.sop_instance: s for s in source.slices[:1]}.values():
+        for scanned in source.slices[:1]:
             item = load_pydicom().Dataset()
-            item.ReferencedSOPClassUID = uid.sop_class
-            item.ReferencedSOPInstanceUID = uid.sop_instance
+            item.ReferencedSOPClassUID = scanned.sop_class
+            item.ReferencedSOPInstanceUID = scanned.sop_instance
             dataset.SourceInstanceSequence.append(item)
     return finish(dataset, source, "DL-ILD summary, PDF (research use only)")
 
