@@ -54,6 +54,7 @@ def test_result_json_has_the_promised_names(result, contract):
     assert set(plain["classes"]) == {c.name for c in contract.classes if c.lung}
     assert set(plain["classes"]["ground_glass"]) == {
         "label", "volume_ml", "percent_of_lung", "certainty", "title", "lesion", "colour",
+        "code",
     }  # fmt: skip
     assert list(plain["zones"]) == [
         f"{side}_{third}" for side in ("right", "left") for third in ("upper", "middle", "lower")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlild_client.cli.options import BY_TYPER, AsJson, ReportLanguage
+from dlild_client.cli.options import BY_TYPER, Anonymous, AsJson, ReportLanguage, object_kinds
 from dlild_client.cli.screen import TITLE, print_rows
 
 if TYPE_CHECKING:
     from dlild_client.results.compare import Comparison, Difference
+    from dlild_client.source import SourceSeries
 
-JSON, PAGE = "comparison.json", "comparison.html"
+JSON, PAGE, SR = "comparison.json", "comparison.html", "comparison.dcm"
 
 
 def compare(
@@ -39,20 +41,30 @@ def compare(
         str | None, typer.Option(help="Days of the scans from any origin, as 0,356.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for comparison.json, and comparison.html.")
+        Path | None,
+        typer.Option(help="Folder for comparison.json, comparison.html and comparison.dcm."),
     ] = None,
     report: Annotated[
         bool, typer.Option("--report", help="Also write comparison.html; needs --out.")
+    ] = False,
+    sr: Annotated[
+        bool,
+        typer.Option(
+            "--sr",
+            help="Also write comparison.dcm: DICOM SR (extra [dicom]) that refers to the scans, "
+            "their SEG and SR; needs --out and --scan.",
+        ),
     ] = False,
     scan: Annotated[
         list[Path] | None,
         typer.Option(
             help="The scans that were scored, in the order of the results, once for each: the "
-            "report shows the first and the last side by side.",
+            "report shows the first and the last side by side, the SR refers to all.",
             readable=BY_TYPER,
         ),
     ] = None,
     language: ReportLanguage = "en",
+    anonymous: Anonymous = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare scans of one patient: differences, and whether they exceed measurement noise.
@@ -63,30 +75,64 @@ def compare(
     from dlild_client.errors import BadSettingsError  # noqa: PLC0415
     from dlild_client.report.languages import check_language  # noqa: PLC0415
     from dlild_client.results.compare import compare_results  # noqa: PLC0415
-    from dlild_client.results.files import try_folder, write_files  # noqa: PLC0415
+    from dlild_client.results.files import text_writer, try_folder, write_files  # noqa: PLC0415
     from dlild_client.results.stored import read_stored  # noqa: PLC0415
 
     check_language(language)
-    if report and out is None:
-        raise BadSettingsError("--report needs --out: the folder that it is written to")
-    if scan and not report:
-        raise BadSettingsError("--scan is for --report")
-    if scan and len(scan) != len(paths):
-        raise BadSettingsError(f"{len(scan)} times --scan for {len(paths)} results; give one each")
+    if (report or sr) and out is None:
+        name = "--report" if report else "--sr"
+        raise BadSettingsError(f"{name} needs --out: the folder that it is written to")
+    _check_scans(scan or [], len(paths), report=report, sr=sr, anonymous=anonymous)
+    object_kinds(sr=sr)
     comparison = compare_results([read_stored(path) for path in paths], _days(dates, days))
     if out is not None:
         try_folder(out)
         text = json.dumps(comparison.to_dict(), indent=2, allow_nan=False)
-        files = {JSON: text + "\n"}
+        files = {JSON: text_writer(text + "\n")}
         if report:
             from dlild_client.report.comparison import comparison_page  # noqa: PLC0415
 
-            files[PAGE] = comparison_page(comparison, scan, language)
+            files[PAGE] = text_writer(comparison_page(comparison, scan, language))
+        if sr and scan:
+            from dlild_client.results.dicom.change import make_change_report  # noqa: PLC0415
+            from dlild_client.results.dicom.files import object_writer  # noqa: PLC0415
+
+            sources = _sources(comparison, scan)
+            files[SR] = object_writer(make_change_report(comparison, sources, anonymous=anonymous))
         write_files(out, files)
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:
         _print(comparison, out)
+
+
+def _check_scans(
+    scan: list[Path], results: int, *, report: bool, sr: bool, anonymous: bool
+) -> None:
+    """Raise where scans are given for nothing, or are missing."""
+    from dlild_client.errors import BadSettingsError  # noqa: PLC0415
+
+    if scan and not (report or sr):
+        raise BadSettingsError("--scan is for --report and --sr")
+    if sr and not scan:
+        raise BadSettingsError("--sr needs --scan once for each result: it refers to the scans")
+    if scan and len(scan) != results:
+        raise BadSettingsError(f"{len(scan)} times --scan for {results} results; give one each")
+    if anonymous and not sr:
+        raise BadSettingsError("--anonymous is for --sr: nothing else of a comparison names anyone")
+
+
+def _sources(comparison: Comparison, scans: list[Path]) -> list[SourceSeries]:
+    """Read the headers of the scans that were scored."""
+    from dlild_client.reading.read import read_volume  # noqa: PLC0415
+    from dlild_client.results.dicom.source import check_series, source_of  # noqa: PLC0415
+
+    for path in scans:
+        check_series(path)
+    return [
+        source_of(result.scan(partial(read_volume, path, with_source=True)), path.name)
+        for result, path in zip(comparison.results, scans, strict=True)
+    ]
 
 
 def _days(dates: str | None, days: str | None) -> list[float] | None:

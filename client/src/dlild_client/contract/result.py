@@ -14,7 +14,11 @@ RESULT_SCHEMA_VERSION = 1
 
 
 class ClassDocument(TypedDict):
-    """One class that counts as lung; `title` and `colour` (red, green, blue) are the contract's."""
+    """One class that counts as lung; `title`, `colour` and `code` are the contract's.
+
+    `colour` is (red, green, blue); `code` has the scheme, value and meaning of DICOM, and is None
+    where there is no standard one.
+    """
 
     label: int
     volume_ml: float
@@ -23,6 +27,7 @@ class ClassDocument(TypedDict):
     title: str
     lesion: bool
     colour: list[int]
+    code: Mapping[str, str] | None
 
 
 class ZoneDocument(TypedDict):

@@ -274,14 +274,15 @@ def _pair(results: Sequence[StoredResult], i: int, j: int, days: Sequence[float]
             if (other := later["classes"].get(name)) is not None
         },
         zones={
-            name: _difference(_zone_percent(zone), _zone_percent(other), noise)
+            name: _difference(zone_percent(zone), zone_percent(other), noise)
             for name, zone in earlier["zones"].items()
             if (other := later["zones"].get(name)) is not None
         },
     )
 
 
-def _zone_percent(zone: Mapping[str, Any]) -> float:
+def zone_percent(zone: Mapping[str, Any]) -> float:
+    """Return the share of a zone that is lesion, in percent; NaN where it has no lung."""
     return dl_ild_percent(float(zone["lesion_ml"]), float(zone["lung_ml"]))
 
 

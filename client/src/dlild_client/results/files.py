@@ -58,21 +58,14 @@ def write_result(
         "labels.nii.gz": lambda path: write_nifti(result.labels, path),
         "overlay.png": lambda path: draw_overlay(result).save(path),
         # Last: once it exists, the other files exist, too.
-        "result.json": lambda path: path.write_text(result.to_json() + "\n", encoding="utf-8"),
+        "result.json": text_writer(result.to_json() + "\n"),
     }
-    try:
-        with _made_folder(folder), _stage(folder) as stage:
-            for name, write in writers.items():
-                write(stage / name)
-                _sync(stage / name)
-            _exchange(stage, folder, list(writers))
-    except (OSError, RuntimeError) as error:
-        raise cannot_be_written(folder, error) from None
+    write_files(folder, writers)
     return [folder / name for name in ("result.json", "labels.nii.gz", "overlay.png", *more)]
 
 
-def write_files(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write text files into a folder, created if missing, all of them or none.
+def write_files(folder: Path, writers: Mapping[str, Writer]) -> None:
+    """Write files into a folder, created if missing, all of them or none.
 
     Raises
     ------
@@ -81,12 +74,21 @@ def write_files(folder: Path, texts: Mapping[str, str]) -> None:
     """
     try:
         with _made_folder(folder), _stage(folder) as stage:
-            for name, text in texts.items():
-                (stage / name).write_text(text, encoding="utf-8")
-                _sync(stage / name)
-            _exchange(stage, folder, list(texts))
-    except OSError as error:
+            _write_all(stage, folder, writers)
+    except (OSError, RuntimeError) as error:
         raise cannot_be_written(folder, error) from None
+
+
+def _write_all(stage: Path, folder: Path, writers: Mapping[str, Writer]) -> None:
+    for name, write in writers.items():
+        write(stage / name)
+        _sync(stage / name)
+    _exchange(stage, folder, list(writers))
+
+
+def text_writer(text: str) -> Writer:
+    """Return the writer of a text file."""
+    return lambda path: path.write_text(text, encoding="utf-8")
 
 
 def write_atomically(path: Path, text: str) -> None:

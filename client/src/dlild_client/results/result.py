@@ -150,6 +150,7 @@ class Result:
                     "title": c.title,
                     "lesion": c.lesion,
                     "colour": list(c.colour),
+                    "code": None if c.code is None else asdict(c.code),
                 }
                 for c in self.contract.classes
                 if c.name in self.classes

@@ -98,12 +98,7 @@ class StoredResult:
         InputError
             The scan cannot be read, or is another one than was scored.
         """
-        volume = read()
-        if volume.series.digest != self.document["series"].get("digest"):
-            raise UnreadableFileError(
-                f"the scan is not the one that {self.path.name} is of: their series digests "
-                "differ; give the scan (or --series) that was scored"
-            )
+        volume = self.scan(read)
         z, y, x = (float(mm) for mm in self.document["grid"]["spacing_mm"])
         image = resample_to_grid(volume, (z, y, x), SHOWN_HU)
         apart = np.abs(np.subtract(image.origin_mm, labels.origin_mm)).max()
@@ -112,6 +107,31 @@ class StoredResult:
                 f"{LABELS}: not on the grid of the scan; score the scan again with this version"
             )
         return image
+
+    def scan(self, read: Callable[[], Volume]) -> Volume:
+        """Read the scan of this result again.
+
+        Parameters
+        ----------
+        read : callable
+            Returns the scan, as `read_volume` does.
+
+        Returns
+        -------
+        Volume
+
+        Raises
+        ------
+        InputError
+            The scan cannot be read, or is another one than was scored.
+        """
+        volume = read()
+        if volume.series.digest != self.document["series"].get("digest"):
+            raise UnreadableFileError(
+                f"the scan is not the one that {self.path.name} is of: their series digests "
+                "differ; give the scan (or --series) that was scored"
+            )
+        return volume
 
 
 def read_stored(path: str | os.PathLike[str]) -> StoredResult:

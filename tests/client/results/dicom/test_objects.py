@@ -256,7 +256,8 @@ def test_headers_that_break_the_rules_of_dicom_are_left_out(series_writer, chest
 def test_the_page_lists_exactly_the_private_codes():
     rows = re.findall(r"^\| `([A-Z0-9-]+)` \| ([^|]+?) \|", PAGE.read_text("utf-8"), re.M)
     flags = {f"FLAG-{n}": name.replace("_", " ") for name, n in codes.FLAGS.items()}
-    expected = {**codes.PRIVATE, **flags, "FLAG-0": "any other flag"}
+    differs = {f"DIFFERS-{n}": name.replace("_", " ") for name, n in codes.DIFFERENCES.items()}
+    expected = {**codes.PRIVATE, **flags, **differs, "FLAG-0": "any other flag"}
     assert dict(rows) == expected
     assert len(rows) == len(expected)
 

@@ -9,6 +9,8 @@ scored series (`SourceSeries`), which `read_volume(path, with_source=True)` keep
 `codes`          coded concepts, standard ones and those of 99DLILD
 `segmentation`   DICOM SEG on the scanned slices
 `report`         DICOM SR, TID 1500
+`change`         DICOM SR of a comparison
+`content`        content items that both share
 `capture`        Secondary Capture and Encapsulated PDF of the summary page
 `identity`       what `anonymous` strips
 `common`         equipment, algorithm, data sets of the source

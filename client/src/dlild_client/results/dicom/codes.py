@@ -36,6 +36,24 @@ PRIVATE: Mapping[str, str] = {
     "NOTICE": "Notice of research use",
     "SCAN-DIGEST": "Digest of the scan",
     "RESULT-DIGEST": "Digest of the result",
+    "ZONE-PERCENT": "Percentage of zone that is lesion",
+    "DLILD-CHANGE": "Change of DL-ILD, last minus first scan",
+    "LUNG-PCT-CHANGE": "Change of percentage of lung, last minus first scan",
+    "ZONE-PCT-CHANGE": "Change of percentage of zone, last minus first scan",
+    "DAYS": "Days since the first scan",
+    "SLOPE": "Slope of DL-ILD",
+    "SLOPE-LOW": "Slope of DL-ILD, lower",
+    "SLOPE-HIGH": "Slope of DL-ILD, upper",
+    "SLOPE-RC": "Slope that noise explains",
+    "VERDICT": "Change against measurement noise",
+    "SLOPE-NOISE": "Slope against measurement noise",
+    "BEYOND-UPPER": "Beyond the upper end of the coefficient",
+    "WITHIN-NOISE": "Within measurement noise",
+    "INCREASE": "Increase beyond measurement noise",
+    "DECREASE": "Decrease beyond measurement noise",
+    "NOISE-UNKNOWN": "Measurement noise unknown",
+    "DIFFERS": "Scans differ in",
+    "SCAN-REPORT": "Report of a scan",
 }
 """Meaning of each private code, but those of flags."""
 
@@ -87,6 +105,31 @@ FLAGS: Mapping[str, int] = {
 }
 """Number of each flag in its code, FLAG-1 and so on; FLAG-0 is any other."""
 
+VERDICTS: Mapping[str, str] = {
+    "within_noise": "WITHIN-NOISE",
+    "increase": "INCREASE",
+    "decrease": "DECREASE",
+    "unknown": "NOISE-UNKNOWN",
+}
+"""Code of each verdict of a comparison."""
+
+DIFFERENCES: Mapping[str, int] = {
+    "kernel_differs": 1,
+    "kernel_unknown": 2,
+    "thickness_differs": 3,
+    "thickness_unknown": 4,
+    "scanner_differs": 5,
+    "engine_differs": 6,
+    "lung_volume_differs": 7,
+    "scan_flags_differ": 8,
+}
+"""Number of each flag of a comparison in its code, DIFFERS-1 and so on."""
+
+Code = tuple[str, str, str]
+"""Value, scheme, meaning."""
+
+YES = ("373066001", "SCT", "Yes")
+NO = ("373067005", "SCT", "No")
 ANATOMY = ("123037004", "SCT", "Anatomical structure")
 ABNORMAL = ("49755003", "SCT", "Morphologically abnormal structure")
 LUNG = ("39607008", "SCT", "Lung")
@@ -114,6 +157,8 @@ UNITS = {
     "g": ("g", "UCUM", "gram"),
     "HU": ("[hnsf'U]", "UCUM", "Hounsfield unit"),
     "1": ("1", "UCUM", "no units"),
+    "d": ("d", "UCUM", "day"),
+    "%/a": ("%/a", "UCUM", "percent per year"),
 }
 
 
@@ -132,11 +177,21 @@ def flag_code(flag: str) -> Any:
     return coded(f"FLAG-{FLAGS.get(str(flag), 0)}", SCHEME, str(flag).replace("_", " ")[:64])
 
 
+def differs_code(flag: str) -> Any:
+    """Construct the code of a flag of a comparison."""
+    return coded(f"DIFFERS-{DIFFERENCES[flag]}", SCHEME, flag.replace("_", " "))
+
+
 def code_of(kind: LabelClass) -> Any:
     """Code of a class, from the contract; a private one where the contract has none."""
     if kind.code is None:
-        return coded(f"CLASS-{kind.label}", SCHEME, kind.title)
+        return class_code(kind.label, kind.title)
     return coded(kind.code.value, kind.code.scheme, kind.code.meaning)
+
+
+def class_code(label: int, title: str) -> Any:
+    """Construct the private code of a class that has no standard one."""
+    return coded(f"CLASS-{label}", SCHEME, title)
 
 
 def category_of(kind: LabelClass) -> Any:

@@ -51,9 +51,13 @@ def object_files(
     source = source_of(result.image)
     objects = make_objects(result, source, kinds=kinds, summary=summary, anonymous=anonymous)
     return {
-        FILES[kind]: partial(write_object, dataset)
-        for kind, dataset in zip(kinds, objects, strict=True)
+        FILES[kind]: object_writer(dataset) for kind, dataset in zip(kinds, objects, strict=True)
     }
+
+
+def object_writer(dataset: Any) -> Writer:
+    """Return the writer of one object."""
+    return partial(write_object, dataset)
 
 
 def write_object(dataset: Any, path: Path) -> None:

@@ -12,19 +12,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dlild_client.contract.schema import LabelClass, RepeatabilityCoefficient
+from dlild_client.contract.schema import LabelClass
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.dicomlib import quiet
 from dlild_client.results.densitometry import PERCENTILES
 from dlild_client.results.dicom import codes
-from dlild_client.results.dicom.codes import coded, private
+from dlild_client.results.dicom.codes import Code, coded, private
 from dlild_client.results.dicom.common import (
-    MANUFACTURER,
     NOTICE,
     algorithm_parameters,
     finish,
     reference_datasets,
-    software_version,
+)
+from dlild_client.results.dicom.content import (
+    algorithm_id,
+    evaluation,
+    lung_site,
+    make_document,
+    number,
+    reference,
+    repeatability,
+    text,
+    zone_site,
 )
 from dlild_client.results.dicom.extra import load_highdicom
 from dlild_client.results.dicom.segmentation import SEG_CLASS, segmentation_uids
@@ -33,8 +42,8 @@ from dlild_client.results.result import Result
 from dlild_client.source import SourceSeries
 
 SERIES_NUMBER = 9302
-
-Code = tuple[str, str, str]
+SERIES, OBJECT = "SR series", "SR"
+"""What the UIDs of the report are derived from."""
 
 
 def make_report(result: Result, source: SourceSeries) -> Any:
@@ -52,8 +61,6 @@ def make_report(result: Result, source: SourceSeries) -> Any:
         Comprehensive SR Storage. It refers to all slices of the series, and to the SEG, whose UIDs
         are derived, whether that was made or not.
     """
-    highdicom = load_highdicom()
-    sr = highdicom.sr
     plain = result.to_dict()
     with quiet():
         measurements = [
@@ -61,67 +68,38 @@ def make_report(result: Result, source: SourceSeries) -> Any:
             *(_class(result, plain, kind, source) for kind in result.contract.classes if kind.lung),
             *(_zone(result, plain, zone) for zone in plain["zones"]),
         ]
-        content = sr.MeasurementReport(
-            observation_context=_observer(result),
-            procedure_reported=coded(*codes.CT_OF_CHEST),
-            imaging_measurements=measurements,
-            title=sr.CodedConcept("126000", "DCM", "Imaging Measurement Report"),
-        )
-        content[0].ContentSequence.extend(_notes(result, plain))
         images = reference_datasets(source)
-        dataset = sr.ComprehensiveSR(
-            evidence=[*images, _segmentation_reference(result, source, images[0])],
-            content=content[0],
-            series_instance_uid=result_uid(result, source, "SR series"),
-            series_number=SERIES_NUMBER,
-            sop_instance_uid=result_uid(result, source, "SR"),
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=result.contract.model.name,
-            software_versions=software_version(),
-            device_serial_number=result.model.weights_digest.removeprefix("sha256:")[:16],
-            is_complete=True,
+        dataset = make_document(
+            result.model,
+            measurements,
+            list(_notes(result, plain)),
+            [*images, reference(images[0], SEG_CLASS, segmentation_uids(result, source))],
+            (result_uid(result, source, SERIES), result_uid(result, source, OBJECT)),
+            SERIES_NUMBER,
         )
     return finish(dataset, source, "DL-ILD measurements (research use only)")
 
 
-def _observer(result: Result) -> Any:
-    sr = load_highdicom().sr
-    uid = derive_uid("device", result.model.weights_digest)
-    device = sr.DeviceObserverIdentifyingAttributes(
-        uid=uid,
-        name=result.contract.score.name,
-        manufacturer_name=MANUFACTURER,
-        model_name=f"{result.model.name} {result.model.version}",
-    )
-    context = sr.ObserverContext(
-        observer_type=coded("121007", "DCM", "Device"), observer_identifying_attributes=device
-    )
-    return sr.ObservationContext(observer_device_context=context)
-
-
 def _lungs(result: Result, plain: dict[str, Any]) -> Any:
     """Group of the lungs: score, volumes, densitometry, repeatability, flags."""
-    sr = load_highdicom().sr
     measurements = [
-        _number(private("DLILD"), plain["dl_ild_percent"], "%"),
-        _number(coded(*codes.VOLUME), plain["lung_volume_ml"], "mL"),
-        _number(private("LESION-VOLUME"), plain["lesion_volume_ml"], "mL"),
+        number(private("DLILD"), plain["dl_ild_percent"], "%"),
+        number(coded(*codes.VOLUME), plain["lung_volume_ml"], "mL"),
+        number(private("LESION-VOLUME"), plain["lesion_volume_ml"], "mL"),
     ]
     if result.densitometry is not None:
         measurements += _density(plain["densitometry"]["lung"])
     spec = result.contract.score.repeatability
     if spec is not None:
-        measurements += _repeatability("RC-SAME", spec.same_protocol)
-        measurements += _repeatability("RC-ALL", spec.all_changes)
-    return sr.MeasurementsAndQualitativeEvaluations(
+        measurements += repeatability("RC-SAME", spec.same_protocol)
+        measurements += repeatability("RC-ALL", spec.all_changes)
+    return load_highdicom().sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(result, "lungs"),
         algorithm_id=_algorithm(result),
-        finding_sites=[sr.FindingSite(anatomic_location=coded(*codes.LUNG))],
+        finding_sites=lung_site(),
         measurements=measurements,
         qualitative_evaluations=[
-            sr.QualitativeEvaluation(name=private("FLAG"), value=codes.flag_code(flag))
-            for flag in result.flags
+            evaluation(private("FLAG"), codes.flag_code(flag)) for flag in result.flags
         ]
         or None,
     )
@@ -132,17 +110,17 @@ def _class(result: Result, plain: dict[str, Any], kind: LabelClass, source: Sour
     sr = load_highdicom().sr
     figures = plain["classes"][kind.name]
     measurements = [
-        _number(coded(*codes.VOLUME), figures["volume_ml"], "mL"),
-        _number(private("LUNG-PERCENT"), figures["percent_of_lung"], "%"),
+        number(coded(*codes.VOLUME), figures["volume_ml"], "mL"),
+        number(private("LUNG-PERCENT"), figures["percent_of_lung"], "%"),
     ]
     if figures["certainty"] is not None:
-        measurements.append(_number(private("CERTAINTY"), figures["certainty"], "1"))
+        measurements.append(number(private("CERTAINTY"), figures["certainty"], "1"))
     if not result.labels.array.any() or figures["volume_ml"] == 0:
         return sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=_tracking(result, kind.name),
             finding_type=codes.code_of(kind),
             algorithm_id=_algorithm(result),
-            finding_sites=[sr.FindingSite(anatomic_location=coded(*codes.LUNG))],
+            finding_sites=lung_site(),
             measurements=measurements,
         )
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -156,28 +134,23 @@ def _class(result: Result, plain: dict[str, Any], kind: LabelClass, source: Sour
         finding_type=codes.code_of(kind),
         finding_category=codes.category_of(kind),
         algorithm_id=_algorithm(result),
-        finding_sites=[sr.FindingSite(anatomic_location=coded(*codes.LUNG))],
+        finding_sites=lung_site(),
         measurements=measurements,
     )
 
 
 def _zone(result: Result, plain: dict[str, Any], zone: str) -> Any:
-    sr = load_highdicom().sr
     figures = plain["zones"][zone]
-    side, third = zone.split("_")
-    site = sr.FindingSite(
-        anatomic_location=coded(*codes.THIRDS[third]), laterality=coded(*codes.SIDES[side])
-    )
     measurements = [
-        _number(coded(*codes.VOLUME), figures["lung_ml"], "mL"),
-        _number(private("LESION-VOLUME"), figures["lesion_ml"], "mL"),
+        number(coded(*codes.VOLUME), figures["lung_ml"], "mL"),
+        number(private("LESION-VOLUME"), figures["lesion_ml"], "mL"),
     ]
     if result.densitometry is not None:
         measurements += _density(plain["densitometry"]["zones"][zone])
-    return sr.MeasurementsAndQualitativeEvaluations(
+    return load_highdicom().sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(result, zone),
         algorithm_id=_algorithm(result),
-        finding_sites=[site],
+        finding_sites=zone_site(zone),
         measurements=measurements,
     )
 
@@ -201,27 +174,10 @@ def _density(figures: dict[str, Any]) -> list[Any]:
         (coded(*codes.MASS), figures["mass_g"], "g", None),
     ]
     return [
-        _number(name, value, unit, derivation)
+        number(name, value, unit, derivation)
         for name, value, unit, derivation in rows
         if value is not None
     ]
-
-
-def _repeatability(name: str, figures: RepeatabilityCoefficient) -> list[Any]:
-    return [
-        _number(private(name), figures.coefficient, "%"),
-        _number(private(f"{name}-LOW"), figures.low, "%"),
-        _number(private(f"{name}-HIGH"), figures.high, "%"),
-    ]
-
-
-def _number(name: Any, value: float, unit: str, derivation: Code | None = None) -> Any:
-    return load_highdicom().sr.Measurement(
-        name=name,
-        value=value,
-        unit=coded(*codes.UNITS[unit]),
-        derivation=None if derivation is None else coded(*derivation),
-    )
 
 
 def _tracking(result: Result, what: str) -> Any:
@@ -230,22 +186,11 @@ def _tracking(result: Result, what: str) -> Any:
 
 
 def _algorithm(result: Result) -> Any:
-    return load_highdicom().sr.AlgorithmIdentification(
-        name=result.contract.score.name,
-        version=f"{result.model.name} {result.model.version}",
-        parameters=[f"{name}={value}" for name, value in algorithm_parameters(result).items()],
-    )
+    return algorithm_id(result.model, algorithm_parameters(result))
 
 
 def _notes(result: Result, plain: dict[str, Any]) -> Iterable[Any]:
     """Texts of the report: notice, flags with their values, digests."""
-    sr = load_highdicom().sr
-
-    def text(name: Any, value: str) -> Any:
-        return sr.TextContentItem(
-            name=name, value=value, relationship_type=sr.RelationshipTypeValues.CONTAINS
-        )
-
     yield text(private("NOTICE"), NOTICE)
     for flag in result.flags:
         shown = flag if isinstance(flag, Flag) else Flag(flag)
@@ -254,14 +199,3 @@ def _notes(result: Result, plain: dict[str, Any]) -> Iterable[Any]:
         yield text(private("SCAN-DIGEST"), result.series.digest)
     if plain["provenance"] is not None:
         yield text(private("RESULT-DIGEST"), plain["provenance"]["result"])
-
-
-def _segmentation_reference(result: Result, source: SourceSeries, image: Any) -> Any:
-    """Make a data set that stands for the SEG as evidence."""
-    reference = type(image)()
-    for name in ("StudyInstanceUID", "PatientID"):
-        reference[name] = image[name]
-    series, instance = segmentation_uids(result, source)
-    reference.SOPClassUID, reference.SOPInstanceUID = SEG_CLASS, instance
-    reference.SeriesInstanceUID = series
-    return reference

@@ -42,6 +42,8 @@ from dlild_client.source import SourceSeries, SourceSlice
 BINARY, LABELMAP = "BINARY", "LABELMAP"
 SEG_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 """Segmentation Storage, of a BINARY SEG."""
+SEG_SERIES, SEG_OBJECT = "SEG series", "SEG"
+"""What the UIDs of a SEG are derived from, beside its kind."""
 SERIES_NUMBER = 9301
 
 Bytes = npt.NDArray[np.uint8]
@@ -104,8 +106,8 @@ def pixels_digest(pixels: bytes) -> str:
 def segmentation_uids(result: Result, source: SourceSeries, kind: str = BINARY) -> tuple[str, str]:
     """Derive the UIDs of series and instance of a SEG."""
     return (
-        result_uid(result, source, "SEG series", kind),
-        result_uid(result, source, "SEG", kind),
+        result_uid(result, source, SEG_SERIES, kind),
+        result_uid(result, source, SEG_OBJECT, kind),
     )
 
 

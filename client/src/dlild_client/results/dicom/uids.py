@@ -34,10 +34,20 @@ def result_uid(result: Result, source: SourceSeries, *parts: str) -> str:
     *parts : str
         What the object is.
     """
+    return object_uid(result.series.digest or "", result.model.weights_digest, source, *parts)
+
+
+def object_uid(scan_digest: str, weights_digest: str, source: SourceSeries, *parts: str) -> str:
+    """Derive a UID as `result_uid` does, of a result that only its document is left of."""
     return derive_uid(
         f"DL-ILD layout {LAYOUT}",
-        result.series.digest or "",
-        result.model.weights_digest,
-        *(f"{s.sop_instance} {s.frame or 1}" for s in source.slices),
+        scan_digest,
+        weights_digest,
+        *slice_names(source),
         *parts,
     )
+
+
+def slice_names(source: SourceSeries) -> list[str]:
+    """Name each slice of a series by object and frame."""
+    return [f"{s.sop_instance} {s.frame or 1}" for s in source.slices]
