@@ -42,7 +42,7 @@ def test_the_example_of_the_page_is_a_step(load, example):
     analysis.steps["landmark"] = finished
     assert finished.done
     assert finished.sentences(data)[0].startswith("From 6 months on: log-rank P")
-    assert example.table(analysis).rows[0][0] == "6"
+    assert finished.tables(analysis)[0].rows[0][0] == "6"
     assert finished.as_dict(analysis.versions)["values"]["months"] == 6.0
 
 

@@ -114,7 +114,7 @@ def test_risk_table_and_nomogram_are_the_model(load):
     read = 1 - np.exp(-np.exp(np.interp(points, places, np.log(-np.log1p(-np.array(risks))))))
     truth = risk.risks(model, {"score": score, "age": age, "sex": sex})[1]["risk"]
     assert read == pytest.approx(truth, abs=0.01)
-    assert figure(analysis) is not None
+    assert figure(found, analysis) is not None
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 70), (3.2, 58.9), (0.001, 0.004), (5, 5), (-3, 900)])

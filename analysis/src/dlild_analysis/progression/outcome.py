@@ -62,6 +62,11 @@ class Outcome:
     free_until: FloatArray | None = None
 
     @property
+    def known(self) -> NDArray[np.bool_]:
+        """Whether the outcome of each patient is known, of shape (n,)."""
+        return np.isfinite(self.time) & np.isfinite(self.status)
+
+    @property
     def events(self) -> int:
         """Patients with the event."""
         return int(np.sum(self.status == PROGRESSED))

@@ -131,10 +131,7 @@ def _tables(
     finished: Finished[Any], analysis: Analysis, numbers: _Numbers, words: list[str]
 ) -> list[Table]:
     tables = []
-    for make in finished.step.tables:
-        made = make(analysis)
-        if made is None:
-            continue
+    for made in finished.tables(analysis):
         numbers.tables += 1
         headings = analysis.data.headings if made.with_headings else {}
         tables.append(
@@ -159,10 +156,7 @@ def _pictures(
     written: list[Path],
 ) -> list[Picture]:
     pictures: list[Picture] = []
-    for drawing in finished.step.figures:
-        made = drawing.draw(analysis)
-        if made is None:
-            continue
+    for drawing, made in finished.figures(analysis):
         numbers.figures += 1
         name = f"figure{numbers.figures}_{stem(drawing.name)}"
         image = style.png(made)

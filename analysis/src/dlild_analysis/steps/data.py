@@ -207,7 +207,7 @@ class Data:
         progressed = self.progressed()
         usable = np.ones(len(design), dtype=bool)
         if need in ("survival", "follow-up"):
-            usable = np.isfinite(self.outcome.time) & np.isfinite(self.outcome.status)
+            usable = self.outcome.known
         elif need == "binary":
             usable = np.isfinite(progressed)
         complete = usable & design.notna().all(axis=1).to_numpy()

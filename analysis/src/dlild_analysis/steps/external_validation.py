@@ -28,8 +28,8 @@ from dlild_analysis.steps.data import Data
 from dlild_analysis.steps.presentation import style
 from dlild_analysis.steps.presentation.table import Table
 from dlild_analysis.steps.presentation.text import estimate, not_done, number, p_value, percent
+from dlild_analysis.steps.validation.decision_curves import THRESHOLDS
 
-THRESHOLDS: FloatArray = np.round(np.arange(0.05, 0.651, 0.01), 4)
 LEAST_EVENTS = 10
 
 
@@ -158,7 +158,7 @@ def validate_model(
        survival models. Stat Med 2000;19:3401-3415.
     """
     data = Data(cohort, assess(cohort))
-    known = np.isfinite(data.outcome.time) & np.isfinite(data.outcome.status)
+    known = data.outcome.known
     columns = _inputs(model, data)
     lacking, outside, score = _scores(model, columns)
     use = known & ~lacking & ~outside

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from dlild_analysis.errors import NotDoneError
 from dlild_analysis.prediction import risk
-from dlild_analysis.steps.attempts import NotDone
 from dlild_analysis.steps.data import Data
 from dlild_analysis.steps.model import build_model
 from dlild_analysis.steps.presentation import style
@@ -176,11 +175,8 @@ def sentences(result: RiskTable, _data: Data) -> list[str]:
     ]
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: RiskTable, _analysis: Analysis) -> Table | None:
     """Risks by score."""
-    result = analysis.of(RISK_TABLE)
-    if isinstance(result, NotDone):
-        return None
     months = list(result.rows[0].risks) if result.rows else []
     return Table(
         "table23_risks",
@@ -203,11 +199,8 @@ def table(analysis: Analysis) -> Table | None:
     )
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: RiskTable, _analysis: Analysis) -> Figure | None:
     """Draw the nomogram."""
-    result = analysis.of(RISK_TABLE)
-    if isinstance(result, NotDone):
-        return None
     total = sum(max(points for _, points in axis.ticks) for axis in result.axes)
     lines = len(result.axes) + len(result.scales) + 2
     made, grid = style.figure(style.TWO_COLUMNS, 0.55 * lines + 0.3)

@@ -53,7 +53,7 @@ def software() -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Drawing(Generic[R]):
     """A figure of a step.
 
     Attributes
@@ -61,13 +61,13 @@ class Drawing:
     name : str
         Stem of its files.
     draw : callable
-        Draws it from an analysis; None where there is nothing to show.
+        Draws the step's result; None where there is nothing to show.
     caption : str
         Below it in the report.
     """
 
     name: str
-    draw: Callable[[Analysis], Figure | None]
+    draw: Callable[[R, Analysis], Figure | None]
     caption: str
 
 
@@ -121,7 +121,9 @@ class Step(Generic[R]):
     sentences : callable
         Writes the paragraph of the report from the result.
     tables : tuple of callables
-        Each makes a table from an analysis; None where there is nothing to show.
+        Each makes a table from the result; None where there is nothing to show.
+    joint_tables : tuple of callables
+        Tables of this step together with another, whichever of the two was done.
     figures : tuple of Drawing
         Its figures.
     libraries : tuple of str
@@ -137,8 +139,9 @@ class Step(Generic[R]):
     title: str
     compute: Callable[[Analysis, Progress], R]
     sentences: Callable[[R, Data], list[str]] | None = None
-    tables: tuple[Callable[[Analysis], Table | None], ...] = ()
-    figures: tuple[Drawing, ...] = ()
+    tables: tuple[Callable[[R, Analysis], Table | None], ...] = ()
+    joint_tables: tuple[Callable[[Analysis], Table | None], ...] = ()
+    figures: tuple[Drawing[R], ...] = ()
     libraries: tuple[str, ...] = OWN
     by_cutoff: bool = False
     populations: Callable[[R, Data], list[ModelStage]] | None = None
@@ -183,6 +186,20 @@ class Finished(Generic[R]):
         if isinstance(self.result, NotDone) or self.step.populations is None:
             return []
         return self.step.populations(self.result, data)
+
+    def tables(self, analysis: Analysis) -> list[Table]:
+        """Make the step's tables that have something to show."""
+        made = [make(analysis) for make in self.step.joint_tables]
+        if not isinstance(self.result, NotDone):
+            made += [make(self.result, analysis) for make in self.step.tables]
+        return [table for table in made if table is not None]
+
+    def figures(self, analysis: Analysis) -> list[tuple[Drawing[R], Figure]]:
+        """Draw the step's figures that have something to show."""
+        if isinstance(self.result, NotDone):
+            return []
+        drawn = [(drawing, drawing.draw(self.result, analysis)) for drawing in self.step.figures]
+        return [(drawing, figure) for drawing, figure in drawn if figure is not None]
 
     def as_dict(self, versions: dict[str, str]) -> dict[str, Any]:
         """Write the step for results.json."""

@@ -147,11 +147,8 @@ def sentences(result: Agreement, data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: Agreement, analysis: Analysis) -> Table | None:
     """Agreement of readers."""
-    result = analysis.of(AGREEMENT)
-    if isinstance(result, NotDone):
-        return None
     rows: list[tuple[str, ...]] = []
     if not isinstance(result.icc, NotDone):
         rows += [
@@ -216,11 +213,8 @@ def _limits(label: str, part: agreement.BlandAltman) -> list[tuple[str, ...]]:
     ]
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: Agreement, analysis: Analysis) -> Figure | None:
     """Bland-Altman plots of the score against the readers' mean, and of four pairs at most."""
-    result = analysis.of(AGREEMENT)
-    if isinstance(result, NotDone):
-        return None
     parts = [
         (pair.label, pair.bland_altman)
         for pair in result.pairs

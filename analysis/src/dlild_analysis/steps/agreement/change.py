@@ -146,11 +146,8 @@ def sentences(result: Changes, data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: Changes, analysis: Analysis) -> Table | None:
     """Write the changes as a table."""
-    result = analysis.of(CHANGES)
-    if isinstance(result, NotDone):
-        return None
     rows: list[tuple[str, ...]] = []
     part = result.detectable
     if not isinstance(part, NotDone):

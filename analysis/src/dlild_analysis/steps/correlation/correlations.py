@@ -124,11 +124,8 @@ def sentences(result: Correlations, data: Data) -> list[str]:
     return found
 
 
-def correlation_table(analysis: Analysis) -> Table | None:
+def correlation_table(result: Correlations, analysis: Analysis) -> Table | None:
     """Correlation of the scores with lung function."""
-    result = analysis.of(CORRELATIONS)
-    if isinstance(result, NotDone):
-        return None
     label = analysis.data.label
     rows = [
         (
@@ -151,10 +148,9 @@ def correlation_table(analysis: Analysis) -> Table | None:
     )
 
 
-def comparison_table(analysis: Analysis) -> Table | None:
+def comparison_table(result: Correlations, analysis: Analysis) -> Table | None:
     """Comparison of the two scores' correlations."""
-    result = analysis.of(CORRELATIONS)
-    if isinstance(result, NotDone) or not result.comparisons:
+    if not result.comparisons:
         return None
     label = analysis.data.label
     rows = [row for item in result.comparisons for row in _test_rows(item, label(item.function))]
@@ -181,11 +177,8 @@ def _test_rows(item: Comparison, name: str) -> list[tuple[str, ...]]:
     return [*rows, (name, "Difference of r (Zou's 95 % CI)", difference, DASH)]
 
 
-def scatter(analysis: Analysis) -> Figure | None:
+def scatter(result: Correlations, analysis: Analysis) -> Figure | None:
     """Scores against lung function, with straight line and correlation."""
-    result = analysis.of(CORRELATIONS)
-    if isinstance(result, NotDone):
-        return None
     pairs = [pair for pair in result.pairs if not isinstance(pair.pearson, NotDone)]
     if not pairs:
         return None

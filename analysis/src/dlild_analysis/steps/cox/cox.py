@@ -158,11 +158,8 @@ def sentences(result: CoxModels, _data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: CoxModels, _analysis: Analysis) -> Table | None:
     """Uni- and multivariable Cox regression."""
-    result = analysis.of(COX)
-    if isinstance(result, NotDone):
-        return None
     rows = model_rows(result.univariable, result.multivariable)
     rows += ratio_rows(result.high_against_low, "univariable", "High against low")
     return Table(
@@ -175,11 +172,8 @@ def table(analysis: Analysis) -> Table | None:
     )
 
 
-def forest(analysis: Analysis) -> Figure | None:
+def forest(result: CoxModels, analysis: Analysis) -> Figure | None:
     """Hazard ratios of one standard deviation, alone and together."""
-    result = analysis.of(COX)
-    if isinstance(result, NotDone):
-        return None
     models = [("univariable", item.fit) for item in result.univariable]
     models.append(("multivariable", result.multivariable))
     lines: list[tuple[str, Estimate, str]] = [

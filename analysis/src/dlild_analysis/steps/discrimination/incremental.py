@@ -152,11 +152,8 @@ def sentences(result: IncrementalValue, _data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: IncrementalValue, analysis: Analysis) -> Table | None:
     """Show what the score adds."""
-    result = analysis.of(INCREMENTAL)
-    if isinstance(result, NotDone):
-        return None
     asked = "reclassification" in analysis.data.study.plan.more
     return Table(
         "table11_incremental",

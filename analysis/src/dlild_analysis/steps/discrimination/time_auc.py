@@ -191,11 +191,9 @@ def _difference(
     return f"{estimate(part.difference, 3)}, P {p_of(part.difference)}"
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: TimeAucs, analysis: Analysis) -> Figure | None:
     """AUC over time with pointwise intervals."""
-    result = analysis.of(TIME_AUC)
-    curves = [] if isinstance(result, NotDone) else list(result.curves)
-    curves = [item for item in curves if not isinstance(item.auc, NotDone)]
+    curves = [item for item in result.curves if not isinstance(item.auc, NotDone)]
     if not curves or len(curves[0].months) < 2:
         return None
     made, grid = style.figure(style.ONE_COLUMN, 3.0)
@@ -219,7 +217,7 @@ TIME_AUC: Step[TimeAucs] = Step(
     "Time-dependent AUC",
     compute=lambda analysis, _: time_dependent_auc(analysis.data),
     sentences=sentences,
-    tables=(table,),
+    joint_tables=(table,),
     figures=(
         Drawing(
             "figure7_time_auc",

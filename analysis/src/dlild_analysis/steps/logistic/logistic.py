@@ -119,11 +119,8 @@ def sentences(result: LogisticModels, _data: Data) -> list[str]:
     ]
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: LogisticModels, _analysis: Analysis) -> Table | None:
     """Uni- and multivariable logistic regression."""
-    result = analysis.of(LOGISTIC)
-    if isinstance(result, NotDone):
-        return None
     rows = model_rows(result.univariable, result.multivariable)
     return Table(
         "table4_logistic",

@@ -18,6 +18,7 @@ from dlild_analysis.stats.results import Estimate
 from dlild_analysis.steps.attempts import NotDone, attempt
 from dlild_analysis.steps.cutoff import GROUPS, Cutoff
 from dlild_analysis.steps.data import Data
+from dlild_analysis.steps.per_points import PER_POINTS
 from dlild_analysis.steps.presentation import style
 from dlild_analysis.steps.presentation.table import Table
 from dlild_analysis.steps.presentation.text import (
@@ -32,7 +33,6 @@ from dlild_analysis.steps.step import Analysis, Drawing, Gap, ModelStage, Step
 from dlild_analysis.steps.validation.models import random_stream
 
 LARGE_COHORT = 1_000
-PER_POINTS = 10.0
 STREAM = 600
 LINES_SHOWN = 300
 COMPLETE, LOST, DEAD = "followed to the end", "lost before the end", "died or transplanted"
@@ -383,11 +383,8 @@ def _slope(value: Estimate | NotDone, item: Decline) -> str:
     return estimate(value, _digits(item))
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: FvcDecline, _analysis: Analysis) -> Table | None:
     """Annual change of FVC by group, covariate and pattern of follow-up."""
-    result = analysis.of(FVC_DECLINE)
-    if isinstance(result, NotDone):
-        return None
     rows: list[tuple[str, str, str, str]] = []
     for item in result.measures:
         unit = f"{item.measure}, {item.unit} a year"
@@ -435,11 +432,8 @@ def table(analysis: Analysis) -> Table | None:
     )
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: FvcDecline, analysis: Analysis) -> Figure | None:
     """Patients' measurements and the model's mean, by high and low score."""
-    result = analysis.of(FVC_DECLINE)
-    if isinstance(result, NotDone):
-        return None
     shown = [item for item in result.measures if not isinstance(item.by_group, NotDone)]
     if not shown:
         return None

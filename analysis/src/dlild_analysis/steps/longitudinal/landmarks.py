@@ -16,7 +16,7 @@ from dlild_analysis.stats.results import Estimate
 from dlild_analysis.steps.attempts import NotDone, attempt
 from dlild_analysis.steps.cutoff import Cutoff, high_group
 from dlild_analysis.steps.data import Data, Sample
-from dlild_analysis.steps.longitudinal.per_points import (
+from dlild_analysis.steps.per_points import (
     PER_POINTS,
     in_tens,
     label_per_points,
@@ -234,11 +234,8 @@ def sentences(result: Landmarks, _data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: Landmarks, _analysis: Analysis) -> Table | None:
     """Hazard ratios from each landmark on."""
-    result = analysis.of(LANDMARKS)
-    if isinstance(result, NotDone):
-        return None
     rows = []
     for item in result.landmarks:
         if isinstance(item, NotDone):

@@ -13,7 +13,7 @@ from dlild_analysis.stats.arrays import FloatArray
 from dlild_analysis.stats.results import Estimate
 from dlild_analysis.steps.attempts import NotDone, attempt
 from dlild_analysis.steps.data import Data
-from dlild_analysis.steps.longitudinal.per_points import (
+from dlild_analysis.steps.per_points import (
     in_tens,
     label_per_points,
     score_sample,
@@ -83,7 +83,7 @@ def time_between_visits(data: Data) -> TimeBetweenVisits:
     label = label_per_points(data)
     half = np.where(between, (lower + sample.time) / 2, sample.time)
     open_ended = np.where(event == 1, sample.time, np.inf)
-    known = np.isfinite(data.outcome.time) & np.isfinite(data.outcome.status)
+    known = data.outcome.known
     return TimeBetweenVisits(
         label,
         eligible=int(known.sum()),
@@ -133,11 +133,8 @@ def sentences(result: TimeBetweenVisits, _data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: TimeBetweenVisits, _analysis: Analysis) -> Table | None:
     """Hazard ratios by where progression is placed in time."""
-    result = analysis.of(TIME_BETWEEN_VISITS)
-    if isinstance(result, NotDone):
-        return None
     return Table(
         "table18_time_between_visits",
         f"Progression between visits: hazard ratio of {result.label}",

@@ -13,7 +13,7 @@ from dlild_analysis.stats import cox
 from dlild_analysis.stats.results import Estimate
 from dlild_analysis.steps.attempts import NotDone, attempt
 from dlild_analysis.steps.data import Data
-from dlild_analysis.steps.longitudinal.per_points import PER_POINTS, score_sample, stage
+from dlild_analysis.steps.per_points import PER_POINTS, score_sample, stage
 from dlild_analysis.steps.presentation.table import Table
 from dlild_analysis.steps.presentation.text import estimate, p_of, p_words
 from dlild_analysis.steps.step import Analysis, ModelStage, Step
@@ -116,7 +116,7 @@ def time_varying(data: Data) -> TimeVarying:
         ),
     )
     current = attempt(_fit, rows, pd.DataFrame({"score": rows["score"] / PER_POINTS}))
-    known = np.isfinite(data.outcome.time) & np.isfinite(data.outcome.status)
+    known = data.outcome.known
     return TimeVarying(
         eligible=int(known.sum()),
         patients=int(rows["patient"].nunique()),
@@ -160,11 +160,8 @@ def sentences(result: TimeVarying, data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: TimeVarying, analysis: Analysis) -> Table | None:
     """Hazard ratios of the current score, and of the baseline score with the change since."""
-    result = analysis.of(TIME_VARYING)
-    if isinstance(result, NotDone):
-        return None
     score = analysis.data.label("score")
     per = f"per {PER_POINTS:g} points"
     return Table(

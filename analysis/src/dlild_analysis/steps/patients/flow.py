@@ -92,7 +92,7 @@ def patient_flow(analysis: Analysis) -> PatientFlow:
     """Count the patients at every stage from the table to each model."""
     data = analysis.data
     cohort, outcome = data.cohort, data.outcome
-    known = np.isfinite(outcome.time) & np.isfinite(outcome.status)
+    known = outcome.known
     progressed = data.progressed()
     return PatientFlow(
         TableStage(cohort.source, cohort.flow.rows, cohort.flow.patients or len(cohort.patients)),
@@ -147,7 +147,7 @@ def _model(
     """Count the patients of one model: who could enter it, who lacks what, who is left."""
     usable = np.isfinite(data.progressed())
     if need == "survival":
-        usable = np.isfinite(data.outcome.time) & np.isfinite(data.outcome.status)
+        usable = data.outcome.known
     design = attempt(data.design, names)
     if isinstance(design, NotDone):
         raise NotDoneError(design.not_done_because)
@@ -189,11 +189,8 @@ def sentences(result: PatientFlow, _data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: PatientFlow, _analysis: Analysis) -> Table | None:
     """From the table to each model."""
-    result = analysis.of(FLOW)
-    if isinstance(result, NotDone):
-        return None
     first, outcome, horizon = result.table, result.outcome, result.horizon
     rows = [(f"In the table ({first.rows} rows)", str(first.patients), DASH, DASH)]
     rows += [
@@ -228,11 +225,8 @@ def table(analysis: Analysis) -> Table | None:
     )
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: PatientFlow, _analysis: Analysis) -> Figure | None:
     """Draw the flow: what remains on the left, who left on the right, the models below."""
-    result = analysis.of(FLOW)
-    if isinstance(result, NotDone):
-        return None
     stages = _stages(result)
     columns = _model_columns(result)
     longest = max((len(lines) for lines in columns), default=0)

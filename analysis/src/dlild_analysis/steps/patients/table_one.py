@@ -246,11 +246,8 @@ def sentences(result: TableOne, _data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: TableOne, analysis: Analysis) -> Table | None:
     """Patients, and those with and without progression."""
-    result = analysis.of(TABLE_ONE)
-    if isinstance(result, NotDone):
-        return None
     horizon = f"{result.horizon_months:g} months"
     yes = result.progressed_at_horizon
     return Table(

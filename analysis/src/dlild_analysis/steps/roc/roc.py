@@ -154,11 +154,8 @@ def _logit_interval(value: Estimate) -> str:
     return f"; on the logit scale {interval(value.ci_low, value.ci_high, 3)}"
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: RocCurves, _analysis: Analysis) -> Table | None:
     """Areas, their comparison, and the cut-off."""
-    result = analysis.of(ROC)
-    if isinstance(result, NotDone):
-        return None
     rows = [_curve_row(item) for item in result.curves]
     for item in result.comparisons:
         difference = None if isinstance(item.result, NotDone) else item.result.difference
@@ -199,11 +196,8 @@ def _curve_row(item: Curve) -> tuple[str, ...]:
     )
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: RocCurves, _analysis: Analysis) -> Figure | None:
     """ROC curves of all measures."""
-    result = analysis.of(ROC)
-    if isinstance(result, NotDone):
-        return None
     curves = [
         (item.label, item.result) for item in result.curves if not isinstance(item.result, NotDone)
     ]

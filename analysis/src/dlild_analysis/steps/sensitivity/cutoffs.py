@@ -89,10 +89,9 @@ def sentences(result: CutoffScans, _data: Data) -> list[str]:
     ]
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: CutoffScans, analysis: Analysis) -> Figure | None:
     """Test statistic at every cut-off, with the used one and the price of the best."""
-    result = analysis.of(CUTOFFS)
-    if isinstance(result, NotDone) or isinstance(result.time_to_event, NotDone):
+    if isinstance(result.time_to_event, NotDone):
         return None
     scan, used = result.time_to_event, result.used_cutoff
     made, grid = style.figure(style.ONE_COLUMN, 3.0)

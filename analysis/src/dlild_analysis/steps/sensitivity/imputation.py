@@ -172,11 +172,8 @@ def _pool(
     return tuple(pooled)
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: Imputed, _analysis: Analysis) -> Table | None:
     """Pooled models after multiple imputation."""
-    result = analysis.of(IMPUTATION)
-    if isinstance(result, NotDone):
-        return None
     rows: list[tuple[str, ...]] = []
     for title, terms in (("Cox, HR", result.cox), ("Logistic, OR", result.logistic)):
         if isinstance(terms, NotDone):

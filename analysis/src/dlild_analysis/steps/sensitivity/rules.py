@@ -171,10 +171,9 @@ def sentences(result: RuleComparison, data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: RuleComparison, _analysis: Analysis) -> Table | None:
     """Conclusions under every rule."""
-    result = analysis.of(RULES)
-    if isinstance(result, NotDone) or not result.rules:
+    if not result.rules:
         return None
     return Table(
         "table14_rules",
@@ -209,11 +208,8 @@ def _row(row: RuleOutcome | RuleNotApplied) -> tuple[str, ...]:
     )
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: RuleComparison, analysis: Analysis) -> Figure | None:
     """Hazard ratio of the score under every progression rule."""
-    result = analysis.of(RULES)
-    if isinstance(result, NotDone):
-        return None
     lines = [
         (
             row.rule,

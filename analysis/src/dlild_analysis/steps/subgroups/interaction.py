@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,13 +15,11 @@ from dlild_analysis.stats.arrays import FloatArray
 from dlild_analysis.stats.results import Estimate, HypothesisTest
 from dlild_analysis.steps.attempts import NotDone, attempt
 from dlild_analysis.steps.data import Data, Sample
+from dlild_analysis.steps.per_points import LEAST_EVENTS, in_tens, label_per_points, ratio_among
 from dlild_analysis.steps.presentation.style import forest_plot
 from dlild_analysis.steps.presentation.table import Table
 from dlild_analysis.steps.presentation.text import estimate, number, p_of, p_words
 from dlild_analysis.steps.step import Analysis, Drawing, Gap, ModelStage, Step
-
-PER_POINTS = 10.0
-LEAST_EVENTS = 5
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,9 @@ def subgroups(data: Data) -> Subgroups:
     names = data.available(tuple(item.name for item in data.study.covariates))
     if not data.available(("score",)) or not names:
         raise NotDoneError("it needs a score and a covariate")
-    score = f"{data.label('score')}, per {PER_POINTS:g} points"
-    return Subgroups(score, tuple(attempt(_subgrouping, data, name) for name in names))
+    return Subgroups(
+        label_per_points(data), tuple(attempt(_subgrouping, data, name) for name in names)
+    )
 
 
 def _subgrouping(data: Data, name: str) -> Subgrouping:
@@ -86,13 +85,13 @@ def _subgrouping(data: Data, name: str) -> Subgrouping:
     labels, member = _members(data, sample, name)
     if len(labels) < 2:
         raise NotDoneError(f"all patients are in one group of {data.label(name)}")
-    tens = sample.design[data.label("score")].to_numpy(dtype=np.float64) / PER_POINTS
+    tens = in_tens(data, sample)
     groups = tuple(
         Subgroup(
             label,
             patients=int((member == index).sum()),
             events=int(sample.event[member == index].sum()),
-            ratio=attempt(_ratio, tens, sample, member == index),
+            ratio=attempt(ratio_among, tens, sample, member == index),
         )
         for index, label in enumerate(labels)
     )
@@ -123,13 +122,6 @@ def _members(data: Data, sample: Sample, name: str) -> tuple[list[str], NDArray[
         return [label], upper
     text = number(middle, 0 if middle == round(middle) else 1)
     return [f"{label} below {text}{unit}", f"{label} {text}{unit} and more"], upper
-
-
-def _ratio(tens: FloatArray, sample: Sample, inside: NDArray[np.bool_]) -> Estimate:
-    if sample.event[inside].sum() < LEAST_EVENTS:
-        raise NotDoneError(f"{sample.event[inside].sum()} events; {LEAST_EVENTS} are needed")
-    fit = cox.fit_cox(tens[inside], sample.time[inside], sample.event[inside], ["score"])
-    return replace(fit.terms[0].hazard_ratio, warnings=())
 
 
 def _interaction(tens: FloatArray, member: NDArray[np.int64], sample: Sample) -> HypothesisTest:
@@ -164,11 +156,8 @@ def sentences(result: Subgroups, _data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: Subgroups, _analysis: Analysis) -> Table | None:
     """Hazard ratios of the score by subgroup."""
-    result = analysis.of(SUBGROUPS)
-    if isinstance(result, NotDone):
-        return None
     rows = [
         (
             group.label,
@@ -190,11 +179,8 @@ def table(analysis: Analysis) -> Table | None:
     )
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: Subgroups, _analysis: Analysis) -> Figure | None:
     """Hazard ratios of the score by subgroup."""
-    result = analysis.of(SUBGROUPS)
-    if isinstance(result, NotDone):
-        return None
     lines = [
         (group.label, group.ratio, f"n = {group.patients}")
         for item in result.covariates

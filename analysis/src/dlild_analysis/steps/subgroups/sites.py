@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,13 +11,12 @@ from dlild_analysis.stats import cox, survival
 from dlild_analysis.stats.results import Estimate
 from dlild_analysis.steps.attempts import NotDone, attempt
 from dlild_analysis.steps.cutoff import Cutoff, high_group
-from dlild_analysis.steps.data import Data, Sample
+from dlild_analysis.steps.data import Data
+from dlild_analysis.steps.per_points import LEAST_EVENTS, PER_POINTS, in_tens, ratio_among
 from dlild_analysis.steps.presentation.table import Table
 from dlild_analysis.steps.presentation.text import DASH, estimate, not_done, p_of, p_words
 from dlild_analysis.steps.step import Analysis, Gap, ModelStage, Step
 
-PER_POINTS = 10.0
-LEAST_EVENTS = 5
 FEW_CLUSTERS = 20
 
 
@@ -74,7 +73,7 @@ def by_site(data: Data, cutoff: Cutoff | NotDone) -> Sites:
         raise NotDoneError(f"the cohort has one {data.label(name)} only")
     sample = data.sample(("score", name), "survival")
     site = data.cohort.patients[name].iloc[sample.position].astype(str).to_numpy()
-    tens = sample.design[[data.label("score")]].to_numpy(dtype=np.float64) / PER_POINTS
+    tens = in_tens(data, sample)[:, None]
     arguments = (sample.time, sample.event)
     names = np.unique(site)
     warnings: tuple[str, ...] = ()
@@ -85,7 +84,7 @@ def by_site(data: Data, cutoff: Cutoff | NotDone) -> Sites:
         sample.n,
         sample.missing,
         int(sample.event.sum()),
-        pooled=attempt(_pooled, tens, sample, np.ones(sample.n, dtype=bool)),
+        pooled=attempt(ratio_among, tens, sample, np.ones(sample.n, dtype=bool)),
         stratified=attempt(
             lambda: cox.fit_stratified_cox(tens, *arguments, site, ["score"])[0].hazard_ratio
         ),
@@ -102,19 +101,12 @@ def by_site(data: Data, cutoff: Cutoff | NotDone) -> Sites:
                 str(one),
                 int((site == one).sum()),
                 int(sample.event[site == one].sum()),
-                attempt(_pooled, tens, sample, site == one),
+                attempt(ratio_among, tens, sample, site == one),
             )
             for one in names
         ),
         warnings=warnings,
     )
-
-
-def _pooled(tens: np.ndarray, sample: Sample, inside: np.ndarray) -> Estimate:
-    if sample.event[inside].sum() < LEAST_EVENTS:
-        raise NotDoneError(f"{sample.event[inside].sum()} events; {LEAST_EVENTS} are needed")
-    fit = cox.fit_cox(tens[inside], sample.time[inside], sample.event[inside], ["score"])
-    return replace(fit.terms[0].hazard_ratio, warnings=())
 
 
 def sentences(result: Sites, data: Data) -> list[str]:
@@ -144,11 +136,8 @@ def sentences(result: Sites, data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: Sites, analysis: Analysis) -> Table | None:
     """Hazard ratios of the score over sites."""
-    result = analysis.of(SITES)
-    if isinstance(result, NotDone):
-        return None
     all_of_them = f"{result.patients} / {result.events}"
     rows = [
         ("All, as one", all_of_them, estimate(result.pooled), p_of(result.pooled)),

@@ -133,11 +133,8 @@ def _score_terms(result: CompetingRisks) -> list[tuple[str, str, HazardTerm]]:
     ]
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: CompetingRisks, _analysis: Analysis) -> Table | None:
     """Incidence with competing death, and the regressions."""
-    result = analysis.of(COMPETING_RISKS)
-    if isinstance(result, NotDone):
-        return None
     sources = {"All": result.all}
     if not isinstance(result.groups, NotDone):
         sources |= {"Low score": result.groups.low, "High score": result.groups.high}
@@ -160,11 +157,8 @@ def table(analysis: Analysis) -> Table | None:
     )
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: CompetingRisks, analysis: Analysis) -> Figure | None:
     """Cumulative incidence of progression and of death, by group."""
-    result = analysis.of(COMPETING_RISKS)
-    if isinstance(result, NotDone):
-        return None
     sources = (
         {"All patients": result.all}
         if isinstance(result.groups, NotDone)

@@ -131,11 +131,8 @@ def sentences(result: ProgressionFreeSurvival, data: Data) -> list[str]:
     return found
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: ProgressionFreeSurvival, analysis: Analysis) -> Table | None:
     """Survival at the horizons."""
-    result = analysis.of(KAPLAN_MEIER)
-    if isinstance(result, NotDone):
-        return None
     groups, score = result.groups, analysis.data.label("score")
     sources, unit = [("All", result.all)], analysis.data.unit("score")
     note = "Kaplan-Meier, 95 % CI on the log-log scale."
@@ -169,10 +166,9 @@ def table(analysis: Analysis) -> Table | None:
     )
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: ProgressionFreeSurvival, analysis: Analysis) -> Figure | None:
     """Kaplan-Meier curves of high and low score, with numbers at risk."""
-    result = analysis.of(KAPLAN_MEIER)
-    groups = result if isinstance(result, NotDone) else result.groups
+    groups = result.groups
     if isinstance(groups, NotDone):
         return None
     made = style.figure(style.ONE_COLUMN, 3.7)[0]

@@ -14,9 +14,8 @@ from dlild_analysis.steps.data import Data
 from dlild_analysis.steps.presentation import style
 from dlild_analysis.steps.presentation.table import Table
 from dlild_analysis.steps.presentation.text import DASH, estimate, not_done, number
-from dlild_analysis.steps.progress import Progress
 from dlild_analysis.steps.step import OWN, Analysis, Drawing, Step
-from dlild_analysis.steps.validation.cross_validation import CROSS_VALIDATION, CrossValidated
+from dlild_analysis.steps.validation.cross_validation import CROSS_VALIDATION
 from dlild_analysis.steps.validation.models import fittable_recipes
 
 
@@ -53,8 +52,9 @@ class Calibrated:
         return (*self.binary, *self.survival)
 
 
-def calibrate(data: Data, crossed: CrossValidated | NotDone) -> Calibrated:
+def calibrate(analysis: Analysis) -> Calibrated:
     """Calibrate cross-validated risks, and the Cox model's risks at each horizon."""
+    data, crossed = analysis.data, analysis.of(CROSS_VALIDATION)
     binary = []
     for recipe, sample in fittable_recipes(data):
         risk = None if isinstance(crossed, NotDone) else crossed.predictions(recipe.name)
@@ -95,11 +95,8 @@ def sentences(result: Calibrated, _data: Data) -> list[str]:
     ]
 
 
-def table(analysis: Analysis) -> Table | None:
+def table(result: Calibrated, _analysis: Analysis) -> Table | None:
     """Calibration of risks."""
-    result = analysis.of(CALIBRATION)
-    if isinstance(result, NotDone):
-        return None
     return Table(
         "table9_calibration",
         "Calibration",
@@ -133,11 +130,8 @@ def _row(item: LogisticCalibration | CoxCalibration) -> tuple[str, ...]:
     )
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: Calibrated, _analysis: Analysis) -> Figure | None:
     """Calibration curves: cross-validated logistic models, and the Cox model at each horizon."""
-    result = analysis.of(CALIBRATION)
-    if isinstance(result, NotDone):
-        return None
     panels = {
         title: [
             (item.label.replace("Cox model, ", ""), item.result)
@@ -173,15 +167,10 @@ def figure(analysis: Analysis) -> Figure | None:
     return made
 
 
-def _compute(analysis: Analysis, _progress: Progress) -> Calibrated:
-    crossed = analysis.of(CROSS_VALIDATION)
-    return calibrate(analysis.data, crossed)
-
-
 CALIBRATION: Step[Calibrated] = Step(
     "calibration",
     "Calibration",
-    compute=_compute,
+    compute=lambda analysis, _: calibrate(analysis),
     sentences=sentences,
     tables=(table,),
     figures=(

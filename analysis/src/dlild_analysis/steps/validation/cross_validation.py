@@ -233,6 +233,6 @@ CROSS_VALIDATION: Step[CrossValidated] = Step(
     "Cross-validation",
     compute=lambda analysis, progress: cross_validate(analysis.data, progress),
     sentences=sentences,
-    tables=(table,),
+    joint_tables=(table,),
     libraries=(*OWN, "scikit-learn"),
 )

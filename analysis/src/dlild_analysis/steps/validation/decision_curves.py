@@ -14,9 +14,8 @@ from dlild_analysis.steps.attempts import NotDone, attempt
 from dlild_analysis.steps.data import Data
 from dlild_analysis.steps.presentation import style
 from dlild_analysis.steps.presentation.text import percent
-from dlild_analysis.steps.progress import Progress
 from dlild_analysis.steps.step import Analysis, Drawing, Step
-from dlild_analysis.steps.validation.cross_validation import CROSS_VALIDATION, CrossValidated
+from dlild_analysis.steps.validation.cross_validation import CROSS_VALIDATION
 from dlild_analysis.steps.validation.models import fittable_recipes
 
 THRESHOLDS: FloatArray = np.round(np.arange(0.05, 0.651, 0.01), 4)
@@ -40,10 +39,11 @@ class DecisionCurves:
     curves: tuple[ModelCurve, ...]
 
 
-def decide(data: Data, crossed: CrossValidated | NotDone) -> DecisionCurves:
+def decide(analysis: Analysis) -> DecisionCurves:
     """Decision curves of cross-validated risks."""
+    crossed = analysis.of(CROSS_VALIDATION)
     curves = []
-    for recipe, sample in fittable_recipes(data):
+    for recipe, sample in fittable_recipes(analysis.data):
         risk = None if isinstance(crossed, NotDone) else crossed.predictions(recipe.name)
         if recipe.name not in ("score", "visual", "full") or risk is None:
             continue
@@ -75,11 +75,8 @@ def sentences(result: DecisionCurves, _data: Data) -> list[str]:
     return found
 
 
-def figure(analysis: Analysis) -> Figure | None:
+def figure(result: DecisionCurves, _analysis: Analysis) -> Figure | None:
     """Net benefit over threshold probabilities."""
-    result = analysis.of(DECISION_CURVES)
-    if isinstance(result, NotDone):
-        return None
     curves = [
         (item.label.replace("Cox model, ", ""), item.result)
         for item in result.curves
@@ -101,15 +98,10 @@ def figure(analysis: Analysis) -> Figure | None:
     return made
 
 
-def _compute(analysis: Analysis, _progress: Progress) -> DecisionCurves:
-    crossed = analysis.of(CROSS_VALIDATION)
-    return decide(analysis.data, crossed)
-
-
 DECISION_CURVES: Step[DecisionCurves] = Step(
     "decision_curves",
     "Decision curves",
-    compute=_compute,
+    compute=lambda analysis, _: decide(analysis),
     sentences=sentences,
     figures=(Drawing("figure6_decision", figure, "Decision curves of cross-validated risks."),),
 )

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
 from dlild_analysis.errors import NotDoneError
+from dlild_analysis.stats import cox
 from dlild_analysis.stats.arrays import FloatArray
+from dlild_analysis.stats.results import Estimate
 from dlild_analysis.steps.attempts import NotDone
 from dlild_analysis.steps.data import Data, Sample
 from dlild_analysis.steps.step import Gap, ModelStage
 
 PER_POINTS = 10.0
+LEAST_EVENTS = 5
+"""Fewest events of a part of the patients that has a hazard ratio of its own."""
 
 
 def label_per_points(data: Data) -> str:
@@ -33,6 +42,20 @@ def in_tens(data: Data, sample: Sample) -> FloatArray:
     """Take the score of a sample in units of ten points."""
     values: FloatArray = sample.design[data.label("score")].to_numpy(dtype=float) / PER_POINTS
     return values
+
+
+def ratio_among(tens: FloatArray, sample: Sample, inside: NDArray[np.bool_]) -> Estimate:
+    """Fit the score in a part of the patients.
+
+    Raises
+    ------
+    NotDoneError
+        It has fewer than `LEAST_EVENTS` events.
+    """
+    if sample.event[inside].sum() < LEAST_EVENTS:
+        raise NotDoneError(f"{sample.event[inside].sum()} events; {LEAST_EVENTS} are needed")
+    fit = cox.fit_cox(tens[inside], sample.time[inside], sample.event[inside], ["score"])
+    return replace(fit.terms[0].hazard_ratio, warnings=())
 
 
 def stage(
