@@ -15,7 +15,7 @@ TOOLS := .tools
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check --quiet
 PACKAGES := client export analysis deploy
-CHECKED := .ci $(PACKAGES:%=%/src) model_repository requirements tests docs
+CHECKED := .ci $(PACKAGES:%=%/setup.py) $(PACKAGES:%=%/src) model_repository requirements tests docs
 # Modules that Triton loads: in no distribution, and checked as strictly as those.
 GLUE := $(filter-out $(wildcard model_repository/*/serve_*.py),$(wildcard model_repository/*/*.py docs/*.py))
 # The source roots, as pyproject.toml lists them.

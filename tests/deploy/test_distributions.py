@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -28,6 +30,19 @@ def test_a_distribution_takes_version_and_licence_from_the_root(name: str) -> No
     assert project["authors"] == [{"name": "DL-ILD developers"}]
     for key in ("description", "readme", "classifiers", "requires-python"):
         assert project[key], key
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_copy_whose_version_is_a_link_to_nowhere_is_not_built(name: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    build = [sys.executable, "setup.py", "--version"]
+    done = subprocess.run(build, cwd=tmp_path / name, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--dereference" in done.stderr
+
+    shutil.copy(ROOT / "VERSION", tmp_path)
+    done = subprocess.run(build, cwd=tmp_path / name, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == VERSION, done.stderr
 
 
 def test_image_compose_and_chart_have_the_same_version() -> None:

@@ -296,6 +296,12 @@ def test_the_image_of_the_node_is_pinned_small_and_not_root():
     allowed = (DOCKER / "Dockerfile.node.dockerignore").read_text().split("\n")
     assert "*" in allowed
     assert {rule for rule in allowed if rule.startswith("!")} == {
+        "!LICENSE",
+        "!VERSION",
         "!client",
         "!requirements/node.lock",
     }
+    # Of the folder of the client alone, its links to both would lead nowhere.
+    assert lines.index("COPY VERSION LICENSE /opt/dlild/") < lines.index(
+        "COPY client /opt/dlild/client"
+    )
