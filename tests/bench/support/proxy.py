@@ -7,7 +7,6 @@ import select
 import socket
 import struct
 import threading
-from types import TracebackType
 
 CHUNK = 1 << 18
 LOOK_S = 0.05
@@ -53,12 +52,7 @@ class Proxy:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Close everything."""
         self.cut()
 

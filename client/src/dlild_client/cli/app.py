@@ -25,6 +25,7 @@ from dlild_client.cli import (
     series,
     verify,
 )
+from dlild_client.cli.options import with_groups
 
 INTERRUPTED = 130
 
@@ -46,7 +47,7 @@ for command in (
     listen.listen,
     listen.queue,
 ):
-    app.command()(command)
+    app.command()(with_groups(command))
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -15,29 +14,17 @@ import typer
 
 from dlild_client.cli.options import (
     BY_TYPER,
-    Anonymous,
-    ApiKeyFile,
     AsJson,
+    ObjectOptions,
     ReportLanguage,
-    TlsCa,
-    TlsCert,
-    TlsKey,
-    TlsServerName,
-    Url,
-    WithCapture,
-    WithLabelmap,
-    WithPdf,
-    WithSeg,
-    WithSr,
-    make_settings,
-    object_kinds,
+    ServerOptions,
+    make_files,
 )
 from dlild_client.cli.screen import TITLE, batch_progress, print_rows
 
 if TYPE_CHECKING:
     from dlild_client.batch.on_dask import DaskScorer
     from dlild_client.batch.run import Scorer, Summary
-    from dlild_client.results.result import Result
     from dlild_client.settings import Settings
 
 MOST_AT_ONCE = 64
@@ -83,19 +70,10 @@ def batch(
     again: Annotated[
         bool, typer.Option("--again", help="Retry scans that failed in an earlier run.")
     ] = False,
-    seg: WithSeg = False,
-    labelmap: WithLabelmap = False,
-    sr: WithSr = False,
-    capture: WithCapture = False,
-    pdf: WithPdf = False,
-    anonymous: Anonymous = False,
+    *,
+    objects: ObjectOptions,
     as_json: AsJson = False,
-    url: Url = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_server_name: TlsServerName = None,
-    api_key_file: ApiKeyFile = None,
+    server: ServerOptions,
 ) -> None:
     """Score all scans of a folder tree, a list or a DICOMDIR.
 
@@ -114,9 +92,9 @@ def batch(
             f"{concurrency} scans at once on one machine; {MOST_AT_ONCE} at most",
             param_hint="--concurrency",
         )
-    kinds = object_kinds(seg=seg, labelmap=labelmap, sr=sr, capture=capture, pdf=pdf)
+    kinds = objects.kinds()
     voxels = images or bool(kinds)
-    settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file, PATIENT)
+    settings = server.settings(PATIENT)
     with ExitStack() as stack:
         scorer: Scorer = stack.enter_context(Client.from_settings(settings))
         if dask is not None:
@@ -130,8 +108,8 @@ def batch(
             concurrency=concurrency or (CONCURRENCY if dask is None else 0),
             images=images,
             report=language if report else None,
-            more=partial(make_files, kinds=kinds, anonymous=anonymous) if kinds else None,
-            anonymous=anonymous,
+            more=partial(make_files, kinds=kinds, anonymous=objects.anonymous) if kinds else None,
+            anonymous=objects.anonymous,
             again=again,
             progress=progress.on_progress,
             finished=progress.finished,
@@ -143,17 +121,6 @@ def batch(
         _print_summary(summary, out)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
-
-
-def make_files(
-    result: Result, *, kinds: tuple[str, ...], anonymous: bool
-) -> Mapping[str, Callable[[Path], object]]:
-    """Make the DICOM objects of one result; return their writers by file name."""
-    from dlild_client.report.summary import summary_page  # noqa: PLC0415
-    from dlild_client.results.dicom.files import object_files  # noqa: PLC0415
-
-    page = summary_page(result) if {"capture", "pdf"} & set(kinds) else None
-    return object_files(result, kinds, summary=page, anonymous=anonymous)
 
 
 def _on_dask(client: Scorer, settings: Settings, scheduler: str, *, images: bool) -> DaskScorer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlild_client.cli.options import BY_TYPER, Anonymous, AsJson, ReportLanguage, object_kinds
+from dlild_client.cli.options import BY_TYPER, Anonymous, AsJson, ReportLanguage
 from dlild_client.cli.screen import TITLE, print_rows
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def compare(
     from dlild_client.errors import BadSettingsError  # noqa: PLC0415
     from dlild_client.report.languages import check_language  # noqa: PLC0415
     from dlild_client.results.compare import compare_results  # noqa: PLC0415
+    from dlild_client.results.dicom.extra import load_highdicom  # noqa: PLC0415
     from dlild_client.results.files import text_writer, try_folder, write_files  # noqa: PLC0415
     from dlild_client.results.stored import read_stored  # noqa: PLC0415
 
@@ -83,7 +84,8 @@ def compare(
         name = "--report" if report else "--sr"
         raise BadSettingsError(f"{name} needs --out: the folder that it is written to")
     _check_scans(scan or [], len(paths), report=report, sr=sr, anonymous=anonymous)
-    object_kinds(sr=sr)
+    if sr:
+        load_highdicom()
     comparison = compare_results([read_stored(path) for path in paths], _days(dates, days))
     if out is not None:
         try_folder(out)

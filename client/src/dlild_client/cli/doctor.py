@@ -8,16 +8,7 @@ from dataclasses import asdict
 
 import typer
 
-from dlild_client.cli.options import (
-    ApiKeyFile,
-    AsJson,
-    TlsCa,
-    TlsCert,
-    TlsKey,
-    TlsServerName,
-    Url,
-    make_settings,
-)
+from dlild_client.cli.options import AsJson, ServerOptions
 from dlild_client.cli.screen import console
 
 MARKS = {"good": "+", "doubtful": "?", "bad": "x", "left out": "-"}
@@ -25,12 +16,8 @@ MARKS = {"good": "+", "doubtful": "?", "bad": "x", "left out": "-"}
 
 def doctor(
     as_json: AsJson = False,
-    url: Url = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_server_name: TlsServerName = None,
-    api_key_file: ApiKeyFile = None,
+    *,
+    server: ServerOptions,
 ) -> None:
     """Check address, TLS, key, readiness, contract, profile, round trip and throughput.
 
@@ -39,7 +26,7 @@ def doctor(
     """
     from dlild_client.doctor import examine  # noqa: PLC0415
 
-    settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
+    settings = server.settings()
     screen = console()
     findings = []
     for found in examine(settings):

@@ -5,16 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from dlild_client.cli.options import (
-    ApiKeyFile,
-    AsJson,
-    TlsCa,
-    TlsCert,
-    TlsKey,
-    TlsServerName,
-    Url,
-    make_settings,
-)
+from dlild_client.cli.options import AsJson, ServerOptions
 from dlild_client.cli.screen import print_rows
 
 if TYPE_CHECKING:
@@ -23,17 +14,13 @@ if TYPE_CHECKING:
 
 def info(
     as_json: AsJson = False,
-    url: Url = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_server_name: TlsServerName = None,
-    api_key_file: ApiKeyFile = None,
+    *,
+    server: ServerOptions,
 ) -> None:
     """Print model, version, profile and engine of a server."""
     from dlild_client.client import Client  # noqa: PLC0415
 
-    settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
+    settings = server.settings()
     with Client.from_settings(settings) as client:
         facts = _facts(client.info())
     if as_json:

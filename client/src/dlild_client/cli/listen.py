@@ -10,27 +10,13 @@ from typing import Annotated
 
 import typer
 
-from dlild_client.cli.options import (
-    BY_TYPER,
-    ApiKeyFile,
-    AsJson,
-    TlsCa,
-    TlsCert,
-    TlsKey,
-    TlsServerName,
-    Url,
-    make_settings,
-)
+from dlild_client.cli.options import BY_TYPER, AsJson, ServerOptions, path_option
 from dlild_client.cli.screen import print_table
 
 DICOM_TLS = "TLS between DICOM nodes"
 LIMITS = "Limits"
 COMMITMENT = "Storage commitment"
 GIB = 1 << 30
-
-
-def _path(text: str, panel: str) -> typer.models.OptionInfo:
-    return typer.Option(help=text, readable=BY_TYPER, rich_help_panel=panel)  # type: ignore[no-any-return]
 
 
 def listen(
@@ -124,22 +110,22 @@ def listen(
             help="Seconds that a stop waits for scans and sends under way.", rich_help_panel=LIMITS
         ),
     ] = 60.0,
-    listen_cert: Annotated[Path | None, _path("Certificate of this node, PEM.", DICOM_TLS)] = None,
-    listen_key: Annotated[Path | None, _path("Its private key, PEM.", DICOM_TLS)] = None,
+    listen_cert: Annotated[
+        Path | None, path_option("Certificate of this node, PEM.", DICOM_TLS)
+    ] = None,
+    listen_key: Annotated[Path | None, path_option("Its private key, PEM.", DICOM_TLS)] = None,
     listen_ca: Annotated[
         Path | None,
-        _path("Authorities of the senders' certificates, which they must show then.", DICOM_TLS),
+        path_option(
+            "Authorities of the senders' certificates, which they must show then.", DICOM_TLS
+        ),
     ] = None,
     destination_ca: Annotated[
         Path | None,
-        _path("Authorities of the destination's certificate: turns TLS to it on.", DICOM_TLS),
+        path_option("Authorities of the destination's certificate: turns TLS to it on.", DICOM_TLS),
     ] = None,
-    url: Url = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_server_name: TlsServerName = None,
-    api_key_file: ApiKeyFile = None,
+    *,
+    server: ServerOptions,
 ) -> None:
     """Receive chest CTs as a DICOM node, score each study, and send the results on.
 
@@ -157,7 +143,6 @@ def listen(
     from dlild_client.errors import BadSettingsError  # noqa: PLC0415
     from dlild_client.results.dicom.objects import KINDS  # noqa: PLC0415
 
-    server = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
     senders, peers = parse_senders(peer or [])
     if not senders and not any_peer:
         raise BadSettingsError(
@@ -196,7 +181,7 @@ def listen(
         http_port=None if http_port < 0 else http_port,
     )
     os.umask(0o077)
-    run_until_stopped(Node(settings, ServerScorer(server, wanted, anonymous=anonymous)))
+    run_until_stopped(Node(settings, ServerScorer(server.settings(), wanted, anonymous=anonymous)))
 
 
 def queue(

@@ -11,22 +11,11 @@ import typer
 
 from dlild_client.cli.options import (
     ARCHIVE,
-    Anonymous,
-    ApiKeyFile,
     AsJson,
+    ObjectOptions,
     ReportLanguage,
-    TlsCa,
-    TlsCert,
-    TlsKey,
-    TlsServerName,
-    Url,
-    WithCapture,
-    WithLabelmap,
-    WithPdf,
-    WithSeg,
-    WithSr,
-    make_settings,
-    object_kinds,
+    ServerOptions,
+    make_files,
 )
 from dlild_client.cli.screen import TITLE, print_rows, scan_progress
 
@@ -71,19 +60,10 @@ def score(
             rich_help_panel=ARCHIVE,
         ),
     ] = False,
-    seg: WithSeg = False,
-    labelmap: WithLabelmap = False,
-    sr: WithSr = False,
-    capture: WithCapture = False,
-    pdf: WithPdf = False,
-    anonymous: Anonymous = False,
+    *,
+    objects: ObjectOptions,
     as_json: AsJson = False,
-    url: Url = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_server_name: TlsServerName = None,
-    api_key_file: ApiKeyFile = None,
+    server: ServerOptions,
 ) -> None:
     """Score one chest CT."""
     from dlild_client.archive.scan import open_scan  # noqa: PLC0415
@@ -91,11 +71,11 @@ def score(
     from dlild_client.errors import BadSettingsError  # noqa: PLC0415
     from dlild_client.results.files import try_folder, write_result  # noqa: PLC0415
 
-    settings = make_settings(url, tls_ca, tls_cert, tls_key, tls_server_name, api_key_file)
+    settings = server.settings()
     if report and out is None:
         raise BadSettingsError("--report needs --out: the folder that report.html is written to")
-    kinds = object_kinds(seg=seg, labelmap=labelmap, sr=sr, capture=capture, pdf=pdf)
-    _check_objects(kinds, out, store=store, anonymous=anonymous)
+    kinds = objects.kinds()
+    _check_objects(kinds, out, store=store, anonymous=objects.anonymous)
     more = _more_files(report=report, language=language)
     with open_scan(path, study, series) as scan:
         _check_scan(scan, kinds, store=store)
@@ -110,9 +90,8 @@ def score(
         actions: dict[str, Callable[[], object]] = {}
         if out is not None:
             writers = {name: partial(w, result) for name, w in more.items()}
-            actions["write"] = lambda: write_result(
-                result, out, {**writers, **_objects(result, kinds, language, anonymous=anonymous)}
-            )
+            make = partial(make_files, result, kinds, language, anonymous=objects.anonymous)
+            actions["write"] = lambda: write_result(result, out, {**writers, **make()})
         if store:
             actions["store"] = partial(scan.store, result)
         faults = _run_all(actions)
@@ -147,19 +126,6 @@ def _check_objects(
             "--store puts results into the patient's study, and --anonymous would take them out of "
             "it; give one of the two"
         )
-
-
-def _objects(
-    result: Result, kinds: tuple[str, ...], language: str, *, anonymous: bool
-) -> dict[str, Callable[[Path], object]]:
-    """Make the DICOM objects; return their writers by file name."""
-    if not kinds:
-        return {}
-    from dlild_client.report.summary import summary_page  # noqa: PLC0415
-    from dlild_client.results.dicom.files import object_files  # noqa: PLC0415
-
-    page = summary_page(result, language) if {"capture", "pdf"} & set(kinds) else None
-    return object_files(result, kinds, summary=page, anonymous=anonymous)
 
 
 def _run_all(actions: Mapping[str, Callable[[], object]]) -> dict[str, DlildError]:
