@@ -81,6 +81,63 @@ def test_no_lung_and_no_scan_do_not_pass(contract, scans) -> None:
     assert not measure_parity([blind], {}, contract, "d" * 64).passes
 
 
+def _changed_at(hu: float, change: Callable[[np.ndarray], object]) -> Engine:
+    """Return `by_hu(-500)` with a change to its output wherever a window is filled with `hu`."""
+    plain = by_hu(-500).load()
+
+    def run(window: np.ndarray) -> np.ndarray:
+        probabilities = plain(window)
+        if (window == hu).all():
+            change(probabilities)
+        return probabilities
+
+    return Engine("changed", "x", lambda: run)
+
+
+@pytest.mark.parametrize(("window", "hu"), [("air", -1024.0), ("soft tissue", 40.0)])
+def test_what_is_no_number_in_a_window_of_one_value_does_not_pass(
+    contract, scans, window: str, hu: float
+) -> None:
+    divides_by_zero = _changed_at(hu, lambda p: p[:, 2:, :1].fill(np.nan))
+
+    figures = measure_parity([by_hu(-500), divides_by_zero], scans, contract, "d" * 64)
+
+    assert not figures.passes
+    assert figures.failures() == [
+        f"changed x on a window of {window}: some probabilities are not numbers"
+    ]
+    stored = json.loads(figures.to_json())
+    assert [row["passes"] for row in stored["constant"]].count(False) == 1
+
+
+def test_another_probability_in_a_window_of_one_value_does_not_pass(contract, scans) -> None:
+    def lungs(probabilities: np.ndarray) -> None:
+        probabilities[:, 0], probabilities[:, 1] = 0.5, 0.5
+
+    figures = measure_parity([by_hu(-500), _changed_at(-1024.0, lungs)], scans, contract, "d" * 64)
+
+    assert figures.failures() == [
+        "changed x on a window of air: a probability differs by 0.500, at most 0.1 pass"
+    ]
+    assert "Windows of air and soft tissue: probabilities differ by 0.5000" in figures.to_markdown()
+
+
+def test_what_is_no_number_anywhere_in_a_scan_does_not_pass(contract, scans) -> None:
+    plain = by_hu(-500).load()
+
+    def run(window: np.ndarray) -> np.ndarray:
+        probabilities = plain(window)
+        # Outside the lungs, where no label shows it.
+        probabilities[0][:, (window[0, 0] < -1000)] = np.nan
+        return probabilities
+
+    figures = measure_parity(
+        [by_hu(-500), Engine("holes", "x", lambda: run)], scans, contract, "d" * 64
+    )
+
+    assert "holes x on coarse: some probabilities are not numbers" in figures.failures()
+
+
 def test_the_tables_say_what_was_measured(contract, scans) -> None:
     figures = measure_parity([by_hu(-500), by_hu(-300, "worse")], scans, contract, "d" * 64)
 

@@ -1,7 +1,9 @@
 """The parity gate: every engine gives the same DL-ILD on whole scans, or nothing is released.
 
 Windows, blending and labels are those of `dlild_export.serving.sliding`, so of the server. All
-engines get the same windows; the first one listed is the reference.
+engines get the same windows; the first one listed is the reference. Windows of nothing but air and
+nothing but soft tissue are run as well: there an engine may divide by 0, and what is not a number
+has no label, so that no score shows it.
 """
 
 from __future__ import annotations
@@ -11,27 +13,35 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dlild_client.contract import Contract
 from dlild_client.contract.score import score_labels
 from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
-from dlild_export.serving.engines import Engine
-from dlild_export.serving.sliding import Labels, Windows, blend, plan_scan
+from dlild_export.serving.engines import Engine, Window
+from dlild_export.serving.sliding import Labels, Network, Windows, blend, plan_scan
 
 LIMIT_POINTS = 0.1
 """Largest difference in DL-ILD that passes, in percentage points."""
 
+LIMIT_PROBABILITY = 0.1
+"""Largest difference of a probability that passes in a window of one value of HU."""
+
+CONSTANT_WINDOWS = {"air": -1024.0, "soft tissue": 40.0}
+"""HU of the windows that hold one value."""
+
 SCHEMA = 1
 
 Progress = Callable[[str], None]
+Probabilities = npt.NDArray[np.floating]
 
 DEFAULT_SEEDS = (9_000_000, 9_000_001, 9_000_002)
 """Phantoms that no training and no evaluation uses."""
@@ -53,6 +63,8 @@ class Row:
         Share of the lung voxels (of either) that have another label than the reference gives.
     seconds : float
         For the whole scan, blending included, the loading of the engine not.
+    finite : bool
+        Whether every probability of every window is a number.
     """
 
     scan: str
@@ -63,11 +75,59 @@ class Row:
     difference: float
     labels_differ_percent: float
     seconds: float
+    finite: bool = True
 
     @property
     def passes(self) -> bool:
         """Whether the difference is within the limit; where there is no lung, it is not."""
-        return abs(self.difference) <= LIMIT_POINTS
+        return self.finite and abs(self.difference) <= LIMIT_POINTS
+
+    @property
+    def failure(self) -> str:
+        """Say what does not pass."""
+        name = f"{self.engine} {self.precision} on {self.scan}"
+        if not self.finite:
+            return f"{name}: some probabilities are not numbers"
+        return (
+            f"{name}: DL-ILD {self.dl_ild_percent:.2f} differs by {self.difference:+.2f} points, "
+            f"at most {LIMIT_POINTS} pass"
+        )
+
+
+@dataclass(frozen=True)
+class ConstantRow:
+    """One engine on a window that holds one value of HU.
+
+    Attributes
+    ----------
+    window : str
+        Key of `CONSTANT_WINDOWS`.
+    engine, precision : str
+        Which engine.
+    difference : float
+        Largest difference of a probability from the reference; NaN where one is not a number.
+    """
+
+    window: str
+    engine: str
+    precision: str
+    difference: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether every probability is a number, and near the reference's."""
+        return self.difference <= LIMIT_PROBABILITY
+
+    @property
+    def failure(self) -> str:
+        """Say what does not pass."""
+        name = f"{self.engine} {self.precision} on a window of {self.window}"
+        if math.isnan(self.difference):
+            return f"{name}: some probabilities are not numbers"
+        return (
+            f"{name}: a probability differs by {self.difference:.3f}, "
+            f"at most {LIMIT_PROBABILITY} pass"
+        )
 
 
 @dataclass(frozen=True)
@@ -82,11 +142,14 @@ class Parity:
         What the seconds were taken on.
     rows : tuple of Row
         By scan, then by engine; the first of a scan is the reference.
+    constant : tuple of ConstantRow
+        By engine, then by window.
     """
 
     weights_sha256: str
     machine: str
     rows: tuple[Row, ...]
+    constant: tuple[ConstantRow, ...] = ()
 
     @property
     def passes(self) -> bool:
@@ -95,16 +158,15 @@ class Parity:
 
     def failures(self) -> list[str]:
         """Name what is beyond the limit, one text a row."""
-        return [
-            f"{row.engine} {row.precision} on {row.scan}: DL-ILD {row.dl_ild_percent:.2f} differs "
-            f"by {row.difference:+.2f} points, at most {LIMIT_POINTS} pass"
-            for row in self.rows
-            if not row.passes
-        ]
+        judged: list[Row | ConstantRow] = [*self.rows, *self.constant]
+        return [row.failure for row in judged if not row.passes]
 
     def to_json(self) -> str:
         """Return all figures, with the verdict, as JSON text; NaN becomes null."""
-        rows = [_without_nan(asdict(row)) | {"passes": row.passes} for row in self.rows]
+        rows, constant = (
+            [_without_nan(asdict(row)) | {"passes": row.passes} for row in part]
+            for part in (self.rows, self.constant)
+        )
         fields = {
             "schema": SCHEMA,
             "weights_sha256": self.weights_sha256,
@@ -112,6 +174,7 @@ class Parity:
             "limit_points": LIMIT_POINTS,
             "passes": self.passes,
             "rows": rows,
+            "constant": constant,
         }
         return json.dumps(fields, indent=2, allow_nan=False) + "\n"
 
@@ -127,6 +190,10 @@ class Parity:
                 f"| {row.scan} | {engine} | {row.dl_ild_percent:.2f} | {row.difference:+.3f} "
                 f"| {row.labels_differ_percent:.3f} | {row.seconds:.1f} |"
             )
+        if self.constant:
+            largest = max(row.difference for row in self.constant)
+            names = " and ".join(CONSTANT_WINDOWS)
+            lines += ["", f"Windows of {names}: probabilities differ by {largest:.4f} at most."]
         return "\n".join(lines) + "\n"
 
 
@@ -164,16 +231,45 @@ def measure_parity(
     planned = {name: plan_scan(grid, contract) for name, grid in scans.items()}
     references: dict[str, Labels] = {}
     rows: dict[str, list[Row]] = {name: [] for name in planned}
+    even: dict[str, Probabilities] = {}
+    constant: list[ConstantRow] = []
     for engine in engines:
-        run = engine.load()
+        run = _Checked(engine.load())
         for name, windows in planned.items():
             if progress:
                 progress(f"{engine.name} {engine.precision}, {name}")
             labels, seconds = _timed(run, windows)
             reference = references.setdefault(name, labels)
-            rows[name].append(_row(name, engine, labels, reference, seconds, contract))
+            row = _row(name, engine, labels, reference, seconds, contract)
+            rows[name].append(replace(row, finite=run.finite))
+        constant += _constant_rows(engine, run, contract, even)
     in_order = tuple(row for name in planned for row in rows[name])
-    return Parity(weights_sha256, describe_machine(), in_order)
+    return Parity(weights_sha256, describe_machine(), in_order, tuple(constant))
+
+
+class _Checked:
+    """An engine whose probabilities are checked for being numbers, window by window."""
+
+    def __init__(self, run: Network) -> None:
+        self._run = run
+        self.finite = True
+
+    def __call__(self, window: Window) -> Probabilities:
+        probabilities = self._run(window)
+        self.finite = self.finite and bool(np.isfinite(probabilities).all())
+        return probabilities
+
+
+def _constant_rows(
+    engine: Engine, run: Network, contract: Contract, references: dict[str, Probabilities]
+) -> Iterator[ConstantRow]:
+    shape = (1, 1, *contract.windows.minimum)
+    for name, hu in CONSTANT_WINDOWS.items():
+        found = run(np.full(shape, hu, np.float16)).astype(np.float32)
+        away = np.abs(found - references.setdefault(name, found)).max()
+        # A difference from what is no number is none either.
+        difference = float(away) if np.isfinite(found).all() else math.nan
+        yield ConstantRow(name, engine.name, engine.precision, difference)
 
 
 def describe_machine() -> str:
@@ -187,9 +283,10 @@ def describe_machine() -> str:
     return f"{names[0] if names else name}, {len(os.sched_getaffinity(0))} cores"
 
 
-def _timed(run: Any, windows: Windows) -> tuple[Labels, float]:
+def _timed(run: _Checked, windows: Windows) -> tuple[Labels, float]:
     # The first window of a shape compiles kernels: that is the warm-up's time, not the scan's.
     run(np.zeros((1, 1, *windows.plan.shape), dtype=np.float16))
+    run.finite = True
     began = time.perf_counter()
     labels = blend(run, windows)
     return labels, time.perf_counter() - began

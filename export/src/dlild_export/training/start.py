@@ -182,6 +182,7 @@ def adopt(network: UNet, config: UNetConfig) -> UNet:
         centre_hu=config.centre_hu,
         unit_hu=config.unit_hu,
         evidence_passes=config.evidence_passes,
+        evidence_on_cubes=config.evidence_on_cubes,
     )
     weights = network.state_dict()
     _rescale(weights, 0, (before.centre_hu, before.unit_hu), (became.centre_hu, became.unit_hu))
