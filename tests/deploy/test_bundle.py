@@ -71,6 +71,11 @@ def test_it_holds_what_is_needed_and_no_secret(made: tuple[Path, str]) -> None:
         "deploy/helm/dlild/Chart.yaml",
         "deploy/proxy/haproxy.cfg",
         "deploy/monitoring/alerts.yml",
+        "deploy/monitoring/node-targets.yml",
+        "deploy/compose/compose.node.yaml",
+        "deploy/docker/Dockerfile.node",
+        "requirements/node.lock",
+        "sbom/node-image.cdx.json",
         "docs/wire.md",
         "model_repository/contract.json",
         f"model_repository/{WEIGHTS}",
@@ -107,9 +112,14 @@ def test_the_list_of_images_is_that_of_compose() -> None:
         read = yaml.safe_load(re.sub(r"!(?:reset|override)\b", "", path.read_text("utf-8")))
         services |= {n: s for n, s in read["services"].items() if "image" in s}
 
-    own, others = bundle.images()
-    assert len(services) == len(others) + 1 >= 6
-    for name in (own, *others):
+    ours, others = bundle.images()
+    assert [name.partition(":")[0] for name in ours] == ["dlild-node", "dlild-server"]
+    assert len(services) == len(others) + len(ours) >= 7
+    for name in ours:
+        (built,) = re.findall(rf"^docker build -f (\S+) .*-t {name} \.$", text, flags=re.MULTILINE)
+        assert (ROOT / built).is_file()
+        assert f"docker pull {name}" not in text
+    for name in (*ours, *others):
         assert re.fullmatch(r"[a-z0-9./-]+:[a-zA-Z0-9._-]+", name)
         (saved,) = re.findall(r"^docker save (.*) \|", text, flags=re.MULTILINE)
         assert name in saved.split()

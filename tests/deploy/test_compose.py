@@ -42,13 +42,19 @@ def load(path):
 
 
 def merged(base, override):
-    """Merge as Compose does for what our overrides use: mappings, lists that are new, the tags."""
+    """Merge as Compose does for what our overrides use.
+
+    Mappings, lists that are new, the tags, and volumes, which are joined by their targets.
+    """
     base = copy.deepcopy(base)
     for name, value in override.items():
         if value is Reset:
             base.pop(name, None)
         elif isinstance(value, dict) and isinstance(base.get(name), dict):
             base[name] = merged(base[name], value)
+        elif name == "volumes" and isinstance(base.get(name), list) and type(value) is list:
+            targets = {mount["target"] for mount in value}
+            base[name] = [m for m in base[name] if m["target"] not in targets] + value
         elif isinstance(value, list) and isinstance(base.get(name), list):
             assert isinstance(value, Override), f"{name} would be joined to what is there"
             base[name] = list(value)
@@ -84,6 +90,7 @@ def test_the_files_keep_the_schema_of_compose(compose, tmp_path):
         merged(compose, load(CPU)),
         merged(compose, load(PROXY)),
         merged(compose, load(NODE)),
+        merged(merged(compose, load(PROXY)), load(NODE)),
     ):
         done = schema_check(document, tmp_path)
         assert done.returncode == 0, done.stdout
@@ -92,7 +99,9 @@ def test_the_files_keep_the_schema_of_compose(compose, tmp_path):
     assert schema_check(compose, tmp_path).returncode == 1
 
 
-@pytest.mark.parametrize("files", [[BASE], [BASE, CPU], [BASE, PROXY], [BASE, NODE]])
+@pytest.mark.parametrize(
+    "files", [[BASE], [BASE, CPU], [BASE, PROXY], [BASE, NODE], [BASE, PROXY, NODE]]
+)
 def test_docker_reads_the_files(files, tmp_path):
     docker = shutil.which("docker")
     asked = [docker or "false", "compose", "version"]
@@ -215,6 +224,19 @@ def test_versions_agree():
     assert f"ARG DLILD_VERSION={used['DLILD_VERSION']}\n" in dockerfile
     chart = yaml.safe_load((DEPLOY / "helm/dlild/Chart.yaml").read_text())
     assert chart["appVersion"] == used["DLILD_VERSION"]
+
+
+@pytest.mark.parametrize("proxy", [False, True])
+def test_with_the_node_prometheus_reads_its_job_besides(compose, with_proxy, proxy):
+    before = with_proxy if proxy else compose
+    after = merged(before, load(NODE))
+    old, new = (d["services"]["prometheus"]["volumes"] for d in (before, after))
+    assert new[:-1] == old
+    assert new[-1]["target"] == "/etc/prometheus/node/node.yml"
+    assert (COMPOSE / new[-1]["source"]).is_file()
+    assert new[-1]["read_only"] is True
+    assert {**after["services"]["prometheus"], "volumes": old} == before["services"]["prometheus"]
+    assert "monitoring" in after["services"]["node"]["networks"]
 
 
 def test_the_node_publishes_dicom_alone_and_writes_to_its_volume_alone(compose):

@@ -14,7 +14,7 @@ from dlild_client.cli.listen import listen
 CHART = DEPLOY / "helm" / "dlild"
 # The oldest that is still cared for and the newest that the schemas know.
 KUBERNETES = ("1.32.0", "1.37.0")
-CUSTOM = {"Certificate", "ServiceMonitor", "PrometheusRule", "Probe"}
+CUSTOM = {"Certificate", "ServiceMonitor", "PodMonitor", "PrometheusRule", "Probe"}
 
 MODELS = {
     "pvc": {},
@@ -163,13 +163,14 @@ def test_a_wrong_object_would_be_seen(render, tmp_path):
 def test_custom_objects_are_those_of_operators_that_are_known(render):
     kinds = {
         (document["apiVersion"], document["kind"])
-        for values in (WATCHED, TLS["certManager"])
+        for values in (WATCHED | NODE, TLS["certManager"])
         for document in render(values)
         if document["kind"] in CUSTOM
     }
     assert kinds == {
         ("cert-manager.io/v1", "Certificate"),
         ("monitoring.coreos.com/v1", "ServiceMonitor"),
+        ("monitoring.coreos.com/v1", "PodMonitor"),
         ("monitoring.coreos.com/v1", "PrometheusRule"),
         ("monitoring.coreos.com/v1", "Probe"),
     }
@@ -248,6 +249,19 @@ def test_the_node_is_one_hardened_pod_with_a_volume_of_its_own(render, case):
     ]
     labels = node["spec"]["template"]["metadata"]["labels"].items()
     assert not service["spec"]["selector"].items() <= labels
+
+
+def test_the_node_is_watched_by_the_job_that_its_alerts_ask_for(render):
+    assert by_kind(render(WATCHED), "PodMonitor") == []
+    documents = render(WATCHED | NODE)
+    (monitor,) = by_kind(documents, "PodMonitor")
+    (node,) = by_kind(documents, "StatefulSet")
+    labels = node["spec"]["template"]["metadata"]["labels"].items()
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    (container,) = node["spec"]["template"]["spec"]["containers"]
+    assert {"name": endpoint["port"], "containerPort": 11113} in container["ports"]
+    assert {"targetLabel": "job", "replacement": "dlild-node"} in endpoint["relabelings"]
 
 
 def options_of_listen():

@@ -9,6 +9,8 @@ import pytest
 import yaml
 from deploy.checkers import DEPLOY, passes, run
 
+from dlild_client.archive.metrics import Metrics
+from dlild_client.archive.queue import STATES
 from scans import OUTCOMES
 
 MONITORING = DEPLOY / "monitoring"
@@ -100,6 +102,23 @@ def test_prometheus_loads_its_configuration(tmp_path):
     assert f"{len(rules())} rules found" in told
 
 
+@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus.proxy.yml"])
+def test_prometheus_loads_the_target_of_the_node_where_it_lies_there(name, tmp_path):
+    text = (MONITORING / name).read_text()
+    mounts = yaml.safe_load((DEPLOY / "compose/compose.node.yaml").read_text())
+    (mount,) = mounts["services"]["prometheus"]["volumes"]
+    folder = mount["target"].rpartition("/")[0]
+    assert f'"{folder}/*.yml"' in text
+    target = tmp_path / "node.yml"
+    target.write_text((MONITORING / "node-targets.yml").read_text())
+    text = text.replace(f"{folder}/", f"{tmp_path}/").replace("/etc/prometheus/", f"{MONITORING}/")
+    config = tmp_path / "config"
+    config.write_text(text)
+    passes("promtool", "check", "config", config)
+    target.write_text(target.read_text().replace("targets", "target"))
+    assert run("promtool", "check", "config", config).returncode != 0
+
+
 def test_alertmanager_loads_its_configuration():
     passes("amtool", "check-config", MONITORING / "alertmanager.yml")
 
@@ -130,11 +149,32 @@ def test_the_names_of_jobs_and_services_agree():
     assert {**with_proxy, "scrape_configs": 0} == {**config, "scrape_configs": 0}
     asked = set(re.findall(r'job="([^"]+)"', " ".join(rule["expr"] for rule in rules())))
     assert asked == jobs
-    services = yaml.load((DEPLOY / "compose/compose.yaml").read_text(), yaml.SafeLoader)["services"]
-    targets = re.findall(
-        r'"(\w+):\d+"|replacement: (\w+):\d+', (MONITORING / "prometheus.yml").read_text()
+    services = {
+        service
+        for name in ("compose.yaml", "compose.node.yaml")
+        for service in yaml.safe_load((DEPLOY / "compose" / name).read_text())["services"]
+    }
+    text = "".join((MONITORING / n).read_text() for n in ("prometheus.yml", "node-targets.yml"))
+    targets = re.findall(r'"(\w+):\d+"|replacement: (\w+):\d+', text)
+    assert {name for pair in targets for name in pair if name} == {"server", "blackbox", "node",
+                                                                   "alertmanager"}  # fmt: skip
+    assert {name for pair in targets for name in pair if name} <= services
+
+
+def test_the_node_has_every_metric_and_label_that_its_alerts_ask_for():
+    """Of a node that nothing has happened to yet: Prometheus sees no rise from nothing to one."""
+    state = dict.fromkeys(
+        ("oldest_seconds", "spool_bytes", "free_bytes", "associations", "ready"), 0.0
     )
-    assert {name for pair in targets for name in pair if name} <= set(services)
+    text = Metrics(lambda: {**state, "studies": dict.fromkeys(STATES, 0)}).text().decode()
+    asked = [rule["expr"] for rule in rules() if "dlild_node_" in rule["expr"]]
+    assert len(asked) == 9
+    for metric, label in re.findall(r"\b(dlild_node_\w+)(?:\{([^}]*)\})?", " ".join(asked)):
+        lines = re.findall(rf"^{metric}(?:\{{.*\}})? 0\.0$", text, re.MULTILINE)
+        assert lines, metric
+        for name, values in re.findall(r'(\w+)=~?"([^"]+)"', label):
+            for value in values.split("|"):
+                assert f'{metric}{{{name}="{value}"}} 0.0' in lines
 
 
 # ---- the dashboard -------------------------------------------------------------------------------

@@ -23,8 +23,14 @@ PARTS = (
     "LICENSE", "README.md", "CHANGELOG.md", "MODEL_CARD.md", "Makefile", "VERSION",
     "client", "deploy", "docs", "requirements",
 )  # fmt: skip
-OWN = "dlild-server"
-LOCKS = {"client": "demo.lock", "server-image": "container.lock", "embedded-server": "server.lock"}
+DOCKERFILES = {"dlild-server": "Dockerfile --target server", "dlild-node": "Dockerfile.node"}
+"""Our images, and what each is built from in `deploy/docker`."""
+LOCKS = {
+    "client": "demo.lock",
+    "server-image": "container.lock",
+    "node-image": "node.lock",
+    "embedded-server": "server.lock",
+}
 """What each bill of materials is made of."""
 WHEELS = ("client", "deploy")
 
@@ -78,26 +84,33 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text("".join(lines), "utf-8")
 
 
-def images() -> tuple[str, list[str]]:
-    """Return our image, and those that Compose fetches, with their default tags."""
+def images() -> tuple[list[str], list[str]]:
+    """Return our images, and those that Compose fetches, with their default tags."""
     files = sorted((DEPLOY / "compose").glob("compose*.yaml"))
     text = "".join(path.read_text("utf-8") for path in files)
     names = {_DEFAULT.sub(r"\1", name) for name in _IMAGE.findall(text)}
-    ours = {name for name in names if name.startswith(f"{OWN}:")}
-    if len(ours) != 1:
-        raise BundleError(f"compose.yaml: one image {OWN} is expected, not {sorted(ours)}")
-    return ours.pop(), sorted(name for name in names if not name.startswith(f"{OWN}:"))
+    ours = sorted(name for name in names if _repository(name) in DOCKERFILES)
+    if [_repository(name) for name in ours] != sorted(DOCKERFILES):
+        raise BundleError(f"Compose names {ours}; one of each of {sorted(DOCKERFILES)} is expected")
+    return ours, sorted(names - set(ours))
+
+
+def _repository(image: str) -> str:
+    return image.partition(":")[0]
 
 
 def images_text() -> str:
     """Return the list of images, and the commands that copy them to the site."""
-    own, others = images()
-    both = " ".join([own, *others])
+    ours, others = images()
+    both = " ".join([*ours, *others])
     return "\n".join(
         [
             "# Images, and how to copy them to the site. Tags are the defaults of compose.yaml.",
             "# 1. With internet: build ours, fetch the others, and save all in one archive.",
-            f"docker build -f deploy/docker/Dockerfile --target server -t {own} .",
+            *(
+                f"docker build -f deploy/docker/{DOCKERFILES[_repository(name)]} -t {name} ."
+                for name in ours
+            ),
             *(f"docker pull {name}" for name in others),
             f"docker save {both} | gzip > images.tar.gz",
             "sha256sum images.tar.gz",

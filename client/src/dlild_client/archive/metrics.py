@@ -10,6 +10,10 @@ from typing import Any
 from dlild_client.archive.addresses import load_extra
 from dlild_client.errors import BadSettingsError
 
+OUTCOMES = ("stored", "repeat", "dropped", "refused", "unreadable")
+"""Labels of received objects."""
+INPUT, OTHER = "input", "other"
+"""Labels of studies that were given up: rejected by what they hold, or for any other reason."""
 State = Callable[[], dict[str, Any]]
 """Returns what is measured at a scrape: see `Metrics`."""
 
@@ -20,8 +24,8 @@ class Metrics:
     Parameters
     ----------
     state : callable
-        Returns `studies` (counts by state), `oldest_s`, `spool_bytes`, `free_bytes` and
-        `associations` at each scrape.
+        Returns `studies` (counts by state), `oldest_seconds`, `spool_bytes`, `free_bytes`,
+        `associations` and `ready` at each scrape.
     """
 
     def __init__(self, state: State) -> None:
@@ -47,7 +51,9 @@ class Metrics:
         self.failures = counter(
             "failures", "Failed tries by stage (receive, score, send) and error.", "stage", "error"
         )
-        self.given_up = counter("given_up", "Studies that ended as failed, by error.", "error")
+        self.given_up = counter(
+            "given_up", "Studies that ended as failed: no chest CT (input), or other.", "reason"
+        )
         self.rejected = counter("rejected_associations", "Associations that were rejected.")
         self.scoring = seconds("scoring", "Time to score a study.", 900)
         self.sending = seconds("sending", "Time to send a result.", 120)
@@ -66,10 +72,16 @@ class Metrics:
                     ("spool_bytes", "Bytes of received objects on the disk."),
                     ("free_bytes", "Free space of the disk of the spool."),
                     ("associations", "Open associations."),
+                    ("ready", "Whether it is healthy: 1, or 0 where /healthz answers 503."),
                 ):
                     yield core.GaugeMetricFamily(f"dlild_node_{name}", text, value=now[name])
 
         self.registry.register(Scraped())
+        # At zero from the start: Prometheus sees no increase of a series that begins at one.
+        for outcome in OUTCOMES:
+            self.objects.labels(outcome)
+        for reason in (INPUT, OTHER):
+            self.given_up.labels(reason)
 
     def text(self) -> bytes:
         """Return the exposition format of Prometheus."""

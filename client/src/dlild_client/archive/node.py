@@ -22,7 +22,7 @@ from dlild_client.archive.audit import AuditLog
 from dlild_client.archive.dicomweb import DicomWeb, find_web_settings
 from dlild_client.archive.dimse import Requestor
 from dlild_client.archive.listener import Listener
-from dlild_client.archive.metrics import HealthServer, Metrics
+from dlild_client.archive.metrics import INPUT, OTHER, HealthServer, Metrics
 from dlild_client.archive.node_settings import NodeSettings
 from dlild_client.archive.queue import DONE, FAILED, RECEIVED, SCORING, SENDING, Queue, Study
 from dlild_client.archive.spool import Spool
@@ -167,6 +167,7 @@ class Node:
             "spool_bytes": self.queue.stored_bytes(),
             "free_bytes": self.spool.free_bytes(),
             "associations": self._listener.associations if self._listener else 0,
+            "ready": float(self._listener is not None and not self.what_is_wrong()),
         }
 
     # ---- threads -----------------------------------------------------------------------------
@@ -282,7 +283,7 @@ class Node:
         hopeless = isinstance(error, InputError | BadSettingsError) and stage == SCORING
         if hopeless or old or (not known and study.tries + 1 >= UNEXPECTED_TRIES):
             self.queue.fail(study.id, kind, text)
-            self.metrics.given_up.labels(kind).inc()
+            self.metrics.given_up.labels(INPUT if isinstance(error, InputError) else OTHER).inc()
             self.audit.write("failed", study.id, stage=stage_name, kind=kind, error=text)
             return
         wait_s = back_off_s(study.tries, self.settings.first_wait_s, self.settings.longest_wait_s)
