@@ -152,6 +152,63 @@ def killed_while_sending(node: NodeProcess, studies, kills: int, every_s: float)
     assert not faults
 
 
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        ("title", "Refused", "register this node's AE title there"),
+        ("class", "Refused", "takes no Secondary Capture Image Storage"),
+        ("full", "NotReady", "out of resources (status 0xA700)"),
+        ("object", "Refused", "refuses an object (status 0x0124)"),
+    ],
+)
+def test_a_destination_that_refuses_is_one_line_and_gets_the_result_later(
+    tmp_path, fault, kind, words
+):
+    (objects,) = small_studies(1, 2)
+    stored: list[str] = []
+    heals = threading.Event()
+
+    def on_store(event):
+        if not heals.is_set() and fault in {"full", "object"}:
+            return 0xA700 if fault == "full" else 0x0124
+        stored.append(event.request.AffectedSOPInstanceUID)
+        return 0
+
+    def serve(port: int, *, healthy: bool):
+        entity = nodes.AE("PACS")
+        entity.add_supported_context(
+            CAPTURE if healthy or fault != "class" else "1.2.840.10008.1.1"
+        )
+        if fault == "title" and not healthy:
+            entity.require_calling_aet = ["OTHER"]
+        return entity.start_server(
+            ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)]
+        )
+
+    port = free_port()
+    archive = serve(port, healthy=False)
+    try:
+        with NodeProcess(tmp_path / "spool", f"PACS@127.0.0.1:{port}") as node:
+            send(node.port, objects)
+            again = node.wait_for("again", 2)
+            assert {e["kind"] for e in again} == {kind}
+            assert words in again[0]["error"]
+            assert "\n" not in again[0]["error"]
+            assert stored == []
+            archive.shutdown()
+            heals.set()
+            archive = serve(port, healthy=True)
+            node.wait_for("sent")
+            assert node.stop() == 0
+            assert node.audit()[-1]["studies"]["done"] == 1
+    finally:
+        archive.shutdown()
+    assert len(stored) == 1
+
+
 # ---- refusals -----------------------------------------------------------------------------------
 
 

@@ -6,10 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from orthanc import free_port
+from client.writers import write_image
+from orthanc import Orthanc, free_port
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,6 +59,96 @@ def test_a_study_of_an_archive_is_scored_as_its_folder_is(orthanc, archived, ser
     assert remote | {"timings_s": 0} == local | {"timings_s": 0}
     assert (tmp_path / "out" / "result.json").is_file()
     assert study not in (tmp_path / "out" / "result.json").read_text()
+
+
+@contextmanager
+def read_only(orthanc: Orthanc, code: int | None) -> Iterator[str]:
+    """An archive that answers every read, and every store with a status; None: it hangs up."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{orthanc.http_port}{self.path}",
+                headers={k: v for k, v in self.headers.items() if k.lower() in {"accept"}},
+            )
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                body = answer.read()
+                self.send_response(answer.status)
+                self.send_header("Content-Type", answer.headers["Content-Type"])
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.close_connection = True
+            if code is None:
+                return
+            with suppress(ValueError):
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    self.rfile.read(size + 2)
+            self.send_error(code)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    proxy.daemon_threads = True
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    try:
+        yield f"dicomweb+http://127.0.0.1:{proxy.server_port}/dicom-web"
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (None, "the connection broke"),
+        (403, "HTTP status 403 to store"),
+        (409, "HTTP status 409 to store"),
+        (507, "HTTP status 507 to store"),
+    ],
+    ids=["away", "forbidden", "conflict", "full"],
+)
+def test_a_result_that_the_archive_does_not_take_is_printed_and_written_all_the_same(
+    orthanc, archived, server, tmp_path, code, words
+):
+    study, _ = archived
+    with read_only(orthanc, code) as url:
+        done = dlild(
+            "score", url, "--study", study, "--url", server.url, "--json", "--store",
+            "--out", tmp_path / "out", "--sr",
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+    assert study not in done.stderr
+    printed = json.loads(done.stdout)
+    assert printed == json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (tmp_path / "out" / "sr.dcm").is_file()
+    # The same later, by hand: the archive is there again.
+    again = dlild(
+        "score", orthanc.dicomweb, "--study", study, "--url", server.url, "--json", "--store"
+    )
+    assert (again.returncode, again.stderr) == (0, "")
+    (found,) = [
+        s for s in orthanc.get("studies?expand") if s["MainDicomTags"]["StudyInstanceUID"] == study
+    ]
+    modalities = [orthanc.get(f"series/{s}")["MainDicomTags"]["Modality"] for s in found["Series"]]
+    assert sorted(modalities) == ["CT", "OT", "SEG", "SR"]
+
+
+def test_an_image_file_has_no_archive_to_store_in(server, chest, tmp_path):
+    path = write_image(chest, tmp_path / "ct.nii.gz")
+    url = ("--url", server.url)
+    assert_one_line(dlild("score", path, "--store", *url), 2, "give dicomweb+https://")
+    out = ("--out", tmp_path / "out")
+    assert_one_line(dlild("score", path, "--seg", *out, *url), 3, "no DICOM series")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_wrong_with_an_archive_is_one_line(orthanc, server, tmp_path):

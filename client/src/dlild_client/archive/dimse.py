@@ -98,10 +98,7 @@ class Requestor:
                 try:
                     status = association.send_c_store(dataset)
                 except ValueError:
-                    raise RefusedError(
-                        f"{peer}: takes no {dataset.SOPClassUID.name}; permit it there, or leave "
-                        "it out with --kinds"
-                    ) from None
+                    raise _not_taken(peer, str(dataset.SOPClassUID)) from None
                 except RuntimeError:
                     raise _broke(peer) from None
                 _check_stored(peer, status)
@@ -170,6 +167,9 @@ class Requestor:
         )
         if association.is_rejected:
             raise _rejected(peer, association)
+        if not association.is_established and association.rejected_contexts:
+            # Where it takes none of them, pynetdicom aborts the association by itself.
+            raise _not_taken(peer, str(association.rejected_contexts[0].abstract_syntax))
         if not association.is_established:
             if self.tls is not None:
                 raise TLSFailedError(
@@ -270,6 +270,14 @@ def _code(peer: Peer, status: Dataset) -> int:
 
 def _broke(peer: Peer) -> ConnectionFailedError:
     return ConnectionFailedError(f"{peer}: the association broke; look at its log")
+
+
+def _not_taken(peer: Peer, sop_class: str) -> RefusedError:
+    from pydicom.uid import UID  # noqa: PLC0415
+
+    return RefusedError(
+        f"{peer}: takes no {UID(sop_class).name}; permit it there, or do without (--kinds)"
+    )
 
 
 def _rejected(peer: Peer, association: Any) -> RefusedError | NotReadyError:
