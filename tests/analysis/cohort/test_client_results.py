@@ -19,8 +19,12 @@ from dlild_analysis import (
     load_study,
     predict_table,
 )
+from dlild_analysis.cohort.client_results import read_results
+from dlild_analysis.cohort.table.faults import FaultLog
 from dlild_analysis.simulate import STUDY_TOML
+from dlild_client.batch.record import DENSITY_COLUMNS, result_row
 from dlild_client.contract import parse_contract
+from dlild_client.results.densitometry import Densitometry, describe
 from dlild_client.results.result import ClassVolume, GridInfo, ModelUsed, Result, ZoneVolume
 from dlild_client.volume import SeriesInfo, Volume
 
@@ -165,6 +169,24 @@ def test_a_result_of_another_model_that_is_not_used_does_no_harm(joined, tmp_pat
         tmp_path / "cohort.csv", load_study(tmp_path / "study.toml"), tmp_path / "results"
     )
     assert len(cohort.patients) == 90
+
+
+def test_densitometry_is_joined_under_the_names_of_the_clients_table(tmp_path, result_of):
+    """Of a real result: what the analysis has is what `dlild batch` writes into its row."""
+    lung = describe(np.r_[np.zeros(100), np.ones(20), np.zeros(3976)], 1.0)
+    result = dataclasses.replace(result_of(2.0), densitometry=Densitometry(lung, {}))
+    (tmp_path / "P1").mkdir()
+    (tmp_path / "P1" / "result.json").write_text(result.to_json())
+    frame = read_results(tmp_path, "folder", FaultLog("results"))
+    row = result_row(json.loads(result.to_json()))
+    names = {name for name in frame if name.startswith("density_")}
+    assert names == {name for name in DENSITY_COLUMNS if row[name] is not None}
+    assert len(names) > 8
+    for name in names:
+        assert frame[name].item() == row[name]
+    # A result without it, as older ones, has no such column.
+    (tmp_path / "P1" / "result.json").write_text(result_of(2.0).to_json())
+    assert not [n for n in read_results(tmp_path, "folder", FaultLog("results")) if "density" in n]
 
 
 def test_a_saved_model_knows_whose_scores_it_takes(joined, tmp_path, contract, drawn):

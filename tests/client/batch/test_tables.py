@@ -15,7 +15,7 @@ import pytest
 from pydicom.uid import generate_uid
 
 from dlild_client import Client
-from dlild_client.batch.record import ROWS, Record
+from dlild_client.batch.record import DENSITY_COLUMNS, ROWS, Record
 from dlild_client.batch.run import run_batch
 from dlild_client.batch.scans import BatchScan, find_scans, read_list
 from dlild_client.batch.tables import read_table
@@ -227,6 +227,28 @@ def test_what_a_spreadsheet_damaged_is_reported_and_read_from_the_json_files(
     (out / ROWS).write_text(as_text([row[:5] + row[6:] for row in rows]))
     with pytest.raises(BadSettingsError, match="lacks the column message"):
         batch(server, tree, out)
+
+
+def test_densitometry_of_the_lung_is_in_the_row_and_an_older_table_gets_it(server, tree, tmp_path):
+    out = tmp_path / "out"
+    batch(server, tree, out)
+    before = rows_of(out)
+    for row in before:
+        (path,) = (out / "scans").glob(f"{row['id'] or row['key']}.json")
+        lung = json.loads(path.read_text("utf-8"))["densitometry"]["lung"]
+        assert float(row["density_mean_hu"]) == pytest.approx(lung["mean_hu"], rel=1e-5)
+        assert float(row["density_percentile_15_hu"]) == lung["percentiles_hu"]["15"]
+        share = lung["high_attenuation_percent"]
+        assert float(row["density_high_attenuation_percent"]) == pytest.approx(share, rel=1e-5)
+        assert float(row["density_mass_g"]) == pytest.approx(lung["mass_g"], rel=1e-5)
+    kept = [name for name in before[0] if not name.startswith("density_")]
+    assert len(before[0]) - len(kept) == len(DENSITY_COLUMNS) == 13
+    older = [kept, *([row[name] for name in kept] for row in before)]
+    (out / ROWS).write_text(as_text(older).replace("\r\n", "\n"))
+    said: list[str] = []
+    assert batch(server, tree, out, notify=said.append).before == 3
+    assert rows_of(out) == before
+    assert "saved by an earlier version" in said[0]
 
 
 def test_notes_of_the_user_stay_beside_new_rows(server, tree, tmp_path):

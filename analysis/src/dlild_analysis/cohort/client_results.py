@@ -22,6 +22,12 @@ READS_SCHEMA = (1,)
 MODEL = "results:model"
 """Column with the model of a score, beside the columns of `read_results`."""
 
+DENSITY = (
+    "mean_hu", "sd_hu", "skewness", "kurtosis",
+    "high_attenuation_percent", "low_attenuation_percent", "mass_g",
+)  # fmt: skip
+"""Fields of a densitometry that are numbers; percentiles beside them."""
+
 DIGEST = "weights_digest"
 """Column of the client's `results.csv` that names the weights."""
 
@@ -40,8 +46,9 @@ def read_results(folder: Path, id_from: str, log: FaultLog) -> pd.DataFrame:
     -------
     DataFrame
         One row a scan: `id`, `dl_ild_percent`, `lung_volume_ml`, `lesion_volume_ml`,
-        `<class>_percent` of each class, and the model of the score. A result with flags is used,
-        and named as a warning.
+        `<class>_percent` of each class, densitometry of the lung where the result has it, under
+        the names of the client's `results.csv` (`density_mean_hu` and so on), and the model of the
+        score. A result with flags is used, and named as a warning.
 
     Raises
     ------
@@ -105,10 +112,19 @@ def _numbers(data: dict[str, Any]) -> dict[str, Any]:
     }
     for name, part in sorted(dict(data.get("classes", {})).items()):
         row[f"{name}_percent"] = float(part["percent_of_lung"])
+    row |= _density((data.get("densitometry") or {}).get("lung") or {})
     for key, value in row.items():
         if not math.isfinite(value):
             raise ValueError(f"{key} is {value}")
     return row
+
+
+def _density(lung: dict[str, Any]) -> dict[str, float]:
+    """Columns of a densitometry; without those of which it has no value."""
+    values = {name: lung.get(name) for name in DENSITY}
+    percentiles = dict(lung.get("percentiles_hu") or {})
+    values |= {f"percentile_{q}_hu": value for q, value in percentiles.items()}
+    return {f"density_{name}": float(v) for name, v in values.items() if v is not None}
 
 
 def _model(data: dict[str, Any]) -> tuple[str, str]:

@@ -30,12 +30,21 @@ from dlild_client.batch.tables import Table, read_table
 from dlild_client.contract import Contract
 from dlild_client.contract.score import ZONES
 from dlild_client.errors import BadSettingsError, DlildError, InputError, printable
+from dlild_client.results.densitometry import PERCENTILES
 from dlild_client.results.files import cannot_be_written, write_atomically
 from dlild_client.results.result import Result
 
 Status = Literal["scored", "rejected", "failed"]
 
 ROWS = "results.csv"
+DENSITY_COLUMNS = (
+    *(f"density_{name}" for name in ("mean_hu", "sd_hu", "skewness", "kurtosis")),
+    *(f"density_percentile_{q}_hu" for q in PERCENTILES),
+    *(f"density_{name}" for name in (
+        "high_attenuation_percent", "low_attenuation_percent", "mass_g",
+    )),
+)  # fmt: skip
+"""Densitometry of the lung; empty where a result has none. Older tables lack these columns."""
 _LOCK = ".lock"
 _KEY = re.compile(r"[0-9a-f]{16}")
 
@@ -160,7 +169,7 @@ class Record:
 
     def _rewrite(self, rows: dict[str, dict[str, str]]) -> None:
         """Rewrite all rows atomically."""
-        lines = [self.columns, *([row[c] for c in self.columns] for row in rows.values())]
+        lines = [self.columns, *([row.get(c, "") for c in self.columns] for row in rows.values())]
         write_atomically(self.folder / ROWS, "".join(_line(line) for line in lines))
         self._file.close()
         self._file = self._stack.enter_context((self.folder / ROWS).open("ab"))
@@ -204,7 +213,11 @@ class Record:
     def _check_columns(self, table: Table) -> None:
         """Raise where the rows are of another model; adopt additional columns of the user."""
         weights = {row.cells.get("weights_digest") for row in table.rows} - {"", None}
-        lost = [name for name in self.columns if name not in table.columns]
+        lost = [
+            name
+            for name in self.columns
+            if name not in table.columns and name not in DENSITY_COLUMNS
+        ]
         if lost or weights - {self._weights}:
             what = f"; {ROWS} lacks the column {lost[0]}" if lost else ""
             raise BadSettingsError(
@@ -214,11 +227,12 @@ class Record:
         self.columns += [name for name in table.columns if name not in self.columns]
 
     def _restore(self, table: Table) -> dict[str, dict[str, str]]:
-        """Rewrite rows that another program has saved, from the JSON files, and report it.
+        """Rewrite rows of another program or an earlier version, from the JSON files; report it.
 
         Spreadsheets convert numbers to dates and round them, so the JSON file of a scan takes
         precedence.
         """
+        older = not {*DENSITY_COLUMNS} <= {*table.columns}
         rows, damaged = {}, 0
         for row in table.rows:
             key = row.cells["key"]
@@ -228,9 +242,9 @@ class Record:
             rows[key] = {**row.cells, **self._stored(row.cells)}
         self._rewrite(rows)
         self._notify(
-            f"{ROWS} was saved by another program ({table.encoding}, separator "
-            f"{table.separator!r}): {len(rows)} rows are read and written anew from their JSON "
-            "files"
+            f"{ROWS} was saved by {'an earlier version' if older else 'another program'} "
+            f"({table.encoding}, separator {table.separator!r}): {len(rows)} rows are read and "
+            "written anew from their JSON files"
             + (f", {damaged} whose key or status was changed are left out" if damaged else "")
         )
         return rows
@@ -260,6 +274,7 @@ def columns(contract: Contract) -> list[str]:
         *(f"{name}_percent" for name in classes),
         *(f"{name}_ml" for name in classes),
         *(f"{zone}_{what}_ml" for zone in ZONES for what in ("lung", "lesion")),
+        *DENSITY_COLUMNS,
         "flags", "model", "model_version", "weights_digest", "profile", "engine", "precision",
         "slices", "slice_thickness_mm", "slice_step_mm", "manufacturer", "kernel",
         "series_digest", "seconds",
@@ -284,9 +299,18 @@ def result_row(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
     for name, part in facts["classes"].items():
         row |= {f"{name}_percent": part["percent_of_lung"], f"{name}_ml": part["volume_ml"]}
+    row |= _density_row((facts.get("densitometry") or {}).get("lung"))
     for zone, part in facts["zones"].items():
         row |= {f"{zone}_lung_ml": part["lung_ml"], f"{zone}_lesion_ml": part["lesion_ml"]}
     return row
+
+
+def _density_row(lung: Mapping[str, Any] | None) -> dict[str, Any]:
+    if lung is None:
+        return {}
+    percentiles = lung["percentiles_hu"]
+    values = {**lung, **{f"percentile_{q}_hu": percentiles.get(str(q)) for q in PERCENTILES}}
+    return {name: values.get(name.removeprefix("density_")) for name in DENSITY_COLUMNS}
 
 
 def error_facts(error: DlildError) -> dict[str, Any]:
@@ -301,6 +325,8 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, int):
+        return str(value)
     text = " ".join(printable(str(value)).split())
     return f"'{text}" if text[:1] in {"=", "+", "-", "@"} else text
 
