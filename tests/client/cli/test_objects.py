@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import gzip
 import json
+import re
 import shutil
+import zlib
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,20 +53,71 @@ def test_a_result_with_all_objects_is_written_and_verified(server, series_writer
     assert "SECRET" not in done.stdout + done.stderr
 
 
-def test_anonymous_outputs_hold_no_identity(server, series_writer, chest, tmp_path):
-    folder, out = series_writer.write(chest, "SECRET-FOLDER"), tmp_path / "out"
-    asked = ("--seg", "--sr", "--capture", "--pdf", "--anonymous")
-    done = dlild("score", folder, "--url", server.url, "--out", out, *asked, "--json")
+IDENTITY = {
+    "PatientBirthDate": "19530219", "PatientAge": "071Y", "AccessionNumber": "SECRET-ACC",
+    "StudyID": "SECRET-STUDY", "StudyDate": "20241107", "SeriesDate": "20241108",
+    "StudyTime": "093147.25", "InstitutionName": "SECRET-HOSPITAL", "StationName": "SECRET-STATION",
+    "ReferringPhysicianName": "SECRET^DOCTOR", "OperatorsName": "SECRET^OPERATOR",
+    "StudyDescription": "SECRET-STUDY-TEXT", "PatientComments": "SECRET-COMMENT",
+    "DeviceSerialNumber": "SECRET-SERIAL", "OtherPatientIDs": "SECRET-OTHER",
+    "IssuerOfPatientID": "SECRET-ISSUER", "PatientAddress": "SECRET-STREET",
+}  # fmt: skip
+"""What identifies a patient beside name and ID, as an archive sends it."""
+
+
+def unpacked(path: Path) -> bytes:
+    """Contents of a file, and those of all that is packed in it."""
+    raw = path.read_bytes()
+    whole = [raw]
+    if path.suffix == ".gz":
+        whole.append(gzip.decompress(raw))
+    if path.suffix == ".html":
+        found = [base64.b64decode(text) for text in re.findall(rb"[A-Za-z0-9+/=]{200,}", raw)]
+        whole += found
+        for packed in found:
+            with suppress(zlib.error):
+                whole.append(zlib.decompress(packed))
+    for stream in re.findall(rb"stream\r?\n(.*?)endstream", raw, re.DOTALL):
+        with suppress(zlib.error):
+            whole.append(zlib.decompress(stream))
+    return b"\n".join(whole)
+
+
+@pytest.mark.parametrize("command", ["score", "batch"])
+def test_anonymous_outputs_hold_no_identity(server, series_writer, chest, tmp_path, command):
+    uids = {series_writer.study}
+
+    def edit(ds, i):
+        for name, value in IDENTITY.items():
+            setattr(ds, name, value)
+        ds.FrameOfReferenceUID = f"{series_writer.study[:50]}.{i}"
+        uids.update((ds.SeriesInstanceUID, ds.SOPInstanceUID, ds.FrameOfReferenceUID))
+
+    folder = series_writer.write(chest, "tree/SECRET-FOLDER", edit=edit)
+    out = tmp_path / "out"
+    asked = ("--seg", "--labelmap", "--sr", "--capture", "--pdf", "--report", "--anonymous")
+    given = folder if command == "score" else folder.parent
+    done = dlild(command, given, "--url", server.url, "--out", out, *asked)
     assert done.returncode == 0, done.stderr
-    assert {p.name for p in out.iterdir()} >= set(OBJECTS)
-    source = pydicom.dcmread(next(folder.iterdir()))
-    for path in out.iterdir():
-        content = path.read_bytes()
-        assert b"SECRET" not in content, path.name
-        for uid in (source.StudyInstanceUID, source.SeriesInstanceUID, source.SOPInstanceUID):
-            assert uid.encode() not in content, path.name
-    assert "SECRET" not in done.stdout + done.stderr
-    assert dlild("verify", out).returncode == 0
+    paths = [path for path in out.rglob("*") if path.is_file()]
+    kinds = {path.suffix for path in paths} - {""}
+    assert kinds >= {".json", ".gz", ".png", ".dcm", ".html"}
+    assert len([path for path in paths if path.suffix == ".dcm"]) == 5
+    secrets = {"SECRET", *uids} | {v for v in IDENTITY.values() if v[:6].isdigit()}
+    assert len(secrets) > 120
+    for path in paths:
+        content = unpacked(path)
+        for secret in secrets:
+            assert secret not in str(path.relative_to(out))
+            assert secret.encode() not in content, (path.name, secret)
+    assert not [s for s in secrets if s in done.stdout + done.stderr]
+    # A file that is known to hold them, so that this test can fail.
+    plain = dlild("score", folder, "--url", server.url, "--out", tmp_path / "plain", "--sr")
+    assert plain.returncode == 0, plain.stderr
+    content = unpacked(tmp_path / "plain" / "sr.dcm")
+    assert sum(secret.encode() in content for secret in secrets) > 60
+    verified = out if command == "score" else next((out / "images").iterdir())
+    assert dlild("verify", verified).returncode == 0
 
 
 def test_what_cannot_be_done_is_one_line_before_a_scan_is_sent(server, chest, tmp_path):
@@ -102,16 +158,22 @@ def flip(dataset) -> None:
     dataset.PixelData = bytes(pixels)
 
 
-def test_every_change_is_found(written, tmp_path):
+@pytest.fixture
+def tried(written, tmp_path):
+    """What differs after a change of a copy."""
     assert differing(written) == set()
 
-    def tried(change) -> set[str]:
+    def after(change) -> set[str]:
         copy = tmp_path / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(written, copy)
         change(copy)
         return differing(copy)
 
+    return after
+
+
+def test_every_change_is_found(tried):
     def in_json(**fields):
         def change(folder):
             path = folder / "result.json"
@@ -137,6 +199,40 @@ def test_every_change_is_found(written, tmp_path):
     assert tried(lambda f: edit_dicom(f / "seg.dcm", flip)) == {"seg.dcm, pixels"}
     assert tried(lambda f: edit_dicom(f / "sr.dcm", number)) == {"sr.dcm, measurements"}
     assert tried(lambda f: (f / "seg.dcm").write_bytes(b"broken")) == {"seg.dcm"}
+    assert tried(lambda f: edit_dicom(f / "capture.dcm", flip)) == {"capture.dcm, pixels"}
+
+
+def test_every_change_of_what_an_object_says_is_found(written, tried):
+    def shifted(dataset):
+        for group in dataset.PerFrameFunctionalGroupsSequence:
+            position = group.PlanePositionSequence[0]
+            x, y, z = position.ImagePositionPatient
+            position.ImagePositionPatient = [x + 6, y, z]
+
+    def renamed(dataset):
+        first, second = dataset.SegmentSequence[:2]
+        first.SegmentLabel, second.SegmentLabel = second.SegmentLabel, first.SegmentLabel
+
+    def of_a_zone(dataset):
+        (container,) = [i for i in dataset.ContentSequence if i.ValueType == "CONTAINER"]
+        items = container.ContentSequence[-1].ContentSequence
+        mass = [
+            i
+            for i in items
+            if i.ValueType == "NUM" and i.ConceptNameCodeSequence[0].CodeValue == "4147007"
+        ]
+        mass[0].MeasuredValueSequence[0].NumericValue = "999"
+
+    def without_flags(dataset):
+        dataset.ContentSequence = [
+            i for i in dataset.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue != "121106"
+        ]
+
+    assert tried(lambda f: edit_dicom(f / "seg.dcm", shifted)) == {"seg.dcm, label map"}
+    assert tried(lambda f: edit_dicom(f / "seg.dcm", renamed)) == {"seg.dcm, segments"}
+    assert tried(lambda f: edit_dicom(f / "sr.dcm", of_a_zone)) == {"sr.dcm, measurements"}
+    assert json.loads((written / "result.json").read_text())["flags"]
+    assert tried(lambda f: edit_dicom(f / "sr.dcm", without_flags)) == {"sr.dcm, flags"}
 
 
 @pytest.mark.parametrize(

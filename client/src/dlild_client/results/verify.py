@@ -23,20 +23,32 @@ from dlild_client.preparation.grid import resample_to_grid
 from dlild_client.preparation.native import Stack, sample
 from dlild_client.reading.dicom.dicomlib import load_pydicom, quiet
 from dlild_client.results.dicom.common import MANUFACTURER
-from dlild_client.results.dicom.segmentation import pixels_digest
+from dlild_client.results.dicom.uids import pixels_digest
 from dlild_client.results.provenance import (
     document_digest,
     labels_digest,
     preprocessing_digest,
 )
-from dlild_client.results.stored import LABELS, StoredResult, read_stored
+from dlild_client.results.stored import LABELS, OVERLAY, StoredResult, read_stored
 from dlild_client.volume import Volume
 
 ROUNDING = 1e-4
 """Numbers of a document are rounded to six decimals."""
+PAGES = (OVERLAY, "report.html")
+"""Files of a result that hold no digest."""
 SEG_AGREEMENT = 0.999
 """Least share of labelled voxels of a SEG that must have the label of the map: positions in DICOM
 are rounded."""
+
+
+DENSITY_CODES = {
+    "112181": "mean_hu",
+    "112183": "sd_hu",
+    "HAA": "high_attenuation_percent",
+    "LAA-950": "low_attenuation_percent",
+    "4147007": "mass_g",
+}
+"""Figures of a densitometry by the code of their measurement in the SR."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,7 @@ def _checks(
         checks.append(_same(LABELS, provenance["labels"], found))
         checks.append(_beyond_box(labels, start, stop))
     checks += _objects(stored, labels)
+    checks += [Check(n, None, "holds no digest") for n in PAGES if stored.file(n) is not None]
     if weights is not None:
         checks.append(_weights(weights, provenance["weights"]))
     if read_scan is not None:
@@ -189,30 +202,53 @@ def _object(
 ) -> Iterator[Check]:
     digest = document["provenance"]["result"]
     if dataset.Modality == "SEG":
-        yield from _segmentation(name, dataset, digest, labels)
+        yield from _segmentation(name, dataset, document, labels)
     elif dataset.Modality == "SR":
         yield from _report(name, dataset, document)
     elif dataset.Modality == "OT":
-        agrees = digest in dataset.get("ImageComments", "")
+        comment = dataset.get("ImageComments", "")
+        agrees = digest in comment
         yield Check(f"{name}, result", agrees, "refers to it" if agrees else "is of another")
+        yield _pixels(name, dataset, comment)
     else:
         yield Check(name, None, "holds no digest")
 
 
-def _segmentation(name: str, dataset: Any, digest: str, labels: Volume | None) -> Iterator[Check]:
+def _pixels(name: str, dataset: Any, digests: str) -> Check:
+    """Compare the pixels with their digest, which stands among others in a text."""
+    found = pixels_digest(dataset.PixelData)
+    agrees = found in digests
+    return Check(f"{name}, pixels", agrees, found[:19] if agrees else "changed since it was made")
+
+
+def _segmentation(
+    name: str, dataset: Any, document: Mapping[str, Any], labels: Volume | None
+) -> Iterator[Check]:
+    digest = document["provenance"]["result"]
     segment = dataset.SegmentSequence[-1].SegmentationAlgorithmIdentificationSequence[0]
     parameters = segment.AlgorithmParameters
     agrees = digest in parameters
     yield Check(f"{name}, result", agrees, "refers to it" if agrees else "is of another")
-    found = pixels_digest(dataset.PixelData)
-    pixels = found in parameters
-    yield Check(f"{name}, pixels", pixels, found[:19] if pixels else "changed since it was made")
+    yield _pixels(name, dataset, parameters)
+    yield _segments(name, dataset, document)
     if labels is None:
         return
     share = _agreement(dataset, labels)
     yield Check(
         f"{name}, label map", share >= SEG_AGREEMENT, f"{100 * share:.2f} % of its voxels agree"
     )
+
+
+def _segments(name: str, dataset: Any, document: Mapping[str, Any]) -> Check:
+    """Compare number, label and code of each segment with the class."""
+    # A LABELMAP has its background as segment 0.
+    for item in (i for i in dataset.SegmentSequence if i.SegmentNumber):
+        kinds = [c for c in document["classes"].values() if c["label"] == item.SegmentNumber]
+        code = item.SegmentedPropertyTypeCodeSequence[0]
+        expected = (kinds[0].get("code") or {}).get("value", code.CodeValue) if kinds else None
+        if not kinds or (item.SegmentLabel, code.CodeValue) != (kinds[0]["title"], expected):
+            return Check(f"{name}, segments", False, f"{item.SegmentLabel} is no class")
+    return Check(f"{name}, segments", True, f"{len(dataset.SegmentSequence)} classes")
 
 
 def _agreement(dataset: Any, labels: Volume) -> float:
@@ -271,6 +307,9 @@ def _report(name: str, dataset: Any, document: Mapping[str, Any]) -> Iterator[Ch
     )
     shown = f"{len(expected)} measurements" if not differ else f"{' '.join(differ[0])} differs"
     yield Check(f"{name}, measurements", not differ, shown)
+    notes = {text.partition(":")[0] for text in texts}
+    flags = [flag for flag in document["flags"] if flag not in notes]
+    yield Check(f"{name}, flags", not flags, f"lacks {flags[0]}" if flags else "all are there")
 
 
 def _expected(document: Mapping[str, Any]) -> dict[tuple[str, str], float]:
@@ -288,17 +327,12 @@ def _expected(document: Mapping[str, Any]) -> dict[tuple[str, str], float]:
         found[name, "LESION-VOLUME"] = figures["lesion_ml"]
     density = document.get("densitometry")
     if density is not None:
-        found |= {
-            ("lungs", code): density["lung"][field]
-            for code, field in (
-                ("112181", "mean_hu"),
-                ("112183", "sd_hu"),
-                ("HAA", "high_attenuation_percent"),
-                ("LAA-950", "low_attenuation_percent"),
-                ("4147007", "mass_g"),
-            )
-            if density["lung"][field] is not None
-        }
+        for group, figures in (("lungs", density["lung"]), *density["zones"].items()):
+            found |= {
+                (group, code): figures[field]
+                for code, field in DENSITY_CODES.items()
+                if figures[field] is not None
+            }
     return found
 
 

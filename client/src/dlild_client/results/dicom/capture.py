@@ -18,7 +18,7 @@ from dlild_client.results.dicom.common import (
     software_version,
 )
 from dlild_client.results.dicom.extra import load_highdicom
-from dlild_client.results.dicom.uids import result_uid
+from dlild_client.results.dicom.uids import pixels_digest, result_uid
 from dlild_client.results.result import Result
 from dlild_client.source import SourceSeries
 
@@ -65,7 +65,7 @@ def make_capture(result: Result, source: SourceSeries, picture: Image.Image) -> 
         dataset.Laterality = ""
         dataset.BurnedInAnnotation = "NO"
         dataset.ImageType = ["DERIVED", "SECONDARY"]
-        dataset.ImageComments = _comment(result)
+        dataset.ImageComments = _comment(result, dataset.PixelData)
     return finish(dataset, source, "DL-ILD summary (research use only)")
 
 
@@ -124,6 +124,9 @@ def make_pdf(result: Result, source: SourceSeries, picture: Image.Image) -> Any:
     return finish(dataset, source, "DL-ILD summary, PDF (research use only)")
 
 
-def _comment(result: Result) -> str:
+def _comment(result: Result, pixels: bytes) -> str:
+    """Notice, and the digests that `dlild verify` computes again."""
     digest = result.to_dict()["provenance"]
-    return NOTICE if digest is None else f"{NOTICE} Result {digest['result']}"
+    if digest is None:
+        return NOTICE
+    return f"{NOTICE} Result {digest['result']}, pixels {pixels_digest(pixels)}"

@@ -12,7 +12,6 @@ References
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from dlild_client.results.dicom.common import (
     software_version,
 )
 from dlild_client.results.dicom.extra import load_highdicom
-from dlild_client.results.dicom.uids import derive_uid, result_uid
+from dlild_client.results.dicom.uids import derive_uid, pixels_digest, result_uid
 from dlild_client.results.result import Result
 from dlild_client.source import SourceSeries, SourceSlice
 
@@ -96,11 +95,6 @@ def make_segmentation(result: Result, source: SourceSeries, *, kind: str = BINAR
         for item in segment.get("SegmentationAlgorithmIdentificationSequence", ()):
             item.AlgorithmParameters = f"{item.AlgorithmParameters},{pixels}"
     return dataset
-
-
-def pixels_digest(pixels: bytes) -> str:
-    """Digest of the frames of a SEG, as they are stored."""
-    return f"sha256:{hashlib.sha256(pixels).hexdigest()}"
 
 
 def segmentation_uids(result: Result, source: SourceSeries, kind: str = BINARY) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""UIDs of the objects of a result, derived from what they are made of.
+"""UIDs and digests of the objects of a result, derived from what they are made of.
 
 The same scan, scored by the same weights, gives the same UIDs: an archive that receives its results
 twice holds them once. UIDs are of the form 2.25.N (PS3.5 B.2), where N is 128 bits of a digest.
@@ -51,3 +51,8 @@ def object_uid(scan_digest: str, weights_digest: str, source: SourceSeries, *par
 def slice_names(source: SourceSeries) -> list[str]:
     """Name each slice of a series by object and frame."""
     return [f"{s.sop_instance} {s.frame or 1}" for s in source.slices]
+
+
+def pixels_digest(pixels: bytes) -> str:
+    """Digest of the pixels of an object, as they are stored."""
+    return f"sha256:{hashlib.sha256(pixels).hexdigest()}"
