@@ -19,6 +19,7 @@ from dlild_client.results.dicom.common import decimal_string
 from dlild_client.results.dicom.objects import make_objects
 from dlild_client.results.dicom.source import read_source
 from dlild_client.results.result import Result
+from dlild_client.volume import Volume
 
 NAMES = ["axial", "backwards", "coronal", "sagittal", "tilted", "oblique", "uneven", "gaps",
          "odd sizes", "enhanced"]  # fmt: skip
@@ -92,6 +93,50 @@ def test_on_slices_as_fine_as_the_grid_it_is_the_label_map(
     (seg,) = make_objects(result, result.image.source, kinds=["seg"])
     seg.save_as(tmp_path / "seg.dcm", enforce_file_format=True)
     np.testing.assert_array_equal(on_grid(result, tmp_path / "seg.dcm", False), result.labels.array)
+
+
+def fine_scan(writer, chest, name):
+    """Slices with pixels finer than the grid: tilted, turned, uneven or gapped, as people have."""
+    if name == "coronal":
+        array = np.ascontiguousarray(chest.array.transpose(1, 0, 2)[:, ::-1])
+        turned = Volume(array, tuple(chest.spacing_mm[i] for i in (1, 0, 2)))
+        return writer.write(turned, orientation=(1, 0, 0, 0, 0, -1), step=(0, 1.2, 0))
+    if name == "tilted":
+        return writer.write(chest, step=(0, 0.3, 1.5))
+    if name == "oblique":
+        row, column = (np.cos(0.2), 0, -np.sin(0.2)), (0, 1, 0)
+        step = tuple(np.cross(row, column) * 1.5)
+        return writer.write(chest, orientation=(*row, *column), step=step)
+    z = 1.5 * np.arange(len(chest.array))
+    if name == "uneven":
+        z = np.cumsum([0.0, *([1.0, 2.0] * len(z))])[: len(z)]
+
+    def edit(ds, i):
+        ds.SliceThickness = 1.25
+        ds.ImagePositionPatient = [-150.0, -130.0, float(z[i])]
+        return {"gaps": i % 7 == 0, "pairs": i % 8 in {0, 1}}.get(name, True)
+
+    return writer.write(chest, edit=edit)
+
+
+@pytest.mark.parametrize("name", ["coronal", "tilted", "oblique", "uneven", "gaps", "pairs"])
+def test_resampled_to_the_grid_it_is_the_label_map_wherever_a_slice_was_scanned(
+    series_writer, chest_maker, contract, tmp_path, name
+):
+    folder = fine_scan(series_writer, chest_maker((84, 84, 100), (1.5, 1.2, 1.2)), name)
+    result = labelled_result(read_volume(folder, with_source=True), contract)
+    source = result.image.source
+    (seg,) = make_objects(result, source, kinds=["seg"])
+    seg.save_as(tmp_path / "seg.dcm", enforce_file_format=True)
+    found, expected = on_grid(result, tmp_path / "seg.dcm", False), result.labels.array
+    indices = np.stack(np.meshgrid(*map(np.arange, expected.shape), indexing="ij"), axis=-1)
+    normal = np.cross(source.row, source.column)
+    apart = (result.labels.points_mm(indices) @ normal)[..., None] - source.origins_mm @ normal
+    near = np.abs(apart).min(axis=-1) < 0.751  # half a voxel of the grid
+    assert near.any(axis=(1, 2)).sum() > 5
+    for label in range(1, 6):
+        assert np.count_nonzero((expected == label) & near) > 500
+        assert dice((found == label) & near, (expected == label) & near) > 0.98, label
 
 
 @pytest.mark.parametrize(
