@@ -10,16 +10,16 @@ import triton_python_backend_utils as pb_utils
 
 from contract import parse_contract
 from contract.refusals import CancelledError, FailedError, RefusedError
-from contract.weights import UNRELEASED, check_network
+from contract.weights import INT8_NETWORK, UNRELEASED, check_network
 from contract.windows import check_window
 from engine import Engine
 
 
 class TritonPythonModel:
-    """Runs the ``model.onnx`` of one version on the CPU.
+    """Runs the ``model.onnx`` of one version on the CPU, or its INT8 form.
 
-    ``DLILD_THREADS`` and ``DLILD_PRECISION`` (``bf16`` or ``f32``) in the server's environment
-    override the choice of the engine.
+    ``DLILD_THREADS`` and ``DLILD_PRECISION`` (``int8``, ``bf16`` or ``f32``) in the server's
+    environment override the choice of the engine.
     """
 
     def initialize(self, args):
@@ -34,11 +34,16 @@ class TritonPythonModel:
         version = args["model_version"]
         path = Path(args["model_repository"], version, "model.onnx")
         _check_digest(path, version, json.loads(parameters["weights_sha256"]["string_value"]))
+        int8_digest = json.loads(parameters["int8_sha256"]["string_value"]).get(version)
+        int8 = path.with_name(INT8_NETWORK)
+        if int8_digest:
+            check_network(int8, version, int8_digest)
         threads = os.environ.get("DLILD_THREADS")
         self._engine = Engine(
             path,
             precision=os.environ.get("DLILD_PRECISION") or None,
             threads=int(threads) if threads else None,
+            int8=int8 if int8_digest else None,
         )
         self._name = np.array([[self._engine.name.encode()]], dtype=np.object_)
         # The family must live as long as its metric.

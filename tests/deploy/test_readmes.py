@@ -74,6 +74,7 @@ NOT_TYPED = (
      "trains or evaluates for hours: tests/export, test_release.py, on small networks"),
     (r"^dlild-export (reading|phantom-check)",
      "scans of patients, minutes: tests/export/readers and tests/export/phantom/test_measured.py"),
+    (r"^dlild-export int8", "minutes of processor time: tests/export/serving/test_int8.py"),
     (r"^dlild-export tensorrt", "needs TensorRT and a GPU: tests/export/serving/test_tensorrt.py"),
     (r"^(torchrun|tensorboard)", "trains for hours: tests/export/training/test_processes.py"),
     (r"^dlild-export check DATASET", "a dataset of the user: tests/export/data"),

@@ -242,6 +242,8 @@ class Release:
         `ScoreSpec.labels` that it was evaluated with; None for `LARGEST_CLASS`.
     repeatability : Repeatability or None
         `ScoreSpec.repeatability`; None where it was not measured.
+    int8_sha256 : str or None
+        Digest of the INT8 form of the network; None where it has none.
     """
 
     weights_sha256: str
@@ -249,6 +251,7 @@ class Release:
     below_floor: str | None = None
     labels: str | None = None
     repeatability: Repeatability | None = None
+    int8_sha256: str | None = None
 
 
 @dataclass(frozen=True)

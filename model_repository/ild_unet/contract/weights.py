@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-NETWORK = "model.onnx"
+NETWORK, INT8_NETWORK = "model.onnx", "model.int8.onnx"
 PLAN, RECORD = "model.plan", "model.plan.json"
 UNRELEASED = "0" * 64
 """In place of a digest: no weights were released yet, and any are taken."""
@@ -102,7 +102,12 @@ def check_plan(
 
 
 def check_version(
-    folder: Path, engine: str, version: str, released_sha256: str, windows: Mapping[str, Any]
+    folder: Path,
+    engine: str,
+    version: str,
+    released_sha256: str,
+    windows: Mapping[str, Any],
+    int8_sha256: str | None = None,
 ) -> None:
     """Check what an engine loads of one version.
 
@@ -114,6 +119,8 @@ def check_version(
         Of the profile: `tensorrt` loads the plan, all others the network.
     version, released_sha256, windows
         As of `check_plan`.
+    int8_sha256 : str or None
+        Digest of the INT8 form of the network, which OpenVINO alone loads; None: it has none.
 
     Raises
     ------
@@ -123,6 +130,8 @@ def check_version(
         check_plan(folder, version, released_sha256, windows)
     else:
         check_network(folder / NETWORK, version, released_sha256)
+    if engine == "openvino" and int8_sha256:
+        check_network(folder / INT8_NETWORK, version, int8_sha256)
 
 
 def check_repository(repository: Path, profile: str) -> None:
@@ -150,6 +159,7 @@ def check_repository(repository: Path, profile: str) -> None:
                 version,
                 releases["releases"][version]["weights_sha256"],
                 contract["windows"],
+                releases["releases"][version].get("int8_sha256"),
             )
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{repository}: contract.json and releases.json lack {error}") from None

@@ -12,7 +12,7 @@ from dlild_export.cli.evaluation import evaluate, reading, repeatability
 from dlild_export.cli.phantom import phantom, phantom_check, plant
 from dlild_export.cli.recipe import recipe
 from dlild_export.cli.release import release, serve
-from dlild_export.cli.serving import onnx, parity, tensorrt
+from dlild_export.cli.serving import int8, onnx, parity, tensorrt
 from dlild_export.cli.training import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -31,6 +31,7 @@ COMMANDS = (
     parity,
     release,
     serve,
+    int8,
     tensorrt,
     recipe,
 )

@@ -29,6 +29,12 @@ class Changes:
         prepared.write_text(text, encoding="utf-8")
         self._steps.append((prepared, target))
 
+    def copy(self, source: Path, target: Path) -> None:
+        """Prepare a copy of a file, which replaces the target or is new."""
+        prepared = self._next()
+        shutil.copyfile(source, prepared)
+        self._steps.append((prepared, target))
+
     def add_folder(self, target: Path) -> Path:
         """Return a folder to fill, which becomes the target; the target must not be there."""
         prepared = self._next()

@@ -13,6 +13,7 @@ from typing import Any
 
 from dlild_client.contract import Release, Releases
 from dlild_client.contract.schema import LARGEST_CLASS
+from dlild_client.contract.weights import INT8_NETWORK
 from dlild_export.data.contracts import CONTRACT, RELEASES
 from dlild_export.data.digest import sha256
 from dlild_export.release.changes import Changes, changes_beside
@@ -216,11 +217,58 @@ def serve(repository: Path, version: int, also: tuple[int, ...] = ()) -> None:
         weights = repository / NETWORK / str(number) / WEIGHTS
         if not weights.is_file() or sha256(weights) != releases[number].weights_sha256:
             raise ReleaseError(f"{weights} is not the file that was released: restore it")
+        quantised, digest = weights.with_name(INT8_NETWORK), releases[number].int8_sha256
+        if digest and (not quantised.is_file() or sha256(quantised) != digest):
+            raise ReleaseError(f"{quantised} is not the file that was released: restore it")
     with changes_beside(repository) as changes:
         _point_to(
             changes, repository, replace(documents, releases=Releases(serving, releases)), version
         )
         changes.apply()
+
+
+def add_int8(repository: Path, weights: Path, quantised: Path) -> int:
+    """Add the INT8 form of a network to the version that has these weights.
+
+    Parameters
+    ----------
+    repository : pathlib.Path
+        Model repository.
+    weights, quantised : pathlib.Path
+        The ONNX file, and its INT8 form, which has passed its gate.
+
+    Returns
+    -------
+    int
+        Number of the version.
+
+    Raises
+    ------
+    ReleaseError
+        No version has these weights, or both files together are too large. Nothing is changed.
+    OSError
+        What the file system says. Nothing is changed.
+    """
+    documents = read_documents(repository)
+    releases, digest = documents.releases, sha256(weights)
+    found = [n for n, r in releases.releases.items() if r.weights_sha256 == digest]
+    if not found:
+        raise ReleaseError(f"{weights} is of no released version (sha256 {digest}): release it")
+    size = weights.stat().st_size + quantised.stat().st_size
+    if size > LARGEST_BYTES:
+        raise ReleaseError(
+            f"{weights} and {quantised} have {size} bytes, a version has at most {LARGEST_BYTES}"
+        )
+    (version,) = found
+    entry = replace(releases.releases[version], int8_sha256=sha256(quantised))
+    documents = replace(
+        documents, releases=replace(releases, releases={**releases.releases, version: entry})
+    )
+    with changes_beside(repository) as changes:
+        changes.copy(quantised, repository / NETWORK / str(version) / INT8_NETWORK)
+        _point_to(changes, repository, documents, documents.contract.model.version)
+        changes.apply()
+    return version
 
 
 def _next_version(repository: Path, releases: Releases) -> int:

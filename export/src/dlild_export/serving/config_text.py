@@ -170,9 +170,12 @@ def unet_text(documents: Documents, profile: str) -> str:
         backend = 'backend: "python"\n'
         placing = "instance_group [ { count: 1 kind: KIND_CPU } ]\n"
         outputs.append(tensors.ENGINE)
-        digests = {str(n): releases.releases[n].weights_sha256 for n in sorted(releases.serving)}
+        served = {str(n): releases.releases[n] for n in sorted(releases.serving)}
+        digests = {n: release.weights_sha256 for n, release in served.items()}
+        int8 = {n: release.int8_sha256 for n, release in served.items() if release.int8_sha256}
         parameters["contract"] = contract.to_json()
         parameters["weights_sha256"] = json.dumps(digests, separators=(",", ":"))
+        parameters["int8_sha256"] = json.dumps(int8, separators=(",", ":"))
     elif engine == "onnxruntime":
         backend = 'backend: "onnxruntime"\ndefault_model_filename: "model.onnx"\n'
         placing = "instance_group [ { count: 1 kind: KIND_AUTO } ]\n"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -125,32 +126,31 @@ def openvino_engines(weights: Path) -> list[Engine]:
     import openvino  # noqa: PLC0415
 
     capable = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    engines = [_openvino(weights, "fp32", "f32", "")]
+    engines = [openvino_engine(weights, "fp32")]
     if "BF16" in capable:
         native = sorted(BF16_FLAGS & cpu_flags())
         note = f"native ({', '.join(native)})" if native else "imitated by this CPU"
-        engines.append(_openvino(weights, "bf16", "bf16", note))
+        engines.append(openvino_engine(weights, "bf16", note))
     return engines
 
 
-def _openvino(weights: Path, precision: str, hint: str, note: str) -> Engine:
-    def load() -> Network:
-        import openvino  # noqa: PLC0415
+def openvino_engine(weights: Path, precision: str, note: str = "") -> Engine:
+    """Return OpenVINO at one precision.
 
-        request = (
-            openvino.Core()
-            .compile_model(
-                str(weights),
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": hint,
-                    "INFERENCE_NUM_THREADS": _threads(),
-                    "PERFORMANCE_HINT": "LATENCY",
-                    "NUM_STREAMS": 1,
-                },
-            )
-            .create_infer_request()
-        )
+    Parameters
+    ----------
+    weights : pathlib.Path
+        The ONNX file; of `int8` a Q/DQ graph, whose other layers are in bf16 where the CPU has it.
+    precision : str
+        `fp32`, `bf16` or `int8`.
+    note : str
+        What a reader of the figures must know.
+    """
+    floating = "bf16" if BF16_FLAGS & cpu_flags() else "f32"
+    hint = {"fp32": "f32", "bf16": "bf16", "int8": floating}[precision]
+
+    def load() -> Network:
+        request = openvino_request(weights.read_bytes(), hint)
 
         def run(window: Window) -> Window:
             outputs = request.infer({INPUT: window}, share_inputs=True, share_outputs=True)
@@ -159,6 +159,32 @@ def _openvino(weights: Path, precision: str, hint: str, note: str) -> Engine:
         return run
 
     return Engine("openvino", precision, load, note)
+
+
+def openvino_request(model: bytes, hint: str) -> Any:
+    """Compile an ONNX model for the CPU with the settings of the embedded profile.
+
+    Parameters
+    ----------
+    model : bytes
+        ONNX file.
+    hint : str
+        Precision of what is in floating point: `f32` or `bf16`.
+
+    Returns
+    -------
+    openvino.InferRequest
+    """
+    import openvino  # noqa: PLC0415
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": _threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    core = openvino.Core()
+    return core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
 
 
 def _threads() -> int:

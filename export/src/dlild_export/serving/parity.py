@@ -31,6 +31,8 @@ from dlild_export.serving.sliding import Labels, Network, Windows, blend, plan_s
 
 LIMIT_POINTS = 0.1
 """Largest difference in DL-ILD that passes, in percentage points."""
+DICE_LOSS = 0.005
+"""How much the mean Dice of the lesions may fall below the reference's, where truth is known."""
 
 LIMIT_PROBABILITY = 0.1
 """Largest difference of a probability that passes in a window of one value of HU."""
@@ -65,6 +67,10 @@ class Row:
         For the whole scan, blending included, the loading of the engine not.
     finite : bool
         Whether every probability of every window is a number.
+    limit_points : float
+        Largest difference that passes.
+    lesion_dice : float or None
+        Of all lesions against the truth; None where that is not known, or holds no lesion.
     """
 
     scan: str
@@ -76,11 +82,13 @@ class Row:
     labels_differ_percent: float
     seconds: float
     finite: bool = True
+    limit_points: float = LIMIT_POINTS
+    lesion_dice: float | None = None
 
     @property
     def passes(self) -> bool:
         """Whether the difference is within the limit; where there is no lung, it is not."""
-        return self.finite and abs(self.difference) <= LIMIT_POINTS
+        return self.finite and abs(self.difference) <= self.limit_points
 
     @property
     def failure(self) -> str:
@@ -90,7 +98,7 @@ class Row:
             return f"{name}: some probabilities are not numbers"
         return (
             f"{name}: DL-ILD {self.dl_ild_percent:.2f} differs by {self.difference:+.2f} points, "
-            f"at most {LIMIT_POINTS} pass"
+            f"at most {self.limit_points} pass"
         )
 
 
@@ -144,12 +152,15 @@ class Parity:
         By scan, then by engine; the first of a scan is the reference.
     constant : tuple of ConstantRow
         By engine, then by window.
+    limit_points : float
+        Largest difference that passes.
     """
 
     weights_sha256: str
     machine: str
     rows: tuple[Row, ...]
     constant: tuple[ConstantRow, ...] = ()
+    limit_points: float = LIMIT_POINTS
 
     @property
     def passes(self) -> bool:
@@ -159,7 +170,21 @@ class Parity:
     def failures(self) -> list[str]:
         """Name what is beyond the limit, one text a row."""
         judged: list[Row | ConstantRow] = [*self.rows, *self.constant]
-        return [row.failure for row in judged if not row.passes]
+        (reference, expected), *others = [*self.mean_dice().items()] or [("", 0.0)]
+        return [row.failure for row in judged if not row.passes] + [
+            f"{engine}: mean Dice of the lesions {dice:.3f}, of {reference} {expected:.3f}: at "
+            f"most {DICE_LOSS} less pass"
+            for engine, dice in others
+            if dice < expected - DICE_LOSS
+        ]
+
+    def mean_dice(self) -> dict[str, float]:
+        """Return the mean Dice of the lesions of each engine, the reference first."""
+        found: dict[str, list[float]] = {}
+        for row in self.rows:
+            if row.lesion_dice is not None:
+                found.setdefault(f"{row.engine} {row.precision}", []).append(row.lesion_dice)
+        return {name: float(np.mean(values)) for name, values in found.items()}
 
     def to_json(self) -> str:
         """Return all figures, with the verdict, as JSON text; NaN becomes null."""
@@ -171,7 +196,8 @@ class Parity:
             "schema": SCHEMA,
             "weights_sha256": self.weights_sha256,
             "machine": self.machine,
-            "limit_points": LIMIT_POINTS,
+            "limit_points": self.limit_points,
+            "mean_lesion_dice": self.mean_dice(),
             "passes": self.passes,
             "rows": rows,
             "constant": constant,
@@ -203,6 +229,9 @@ def measure_parity(
     contract: Contract,
     weights_sha256: str,
     progress: Progress | None = None,
+    *,
+    limit_points: float = LIMIT_POINTS,
+    truths: Mapping[str, Labels] | None = None,
 ) -> Parity:
     """Run every engine over every scan.
 
@@ -218,6 +247,10 @@ def measure_parity(
         Of the ONNX file, for the record.
     progress : callable, optional
         Called with what is about to run.
+    limit_points : float
+        Largest difference in DL-ILD that passes.
+    truths : mapping of str to ndarray of uint8, optional
+        True labels on the model grid, shape (z, y, x), of scans where they are known.
 
     Returns
     -------
@@ -241,10 +274,15 @@ def measure_parity(
             labels, seconds = _timed(run, windows)
             reference = references.setdefault(name, labels)
             row = _row(name, engine, labels, reference, seconds, contract)
-            rows[name].append(replace(row, finite=run.finite))
+            dice = None
+            if truths and name in truths:
+                dice = _lesion_dice(labels, truths[name], windows, contract)
+            rows[name].append(
+                replace(row, finite=run.finite, limit_points=limit_points, lesion_dice=dice)
+            )
         constant += _constant_rows(engine, run, contract, even)
     in_order = tuple(row for name in planned for row in rows[name])
-    return Parity(weights_sha256, describe_machine(), in_order, tuple(constant))
+    return Parity(weights_sha256, describe_machine(), in_order, tuple(constant), limit_points)
 
 
 class _Checked:
@@ -314,6 +352,17 @@ def _row(
         labels_differ_percent=100.0 * int(differ.sum()) / max(int(lung.sum()), 1),
         seconds=seconds,
     )
+
+
+def _lesion_dice(
+    labels: Labels, truth: Labels, windows: Windows, contract: Contract
+) -> float | None:
+    """Dice of all lesions within the lung box; None where the truth holds none."""
+    box = windows.box
+    part = truth[tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))]
+    found = np.isin(labels[tuple(slice(0, n) for n in part.shape)], contract.lesion_labels)
+    true = np.isin(part, contract.lesion_labels)
+    return float(2 * (found & true).sum() / (found.sum() + true.sum())) if true.any() else None
 
 
 def _without_nan(fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,291 @@
+"""The network in INT8: weights and activations of the U-Net in 8 bits, as a Q/DQ graph.
+
+One ONNX file for all engines: `QuantizeLinear` and `DequantizeLinear` stand where a value is
+rounded, and an engine that has 8-bit kernels merges them with the convolutions between. What comes
+before the U-Net (the lung's density) and after it (the averaged evidence), its first convolution
+and its head stay in floating point.
+
+Weights have one scale for every output channel, activations one for a tensor; they are unsigned
+(OpenVINO 2026.4 computes nonsense from signed ones on this CPU, AVX-512 VNNI). So that it fits, all
+channels of a tensor are brought to a like range first: a convolution's output channel is divided by
+a factor that the next one's input channel is multiplied by, which a ReLU and a maximum between them
+leave as it is (cross-layer equalisation, Nagel et al. 2019; the factor is that of SmoothQuant, Xiao
+et al. 2023, with an exponent of 0.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+Array = npt.NDArray[np.float32]
+Message = TypeVar("Message", onnx.NodeProto, onnx.TensorProto)
+
+FIRST, HEAD = "network.down.0.0.", "network.head."
+"""Beginnings of the names of the layers that stay in floating point."""
+_BODY = ("network.down.", "network.up.", "network.upsampling.")
+_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+_PASSED = frozenset({"MaxPool", "Concat"})  # carry a value on as it is
+_LARGEST, _MOST = 127, 255  # of a weight in 8 bits, and of a value
+_LEAST = 1e-4
+
+
+class Int8Error(RuntimeError):
+    """A network that is not quantised: the message says why."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a tensor holds.
+
+    Attributes
+    ----------
+    low, high : float
+        Between which all but a few of its values lie.
+    channels : ndarray of float32, shape (channels,)
+        The same of the sizes of each channel.
+    """
+
+    low: float
+    high: float
+    channels: Array
+
+
+class QuantisedUNet:
+    """A served network whose U-Net is prepared for INT8 and written as a Q/DQ graph.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        As `dlild_export.serving.onnx.export_onnx` writes it; stays as it is.
+
+    Attributes
+    ----------
+    tensors : tuple of str
+        Values that are rounded to 8 bits: what the convolutions of the U-Net take in.
+
+    Raises
+    ------
+    Int8Error
+        The graph holds no U-Net whose convolutions bear the names of `training.unet.UNet`.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._model = onnx.ModelProto()
+        self._model.CopyFrom(model)
+        graph = self._model.graph
+        self._values = {
+            tensor.name: numpy_helper.to_array(tensor).copy()
+            for tensor in graph.initializer
+            if tensor.name.startswith("network.")
+        }
+        self._producers = {name: node for node in graph.node for name in node.output}
+        self._layers = [node for node in graph.node if _is_quantised(node)]
+        if not self._layers or f"{HEAD}bias" not in self._values:
+            raise Int8Error(
+                "the graph has no convolutions of a U-Net of this package; give a file that "
+                "`dlild-export onnx` wrote"
+            )
+        self._inputs = {node.input[1]: self._sources(node.input[0]) for node in self._layers}
+        self.tensors = tuple(dict.fromkeys(t for names in self._inputs.values() for t in names))
+
+    def observed(self) -> onnx.ModelProto:
+        """Return the network, in floating point, with all tensors to be rounded as outputs."""
+        model = self._current()
+        for name in self.tensors:
+            model.graph.output.append(
+                helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            )
+        return model
+
+    def equalise(self, ranges: Mapping[str, Range]) -> None:
+        """Bring the channels of every tensor to a like range; the network computes the same.
+
+        Afterwards all but a few values of a tensor are at most 1 in size.
+
+        Parameters
+        ----------
+        ranges : mapping of str to Range
+            What each tensor holds now.
+        """
+        for name in self.tensors:
+            size = np.maximum(ranges[name].channels, _LEAST)
+            weights = np.maximum(self._input_weights(name), _LEAST)
+            factor = np.sqrt(size / weights)
+            self._divide(name, (factor * (size / factor).max()).astype(np.float32))
+
+    def add_to_head(self, biases: Iterable[float]) -> None:
+        """Add a number to the logits of every class."""
+        name = f"{HEAD}bias"
+        self._values[name] = self._values[name] + np.asarray(tuple(biases), dtype=np.float32)
+
+    def quantised(self, ranges: Mapping[str, Range], kept: Iterable[str] = ()) -> onnx.ModelProto:
+        """Return the Q/DQ graph.
+
+        Parameters
+        ----------
+        ranges : mapping of str to Range
+            What each tensor holds now.
+        kept : iterable of str
+            Names of weights whose convolutions stay in floating point.
+
+        Returns
+        -------
+        onnx.ModelProto
+            The same inputs, outputs and metadata; the same bytes for the same arguments.
+        """
+        model, skipped = self._current(), frozenset(kept)
+        graph = model.graph
+        layers = {name for name in self._inputs if name not in skipped}
+        steps = self._steps(ranges)
+        rounded = {t for name in layers for t in self._inputs[name]}
+        stored = [t for t in graph.initializer if t.name not in layers]
+        nodes: list[onnx.NodeProto] = []
+        for node in graph.node:
+            quantised = node.op_type in _CONVOLUTIONS and node.input[1] in layers
+            if quantised or node.op_type in _PASSED:
+                for index, name in enumerate(node.input):
+                    if name in rounded:
+                        node.input[index] = f"{name}_rounded"
+            if quantised:
+                node.input[1] = self._add_weights(node, nodes, stored)
+            nodes.append(node)
+            for name in node.output:
+                if name in rounded:
+                    _add_rounding(name, *steps[name], nodes, stored)
+        nodes, stored = [_copy(n) for n in nodes], [_copy(t) for t in stored]
+        del graph.node[:], graph.initializer[:]
+        graph.node.extend(nodes)
+        graph.initializer.extend(stored)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def _current(self) -> onnx.ModelProto:
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        for tensor in model.graph.initializer:
+            if tensor.name in self._values:
+                tensor.CopyFrom(numpy_helper.from_array(self._values[tensor.name], tensor.name))
+        return model
+
+    def _sources(self, name: str) -> list[str]:
+        """Name the tensors that a value is made of, in the order of their channels."""
+        node = self._producers[name]
+        if node.op_type in _PASSED:
+            return [source for part in node.input for source in self._sources(part)]
+        return [name]
+
+    def _producer(self, name: str) -> onnx.NodeProto:
+        """Return the convolution that a tensor comes from."""
+        node = self._producers[name]
+        return self._producers[node.input[0]] if node.op_type == "Relu" else node
+
+    def _consumers(self, name: str) -> list[tuple[str, int, slice]]:
+        """Return weights that take a tensor in, the axis of their inputs, and its part of them."""
+        found = []
+        for node in self._layers:
+            start = 0
+            for source in self._inputs[node.input[1]]:
+                stop = start + len(self._values[self._producer(source).input[2]])
+                if source == name:
+                    found.append((node.input[1], _input_axis(node), slice(start, stop)))
+                start = stop
+        return found
+
+    def _input_weights(self, name: str) -> Array:
+        """Return the largest weight, in size, that meets each channel of a tensor."""
+        largest: list[Array] = [
+            np.abs(np.moveaxis(self._values[weights], axis, 0)[part]).max(axis=(1, 2, 3, 4))
+            for weights, axis, part in self._consumers(name)
+        ]
+        of_all: Array = np.max(largest, axis=0)
+        return of_all
+
+    def _divide(self, name: str, factor: Array) -> None:
+        """Divide the channels of a tensor, and multiply what takes them in."""
+        node = self._producer(name)
+        weights, bias = node.input[1:3]
+        across = _along(1 - _input_axis(node))
+        self._values[weights] = self._values[weights] / factor[across]
+        self._values[bias] = self._values[bias] / factor
+        for taking, axis, part in self._consumers(name):
+            where = tuple(part if i == axis else slice(None) for i in range(5))
+            self._values[taking][where] *= factor[_along(axis)]
+
+    def _steps(self, ranges: Mapping[str, Range]) -> dict[str, tuple[float, int]]:
+        """Return the step of each tensor, and which of the 256 numbers is 0.
+
+        Tensors that are joined share both, or an engine could not join them in 8 bits.
+        """
+        ends = {name: (min(ranges[name].low, 0.0), ranges[name].high) for name in self.tensors}
+        for joined in self._inputs.values():
+            low, high = min(ends[t][0] for t in joined), max(ends[t][1] for t in joined)
+            ends |= dict.fromkeys(joined, (low, high))
+        steps = {name: (high - low) / _MOST for name, (low, high) in ends.items()}
+        return {name: (step, round(-ends[name][0] / step)) for name, step in steps.items()}
+
+    def _add_weights(
+        self, node: onnx.NodeProto, nodes: list[onnx.NodeProto], stored: list[onnx.TensorProto]
+    ) -> str:
+        """Store the weights of a layer in 8 bits, and return the name of what is read of them."""
+        name, axis = node.input[1], 1 - _input_axis(node)
+        values = self._values[name]
+        others = tuple(i for i in range(5) if i != axis)
+        scale = np.maximum(np.abs(values).max(axis=others), _LEAST * _LEAST) / _LARGEST
+        whole = np.rint(values / scale[_along(axis)]).astype(np.int8)
+        for suffix, array in (
+            ("int8", whole),
+            ("scale", scale.astype(np.float32)),
+            ("zero", np.zeros(len(scale), dtype=np.int8)),
+        ):
+            stored.append(numpy_helper.from_array(array, f"{name}_{suffix}"))
+        parts = [f"{name}_{suffix}" for suffix in ("int8", "scale", "zero")]
+        read = f"{name}_read"
+        nodes.append(helper.make_node("DequantizeLinear", parts, [read], name=read, axis=axis))
+        return read
+
+
+def _add_rounding(
+    name: str,
+    step: float,
+    zero: int,
+    nodes: list[onnx.NodeProto],
+    stored: list[onnx.TensorProto],
+) -> None:
+    stored.append(numpy_helper.from_array(np.array(step, dtype=np.float32), f"{name}_scale"))
+    stored.append(numpy_helper.from_array(np.array(zero, dtype=np.uint8), f"{name}_zero"))
+    terms = [f"{name}_scale", f"{name}_zero"]
+    for operator, inside, outside in (
+        ("QuantizeLinear", name, f"{name}_uint8"),
+        ("DequantizeLinear", f"{name}_uint8", f"{name}_rounded"),
+    ):
+        nodes.append(helper.make_node(operator, [inside, *terms], [outside], name=outside))
+
+
+def _is_quantised(node: onnx.NodeProto) -> bool:
+    if node.op_type not in _CONVOLUTIONS:
+        return False
+    return node.input[1].startswith(_BODY) and not node.input[1].startswith(FIRST)
+
+
+def _input_axis(node: onnx.NodeProto) -> int:
+    """Axis of the input channels; that of the output channels is the other of the first two."""
+    return 1 if node.op_type == "Conv" else 0
+
+
+def _along(axis: int) -> tuple[slice | None, ...]:
+    """Index that lays a vector along one of five axes."""
+    return tuple(slice(None) if i == axis else None for i in range(5))
+
+
+def _copy(message: Message) -> Message:
+    """Copy a part of a message, so that it outlives its place there."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy

@@ -1,0 +1,86 @@
+"""The gate of the INT8 form: what passes, what is refused, and which scans go through it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export.tiny import coarse_scan
+
+from dlild_client.contract import Contract, parse_contract
+from dlild_client.volume import SeriesInfo, Volume
+from dlild_export.release import int8_gate
+from dlild_export.release.int8_gate import GateScan, pass_gate, refusals, variants
+from dlild_export.serving.engines import Engine
+
+
+@pytest.fixture(scope="module")
+def contract(repository: Path) -> Contract:
+    return parse_contract((repository / "contract.json").read_text("utf-8"))
+
+
+def by_hu(lesion_hu: float) -> Engine:
+    """Return an engine that calls lung denser than `lesion_hu` ground-glass."""
+
+    def run(window: np.ndarray) -> np.ndarray:
+        labels = np.where(window < -1000, 0, np.where(window < lesion_hu, 1, 2))
+        return (np.arange(6)[:, None, None, None] == labels[0]).astype(np.float16)[None]
+
+    return Engine("by-hu", f"{lesion_hu:g}", lambda: run)
+
+
+@pytest.fixture
+def gate(contract: Contract, monkeypatch: pytest.MonkeyPatch):
+    def through(*lesion_hu: float, scans: int = 20, truth: np.ndarray | None = None):
+        monkeypatch.setattr(int8_gate, "gate_engines", lambda *_: [by_hu(hu) for hu in lesion_hu])
+        grid = coarse_scan()
+        given = [GateScan(f"scan {n}", grid, truth) for n in range(scans)]
+        return pass_gate(Path("a"), Path("b"), given, contract, "d" * 64)
+
+    return through
+
+
+def test_what_is_equal_passes(gate) -> None:
+    assert refusals(gate(-500, -500)) == []
+
+
+def test_fewer_than_twenty_scans_do_not_pass(gate) -> None:
+    (reason,) = refusals(gate(-500, -500, scans=19))
+    assert reason == "only 19 scans went through the gate, 20 are asked for"
+
+
+def test_a_small_difference_passes_and_one_over_the_limit_is_refused_on_every_scan(gate) -> None:
+    assert refusals(gate(-500, -499)) == []
+    found = gate(-500, -494)
+    assert 0.05 < abs(found.rows[1].difference) < 0.2, "more than this gate passes"
+    assert len(refusals(found)) == 20
+    assert "at most 0.05 pass" in refusals(found)[0]
+
+
+def test_a_loss_of_dice_is_refused_even_where_the_index_is_right(gate, contract) -> None:
+    grid = coarse_scan()
+    truth = np.where(grid.array >= -500, 2, 1).astype(np.uint8)
+    assert refusals(gate(-500, -500, truth=truth)) == []
+    worse = gate(-500, -300, truth=truth)
+    assert any("mean Dice of the lesions" in reason for reason in refusals(worse))
+    expected, lost = worse.mean_dice().values()
+    assert expected > lost + 0.005
+
+
+def test_a_real_scan_goes_through_with_gaps_and_other_kernels() -> None:
+    rng = np.random.default_rng(0)
+    volume = Volume(
+        rng.integers(-1000, 300, (22, 8, 8)).astype(np.int16),
+        (1.0, 0.7, 0.7),
+        series=SeriesInfo(slices=22),
+        slice_thicknesses_mm=(1.0,) * 22,
+    )
+    found = dict(variants(volume))
+
+    assert list(found) == ["", ", every 5th slice", ", every 10th slice", ", softer", ", sharper"]
+    gapped = found[", every 10th slice"]
+    np.testing.assert_array_equal(gapped.array, volume.array[[0, 10, 20]])
+    assert (gapped.spacing_mm, gapped.slice_thicknesses_mm) == ((10.0, 0.7, 0.7), (1.0,) * 3)
+    spread = [float(np.std(found[name].array)) for name in (", softer", "", ", sharper")]
+    assert spread == sorted(spread)
