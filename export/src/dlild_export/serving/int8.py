@@ -16,7 +16,6 @@ et al. 2023, with an exponent of 0.5).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +24,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 Array = npt.NDArray[np.float32]
+Ends = tuple[float, float]
+"""Between which values lie."""
 Message = TypeVar("Message", onnx.NodeProto, onnx.TensorProto)
 
 FIRST, HEAD = "network.down.0.0.", "network.head."
@@ -34,27 +35,12 @@ _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _PASSED = frozenset({"MaxPool", "Concat"})  # carry a value on as it is
 _LARGEST, _MOST = 127, 255  # of a weight in 8 bits, and of a value
 _LEAST = 1e-4
+_LEAST_CHANNEL = 0.05  # of the largest: one that is nearly always 0 is not enlarged without end
+_SIGNIFICANT = 256  # steps from one power of 2 to the next
 
 
 class Int8Error(RuntimeError):
     """A network that is not quantised: the message says why."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """What a tensor holds.
-
-    Attributes
-    ----------
-    low, high : float
-        Between which all but a few of its values lie.
-    channels : ndarray of float32, shape (channels,)
-        The same of the sizes of each channel.
-    """
-
-    low: float
-    high: float
-    channels: Array
 
 
 class QuantisedUNet:
@@ -104,34 +90,49 @@ class QuantisedUNet:
             )
         return model
 
-    def equalise(self, ranges: Mapping[str, Range]) -> None:
+    def equalise(self, sizes: Mapping[str, Array]) -> dict[str, Array]:
         """Bring the channels of every tensor to a like range; the network computes the same.
-
-        Afterwards all but a few values of a tensor are at most 1 in size.
 
         Parameters
         ----------
-        ranges : mapping of str to Range
-            What each tensor holds now.
+        sizes : mapping of str to ndarray of float32, shape (channels,)
+            How large the values of each channel of a tensor are.
+
+        Returns
+        -------
+        dict of str to ndarray of float32, shape (channels,)
+            What each channel was divided by, in 8 significant bits; then none is larger than about
+            1.
         """
+        factors = {}
         for name in self.tensors:
-            size = np.maximum(ranges[name].channels, _LEAST)
-            weights = np.maximum(self._input_weights(name), _LEAST)
-            factor = np.sqrt(size / weights)
-            self._divide(name, (factor * (size / factor).max()).astype(np.float32))
+            size = np.maximum(sizes[name], _LEAST_CHANNEL * sizes[name].max())
+            factor = np.sqrt(size / np.maximum(self._input_weights(name), _LEAST))
+            factors[name] = rounded(factor * (size / factor).max()).astype(np.float32)
+            self._divide(name, factors[name])
+        return factors
+
+    def gains(self, name: str) -> Array:
+        """Return the sum of the squares of the weights that each channel of a tensor meets."""
+        sums: list[Array] = [
+            (np.moveaxis(self._values[weights], axis, 0)[part] ** 2).sum(axis=(1, 2, 3, 4))
+            for weights, axis, part in self._consumers(name)
+        ]
+        total: Array = np.sum(sums, axis=0)
+        return total
 
     def add_to_head(self, biases: Iterable[float]) -> None:
         """Add a number to the logits of every class."""
         name = f"{HEAD}bias"
         self._values[name] = self._values[name] + np.asarray(tuple(biases), dtype=np.float32)
 
-    def quantised(self, ranges: Mapping[str, Range], kept: Iterable[str] = ()) -> onnx.ModelProto:
+    def quantised(self, ranges: Mapping[str, Ends], kept: Iterable[str] = ()) -> onnx.ModelProto:
         """Return the Q/DQ graph.
 
         Parameters
         ----------
-        ranges : mapping of str to Range
-            What each tensor holds now.
+        ranges : mapping of str to tuple of float
+            Between which the values of each tensor are told apart; what lies beyond is cut off.
         kept : iterable of str
             Names of weights whose convolutions stay in floating point.
 
@@ -218,12 +219,12 @@ class QuantisedUNet:
             where = tuple(part if i == axis else slice(None) for i in range(5))
             self._values[taking][where] *= factor[_along(axis)]
 
-    def _steps(self, ranges: Mapping[str, Range]) -> dict[str, tuple[float, int]]:
+    def _steps(self, ranges: Mapping[str, Ends]) -> dict[str, tuple[float, int]]:
         """Return the step of each tensor, and which of the 256 numbers is 0.
 
         Tensors that are joined share both, or an engine could not join them in 8 bits.
         """
-        ends = {name: (min(ranges[name].low, 0.0), ranges[name].high) for name in self.tensors}
+        ends = {name: (min(ranges[name][0], 0.0), ranges[name][1]) for name in self.tensors}
         for joined in self._inputs.values():
             low, high = min(ends[t][0] for t in joined), max(ends[t][1] for t in joined)
             ends |= dict.fromkeys(joined, (low, high))
@@ -249,6 +250,13 @@ class QuantisedUNet:
         read = f"{name}_read"
         nodes.append(helper.make_node("DequantizeLinear", parts, [read], name=read, axis=axis))
         return read
+
+
+def rounded(numbers: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Round to 8 significant bits, so that the last bits of a measurement do not show in a file."""
+    mantissa, exponent = np.frexp(np.asarray(numbers, dtype=np.float64))
+    values = np.ldexp(np.rint(mantissa * _SIGNIFICANT) / _SIGNIFICANT, exponent)
+    return np.asarray(values, dtype=np.float64)
 
 
 def _add_rounding(
