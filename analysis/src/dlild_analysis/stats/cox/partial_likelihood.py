@@ -58,8 +58,8 @@ class Moments:
         Shape (d,): sum of relative hazards.
     mean
         Shape (d, p): weighted mean of the covariates.
-    variance
-        Shape (d, p, p): their weighted variance.
+    hazard
+        Shape (n,): relative hazard of each patient.
     score, information
         Shape (p,) and (p, p).
     """
@@ -67,7 +67,7 @@ class Moments:
     log_likelihood: float
     weight: FloatArray
     mean: FloatArray
-    variance: FloatArray
+    hazard: FloatArray
     score: FloatArray
     information: FloatArray
 
@@ -118,31 +118,51 @@ def risk_sets(x: FloatArray, time: FloatArray, event: BoolArray) -> RiskSets:
 
 def moments_at(sets: RiskSets, beta: FloatArray) -> Moments:
     """Evaluate likelihood, score and information at coefficients of the scaled covariates."""
-    p = sets.x.shape[1]
     eta = sets.x @ beta
-    eta = eta - eta.max()
-    hazard = np.exp(eta)
-    row, column = np.triu_indices(p)
-    products = sets.x[:, row] * sets.x[:, column]
-    parts = np.column_stack([np.ones_like(hazard), sets.x, products]) * hazard[:, None]
+    highest = eta.max()
+    hazard = np.exp(eta - highest)
+    parts = np.column_stack([np.ones_like(hazard), sets.x]) * hazard[:, None]
     at_risk = np.cumsum(parts[::-1], axis=0)[::-1][sets.start]
-    tied = np.zeros((sets.event_times.size, parts.shape[1]))
-    np.add.at(tied, sets.tie, parts[sets.dead])
+    tied = np.add.reduceat(parts[sets.dead], np.flatnonzero(sets.share == 0), axis=0)
     sums = at_risk - sets.share[:, None] * tied[sets.tie]
     weight = sums[:, 0]
-    mean = sums[:, 1 : p + 1] / weight[:, None]
-    square = sums[:, p + 1 :] / weight[:, None] - mean[:, row] * mean[:, column]
-    variance = np.empty((weight.size, p, p))
-    variance[:, row, column] = square
-    variance[:, column, row] = square
+    mean = sums[:, 1:] / weight[:, None]
     return Moments(
-        log_likelihood=float(eta[sets.dead].sum() - np.log(weight).sum()),
-        weight=weight * np.exp((sets.x @ beta).max()),
+        log_likelihood=float((eta[sets.dead] - highest).sum() - np.log(weight).sum()),
+        weight=weight * np.exp(highest),
         mean=mean,
-        variance=variance,
+        hazard=hazard * np.exp(highest),
         score=(sets.x[sets.dead] - mean).sum(axis=0),
-        information=variance.sum(axis=0),
+        information=_sum_of_variances(sets, hazard, weight, mean, np.ones(weight.size)),
     )
+
+
+def sum_of_variances(sets: RiskSets, moments: Moments, by: FloatArray) -> FloatArray:
+    """Sum the covariates' variance in the risk set of each death, each times a factor.
+
+    Parameters
+    ----------
+    by
+        Shape (d,): the factors; ones give the information.
+
+    Returns
+    -------
+    ndarray
+        Shape (p, p).
+    """
+    return _sum_of_variances(sets, moments.hazard, moments.weight, moments.mean, by)
+
+
+def _sum_of_variances(
+    sets: RiskSets, hazard: FloatArray, weight: FloatArray, mean: FloatArray, by: FloatArray
+) -> FloatArray:
+    """Sum over patients, not over risk sets: each counts in all that it belongs to."""
+    share = by / weight
+    often = np.cumsum(np.bincount(sets.start, share, hazard.size))
+    often[sets.dead] -= np.bincount(sets.tie, sets.share * share)[sets.tie]
+    squares = (sets.x * (hazard * often)[:, None]).T @ sets.x
+    summed: FloatArray = squares - (mean * by[:, None]).T @ mean
+    return summed
 
 
 def maximise(x: FloatArray, time: FloatArray, event: BoolArray) -> PartialFit:

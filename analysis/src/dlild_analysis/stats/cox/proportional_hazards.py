@@ -19,7 +19,7 @@ from dlild_analysis.stats.arrays import (
     check_lengths,
     check_regressors,
 )
-from dlild_analysis.stats.cox.partial_likelihood import maximise
+from dlild_analysis.stats.cox.partial_likelihood import maximise, sum_of_variances
 from dlild_analysis.stats.errors import StatisticsError
 from dlild_analysis.stats.results import HypothesisTest, Result
 from dlild_analysis.stats.survival.risk_table import product_limit, risk_table
@@ -97,8 +97,8 @@ def proportional_hazards_test(
         return _nothing_to_test(columns, transform, times.size, method)
     clock = (clock - clock.mean()) / clock.std()
     score = clock @ (sets.x[sets.dead] - moments.mean)
-    cross = np.einsum("d,dij->ij", clock, moments.variance)
-    square = np.einsum("d,dij->ij", clock**2, moments.variance)
+    cross = sum_of_variances(sets, moments, clock)
+    square = sum_of_variances(sets, moments, clock**2)
     # Information on the drift once the constant coefficients are allowed for.
     left = square - cross @ np.linalg.pinv(moments.information, hermitian=True) @ cross
     terms = {

@@ -210,11 +210,12 @@ def concordance_value(time: ArrayLike, event: ArrayLike, score: ArrayLike) -> fl
     times, events = as_survival(time, event)
     scores = merge_near_ties(as_vector(score, "score"))
     check_lengths(time=times, score=scores)
-    pairs = count_pairs(times, scores, events.astype(np.float64))
-    later, lower, tied = (float(v[events].sum()) for v in (pairs.later, pairs.lower, pairs.tied))
-    if later == 0:
+    weight = events.astype(np.float64)
+    earlier = _count_earlier(_moments(times, weight), _ranks(scores), weight)
+    total, higher, tied = (float(counted.sum()) for counted in earlier)
+    if total == 0:
         raise StatisticsError(NO_PAIR)
-    return (lower + tied / 2) / later
+    return (higher + tied / 2) / total
 
 
 def _estimate(parts: ConcordanceParts, level: float, method: str) -> Estimate:
@@ -336,80 +337,80 @@ def count_pairs(time: FloatArray, score: FloatArray, weight: FloatArray) -> Pair
     PairCounts
         In the order of the input.
     """
-    n = time.size
-    rank = np.unique(score, return_inverse=True)[1].astype(np.int64)
-    _, stamp = np.unique(time, return_inverse=True)
-    moment = 2 * stamp.astype(np.int64) + (weight == 0)
-    # Among equal moments the lowest score comes first, so that such pairs are never counted.
-    order = np.lexsort((rank, moment))
-    lower, higher_before = _merge_counts(rank[order], weight[order])
-    sorted_moments = np.sort(moment)
-    later = (n - np.searchsorted(sorted_moments, moment, side="right")).astype(np.float64)
-    before = _weight_before(moment, weight, np.zeros(n, dtype=np.int64))
-    tied_before = _weight_before(moment, weight, rank)
-    tied = _weight_before(-moment, np.ones(n), rank)
-    back = np.empty(n, dtype=np.int64)
-    back[order] = np.arange(n)
+    moment, rank = _moments(time, weight), _ranks(score)
+    before, higher_before, tied_before = _count_earlier(moment, rank, weight)
+    # Turned round, later patients of lower score become earlier ones of higher score.
+    later, lower, tied = _count_earlier(
+        moment.max() - moment, rank.max() - rank, np.ones(time.size)
+    )
     return PairCounts(
         later=later,
-        lower=lower[back],
+        lower=lower,
         tied=tied,
         before=before,
-        higher_before=higher_before[back],
+        higher_before=higher_before,
         tied_before=tied_before,
     )
 
 
-def _weight_before(moment: IntArray, weight: FloatArray, group: IntArray) -> FloatArray:
-    """Sum the weight of the same group's patients that lie strictly before each patient."""
-    order = np.lexsort((moment, group))
-    total = np.concatenate([[0.0], np.cumsum(weight[order])])
-    p, g = moment[order], group[order]
-    new_group = np.concatenate([[True], g[1:] != g[:-1]])
-    new_run = new_group | np.concatenate([[True], p[1:] != p[:-1]])
+def _moments(time: FloatArray, weight: FloatArray) -> IntArray:
+    """Rank the times; at equal times those without weight come later."""
+    stamp = np.unique(time, return_inverse=True)[1]
+    return np.asarray(2 * stamp.astype(np.int64) + (weight == 0))
+
+
+def _ranks(score: FloatArray) -> IntArray:
+    return np.asarray(np.unique(score, return_inverse=True)[1].astype(np.int64))
+
+
+def _count_earlier(
+    moment: IntArray, rank: IntArray, weight: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """For each patient: weight of those of earlier moment; of higher rank; of equal rank.
+
+    Two ranks part at their highest differing bit: patients are grouped by the bits above it, in
+    the order of their moments within a group, and running sums count those that have the bit.
+    """
+    n = moment.size
+    # Among equal moments the lowest rank comes first, so that such pairs are never counted.
+    order = np.argsort(moment * (rank.max() + 1) + rank)
+    before, higher, tied = np.empty(n), np.zeros(n), np.empty(n)
+    before[order] = _sum_before(np.zeros(n, dtype=np.int64), moment[order], weight[order])
+    bits = int(rank.max()).bit_length()
+    below = np.searchsorted(np.sort(rank), np.arange(2**bits))
+    index = np.arange(n)
+    for bit in reversed(range(bits)):
+        ranks = rank[order]
+        has_bit = (ranks >> bit) & 1
+        group = ranks >> (bit + 1) << (bit + 1)
+        first = below[group]
+        sums = _running(weight[order] * has_bit)
+        higher[order] += (sums[:-1] - sums[first]) * (1 - has_bit)
+        # Within its group, what lacks the bit moves before what has it.
+        with_bit = _running(has_bit)
+        with_bit = with_bit[:-1] - with_bit[first]
+        place = np.where(has_bit == 1, below[group + (1 << bit)] + with_bit, index - with_bit)
+        moved = np.empty(n, dtype=np.int64)
+        moved[place] = order
+        order = moved
+    tied[order] = _sum_before(rank[order], moment[order], weight[order])
+    return before, higher, tied
+
+
+def _running(values: np.ndarray) -> np.ndarray:
+    """Sum what lies before each element, and all."""
+    sums = np.zeros(values.size + 1, dtype=values.dtype)
+    np.cumsum(values, out=sums[1:])
+    return sums
+
+
+def _sum_before(group: IntArray, moment: IntArray, weight: FloatArray) -> FloatArray:
+    """Sum the weight of earlier moments of the same group; sorted by group, then moment."""
+    total = _running(weight)
+    new_group = np.concatenate([[True], group[1:] != group[:-1]])
+    new_run = new_group | np.concatenate([[True], moment[1:] != moment[:-1]])
     index = np.arange(moment.size)
     run = np.maximum.accumulate(np.where(new_run, index, 0))
     start = np.maximum.accumulate(np.where(new_group, index, 0))
-    result = np.empty(moment.size)
-    result[order] = total[run] - total[start]
-    return result
-
-
-def _merge_counts(rank: IntArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """For each element: how many later ones rank lower; weight of earlier ones that rank higher."""
-    n = rank.size
-    lower, higher_before = np.zeros(n), np.zeros(n)
-    index = np.arange(n)
-    span = int(rank.max()) + 2
-    width = 1
-    order = index.copy()
-    while width < n:
-        pair = index // (2 * width)
-        # Within each pair of blocks, in rising rank; an earlier element precedes its equals.
-        key = pair[order] * span + rank[order]
-        order = order[np.argsort(key, kind="stable")]
-        is_right = (order // width) % 2 == 1
-        in_pair = pair[order]
-        rights = np.concatenate([[0], np.cumsum(is_right)])
-        lefts = np.concatenate([[0.0], np.cumsum(np.where(is_right, 0.0, weight[order]))])
-        first = np.searchsorted(in_pair, in_pair, side="left")
-        last = np.searchsorted(in_pair, in_pair, side="right")
-        run = _run_start(in_pair * span + rank[order], index)
-        end = _run_end(in_pair * span + rank[order], index)
-        lower[order] += np.where(is_right, 0, rights[run] - rights[first])
-        higher_before[order] += np.where(is_right, lefts[last] - lefts[end], 0.0)
-        width *= 2
-    return lower, higher_before
-
-
-def _run_start(key: IntArray, index: IntArray) -> IntArray:
-    new = np.concatenate([[True], key[1:] != key[:-1]])
-    start: IntArray = np.maximum.accumulate(np.where(new, index, 0))
-    return start
-
-
-def _run_end(key: IntArray, index: IntArray) -> IntArray:
-    """One past the last index of each run of equal keys."""
-    last = np.concatenate([key[1:] != key[:-1], [True]])
-    end: IntArray = np.minimum.accumulate(np.where(last, index + 1, key.size)[::-1])[::-1]
-    return end
+    summed: FloatArray = total[run] - total[start]
+    return summed
