@@ -224,6 +224,7 @@ def test_p_values(value, text):
 def test_numbers():
     assert number(-0.0001, 2) == "0.00"
     assert number(-1.5, 1) == "\N{MINUS SIGN}1.5"
+    assert number(1 - 0.3975000000000001, 3) == number(0.6025, 3) == "0.603"
     assert p_words(0.03).replace("\N{NO-BREAK SPACE}", " ") == "P = 0.030"
     assert estimate(NotDone("x")) == "\N{EN DASH}"
 

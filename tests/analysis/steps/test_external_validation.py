@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dlild_analysis import calibrate, draw_cohort, load_cohort, load_study, read_model
+from dlild_analysis import (
+    calibrate,
+    draw_cohort,
+    load_cohort,
+    load_study,
+    parse_study,
+    read_model,
+)
 from dlild_analysis.cli import main
 from dlild_analysis.errors import InputRejectedError, NotDoneError
 from dlild_analysis.prediction import risk
@@ -78,6 +85,67 @@ def cohort(tmp_path):
         return load_cohort(tmp_path / "new.csv", load_study(tmp_path / "new.toml"))
 
     return read
+
+
+@pytest.fixture
+def registry_validation(golden, registry, tmp_path):
+    """Validate the model of the golden on the registry."""
+    expected = golden("validation")
+    saved = {
+        "inputs": [{"name": "score", "label": "DL-ILD", "kind": "number", "low": 0, "high": 100}],
+        "terms": [{"name": "score", "label": "DL-ILD", "level": None, "beta": 0.03, "centre": 30}],
+        "baseline": [
+            {"horizon_months": at["months"], "cumulative_hazard": at["cumulative_hazard"]}
+            for at in expected["horizons"]
+        ],
+    }
+    registry.assign(id=np.arange(160)).to_csv(tmp_path / "registry.csv", index=False)
+    study = parse_study(
+        {
+            "table": {"id": "id"},
+            "score": {"column": "lesion"},
+            "outcome": {"time": "time", "event": "event"},
+        }
+    )
+    return expected, *validate_model(saved, load_cohort(tmp_path / "registry.csv", study))
+
+
+def test_measures_against_r(registry_validation):
+    expected, found, _ = registry_validation
+    assert (found.used, found.unknown, found.lacking, found.outside) == (160, 0, 0, 0)
+    assert found.slope.estimate == pytest.approx(expected["slope"]["beta"], rel=1e-8)
+    assert found.slope.std_error == pytest.approx(expected["slope"]["se"], rel=1e-8)
+    assert found.slope.p_value == pytest.approx(expected["slope"]["p_against_1"], rel=1e-7)
+    assert found.concordance.estimate == pytest.approx(expected["concordance"]["c"], rel=1e-9)
+    assert found.concordance.std_error == pytest.approx(expected["concordance"]["se"], rel=1e-7)
+    for item, at in zip(found.horizons, expected["horizons"], strict=True):
+        observed, ratio = item.observed, item.observed_over_expected
+        assert observed.estimate == pytest.approx(at["observed"]["risk"], rel=1e-9)
+        assert observed.std_error == pytest.approx(at["observed"]["se"], rel=1e-8)
+        assert observed.ci_low == pytest.approx(at["observed"]["low"], rel=1e-8)
+        assert observed.ci_high == pytest.approx(at["observed"]["high"], rel=1e-8)
+        assert item.expected == pytest.approx(at["expected"], rel=1e-9)
+        assert math.log(ratio.estimate) == pytest.approx(at["log_ratio"], rel=1e-8)
+        assert ratio.std_error == pytest.approx(at["log_ratio_se"], rel=1e-8)
+        (auc,), (brier,) = at["auc"], at["brier"]
+        assert item.auc.estimate == pytest.approx(auc["AUC"], rel=1e-9)
+        assert item.auc.std_error == pytest.approx(auc["se"], rel=1e-7)
+        assert item.calibration.brier.estimate == pytest.approx(brier["Brier"], rel=1e-9)
+        assert item.calibration.brier.std_error == pytest.approx(brier["se"], rel=1e-7)
+
+
+def test_recalibrated_model_against_r(registry_validation):
+    expected, _, again = registry_validation
+    (term,) = again["terms"]
+    assert term["beta"] == pytest.approx(0.03 * expected["slope"]["beta"], rel=1e-8)
+    for base, at in zip(again["baseline"], expected["horizons"], strict=True):
+        right = at["recalibrated"]
+        assert base["cumulative_hazard"] == pytest.approx(right["hazard"], rel=1e-7)
+        # R's error of the hazard at a linear predictor of zero, where the old model is centred.
+        spread = (
+            base["variance"] + expected["slope"]["se"] ** 2 * base["gradient"][0] ** 2 * 0.03**2
+        )
+        assert math.sqrt(spread) == pytest.approx(right["se"], rel=1e-6)
 
 
 def test_the_true_model_is_calibrated(model, cohort):

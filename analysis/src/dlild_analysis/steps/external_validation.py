@@ -152,8 +152,9 @@ def validate_model(
 
     References
     ----------
-    .. [1] McLernon DJ et al. Assessing performance and clinical usefulness in prediction models
-       with survival outcomes. Ann Intern Med 2023;176:105-114.
+    .. [1] McLernon DJ, Giardiello D, Van Calster B, et al. Assessing performance and clinical
+       usefulness in prediction models with survival outcomes: practical guidance for Cox
+       proportional hazards models. Ann Intern Med 2023;176:105-114.
     .. [2] van Houwelingen HC. Validation, calibration, revision and combination of prognostic
        survival models. Stat Med 2000;19:3401-3415.
     """

@@ -26,6 +26,22 @@ def test_maximum_against_maxstat(golden, registry, kind):
     assert found.approximate_p == pytest.approx(expected["p"], rel=1e-6)
 
 
+def test_corrected_p_is_the_share_of_all_orders(golden):
+    expected = golden("validation")["cutoff"]
+    found = roc.scan_cutoffs_survival(
+        expected["time"],
+        expected["event"],
+        expected["score"],
+        rng=np.random.default_rng(2),
+        permutations=20_000,
+        smallest_group=expected["smallest_group"],
+        used=expected["used"],
+    )
+    assert list(found.statistic) == pytest.approx(expected["statistic"])
+    for p, right in ((found.corrected_p, expected["best_p"]), (found.used_p, expected["used_p"])):
+        assert p == pytest.approx(right, abs=4 * (right * (1 - right) / 20_000) ** 0.5)
+
+
 def test_choosing_has_its_price(registry):
     rng = np.random.default_rng(4)
     noise = rng.normal(size=160)

@@ -178,27 +178,27 @@ def risk_influence(time: ArrayLike, event: ArrayLike, horizon: float) -> FloatAr
     Returns
     -------
     ndarray
-        Shape (n,); its mean is zero, and its standard deviation over the root of n is the standard
-        error of the risk, nearly Greenwood's.
+        Shape (n,); its mean is zero, and its standard deviation over the root of n is Greenwood's
+        standard error of the risk. It is the derivative of the product-limit estimate
+        by the weight of each patient, as ``influence`` of ``survfit`` in R's ``survival``.
 
     Raises
     ------
     StatisticsError
         As :func:`kaplan_meier`.
-
-    References
-    ----------
-    .. [1] Reid N. Influence functions for censored data. Ann Stat 1981;9:78-92.
     """
     times, events = as_survival(time, event)
     table = risk_table(times, events)
     by = table.times <= horizon_among(horizon, table.times)
     survival = product_limit(table)[by]
     left = float(survival[-1]) if survival.size else 1.0
+    if left == 0:
+        return np.zeros(times.size)
     share = table.at_risk / times.size
     hazard = np.where(by, table.events / table.at_risk, 0.0)
-    lived = np.cumsum(hazard / share)[table.row]
-    jump = np.where(events & by[table.row], (1 / share)[table.row], 0.0)
+    step = 1 / (share * (1 - hazard))
+    lived = np.cumsum(hazard * step)[table.row]
+    jump = np.where(events & by[table.row], step[table.row], 0.0)
     influence: FloatArray = left * (jump - lived)
     return influence
 

@@ -13,9 +13,13 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """Write a number; a dash where there is none."""
+    """Write a number; a dash where there is none.
+
+    Rounding errors of the computation never decide the last digit: 0.6024999999999999 is 0.6025.
+    """
     if value is None or not math.isfinite(value):
         return DASH
+    value = float(f"{value:.12g}")
     if abs(value) >= 1e5:
         return f"{value:.2e}".replace("-", MINUS)
     text = f"{value:.{digits}f}"
