@@ -30,6 +30,8 @@ def test_defaults():
         ({"study": {"titel": "x"}}, "did you mean 'title'"),
         ({"analysis": {"horizons_months": [24, 12]}}, "must rise"),
         ({"analysis": {"folds": 1}}, "2 ... 50"),
+        ({"analysis": {"prevalence": 0}}, "write a share between 0 and 1"),
+        ({"analysis": {"prevalence": 30}}, "analysis.prevalence"),
         ({"analysis": {"groups": "best"}}, '"youden", "median"'),
         ({"analysis": {"adjust": ["height"]}}, "no covariate; known"),
         ({"table": {"layout": "wide"}}, "patients, visits"),

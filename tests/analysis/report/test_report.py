@@ -120,11 +120,15 @@ def test_numbers_in_the_report_are_those_of_the_files(out):
 def test_word_document_holds_the_report(out):
     document = docx.Document(out / "report.docx")
     tables = list((out / "tables").glob("*.csv"))
-    assert len(document.tables) == len(tables)
+    assert len(document.tables) == len(tables) + len(list((out / "checklists").glob("*.html")))
     assert len(document.inline_shapes) == len(list((out / "figures").glob("*.png")))
     text = "\n".join(paragraph.text for paragraph in document.paragraphs)
     assert "Main result. With every 10 percentage points of lung more DL-ILD" in text
     assert "Table 1. Patients" in text
+    assert "Progression was taken as recorded in the table." in text
+    assert "the criterion behind it is not known" in text
+    assert "Notes on the table" in text
+    assert document.tables[-1].rows[0].cells[1].text == "Asks for"
     assert next(cell.text for cell in document.tables[0].rows[1].cells) == "DL-ILD (%)"
 
 

@@ -13,6 +13,7 @@ from dlild_analysis import analyse, load_cohort, load_study, write_report
 from dlild_analysis.report.checklists import checklists
 from dlild_analysis.simulate import STUDY_TOML
 from dlild_analysis.steps.cox.cox import COX
+from dlild_analysis.steps.patients import flow
 from dlild_analysis.steps.patients.flow import FLOW, Gap
 
 QUICK = STUDY_TOML + "bootstraps = 20\nrepeats = 1\n"
@@ -59,9 +60,9 @@ def table(tmp_path):
 
 
 def test_from_the_table_to_each_model(table, tmp_path):
-    flow = table.flow
-    assert (flow.patients, flow.kept) == (40, 34)
-    assert [(item.patients, item.reason) for item in flow.left_out] == [
+    read = table.flow
+    assert (read.patients, read.kept) == (40, 34)
+    assert [(item.patients, item.reason) for item in read.left_out] == [
         (4, "no visit within 3 months of the CT"),
         (2, "rows with faults, left out as table.faults asks"),
     ]
@@ -103,6 +104,17 @@ def test_a_model_that_was_not_done_is_marked_so(load):
     models = {item.label: item for item in analysis.of(FLOW).models}
     assert "no patient had the event" in models["Cox: multivariable"].because
     assert "with progression" in models["logistic: multivariable"].because
+
+
+def test_models_are_grouped_by_their_kind():
+    kinds = ("Cox", "mixed model", "saved model", "Cox, interaction", "Cox from 6 months on")
+    assert [flow._heading(kind) for kind in kinds] == [
+        "Cox models",
+        "Mixed models",
+        "Saved models",
+        "Cox models, interaction",
+        "Cox models from 6 months on",
+    ]
 
 
 def test_checklists_claim_nothing_of_the_authors(load):

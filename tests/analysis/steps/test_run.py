@@ -23,7 +23,8 @@ from dlild_analysis.steps.data import Data
 from dlild_analysis.steps.sensitivity.imputation import IMPUTATION, _one_level, nelson_aalen
 from dlild_analysis.steps.step import collect_warnings, thin
 from dlild_analysis.steps.survival.kaplan_meier import KAPLAN_MEIER
-from dlild_analysis.steps.validation import optimism
+from dlild_analysis.steps.validation import decision_curves, optimism
+from dlild_analysis.steps.validation.decision_curves import DECISION_CURVES
 from dlild_analysis.steps.validation.models import fit_quickly
 from dlild_analysis.steps.validation.optimism import OPTIMISM
 
@@ -49,6 +50,18 @@ ORDER = [
     "sample_size",
     "cutoffs",
 ]
+
+
+def test_decision_curves_at_a_given_prevalence(load):
+    analysis = analyse(load(toml=QUICK + "prevalence = 0.15\n"))
+    found = analysis.of(DECISION_CURVES)
+    odds = decision_curves.THRESHOLDS / (1 - decision_curves.THRESHOLDS)
+    assert found.curves[0].result.treat_all == pytest.approx(0.15 - 0.85 * odds)
+    assert any(
+        "15.0" in text for text in analysis.steps["decision_curves"].sentences(analysis.data)
+    )
+    (axes,) = decision_curves.figure(found, analysis).axes
+    assert "at a prevalence of 15.0" in axes.get_ylabel()
 
 
 def test_every_step_in_order(load):

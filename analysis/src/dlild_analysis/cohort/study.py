@@ -187,7 +187,8 @@ MORE = ("reclassification", "auc-over-time")
 class Plan:
     """What is asked of the data.
 
-    `more` names what is computed only where it is asked for: see `MORE`.
+    `more` names what is computed only where it is asked for: see `MORE`. `prevalence` is the
+    share of progression where the model is to be used, for decision curves; None: the cohort's.
     """
 
     seed: int = 1
@@ -203,6 +204,7 @@ class Plan:
     landmarks_months: tuple[float, ...] = (6.0, 12.0)
     tolerance_months: float = 1.0
     more: tuple[str, ...] = ()
+    prevalence: float | None = None
 
     @property
     def horizon(self) -> float:

@@ -371,6 +371,7 @@ def _plan(section: Section, names: tuple[str, ...]) -> Plan:
         landmarks_months=section.numbers("landmarks_months", (6.0, 12.0)),
         tolerance_months=section.number("tolerance_months", 1.0, 0.0, 6.0),
         more=section.texts("more"),
+        prevalence=_prevalence(section),
     )
     section.finish()
     unknown = [name for name in plan.more if name not in MORE]
@@ -398,6 +399,18 @@ def _plan(section: Section, names: tuple[str, ...]) -> Plan:
                     f"known: {', '.join(sorted(allowed))}"
                 )
     return plan
+
+
+def _prevalence(section: Section) -> float | None:
+    """Read the share of progression that decision curves stand for; None: the cohort's own."""
+    if section.raw("prevalence") is None:
+        return None
+    value = section.number("prevalence", 0.5, 0.0, 1.0)
+    if not 0 < value < 1:
+        raise StudyError(
+            f"{section.where('prevalence')} is {value:g}; write a share between 0 and 1"
+        )
+    return value
 
 
 def _check_together(study: Study, source: str) -> None:

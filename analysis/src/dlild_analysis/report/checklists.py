@@ -104,6 +104,14 @@ class Checklist:
         """How many items leave nothing to the authors."""
         return sum(item.known and not item.rest for item in self.items)
 
+    @property
+    def summary(self) -> str:
+        """How far it is filled, and where it comes from."""
+        return (
+            f"{self.known} of {len(self.items)} items are filled from this analysis, {self.whole} "
+            f"of them whole; the rest is for the authors. {self.source}"
+        )
+
 
 def checklists(analysis: Analysis) -> list[Checklist]:
     """Fill both checklists."""

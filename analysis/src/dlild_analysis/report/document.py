@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import io
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dlild_analysis.progression import Outcome
+from dlild_analysis.report.checklists import Checklist
 from dlild_analysis.report.parts import Part
 from dlild_analysis.steps.presentation.table import Table
 
@@ -24,6 +26,9 @@ def write_document(
     summary: Iterable[tuple[str, str]],
     parts: Iterable[Part],
     methods: Iterable[str],
+    rule: Outcome,
+    notes: Sequence[str],
+    checklists: Iterable[Checklist],
 ) -> Path:
     """Write the report as .docx.
 
@@ -39,9 +44,15 @@ def write_document(
         The report's sections.
     methods : iterable of str
         Paragraphs of the methods section.
+    rule : Outcome
+        What counted as progression, with its source.
+    notes : sequence of str
+        What was noted of the table.
+    checklists : iterable of Checklist
+        The reporting checklists.
     """
     from docx import Document  # noqa: PLC0415 (needed only where a report is written)
-    from docx.shared import Inches, Pt  # noqa: PLC0415
+    from docx.shared import Pt  # noqa: PLC0415
 
     document = Document()
     normal = document.styles["Normal"]
@@ -56,38 +67,59 @@ def write_document(
         paragraph.add_run(f"{head}. ").bold = True
         paragraph.add_run(text)
     document.add_page_break()  # type: ignore[no-untyped-call]
+    document.add_heading("Progression", 1)
+    document.add_paragraph(f"{rule.statement} ({rule.rule})")
+    document.add_paragraph(rule.source)
     document.add_heading("Methods", 1)
     for text in methods:
         document.add_paragraph(text)
     document.add_heading("Results", 1)
     for part in parts:
-        document.add_heading(part.title, 2)
-        if part.because:
-            document.add_paragraph(f"Not done, because {part.because}.")
-        if part.sentences:
-            document.add_paragraph(" ".join(part.sentences))
-        for table in part.tables:
-            _table(document, table)
-        for picture in part.figures:
-            width = Inches(min(picture.inches, 6.3))
-            document.add_picture(io.BytesIO(picture.image), width=width)
-            paragraph = document.add_paragraph()
-            paragraph.add_run(f"{picture.number}. ").bold = True
-            paragraph.add_run(picture.caption)
-        for text in part.warnings:
-            document.add_paragraph(text, style="List Bullet")
+        _part(document, part)
+    document.add_heading("Notes on the table", 1)
+    for text in notes or ["No fault was found in the table."]:
+        document.add_paragraph(text, style="List Bullet")
+    for checklist in checklists:
+        document.add_heading(checklist.title, 1)
+        document.add_paragraph(checklist.summary)
+        rows = [
+            (item.number, item.asks, f"{item.answer} {item.rest}".strip())
+            for item in checklist.items
+        ]
+        _table(document, Table(checklist.name, "", ("Item", "Asks for", "Known"), rows))
     buffer = io.BytesIO()
     document.save(buffer)
     path.write_bytes(_same_bytes(buffer.getvalue()))
     return path
 
 
+def _part(document: Any, part: Part) -> None:
+    from docx.shared import Inches  # noqa: PLC0415
+
+    document.add_heading(part.title, 2)
+    if part.because:
+        document.add_paragraph(f"Not done, because {part.because}.")
+    if part.sentences:
+        document.add_paragraph(" ".join(part.sentences))
+    for table in part.tables:
+        _table(document, table)
+    for picture in part.figures:
+        width = Inches(min(picture.inches, 6.3))
+        document.add_picture(io.BytesIO(picture.image), width=width)
+        paragraph = document.add_paragraph()
+        paragraph.add_run(f"{picture.number}. ").bold = True
+        paragraph.add_run(picture.caption)
+    for text in part.warnings:
+        document.add_paragraph(text, style="List Bullet")
+
+
 def _table(document: Any, table: Table) -> None:
     from docx.shared import Pt  # noqa: PLC0415
 
-    caption = document.add_paragraph()
-    caption.paragraph_format.keep_with_next = True
-    caption.add_run(table.title).bold = True
+    if table.title:
+        caption = document.add_paragraph()
+        caption.paragraph_format.keep_with_next = True
+        caption.add_run(table.title).bold = True
     made = document.add_table(rows=1 + len(table.rows), cols=len(table.columns))
     for row, cells in zip(made.rows, [table.columns, *table.rows], strict=True):
         for cell, text in zip(row.cells, cells, strict=True):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +79,6 @@ class _Numbers:
 
     tables: int = 0
     figures: int = 0
-    stems: set[str] = field(default_factory=set)
-
-
-def stem(name: str) -> str:
-    """Take the name of a table or figure without a number: the report numbers them."""
-    return re.sub(r"^(?:table|figure)\d*_", "", name)
 
 
 def parts_of(analysis: Analysis, folder: Path, written: list[Path]) -> list[Part]:
@@ -137,7 +130,7 @@ def _tables(
         tables.append(
             replace(
                 made,
-                name=f"table{numbers.tables}_{stem(made.name)}",
+                name=f"table{numbers.tables}_{made.name}",
                 title=f"Table {numbers.tables}. {made.title}",
                 columns=tuple(headings.get(head, head) for head in made.columns),
                 rows=[tuple(headings.get(cell, cell) for cell in row) for row in made.rows],
@@ -158,7 +151,7 @@ def _pictures(
     pictures: list[Picture] = []
     for drawing, made in finished.figures(analysis):
         numbers.figures += 1
-        name = f"figure{numbers.figures}_{stem(drawing.name)}"
+        name = f"figure{numbers.figures}_{drawing.name}"
         image = style.png(made)
         (folder / f"{name}.png").write_bytes(image)
         (folder / f"{name}.svg").write_bytes(style.svg(made))

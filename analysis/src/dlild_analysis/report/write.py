@@ -72,6 +72,9 @@ def write_report(analysis: Analysis, out: Path, progress: Progress | None = None
         summary=summary(analysis),
         parts=parts,
         methods=methods.paragraphs(analysis),
+        rule=analysis.outcome,
+        notes=notes_of(analysis),
+        checklists=lists,
     )
     return [*written, document]
 
@@ -82,6 +85,11 @@ def _delete_numbered(out: Path) -> None:
         for path in (out / folder).iterdir():
             if re.fullmatch(rf"{kinds}\d+_\w+\.(csv|html|png|svg)", path.name):
                 path.unlink()
+
+
+def notes_of(analysis: Analysis) -> list[str]:
+    """List what was noted of the table and of the outcome."""
+    return [str(note) for note in (*analysis.data.cohort.notes, *analysis.outcome.notes)]
 
 
 def font_note(parts: list[Part], texts: list[str]) -> str:
@@ -176,6 +184,6 @@ def _report(
         missing="; ".join(gaps) or "none",
         missing_policy=methods.missing_values(analysis.data.study),
         software="; ".join(f"{name} {version}" for name, version in analysis.versions.items()),
-        notes=[str(note) for note in (*analysis.data.cohort.notes, *analysis.outcome.notes)],
+        notes=notes_of(analysis),
         checklists=lists,
     )

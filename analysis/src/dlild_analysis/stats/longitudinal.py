@@ -2,27 +2,27 @@
 
 One row a measurement: ``outcome`` in its unit, ``time`` in the unit that slopes are wanted per,
 ``patient`` any label. Every patient has an intercept and a slope of their own, normal and
-correlated, beside the fixed effects [1]_. The fit is statsmodels' ``MixedLM`` by restricted
-maximum likelihood; tests hold it against R's ``nlme`` and ``lme4``.
+correlated, beside the fixed effects [1]_. Restricted maximum likelihood is
+profiled to the three parameters of the random effects, as in lme4 [2]_; tests hold it against
+statsmodels' ``MixedLM``, whose optimisers stop short of the maximum at the edge, and R's ``nlme``
+and ``lme4``.
 
 References
 ----------
 .. [1] Laird NM, Ware JH. Random-effects models for longitudinal data. Biometrics 1982;38:963-974.
+.. [2] Bates D, Mächler M, Bolker B, Walker S. Fitting linear mixed-effects models using lme4. J
+   Stat Softw 2015;67(1):1-48.
 """
 
 from __future__ import annotations
 
 import math
-import warnings as python_warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
-from statsmodels.genmod.cov_struct import Exchangeable
-from statsmodels.genmod.generalized_estimating_equations import GEE
-from statsmodels.regression.mixed_linear_model import MixedLM
+from scipy import optimize, stats
 
 from dlild_analysis.stats.arrays import (
     FloatArray,
@@ -36,14 +36,16 @@ from dlild_analysis.stats.errors import StatisticsError
 from dlild_analysis.stats.results import Estimate, Result
 
 REML = "linear mixed model, random intercept and slope, restricted maximum likelihood"
-FALLBACK = "generalised estimating equations, exchangeable correlation, robust variance"
-OPTIMISERS: tuple[tuple[str, dict[str, float]], ...] = (
-    ("bfgs", {"gtol": 1e-7}),
-    ("lbfgs", {}),
-    ("cg", {}),
-    ("powell", {}),
+STARTS = ((1.0, 0.0, 1.0), (5.0, 0.0, 2.0), (0.3, 0.0, 0.1))
+"""Of the random effects' Cholesky factor over the residual standard deviation."""
+TOLERANCE = {"xatol": 1e-8, "fatol": 1e-12, "maxiter": 2_000}
+LARGEST = 1e5
+SINGULAR = 1e-6
+"""Smallest eigenvalue of the random effects' covariance, relative to the residual variance."""
+SINGULAR_WORDS = (
+    "the fit is singular: the random intercept or slope varies by less than can be estimated, or "
+    "they are perfectly correlated"
 )
-SINGULAR = 1e-6  # smallest eigenvalue of the random effects' covariance, relative to the residual
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,15 +61,13 @@ class LinearMixedModel(Result):
     covariance
         Shape (p, p): of the fixed effects.
     sd_intercept, sd_slope, correlation
-        Of the random effects; NaN after the fallback.
+        Of the random effects.
     sd_residual
-        Of a measurement about its patient's line; NaN after the fallback.
+        Of a measurement about its patient's line.
     log_likelihood
-        Restricted log-likelihood; NaN after the fallback.
+        Restricted log-likelihood.
     n, measurements
         Patients and rows.
-    converged
-        Whether the mixed model converged; if not, ``method`` names what was fitted instead.
     """
 
     names: tuple[str, ...]
@@ -80,7 +80,6 @@ class LinearMixedModel(Result):
     log_likelihood: float
     n: int
     measurements: int
-    converged: bool
     method: str
     warnings: tuple[str, ...] = ()
 
@@ -172,14 +171,13 @@ def fit_mixed_slopes(
     Returns
     -------
     LinearMixedModel
-        Where no optimiser converges, the fixed effects are those of generalised estimating
-        equations, and `method` and a warning say so.
+        A fit at the edge, where a random effect does not vary, has a warning.
 
     Raises
     ------
     StatisticsError
         Lengths that differ, values that are not finite, constant or collinear columns, fewer than
-        3 patients with 2 measurements, or no spread of time within patients.
+        3 patients with 2 measurements, no spread of time within patients, or no residual.
 
     Notes
     -----
@@ -209,109 +207,116 @@ def fit_mixed_slopes(
 def _fit(
     x: FloatArray, names: tuple[str, ...], y: FloatArray, t: FloatArray, member: IntArray, n: int
 ) -> LinearMixedModel:
-    # The optimisers stop by absolute gradients: outcome and columns are brought to unit size.
+    # Outcome and columns are brought to unit size, so that one start and one tolerance suit all.
     size, shift = float(y.std()), float(y.mean())
     scale = np.concatenate([[1.0], x[:, 1:].std(axis=0)])
     unit = float(t.std())
-    back = np.diag(size / scale)
-    random = np.column_stack([np.ones(y.size), t / unit])
-    with python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore")
-        model = MixedLM((y - shift) / size, x / scale, groups=member, exog_re=random)
-        fit = None
-        for method, options in OPTIMISERS:
-            try:
-                tried = model.fit(reml=True, method=method, maxiter=500, **options)
-            except (np.linalg.LinAlgError, ValueError):
-                continue
-            if tried.converged and np.isfinite(tried.fe_params).all():
-                fit = tried
-                break
-        if fit is None:
-            return _fallback(x, names, y, member, n)
-    beta = back @ np.asarray(fit.fe_params)
+    sums = _Sums(x / scale, np.column_stack([np.ones(y.size), t / unit]), (y - shift) / size)
+    sums.by_patient(member, n)
+    found = _maximise(sums)
+    beta = found.beta * size / scale
     beta[0] += shift
-    spread = np.asarray(fit.cov_re) * np.outer([size, size / unit], [size, size / unit])
-    residual = float(fit.scale)
-    warnings: tuple[str, ...] = ()
-    if np.linalg.eigvalsh(np.asarray(fit.cov_re)).min() < SINGULAR * residual:
-        warnings = (
-            (
-                "the fit is singular: the random intercept or slope varies by less than can be"
-                " estimated, or they are perfectly correlated"
-            ),
-        )
+    spread = found.spread * np.outer([size, size / unit], [size, size / unit])
     sds = np.sqrt(np.diag(spread))
     # The likelihood of the outcome in its own unit and of the columns in theirs.
     jacobian = -(y.size - len(names)) * math.log(size) - float(np.log(scale).sum())
     return LinearMixedModel(
         names=names,
         beta=beta,
-        covariance=_covariance(x, random * [1.0, unit], member, n, spread, residual * size**2),
+        covariance=found.covariance * np.outer(size / scale, size / scale),
         sd_intercept=float(sds[0]),
         sd_slope=float(sds[1]),
         correlation=float(spread[0, 1] / (sds[0] * sds[1])) if sds.all() else math.nan,
-        sd_residual=math.sqrt(residual) * size,
-        log_likelihood=float(fit.llf) + jacobian,
+        sd_residual=math.sqrt(found.residual) * size,
+        log_likelihood=found.log_likelihood + jacobian,
         n=n,
         measurements=y.size,
-        converged=True,
         method=REML,
-        warnings=warnings,
+        warnings=(SINGULAR_WORDS,) if found.singular else (),
     )
 
 
-def _covariance(
-    x: FloatArray, z: FloatArray, member: IntArray, n: int, spread: FloatArray, residual: float
-) -> FloatArray:
-    """Invert X'V^-1 X at the estimated variances, as R's lme4 and nlme do.
+class _Sums:
+    """Cross products of the fixed effects x, the random effects' columns z and the outcome y."""
 
-    statsmodels inverts the observed information of all parameters, which R does not. V^-1 of a
-    patient is (I - Z D (residual I + Z'Z D)^-1 Z') / residual, with D the covariance of the random
-    effects.
+    def __init__(self, x: FloatArray, z: FloatArray, y: FloatArray) -> None:
+        self.rows = np.column_stack([x, y])
+        self.z = z
+        self.total = self.rows.T @ self.rows
+        self.freedom = y.size - x.shape[1]
+
+    def by_patient(self, member: IntArray, n: int) -> None:
+        """Sum z'z, shape (n, 2, 2), and z'(x, y), shape (n, 2, p + 1), over each patient's rows."""
+        parts = np.concatenate([self.z, self.rows], axis=1)
+        products = (self.z[:, :, None] * parts[:, None, :]).reshape(len(parts), -1)
+        sums = np.zeros((n, products.shape[1]))
+        np.add.at(sums, member, products)
+        sums = sums.reshape(n, 2, -1)
+        self.zz, self.zr = sums[:, :, :2], sums[:, :, 2:]
+
+
+@dataclass(frozen=True, eq=False)
+class _Maximum:
+    """The model at given random effects; shapes (p,), (p, p) and (2, 2)."""
+
+    beta: FloatArray
+    covariance: FloatArray
+    spread: FloatArray
+    residual: float
+    log_likelihood: float
+    singular: bool
+
+
+def _at(sums: _Sums, theta: FloatArray) -> _Maximum:
+    """Profile the restricted likelihood: fixed effects and residual variance at random effects.
+
+    ``theta`` is the lower triangle of the Cholesky factor L of the random effects' covariance over
+    the residual variance, as in lme4. V^-1 of a patient is I - Z L (I + L'Z'Z L)^-1 L'Z'.
     """
-
-    def by_patient(rows: FloatArray) -> FloatArray:
-        sums = np.zeros((n, rows.shape[1]))
-        np.add.at(sums, member, rows)
-        return sums
-
-    width = x.shape[1]
-    zz = by_patient((z[:, :, None] * z[:, None, :]).reshape(-1, 4)).reshape(n, 2, 2)
-    zx = by_patient((z[:, :, None] * x[:, None, :]).reshape(-1, 2 * width)).reshape(n, 2, width)
-    inner = spread @ np.linalg.inv(residual * np.eye(2) + zz @ spread)
-    information = (x.T @ x - np.einsum("nip,nij,njq->pq", zx, inner, zx)) / residual
-    inverse: FloatArray = np.linalg.inv(information)
-    return inverse
-
-
-def _fallback(
-    x: FloatArray, names: tuple[str, ...], y: FloatArray, member: IntArray, n: int
-) -> LinearMixedModel:
-    fit = GEE(y, x, groups=member, cov_struct=Exchangeable()).fit(maxiter=200)
-    beta, covariance = np.asarray(fit.params), np.asarray(fit.cov_robust)
-    if not (np.isfinite(beta).all() and np.isfinite(covariance).all()):
-        raise StatisticsError("the mixed model did not converge, nor did its fallback")
-    return LinearMixedModel(
-        names=names,
+    factor = np.array([[theta[0], 0.0], [theta[1], theta[2]]])
+    inner = np.eye(2) + factor.T @ sums.zz @ factor
+    half = factor.T @ sums.zr
+    weighted = sums.total - np.einsum("nip,niq->pq", half, np.linalg.solve(inner, half))
+    information, right = weighted[:-1, :-1], weighted[:-1, -1]
+    beta = np.linalg.solve(information, right)
+    residual = float(weighted[-1, -1] - beta @ right) / sums.freedom
+    if not residual > 0:
+        raise np.linalg.LinAlgError("no residual variance")
+    determinants = np.linalg.slogdet(inner)[1].sum() + np.linalg.slogdet(information)[1]
+    relative = factor @ factor.T
+    return _Maximum(
         beta=beta,
-        covariance=covariance,
-        sd_intercept=math.nan,
-        sd_slope=math.nan,
-        correlation=math.nan,
-        sd_residual=math.nan,
-        log_likelihood=math.nan,
-        n=n,
-        measurements=y.size,
-        converged=False,
-        method=FALLBACK,
-        warnings=(
-            (
-                "the mixed model did not converge; given are generalised estimating equations with"
-                " an exchangeable correlation, valid only where dropout is completely at random"
-            ),
-        ),
+        covariance=residual * np.linalg.inv(information),
+        spread=residual * relative,
+        residual=residual,
+        log_likelihood=-0.5
+        * float(determinants + sums.freedom * (1 + math.log(2 * math.pi * residual))),
+        singular=bool(np.linalg.eigvalsh(relative).min() < SINGULAR),
     )
+
+
+def _maximise(sums: _Sums) -> _Maximum:
+    """Maximise the restricted likelihood over the random effects' three parameters."""
+
+    def loss(theta: FloatArray) -> float:
+        try:
+            return -_at(sums, theta).log_likelihood
+        except np.linalg.LinAlgError:
+            return math.inf
+
+    best: FloatArray | None = None
+    for start in STARTS:
+        found = np.asarray(start)
+        for _ in range(2):  # a simplex that has shrunk too early begins anew
+            found = optimize.minimize(loss, found, method="Nelder-Mead", options=TOLERANCE).x
+        if best is None or loss(found) < loss(best):
+            best = found
+    if best is None or np.abs(best).max() > LARGEST:
+        raise StatisticsError(
+            "outcome: every patient's measurements lie on a line; there is no residual to tell"
+            " chance from change"
+        )
+    return _at(sums, best)
 
 
 def pattern_mixture_slope(

@@ -179,7 +179,7 @@ def table(result: RiskTable, _analysis: Analysis) -> Table | None:
     """Risks by score."""
     months = list(result.rows[0].risks) if result.rows else []
     return Table(
-        "table23_risks",
+        "risks",
         "Risk of progression by the saved model",
         (
             f"{result.input} ({result.unit})" if result.unit else result.input,
@@ -239,7 +239,7 @@ RISK_TABLE: Step[RiskTable] = Step(
     tables=(table,),
     figures=(
         Drawing(
-            "figure15_nomogram",
+            "nomogram",
             figure,
             "Nomogram of the saved model: read the points of each input, add them, and read the "
             "risk below the total.",

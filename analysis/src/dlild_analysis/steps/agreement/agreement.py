@@ -175,7 +175,7 @@ def table(result: Agreement, analysis: Analysis) -> Table | None:
             )
     unit = UNIT.get(result.unit, "")
     return Table(
-        "table13_agreement",
+        "agreement",
         "Agreement of readers",
         ("Quantity", "Estimate (95 % CI)"),
         rows,
@@ -263,7 +263,7 @@ AGREEMENT: Step[Agreement] = Step(
     tables=(table,),
     figures=(
         Drawing(
-            "figure9_agreement",
+            "agreement",
             figure,
             "Readers: bias and limits of agreement with 95 % bands (Bland-Altman).",
         ),

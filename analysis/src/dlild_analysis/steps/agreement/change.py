@@ -177,7 +177,7 @@ def table(result: Changes, analysis: Analysis) -> Table | None:
         ]
     score = analysis.data.label("score")
     return Table(
-        "table19_changes",
+        "changes",
         f"Changes of {score} that count (percentage points)",
         ("Quantity", "Estimate (95 % CI)", "Patients"),
         rows,

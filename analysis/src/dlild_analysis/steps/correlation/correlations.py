@@ -140,7 +140,7 @@ def correlation_table(result: Correlations, analysis: Analysis) -> Table | None:
         for pair in result.pairs
     ]
     return Table(
-        "table2_correlations",
+        "correlations",
         "Correlation with lung function",
         ("Score", "Lung function", "n", "Pearson r (95 % CI)", "P", "Spearman rho (95 % CI)", "P"),
         rows,
@@ -155,7 +155,7 @@ def comparison_table(result: Correlations, analysis: Analysis) -> Table | None:
     label = analysis.data.label
     rows = [row for item in result.comparisons for row in _test_rows(item, label(item.function))]
     return Table(
-        "table3_correlation_tests",
+        "correlation_tests",
         f"{label('score')} against {label('visual')}: whose correlation is closer",
         ("Lung function", "Test", "Statistic", "P"),
         rows,
@@ -225,7 +225,7 @@ CORRELATIONS: Step[Correlations] = Step(
     tables=(correlation_table, comparison_table),
     figures=(
         Drawing(
-            "figure1_scatter",
+            "scatter",
             scatter,
             "Scores against lung function, with straight line and Pearson's r (95 % CI).",
         ),

@@ -163,7 +163,7 @@ def table(result: CoxModels, _analysis: Analysis) -> Table | None:
     rows = model_rows(result.univariable, result.multivariable)
     rows += ratio_rows(result.high_against_low, "univariable", "High against low")
     return Table(
-        "table7_cox",
+        "cox",
         "Cox regression",
         ratio_columns("HR", "PH"),
         rows,
@@ -193,7 +193,7 @@ COX: Step[CoxModels] = Step(
     tables=(table,),
     figures=(
         Drawing(
-            "figure4_forest",
+            "forest",
             forest,
             "Hazard ratios per standard deviation, alone and together.",
         ),

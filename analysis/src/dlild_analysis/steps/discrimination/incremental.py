@@ -156,7 +156,7 @@ def table(result: IncrementalValue, analysis: Analysis) -> Table | None:
     """Show what the score adds."""
     asked = "reclassification" in analysis.data.study.plan.more
     return Table(
-        "table11_incremental",
+        "incremental",
         f"What {analysis.data.label('score')} adds",
         (
             "To a model of",

@@ -174,7 +174,7 @@ def table(analysis: Analysis) -> Table | None:
     ]
     heads = tuple(f"AUC ({item.horizon_months:g} months)" for item in at)
     return Table(
-        "table10_discrimination",
+        "discrimination",
         "Discrimination over time",
         ("Measure or difference", *heads, "Harrell's C", "Uno's C"),
         rows,
@@ -220,7 +220,7 @@ TIME_AUC: Step[TimeAucs] = Step(
     joint_tables=(table,),
     figures=(
         Drawing(
-            "figure7_time_auc",
+            "time_auc",
             figure,
             "AUC over time, weighted for censoring, with pointwise 95 % bands of the scores.",
         ),

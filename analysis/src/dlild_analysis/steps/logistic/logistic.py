@@ -123,7 +123,7 @@ def table(result: LogisticModels, _analysis: Analysis) -> Table | None:
     """Uni- and multivariable logistic regression."""
     rows = model_rows(result.univariable, result.multivariable)
     return Table(
-        "table4_logistic",
+        "logistic",
         "Logistic regression",
         ratio_columns("OR", "VIF"),
         rows,

@@ -422,7 +422,7 @@ def table(result: FvcDecline, _analysis: Analysis) -> Table | None:
                 (f"{unit}: pattern-mixture mean", _slope(patterns.mean, item), "", ""),
             )
     return Table(
-        "table17_fvc_decline",
+        "fvc_decline",
         "Annual change of FVC (linear mixed models)",
         ("Measure", "Change a year (95 % CI)", "Adjusted (95 % CI)", "P"),
         rows,
@@ -514,13 +514,12 @@ FVC_DECLINE: Step[FvcDecline] = Step(
     tables=(table,),
     figures=(
         Drawing(
-            "figure13_fvc_decline",
+            "fvc_decline",
             figure,
             "FVC over time: each patient's measurements (thin) and the mixed model's mean with its "
             "95 % band, by high and low score. At most 300 patients are drawn.",
         ),
     ),
-    libraries=("numpy", "scipy", "statsmodels"),
     populations=populations,
     by_cutoff=True,
 )

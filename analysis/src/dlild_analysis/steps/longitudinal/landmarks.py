@@ -255,7 +255,7 @@ def table(result: Landmarks, _analysis: Analysis) -> Table | None:
     if not rows:
         return None
     return Table(
-        "table19_landmarks",
+        "landmarks",
         "Landmark analyses (Cox regression from the landmark on)",
         (
             "Months",
@@ -272,11 +272,11 @@ def table(result: Landmarks, _analysis: Analysis) -> Table | None:
     )
 
 
-def populations(result: Landmarks, _data: Data) -> list[ModelStage]:
+def populations(result: Landmarks, data: Data) -> list[ModelStage]:
     """Count the patients of each landmark."""
     return [
         stage(
-            f"Cox from {item.months:g} months on: score",
+            f"Cox from {item.months:g} months on: {data.label('score')}",
             result.eligible,
             item.patients,
             item.events,

@@ -136,7 +136,7 @@ def sentences(result: TimeBetweenVisits, _data: Data) -> list[str]:
 def table(result: TimeBetweenVisits, _analysis: Analysis) -> Table | None:
     """Hazard ratios by where progression is placed in time."""
     return Table(
-        "table18_time_between_visits",
+        "time_between_visits",
         f"Progression between visits: hazard ratio of {result.label}",
         ("Time of progression", "HR (95 % CI)", "P"),
         [(words, estimate(part), p_of(part)) for words, part in result.rows],
@@ -149,7 +149,7 @@ def populations(result: TimeBetweenVisits, data: Data) -> list[ModelStage]:
     """Count the patients of the interval-censored model."""
     return [
         stage(
-            "Weibull, interval-censored: score",
+            f"Weibull, interval-censored: {data.label('score')}",
             result.eligible,
             result.patients,
             result.events,

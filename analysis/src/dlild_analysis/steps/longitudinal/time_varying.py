@@ -165,7 +165,7 @@ def table(result: TimeVarying, analysis: Analysis) -> Table | None:
     score = analysis.data.label("score")
     per = f"per {PER_POINTS:g} points"
     return Table(
-        "table20_time_varying",
+        "time_varying",
         f"{score} of follow-up scans as time-varying covariate (Cox regression)",
         ("Covariate", "HR (95 % CI)", "P"),
         [
@@ -182,7 +182,7 @@ def populations(result: TimeVarying, data: Data) -> list[ModelStage]:
     """Count the patients of the time-varying model."""
     return [
         stage(
-            "Cox, time-varying: score",
+            f"Cox, time-varying: {data.label('score')}",
             result.eligible,
             result.patients,
             result.events,

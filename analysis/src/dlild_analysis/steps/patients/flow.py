@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import Any
@@ -129,7 +130,7 @@ def _models(analysis: Analysis) -> list[ModelStage]:
             found.append(_model(data, label, adjusted, need, main=True, fit=fit))
     saved = data.available(plan.predictors)
     if saved:
-        label = "saved model (Cox)"
+        label = "saved model: Cox"
         found.append(_model(data, label, saved, "survival", main=True, with_deaths=True))
     return found + [stage for step in analysis.steps.values() for stage in step.populations(data)]
 
@@ -217,11 +218,12 @@ def table(result: PatientFlow, _analysis: Analysis) -> Table | None:
         for item in result.models
     ]
     return Table(
-        "table16_flow",
+        "flow",
         "Flow of patients from the table to each model",
-        ("Stage", "Patients", "Events", "Left out for missing values"),
+        ("Stage", "Patients", "Events", "Left out"),
         rows,
-        "A patient who lacks several values is counted at each of them.",
+        "Left out of a model: patients without the value that is named, or for the reason that is "
+        "named; who lacks several values is counted at each of them.",
     )
 
 
@@ -278,9 +280,8 @@ def _model_columns(result: PatientFlow) -> list[list[str]]:
         if item.because:
             state = "not done"
         elif item.missing:
-            state += f" (missing {item.gaps})"
-        head = f"{kind.removesuffix(' model').capitalize()} models" if name else "Saved model"
-        kinds.setdefault(head, []).append(f"{name or kind.partition('model ')[2]}: {state}")
+            state += f" (left out: {item.gaps})"
+        kinds.setdefault(_heading(kind), []).append(f"{name}: {state}")
     count = min(len(kinds), COLUMNS)
     columns: list[list[str]] = [[] for _ in range(count)]
     for head, lines in kinds.items():
@@ -293,6 +294,12 @@ def _model_columns(result: PatientFlow) -> list[list[str]]:
             for part in textwrap.wrap(line, LINE // count, initial_indent="\u2022 ")
         ]
     return columns
+
+
+def _heading(kind: str) -> str:
+    """Turn "Cox, interaction" into "Cox models, interaction"."""
+    first, rest = re.fullmatch(r"(\w+)(?: model)?(.*)", kind).groups()  # type: ignore[union-attr]
+    return f"{first[0].upper()}{first[1:]} models{rest}"
 
 
 def _stages(result: PatientFlow) -> list[tuple[str, str]]:
@@ -341,9 +348,10 @@ FLOW: Step[PatientFlow] = Step(
     tables=(table,),
     figures=(
         Drawing(
-            "figure12_flow",
+            "flow",
             figure,
-            "Flow of patients from the table to each model; a patient may lack several values.",
+            "Flow of patients from the table to each model; who lacks several values is counted at "
+            "each of them.",
         ),
     ),
 )

@@ -251,7 +251,7 @@ def table(result: TableOne, analysis: Analysis) -> Table | None:
     horizon = f"{result.horizon_months:g} months"
     yes = result.progressed_at_horizon
     return Table(
-        "table1_patients",
+        "patients",
         "Patients",
         (
             "",

@@ -161,7 +161,7 @@ def table(result: RocCurves, _analysis: Analysis) -> Table | None:
         difference = None if isinstance(item.result, NotDone) else item.result.difference
         rows.append((item.label, estimate(difference, 3), p_of(difference), DASH, DASH, DASH))
     return Table(
-        "table5_roc",
+        "roc",
         "ROC curves and their comparison",
         (
             "Measure",
@@ -240,7 +240,7 @@ ROC: Step[RocCurves] = Step(
     tables=(table,),
     figures=(
         Drawing(
-            "figure2_roc",
+            "roc",
             figure,
             "ROC curves for progression by the last horizon; the dot marks the cut-off.",
         ),

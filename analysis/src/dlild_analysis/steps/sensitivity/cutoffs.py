@@ -130,7 +130,7 @@ CUTOFFS: Step[CutoffScans] = Step(
     sentences=sentences,
     figures=(
         Drawing(
-            "figure10_cutoffs",
+            "cutoffs",
             figure,
             "Log-rank statistic at every cut-off, and the price of choosing the best.",
         ),

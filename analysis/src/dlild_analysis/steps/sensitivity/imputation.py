@@ -190,7 +190,7 @@ def table(result: Imputed, _analysis: Analysis) -> Table | None:
             for term in terms
         ]
     return Table(
-        "table15_imputed",
+        "imputed",
         "Multivariable models after multiple imputation",
         ("Model", "Covariate", "n (events)", "Ratio per unit (95 % CI)", "P"),
         rows,

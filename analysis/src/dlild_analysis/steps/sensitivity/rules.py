@@ -176,7 +176,7 @@ def table(result: RuleComparison, _analysis: Analysis) -> Table | None:
     if not result.rules:
         return None
     return Table(
-        "table14_rules",
+        "rules",
         "How the conclusions change with the rule",
         (
             "Rule",
@@ -230,7 +230,7 @@ RULES: Step[RuleComparison] = Step(
     tables=(table,),
     figures=(
         Drawing(
-            "figure11_rules",
+            "rules",
             figure,
             "Hazard ratio of the score under every progression rule.",
         ),

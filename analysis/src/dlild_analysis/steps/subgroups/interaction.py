@@ -170,7 +170,7 @@ def table(result: Subgroups, _analysis: Analysis) -> Table | None:
         for index, group in enumerate(item.groups)
     ]
     return Table(
-        "table21_subgroups",
+        "subgroups",
         f"{result.score}: hazard ratio by subgroup",
         ("Subgroup", "Patients / events", "HR (95 % CI)", "P of interaction"),
         rows,
@@ -191,15 +191,16 @@ def figure(result: Subgroups, _analysis: Analysis) -> Figure | None:
     return forest_plot(lines, f"Hazard ratio of {result.score}")
 
 
-def populations(result: Subgroups, _data: Data) -> list[ModelStage]:
+def populations(result: Subgroups, data: Data) -> list[ModelStage]:
     """Count the patients of each interaction."""
+    score = data.label("score")
     return [
         ModelStage(
-            f"Cox, interaction: score and {item.label}",
+            f"Cox, interaction: {score} and {item.label}",
             main=False,
             outcome="time to event",
             eligible=item.patients + item.missing,
-            missing=(Gap("score or covariate", item.missing),) if item.missing else (),
+            missing=(Gap(f"{score} or {item.label}", item.missing),) if item.missing else (),
             n=item.patients,
             events=sum(group.events for group in item.groups),
             because=item.interaction.not_done_because
@@ -217,6 +218,6 @@ SUBGROUPS: Step[Subgroups] = Step(
     compute=lambda analysis, _: subgroups(analysis.data),
     sentences=sentences,
     tables=(table,),
-    figures=(Drawing("figure14_subgroups", figure, "Hazard ratio of the score by subgroup."),),
+    figures=(Drawing("subgroups", figure, "Hazard ratio of the score by subgroup."),),
     populations=populations,
 )

@@ -149,7 +149,7 @@ def table(result: Sites, analysis: Analysis) -> Table | None:
         ),
     ]
     return Table(
-        "table22_sites",
+        "sites",
         f"{analysis.data.label('score')} per {PER_POINTS:g} points: hazard ratio by site",
         (result.label, "Patients / events", "HR (95 % CI)", "P"),
         rows,
@@ -157,16 +157,16 @@ def table(result: Sites, analysis: Analysis) -> Table | None:
     )
 
 
-def populations(result: Sites, _data: Data) -> list[ModelStage]:
+def populations(result: Sites, data: Data) -> list[ModelStage]:
     """Count the patients of the stratified model."""
-    part = result.stratified
+    part, score = result.stratified, data.label("score")
     return [
         ModelStage(
-            "Cox, stratified by site: score",
+            f"Cox, stratified by site: {score}",
             main=False,
             outcome="time to event",
             eligible=result.patients + result.missing,
-            missing=(Gap("score or site", result.missing),) if result.missing else (),
+            missing=(Gap(f"{score} or site", result.missing),) if result.missing else (),
             n=result.patients,
             events=result.events,
             because=part.not_done_because if isinstance(part, NotDone) else "",

@@ -145,7 +145,7 @@ def table(result: CompetingRisks, _analysis: Analysis) -> Table | None:
     ]
     horizons = list(result.all["progression"].incidence_at)
     return Table(
-        "table12_competing",
+        "competing",
         "Cumulative incidence (Aalen-Johansen)",
         ("Group and event", *(f"{h} months (95 % CI)" for h in horizons)),
         [
@@ -208,7 +208,7 @@ COMPETING_RISKS: Step[CompetingRisks] = Step(
     tables=(table,),
     figures=(
         Drawing(
-            "figure8_incidence",
+            "incidence",
             figure,
             "Cumulative incidence of progression and of death before it (Aalen-Johansen).",
         ),

@@ -149,7 +149,7 @@ def table(result: ProgressionFreeSurvival, analysis: Analysis) -> Table | None:
             note += f" Log-rank chi-squared {number(test.statistic)}, P {p_value(test.p_value)}."
     horizons = list(result.all.survival_at)
     return Table(
-        "table6_survival",
+        "survival",
         "Progression-free survival",
         ("Group", "n", "Events", *(f"{h} months (95 % CI)" for h in horizons), "Median (months)"),
         [
@@ -192,7 +192,7 @@ def figure(result: ProgressionFreeSurvival, analysis: Analysis) -> Figure | None
     )
     upper.set(ylabel="Share free of progression", ylim=(0, 1.02))
     upper.legend(loc="lower left", bbox_to_anchor=(0.0, 0.16))
-    _draw_at_risk(lower, groups.at_risk, analysis.data.study.table.time_origin)
+    _draw_at_risk(lower, groups.at_risk, analysis.data)
     return made
 
 
@@ -233,17 +233,19 @@ def _draw_curve(axes: Axes, curve: survival.KaplanMeier, colour: str, label: str
         )
 
 
-def _draw_at_risk(axes: Axes, at_risk: AtRisk, origin: str) -> None:
+def _draw_at_risk(axes: Axes, at_risk: AtRisk, data: Data) -> None:
     for y, counts, colour in (
         (0.5, at_risk.low, style.BLUE),
         (-0.5, at_risk.high, style.ORANGE),
     ):
         for month, count in zip(at_risk.months, counts, strict=True):
             axes.text(month, y, str(count), ha="center", va="center", color=colour, fontsize=7)
-    axes.set(ylim=(-1, 1), xlabel=f"Months from {origin}", xticks=at_risk.months)
+    axes.set(
+        ylim=(-1, 1), xlabel=f"Months from {data.study.table.time_origin}", xticks=at_risk.months
+    )
     axes.set_yticks([0.5, -0.5], ["Low", "High"])
     axes.tick_params(axis="y", length=0)
-    axes.set_title("Number at risk", loc="left", fontsize=7)
+    axes.set_title(f"Number at risk, by {data.label('score')}", loc="left", fontsize=7)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
 
@@ -256,7 +258,7 @@ KAPLAN_MEIER: Step[ProgressionFreeSurvival] = Step(
     tables=(table,),
     figures=(
         Drawing(
-            "figure3_survival",
+            "survival",
             figure,
             "Progression-free survival by high and low score (Kaplan-Meier, 95 % bands).",
         ),

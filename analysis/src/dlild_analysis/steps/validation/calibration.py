@@ -98,7 +98,7 @@ def sentences(result: Calibrated, _data: Data) -> list[str]:
 def table(result: Calibrated, _analysis: Analysis) -> Table | None:
     """Calibration of risks."""
     return Table(
-        "table9_calibration",
+        "calibration",
         "Calibration",
         (
             "Model",
@@ -175,7 +175,7 @@ CALIBRATION: Step[Calibrated] = Step(
     tables=(table,),
     figures=(
         Drawing(
-            "figure5_calibration",
+            "calibration",
             figure,
             "Calibration curves; the dashed diagonal is perfect calibration.",
         ),

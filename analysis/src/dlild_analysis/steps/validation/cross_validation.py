@@ -178,7 +178,7 @@ def table(analysis: Analysis) -> Table | None:
         return None
     plan = analysis.data.study.plan
     return Table(
-        "table8_validation",
+        "validation",
         "Internal validation",
         (
             "Model and measure",

@@ -33,25 +33,32 @@ class ModelCurve:
 
 @dataclass(frozen=True)
 class DecisionCurves:
-    """What the step found."""
+    """What the step found.
+
+    `prevalence` is the share of progression that the net benefit stands for, where the study gives
+    one; None: that of the cohort.
+    """
 
     risks: str
+    prevalence: float | None
     curves: tuple[ModelCurve, ...]
 
 
 def decide(analysis: Analysis) -> DecisionCurves:
     """Decision curves of cross-validated risks."""
     crossed = analysis.of(CROSS_VALIDATION)
-    curves = []
+    curves, prevalence = [], analysis.data.study.plan.prevalence
     for recipe, sample in fittable_recipes(analysis.data):
         risk = None if isinstance(crossed, NotDone) else crossed.predictions(recipe.name)
         if recipe.name not in ("score", "visual", "full") or risk is None:
             continue
-        result = attempt(calibration.decision_curve, sample.progressed, risk, THRESHOLDS)
+        result = attempt(
+            calibration.decision_curve, sample.progressed, risk, THRESHOLDS, prevalence=prevalence
+        )
         curves.append(ModelCurve(recipe.name, recipe.label, sample.n, result))
     if not curves:
         raise NotDoneError("no model gave cross-validated risks")
-    return DecisionCurves("cross-validated, mean over repeats", tuple(curves))
+    return DecisionCurves("cross-validated, mean over repeats", prevalence, tuple(curves))
 
 
 def sentences(result: DecisionCurves, _data: Data) -> list[str]:
@@ -71,6 +78,12 @@ def sentences(result: DecisionCurves, _data: Data) -> list[str]:
                 if span.size
                 else "at no threshold."
             )
+        )
+    if found and result.prevalence is not None:
+        found.append(
+            "Net benefit is that at a prevalence of progression of "
+            f"{percent(result.prevalence)}, as the study gives it; sensitivity and specificity are "
+            "those of this cohort, and the risks are not recalibrated to it."
         )
     return found
 
@@ -93,7 +106,13 @@ def figure(result: DecisionCurves, _analysis: Analysis) -> Figure | None:
         axes.plot(curve.thresholds, curve.model, color=colour, label=label)
     top = max(float(np.nanmax(curve.model)) for _, curve in curves)
     top = max(top, float(np.nanmax(first.treat_all)), 0.01)
-    axes.set(xlabel="Threshold probability", ylabel="Net benefit", ylim=(-0.25 * top, 1.1 * top))
+    given = result.prevalence
+    words = "" if given is None else f" at a prevalence of {percent(given)}"
+    axes.set(
+        xlabel="Threshold probability",
+        ylabel=f"Net benefit{words}",
+        ylim=(-0.25 * top, 1.1 * top),
+    )
     axes.legend(loc="upper right")
     return made
 
@@ -103,5 +122,5 @@ DECISION_CURVES: Step[DecisionCurves] = Step(
     "Decision curves",
     compute=lambda analysis, _: decide(analysis),
     sentences=sentences,
-    figures=(Drawing("figure6_decision", figure, "Decision curves of cross-validated risks."),),
+    figures=(Drawing("decision", figure, "Decision curves of cross-validated risks."),),
 )
