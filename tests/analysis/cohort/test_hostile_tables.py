@@ -286,6 +286,30 @@ def test_footnotes_are_no_patients(drawn, study, tmp_path):
         load_cohort(tmp_path / "c.csv", study())
 
 
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda text: text.replace(",F,", ",F\0,", 1), "holds a NUL character"),
+        (lambda text: text[:-3], r"the last line has 8 of 9 cells and no end of line"),
+        (lambda text: text.replace("\nS05,", '\nS05,"', 1), "near line 6 begins with a quotation"),
+    ],
+)
+def test_damaged_files_are_refused(drawn, study, tmp_path, damage, words):
+    text = damage(drawn.to_csv(index=False))
+    (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(InputRejectedError, match=words):
+        load_cohort(tmp_path / "c.csv", study())
+
+
+def test_short_rows_are_said(drawn, plain, study, tmp_path):
+    lines = drawn.to_csv(index=False).splitlines()
+    lines[5] = lines[5].rsplit(",", 2)[0]
+    (tmp_path / "c.csv").write_text("\n".join(lines) + "\n")
+    cohort = load_cohort(tmp_path / "c.csv", study())
+    assert "has 7 of 9 cells in line 6" in notes(cohort)
+    same(cohort, plain, columns=("score", "age"))
+
+
 def test_header_again_in_the_middle(drawn, plain, study, tmp_path):
     text = drawn.head(40).to_csv(index=False) + drawn.iloc[40:].to_csv(index=False)
     (tmp_path / "c.csv").write_text(text)

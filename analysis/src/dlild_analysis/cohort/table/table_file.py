@@ -158,6 +158,12 @@ def _text(path: Path, form: FileFormat) -> tuple[pd.DataFrame, list[str]]:
             sep=separator,
         )
     except pd.errors.ParserError as error:
+        opened = re.search(r"EOF inside string starting at row (\d+)", str(error))
+        if opened:
+            raise InputRejectedError(
+                f"{path.name}: a cell near line {int(opened[1]) + skipped + 1} begins with a "
+                "quotation mark that no other closes; close it or take it away"
+            ) from None
         found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
         if not found:
             raise
@@ -167,7 +173,34 @@ def _text(path: Path, form: FileFormat) -> tuple[pd.DataFrame, list[str]]:
             "the columns stand lower, set table.header to their line; else quote cells that hold "
             f"{separator!r}, such as numbers with a decimal comma"
         ) from None
+    _check_short_rows(text, separator, path, skipped, remarks)
     return _with_header(frame.fillna(""), path, skipped + 1, remarks), remarks
+
+
+def _check_short_rows(
+    text: str, separator: str, path: Path, skipped: int, remarks: list[str]
+) -> None:
+    """Note rows with fewer cells than the first, and refuse a file that ends within one."""
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
+    try:
+        sizes = [(reader.line_num, len(row)) for row in reader][skipped:]
+    except csv.Error:  # a cell of more than 128 KiB
+        return
+    full = sizes[0][1] if sizes else 0
+    short = [(line, cells) for line, cells in sizes if 1 < cells < full]
+    if not short:
+        return
+    line, cells = short[-1]
+    if not text.endswith(("\n", "\r")) and line == sizes[-1][0]:
+        raise InputRejectedError(
+            f"{path.name}: the last line has {cells} of {full} cells and no end of line: the file "
+            "is cut off, and its last number may be; export it again"
+        )
+    line, cells = short[0]
+    others = f" and {len(short) - 1} others" if len(short) > 1 else ""
+    remarks.append(
+        f"has {cells} of {full} cells in line {line}{others}; those at the end are read as empty"
+    )
 
 
 def _decoded(data: bytes, name: str, form: FileFormat, remarks: list[str]) -> str:
@@ -190,6 +223,12 @@ def _decoded(data: bytes, name: str, form: FileFormat, remarks: list[str]) -> st
         raise InputRejectedError(
             f'{name}: not {encoding}; save it as UTF-8 or set table.encoding, such as "gb18030"'
         ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputRejectedError(
+            f"{name}: line {line} holds a NUL character, at which numbers would be cut: the file "
+            "is damaged or in another encoding; export it again as UTF-8"
+        )
     if form.encoding is None and encoding != "utf-8-sig":
         word = re.search(r"\w*[^\W\d_a-zA-Z]\w*", text)
         shown = f", such as {word[0][:20]!r}" if word else ""
