@@ -73,6 +73,12 @@ def chest_maker() -> Callable[..., Volume]:
     return make_chest
 
 
+@pytest.fixture
+def small() -> Volume:
+    """A chest of few voxels."""
+    return make_chest(shape=(30, 60, 80), spacing=(4.0, 2.5, 2.25))
+
+
 @pytest.fixture(scope="session")
 def scan() -> Volume:
     """Thirty small slices of 4 mm; no two sides of it are alike."""

@@ -310,21 +310,18 @@ def test_a_scan_over_its_time_limit_ends(server, chest):
     faulty(server, chest, None, TimedOutError, "time limit", Timeout(5, 60, 0.7))
 
 
-def test_an_error_of_the_caller_closes_the_stream(server, chest):
-    def stop(stage, done, whole):
-        if stage == "inference" and done == 2:
-            raise KeyboardInterrupt
+def stop(stage, done, whole):
+    if stage == "inference" and done == 2:
+        raise KeyboardInterrupt
 
+
+def test_an_error_of_the_caller_closes_the_stream(server, chest):
     with Client(server.url) as client, pytest.raises(KeyboardInterrupt):
         client.score(chest, progress=stop)
     assert server.cancelled.wait(5)
 
 
 def test_a_cancelled_scan_frees_its_slot(server, chest):
-    def stop(stage, done, whole):
-        if stage == "inference" and done == 2:
-            raise KeyboardInterrupt
-
     with Client(server.url) as client, pytest.raises(KeyboardInterrupt):
         client.score(chest, progress=stop)
     assert server.aborts == server.sequence_ids

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +37,6 @@ def odd(tmp_path: Path) -> Path:
     except OSError:
         pytest.skip("this file system takes only names in UTF-8")
     return place
-
-
-@pytest.fixture
-def small(chest_maker: Callable[..., object]) -> object:
-    return chest_maker(shape=(30, 60, 80), spacing=(4.0, 2.5, 2.25))
 
 
 @pytest.mark.parametrize("kind", ["nii", "nii.gz", "nrrd", "nhdr", "mha", "mhd", "dicom"])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from export.tiny import write_repository
 
 from dlild_client.contract import Contract
 from dlild_export.data.contracts import find_contract
@@ -130,3 +131,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiny(repository: Path, tmp_path: Path) -> Path:
+    """A model repository with untrained weights, of its own for each test."""
+    return write_repository(tmp_path / "model_repository", repository)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from bench.support.small import SmallScan, small_repository, small_scans
+from orthanc import free_port
 
 from dlild_client import Client, Retries
 from dlild_client.batch.run import PATIENT, run_batch
@@ -32,11 +32,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def scans(small: Path) -> list[SmallScan]:
     return small_scans(3, parse_contract((small / "contract.json").read_text("utf-8")))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture

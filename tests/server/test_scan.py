@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from server.cases import CLASSES, WINDOW, make_contract, make_ruled, messages, tile
+from server.cases import CLASSES, WINDOW, make_contract, make_ruled, messages, softmax, tile
 
 from contract.blending import window_weights
 from contract.refusals import IncompleteError, RefusedError
@@ -29,12 +29,6 @@ def open_for(volume):
 def add_all(scan, windows):
     for window in windows:
         scan.add(window.probabilities, window.origin, window.index)
-
-
-def softmax(random, shape):
-    """Probabilities of every size that FP16 has, down to those that only just are not zero."""
-    powers = np.exp(random.normal(0, 6, (CLASSES, *shape)))
-    return (powers / powers.sum(axis=0)).astype(np.float16)
 
 
 @settings(max_examples=30)

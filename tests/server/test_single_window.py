@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server.cases import CLASSES, WINDOW, make_contract, make_ruled, messages
+from server.cases import CLASSES, WINDOW, make_contract, make_ruled, messages, softmax
 
 from arrays import HOST, Arrays, plain_widen
 from contract.schema import LARGEST_CLASS, LESIONS_TOGETHER
@@ -12,12 +12,6 @@ from slabs import Slabs
 
 PLAIN = Arrays(np, 1 << 16, plain_widen, HOST.to_host, HOST.to_here)
 shapes = st.tuples(st.integers(1, 13), st.integers(1, 20), st.integers(1, 20))
-
-
-def softmax(random, shape):
-    """Probabilities of every size that FP16 has, down to those that only just are not zero."""
-    powers = np.exp(random.normal(0, 6, (CLASSES, *shape)))
-    return (powers / powers.sum(axis=0)).astype(np.float16)
 
 
 def tied(random, shape):

@@ -14,8 +14,6 @@ DEFAULT_PORT = 8001
 _HOST = re.compile(r"\w([\w-]*\w)?(\.\w([\w-]*\w)?)*\.?")
 """Labels of letters, digits, hyphens and underscores, in any script."""
 
-_LOOPBACK = {"localhost", "::1"}
-
 
 @dataclass(frozen=True)
 class Address:
@@ -38,7 +36,12 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether the host is this machine."""
-        return self.host in _LOOPBACK or self.host.startswith("127.")
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or number of a host, without brackets, is this machine."""
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def parse_url(url: str) -> Address:

@@ -97,7 +97,7 @@ class Flag(str):
     def text(self) -> str:
         """One line: the meaning, and the values in brackets."""
         meaning = MEANINGS.get(str(self), str(self).replace("_", " "))
-        numbers = ", ".join(f"{name} {_short(value)}" for name, value in self.values.items())
+        numbers = ", ".join(f"{name} {short(value)}" for name, value in self.values.items())
         return f"{meaning} ({numbers})" if numbers else meaning
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -132,5 +132,6 @@ def _plain(value: Any) -> Any:
     return round(float(value), 4)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Write a value of a flag; numbers with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -14,28 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from client.cli.test_cli import assert_one_line, dlild
 from client.writers import write_image
 from orthanc import Orthanc, free_port
 
 ROOT = Path(__file__).parents[3]
-
-
-def dlild(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "dlild_client.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "client" / "src"), **environment},
-    )
-
-
-def assert_one_line(done, code, words):
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert words in done.stderr
 
 
 @pytest.fixture

@@ -36,11 +36,6 @@ SOON = Retries(attempts=3, first_wait_s=0.05, longest_wait_s=0.1)
 
 
 @pytest.fixture
-def small(chest_maker):
-    return chest_maker(shape=(30, 60, 80), spacing=(4.0, 2.5, 2.25))
-
-
-@pytest.fixture
 def tree(tmp_path, small):
     """Write `count` NIfTI scans, each with lungs of its own density."""
 

@@ -24,11 +24,6 @@ from dlild_client.results.files import write_nifti
 
 
 @pytest.fixture
-def small(chest_maker):
-    return chest_maker(shape=(30, 60, 80), spacing=(4.0, 2.5, 2.25))
-
-
-@pytest.fixture
 def tree(tmp_path, small):
     """Three scans, each with lungs of its own density."""
     for number in range(3):

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from export.tiny import coarse_scan, tiny_run, write_repository, write_run
+from export.tiny import coarse_scan, tiny_run, write_run
 from typer.testing import CliRunner
 
 from dlild_client.contract import Releases, Repeatability, RepeatabilityCoefficient
@@ -34,11 +34,6 @@ def other_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = write_run(tmp_path_factory.mktemp("other") / "run", 2)
     export_run(run)
     return run
-
-
-@pytest.fixture
-def tiny(repository: Path, tmp_path: Path) -> Path:
-    return write_repository(tmp_path / "model_repository", repository)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from export.fake_tensorrt import FakeDevice, fake_tensorrt
-from export.tiny import coarse_scan, tiny_run, write_repository
+from export.tiny import coarse_scan, tiny_run
 from typer.testing import CliRunner
 
 from dlild_export.cli import app
@@ -31,11 +31,6 @@ VERSIONS = ("10.8.0.43", "11.2.1.7")
 @pytest.fixture(scope="module")
 def half() -> bytes:
     return to_half(onnx.load(tiny_run() / "model.onnx")).SerializeToString()
-
-
-@pytest.fixture
-def tiny(repository: Path, tmp_path: Path) -> Path:
-    return write_repository(tmp_path / "model_repository", repository)
 
 
 def test_the_profile_is_that_of_the_contract(repository: Path) -> None:

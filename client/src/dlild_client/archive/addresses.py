@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
+from dlild_client.address import is_loopback
 from dlild_client.errors import BadAddressError, BadSettingsError
 
 SCHEMES = ("dicomweb+https://", "dicomweb+http://")
@@ -21,7 +22,6 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _PEER = re.compile(
     r"(?P<title>[^@\\]{1,16})@(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+):(?P<port>\d{1,5})"
 )
-_LOOPBACK = {"localhost", "::1"}
 _EXTRAS = {
     "dicomweb_client": "dicomweb",
     "requests": "dicomweb",
@@ -50,7 +50,7 @@ class WebAddress:
     @property
     def is_loopback(self) -> bool:
         """Whether the host is this machine."""
-        return self.host in _LOOPBACK or self.host.startswith("127.")
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         """Return the address as the user gives it."""

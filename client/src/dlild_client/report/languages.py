@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 from dlild_client.errors import BadSettingsError
-from dlild_client.flags import MEANINGS
+from dlild_client.flags import MEANINGS, short
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -377,7 +377,7 @@ def flag_words(code: str, values: Mapping[str, Any], language: Language) -> str:
     """
     known = TEXTS.get(f"flag.{code}")
     meaning = known.zh if known and language == "zh" else MEANINGS.get(code, code.replace("_", " "))
-    numbers = ", ".join(f"{name} {_short(value)}" for name, value in values.items())
+    numbers = ", ".join(f"{name} {short(value)}" for name, value in values.items())
     return f"{meaning} ({numbers})" if numbers else meaning
 
 
@@ -399,7 +399,3 @@ def check_language(language: str) -> Language:
         if language == known:
             return known
     raise BadSettingsError(f"no language {language!r}; choose one of {', '.join(LANGUAGES)}")
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

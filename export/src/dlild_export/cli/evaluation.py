@@ -357,7 +357,7 @@ def reading(
         else:
             contract, labels = find_contract(repository), "of the study"
         draw = PictureFolder(out / PICTURES, contract) if pictures else None
-        found = compare_study(given, contract, score=score, draw=draw, progress=_say)
+        found = compare_study(given, contract, score=score, draw=draw, progress=say)
         about = About(given.name, labels, len(given.scans))
         page = write_reading_report(found, about, contract, out, shown=shown)
     for comparison in found:
@@ -378,10 +378,6 @@ def _scorer(
         return scored.grid.with_array(scored.labels)
 
     return served.contract, score, f"weights {served.digest[:16]}, {served.engine}"
-
-
-def _say(line: str) -> None:
-    stderr.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_comparison(c: Comparison) -> None:

@@ -19,6 +19,14 @@ from dlild_export.cli.console import (
 _PATIENT, _SCAN, _SLICES = "Patient", "Acquisition", "DICOM slices"
 
 
+def _patient(text: str) -> typer.models.OptionInfo:
+    return typer.Option(help=text, rich_help_panel=_PATIENT)  # type: ignore[no-any-return]
+
+
+def _acquisition(text: str) -> typer.models.OptionInfo:
+    return typer.Option(help=text, rich_help_panel=_SCAN)  # type: ignore[no-any-return]
+
+
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write to; what it holds is kept.")],
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 12,
@@ -54,19 +62,17 @@ def phantom(
     ] = 1.5,
     pattern: Annotated[
         str | None,
-        typer.Option(
-            rich_help_panel=_PATIENT,
-            help="none, uip (basal, subpleural reticulation and honeycombing), nsip (basal "
+        _patient(
+            "none, uip (basal, subpleural reticulation and honeycombing), nsip (basal "
             "ground-glass, subpleural rim spared), organising (patchy consolidation), mixed (all "
-            "classes anywhere).",
+            "classes anywhere)."
         ),
     ] = None,
     severity: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=_PATIENT,
-            help="Share of the lung that is lesion, 0 to 0.9: "
-            "DL-ILD is 100 times this. 0.01 to 0.6 among the ill.",
+        _patient(
+            "Share of the lung that is lesion, 0 to 0.9: "
+            "DL-ILD is 100 times this. 0.01 to 0.6 among the ill."
         ),
     ] = None,
     lung_hu: Annotated[
@@ -79,38 +85,25 @@ def phantom(
     ] = None,
     dependent_hu: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=_PATIENT,
-            help="Rise of HU from the front of the lung to its "
-            "back, by gravity; no lesion. 0 to 150.",
+        _patient(
+            "Rise of HU from the front of the lung to its back, by gravity; no lesion. 0 to 150."
         ),
     ] = None,
     emphysema: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=_PATIENT,
-            help="Share of the lung that is emphysema; no lesion. 0, or 0.05 to 0.4.",
-        ),
+        _patient("Share of the lung that is emphysema; no lesion. 0, or 0.05 to 0.4."),
     ] = None,
     atelectasis_plates: Annotated[
         int | None,
-        typer.Option(
-            rich_help_panel=_PATIENT,
-            help="Plates of collapsed lung above the diaphragm; no lesion. 0 to 4.",
-        ),
+        _patient("Plates of collapsed lung above the diaphragm; no lesion. 0 to 4."),
     ] = None,
     nodules: Annotated[
         int | None,
-        typer.Option(
-            rich_help_panel=_PATIENT, help="Solid nodules of 4 to 22 mm; no lesion. 0 to 5."
-        ),
+        _patient("Solid nodules of 4 to 22 mm; no lesion. 0 to 5."),
     ] = None,
     blood_hu: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=_PATIENT,
-            help="HU of heart and vessels: 25 to 60 without contrast medium, 90 to 320 with it.",
-        ),
+        _patient("HU of heart and vessels: 25 to 60 without contrast medium, 90 to 320 with it."),
     ] = None,
     prone: Annotated[
         bool | None,
@@ -122,29 +115,21 @@ def phantom(
     ] = None,
     thickness: Annotated[
         float | None,
-        typer.Option(rich_help_panel=_SCAN, help="Slice thickness and distance, mm. 0.6 to 8."),
+        _acquisition("Slice thickness and distance, mm. 0.6 to 8."),
     ] = None,
     noise: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=_SCAN,
-            help="Standard deviation of the noise on the grid, HU. "
-            "5 to 60, low doses at the upper end.",
+        _acquisition(
+            "Standard deviation of the noise on the grid, HU. 5 to 60, low doses at the upper end."
         ),
     ] = None,
     sharpness: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=_SCAN,
-            help="Kernel: below 0 smooths, above 0 enhances edges. -0.7 to 1.",
-        ),
+        _acquisition("Kernel: below 0 smooths, above 0 enhances edges. -0.7 to 1."),
     ] = None,
     motion: Annotated[
         float | None,
-        typer.Option(
-            rich_help_panel=_SCAN,
-            help="How far the lower lungs move during the scan, mm; no lesion. 0, or 1 to 6.",
-        ),
+        _acquisition("How far the lower lungs move during the scan, mm; no lesion. 0, or 1 to 6."),
     ] = None,
     pixel: Annotated[
         float, typer.Option(rich_help_panel=_SLICES, help="Distance of two pixels, mm.")

@@ -18,7 +18,7 @@ from scipy import ndimage
 from dlild_client.contract import Contract
 from dlild_client.errors import NotChestError, UnreadableFileError
 from dlild_client.preparation.grid import to_grid
-from dlild_client.volume import Volume
+from dlild_client.volume import AIR_HU, Volume
 from dlild_export.data.threshold import (
     LUNG_BELOW_HU,
     Labels,
@@ -39,7 +39,6 @@ _LARGEST_GAS_MM2 = 3500.0
 _RIM_MM, _LEAST_TISSUE = 9.0, 0.6
 _TISSUE_HU, _SOLID_HU = -300, -300
 _CLOSING_MM, _LARGEST_HOLE_MM2, _LARGEST_VESSEL_MM2 = 6.0, 400.0, 150.0
-_AIR_HU = -1024
 
 
 def write_single_slices(slices: Sequence[Path], folder: Path, contract: Contract) -> Iterator[str]:
@@ -68,7 +67,7 @@ def write_single_slices(slices: Sequence[Path], folder: Path, contract: Contract
     for number, first in enumerate(range(0, len(slices), SLICES_A_CASE)):
         planes = [read_slice(path, contract) for path in slices[first : first + SLICES_A_CASE]]
         height, width = np.max([plane.shape for plane in planes], axis=0)
-        hu = np.stack([_padded(plane, height, width, _AIR_HU) for plane in planes])
+        hu = np.stack([_padded(plane, height, width, AIR_HU) for plane in planes])
         labels = np.stack([label_slice(plane, contract.grid.spacing_mm[1]) for plane in hu])
         name = f"slices-{number:02d}"
         about = {

@@ -11,12 +11,11 @@ import numpy.typing as npt
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from dlild_client.volume import Volume
+from dlild_client.volume import AIR_HU, Volume
 from dlild_export.phantom.compose import Phantom
 from dlild_export.phantom.fields import Array, interpolate
 
 _RESCALE_INTERCEPT = -1024
-_AIR_HU = -1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +48,8 @@ class Scanner:
             raise ValueError(f"the slice is {self.slice_mm} mm, give 0.3 to 10 mm")
         if abs(self.tilt_deg) > 30:
             raise ValueError(f"the tilt is {self.tilt_deg} degrees, give -30 to 30")
-        if self.padding_hu is not None and not -31744 <= self.padding_hu <= _AIR_HU:
-            raise ValueError(f"the padding is {self.padding_hu} HU, give -31744 to {_AIR_HU}")
+        if self.padding_hu is not None and not -31744 <= self.padding_hu <= AIR_HU:
+            raise ValueError(f"the padding is {self.padding_hu} HU, give -31744 to {AIR_HU}")
 
 
 def write_dicom_series(
@@ -146,8 +145,8 @@ def slice_hu(volume: Volume, scanner: Scanner) -> npt.NDArray[np.int16]:
     Outside the field of view stands the padding.
     """
     field = volume.array.astype(np.float32)
-    sampled = _sample(field, volume.spacing_mm[0], scanner, nearest=False, outside=_AIR_HU)
-    whole = np.clip(np.rint(sampled), _AIR_HU, 3071).astype(np.int16)
+    sampled = _sample(field, volume.spacing_mm[0], scanner, nearest=False, outside=AIR_HU)
+    whole = np.clip(np.rint(sampled), AIR_HU, 3071).astype(np.int16)
     if scanner.padding_hu is not None:
         whole[:, ~_field_of_view(whole.shape[1:])] = scanner.padding_hu
     return whole

@@ -17,7 +17,7 @@ from dlild_client.contract.classes import Label
 from dlild_export.data.labels import IGNORE
 
 CLASSES = len(Label)
-_AIR_HU = -300  # every CT of a chest has voxels below; a volume that has none is not in HU
+_HIGHEST_MINIMUM_HU = -300  # of every CT of a chest; a volume without darker voxels is not in HU
 
 
 class CaseError(ValueError):
@@ -80,7 +80,7 @@ def check_values(path: Path, hu: np.ndarray, labels: np.ndarray) -> None:
     """
     if not np.isfinite(hu).all():
         raise CaseError(f"{path}: {int((~np.isfinite(hu)).sum())} voxels of hu are not finite")
-    if hu.min() > _AIR_HU:
+    if hu.min() > _HIGHEST_MINIMUM_HU:
         raise CaseError(
             f"{path}: the lowest hu is {hu.min():g}, so there is no air in the scan: these are "
             "no Hounsfield units"

@@ -55,6 +55,22 @@ _NOT_GREY = {
 """Data types with more than one value per voxel: description and bytes."""
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _HEAD_BYTES = 540
+_LAYOUTS = {
+    348: {
+        "dim": ("8h", 40), "datatype": ("h", 70), "pixdim": ("8f", 76), "offset": ("f", 108),
+        "scaling": ("2f", 112), "units": ("B", 123), "qform_code": ("h", 252),
+        "sform_code": ("h", 254), "quaternion": ("3f", 256), "q_offset": ("3f", 268),
+        "sform": ("12f", 280),
+    },
+    540: {
+        "dim": ("8q", 16), "datatype": ("h", 12), "pixdim": ("8d", 104), "offset": ("q", 168),
+        "scaling": ("2d", 176), "units": ("i", 500), "qform_code": ("i", 344),
+        "sform_code": ("i", 348), "quaternion": ("3d", 352), "q_offset": ("3d", 376),
+        "sform": ("12d", 400),
+    },
+}  # fmt: skip
+"""Type and byte of each field, by the size of the header: NIfTI-1 and NIfTI-2."""
+
 _CHUNK = 1 << 20
 
 LARGEST_SHIFT_MM = 1.0
@@ -200,60 +216,32 @@ def _fields(path: Path, head: bytes) -> _Fields:
     """Detect version and byte order from sizeof_hdr, and parse the fields."""
     for order in "<>":
         size = struct.unpack_from(f"{order}i", head)[0] if len(head) >= 348 else 0
-        if size == 348:
-            return _version_1(path, head, order)
-        if size == 540 and len(head) >= 540:
-            return _version_2(path, head, order)
-    raise UnreadableFileError(f"{path.name}: not a NIfTI file; give .nii or .nii.gz")
-
-
-def _version_1(path: Path, head: bytes, order: str) -> _Fields:
-    def get(form: str, at: int) -> tuple[Any, ...]:
-        return struct.unpack_from(order + form, head, at)
-
-    if head[344:347] != b"n+1":
-        raise UnreadableFileError(
-            f"{path.name}: a header without voxels behind it (Analyze, or one half of a pair of "
-            "files); save it as .nii"
+        if size not in _LAYOUTS or len(head) < size:
+            continue
+        if size == 348 and head[344:347] != b"n+1":
+            raise UnreadableFileError(
+                f"{path.name}: a header without voxels behind it (Analyze, or one half of a pair "
+                "of files); save it as .nii"
+            )
+        found: dict[str, tuple[Any, ...]] = {
+            name: struct.unpack_from(order + form, head, at)
+            for name, (form, at) in _LAYOUTS[size].items()
+        }
+        single = {name: values[0] for name, values in found.items() if len(values) == 1}
+        single["offset"] = _offset(path, single["offset"], size)
+        slope, intercept = found["scaling"]
+        return _Fields(
+            order,
+            dim=found["dim"],
+            pixdim=found["pixdim"],
+            slope=slope,
+            intercept=intercept,
+            quaternion=found["quaternion"],
+            q_offset=found["q_offset"],
+            sform=np.array(found["sform"]).reshape(3, 4),
+            **single,
         )
-    slope, intercept = get("2f", 112)
-    return _Fields(
-        order,
-        dim=get("8h", 40),
-        datatype=get("h", 70)[0],
-        pixdim=get("8f", 76),
-        offset=_offset(path, get("f", 108)[0], 348),
-        slope=slope,
-        intercept=intercept,
-        qform_code=get("h", 252)[0],
-        sform_code=get("h", 254)[0],
-        quaternion=get("3f", 256),
-        q_offset=get("3f", 268),
-        sform=np.array(get("12f", 280)).reshape(3, 4),
-        units=head[123],
-    )
-
-
-def _version_2(path: Path, head: bytes, order: str) -> _Fields:
-    def get(form: str, at: int) -> tuple[Any, ...]:
-        return struct.unpack_from(order + form, head, at)
-
-    slope, intercept = get("2d", 176)
-    return _Fields(
-        order,
-        dim=get("8q", 16),
-        datatype=get("h", 12)[0],
-        pixdim=get("8d", 104),
-        offset=_offset(path, get("q", 168)[0], 540),
-        slope=slope,
-        intercept=intercept,
-        qform_code=get("i", 344)[0],
-        sform_code=get("i", 348)[0],
-        quaternion=get("3d", 352),
-        q_offset=get("3d", 376),
-        sform=np.array(get("12d", 400)).reshape(3, 4),
-        units=get("i", 500)[0],
-    )
+    raise UnreadableFileError(f"{path.name}: not a NIfTI file; give .nii or .nii.gz")
 
 
 def _offset(path: Path, value: float, least: int) -> int:

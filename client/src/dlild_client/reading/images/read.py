@@ -33,7 +33,8 @@ from dlild_client.reading.quality import (
 from dlild_client.slabs import HELD_VOXELS, Fill, Hu, Slabs, as_volume_array, thinned
 from dlild_client.volume import AIR_HU, SeriesInfo, Volume, as_matrix
 
-SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+FORMATS = (nifti, nrrd, metaimage)
+SUFFIXES = tuple(suffix for image_format in FORMATS for suffix in image_format.SUFFIXES)
 """Suffixes of image files."""
 
 MINIMUM_COVERAGE_MM = 100.0
@@ -149,12 +150,8 @@ def check_image(path: Path) -> ImageHeader:
         As for `read_image`.
     """
     name = path.name.lower()
-    if name.endswith(nifti.SUFFIXES):
-        header = nifti.read_header(path)
-    elif name.endswith(nrrd.SUFFIXES):
-        header = nrrd.read_header(path)
-    else:
-        header = metaimage.read_header(path)
+    image_format = next((known for known in FORMATS if name.endswith(known.SUFFIXES)), metaimage)
+    header: ImageHeader = image_format.read_header(path)
     check_files(path.name, header.data)
     _check_geometry(header, path.name)
     check_voxels(path.name, header.shape[::-1])
