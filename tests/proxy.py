@@ -1,15 +1,21 @@
-"""A TCP proxy on loopback that is slow, cuts lines, or goes silent: a network as bad as needed."""
+"""A TCP proxy on loopback that counts bytes, and is slow, cuts lines or goes silent if asked."""
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-CHUNK = 16384
+CHUNK, SLOW_CHUNK = 1 << 18, 1 << 14
+LOOK_S = 0.05
+PATIENCE_S = 5.0
+# Linger for 0 s: the kernel sends a reset and forgets, as a machine that lost its power.
+RESET = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True)
@@ -32,71 +38,127 @@ class Fault:
 
 
 class Proxy:
-    """Passes connections on to a port of loopback.
+    """Passes bytes between clients and one server, for as long as the ``with`` block lasts.
 
     Parameters
     ----------
     port : int
-    fault : callable
+        The server's port on 127.0.0.1.
+    fault : callable, optional
         Called with the number of the connection, from 0.
+
+    Attributes
+    ----------
+    sent, received : int
+        Bytes from clients to the server, and back: all that crosses the wire but the headers of
+        TCP and IP.
+    connections : int
     """
 
-    def __init__(self, port: int, fault: Callable[[int], Fault | None]) -> None:
-        self._target = port
-        self._fault = fault
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
+    def __init__(self, port: int, fault: Callable[[int], Fault | None] | None = None) -> None:
+        self._target = ("127.0.0.1", port)
+        self._fault = fault or (lambda _: None)
+        self.sent = 0
+        self.received = 0
         self.connections = 0
-        self.port = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._cut = threading.Event()
+        self._ends: list[socket.socket] = []
+        self._passing: list[threading.Thread] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Address for clients."""
+        return f"grpc://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Proxy:
-        threading.Thread(target=self._accept, daemon=True).start()
+        """Begin to listen."""
+        self._thread.start()
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        for end in (self._listener, *self._open):
-            _close(end)
+        """Close everything."""
+        self.cut()
+
+    def cut(self) -> None:
+        """Take nobody any more, and reset all connections, on both sides."""
+        self._cut.set()
+        self._thread.join(PATIENCE_S)
+        self._listener.close()
+        # A socket that a thread still reads is not reset by closing it.
+        for passing in self._passing:
+            passing.join(PATIENCE_S)
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            end.close()
 
     def _accept(self) -> None:
-        while True:
+        while not self._cut.is_set():
+            if not _has_something(self._listener):
+                continue
+            client, _ = self._listener.accept()
             try:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
+                server = socket.create_connection(self._target)
             except OSError:
-                return
+                client.close()
+                continue
             fault = self._fault(self.connections) or Fault()
             self.connections += 1
-            self._open += [near, far]
             silent = threading.Event()
-            for source, sink, counts in ((near, far, True), (far, near, False)):
-                threading.Thread(
-                    target=_pass, args=(source, sink, fault, counts, silent), daemon=True
-                ).start()
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._ends += [client, server]
+            for source, target, counter in (
+                (client, server, "sent"),
+                (server, client, "received"),
+            ):
+                passing = threading.Thread(
+                    target=self._pass, args=(source, target, counter, fault, silent), daemon=True
+                )
+                self._passing.append(passing)
+                passing.start()
+
+    def _pass(
+        self,
+        source: socket.socket,
+        target: socket.socket,
+        counter: str,
+        fault: Fault,
+        silent: threading.Event,
+    ) -> None:
+        buffer, passed = bytearray(SLOW_CHUNK if fault.bytes_per_s else CHUNK), 0
+        # Faults count what the client sends.
+        silent_after, cut_after = fault.silent_after, fault.cut_after
+        if counter != "sent":
+            silent_after = cut_after = None
+        with contextlib.suppress(OSError):
+            while not self._cut.is_set():
+                if not _has_something(source):
+                    continue
+                count = source.recv_into(buffer)
+                passed += count
+                if silent_after is not None and passed > silent_after:
+                    silent.set()
+                if count and cut_after is not None and passed > cut_after:
+                    source.shutdown(socket.SHUT_RDWR)
+                    target.shutdown(socket.SHUT_RDWR)
+                    return
+                if fault.bytes_per_s:
+                    time.sleep(count / fault.bytes_per_s)
+                if not silent.is_set():
+                    with self._lock:
+                        setattr(self, counter, getattr(self, counter) + count)
+                    target.sendall(memoryview(buffer)[:count])
+                if not count:
+                    if not silent.is_set():
+                        target.shutdown(socket.SHUT_WR)
+                    return
 
 
-def _pass(
-    source: socket.socket, sink: socket.socket, fault: Fault, counts: bool, silent: threading.Event
-) -> None:
-    passed = 0
-    try:
-        while data := source.recv(CHUNK):
-            passed += len(data)
-            if counts and fault.silent_after is not None and passed > fault.silent_after:
-                silent.set()
-            if counts and fault.cut_after is not None and passed > fault.cut_after:
-                break
-            if fault.bytes_per_s:
-                time.sleep(len(data) / fault.bytes_per_s)
-            if not silent.is_set():
-                sink.sendall(data)
-    except OSError:
-        pass
-    if not silent.is_set():
-        _close(source)
-        _close(sink)
-
-
-def _close(end: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
-    end.close()
+def _has_something(source: socket.socket) -> bool:
+    readable, _, _ = select.select([source], [], [], LOOK_S)
+    return bool(readable)

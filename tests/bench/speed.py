@@ -21,9 +21,9 @@ from bench.report import machine, publish, store
 from bench.speed_tables import tables
 from bench.support.memory import processor_seconds, server_memory, shared_memory
 from bench.support.network import check_same_network, torch_network
-from bench.support.proxy import Proxy
 from bench.support.rounds import Contender, ratio, run_rounds
 from bench.support.scan import MeasuredScan, measured_scan, own_digest
+from proxy import Proxy
 
 from dlild_client import Client
 from dlild_deploy.server import EmbeddedServer

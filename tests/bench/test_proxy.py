@@ -3,7 +3,7 @@ import threading
 from urllib.parse import urlsplit
 
 import pytest
-from bench.support.proxy import Proxy
+from proxy import Proxy
 
 
 @pytest.fixture

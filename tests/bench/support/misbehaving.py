@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc
 import numpy as np
-from bench.support.proxy import Proxy
 from bench.support.raw import PATIENCE_S, open_channel
 from bench.support.small import SmallScan
+from proxy import Proxy
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client.contract import Contract

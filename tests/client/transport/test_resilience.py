@@ -166,7 +166,7 @@ def test_a_server_that_stops_is_waited_for(server, chest, expected, score):
 
 def test_a_slow_network_gives_the_same_result(server, chest, expected, score):
     with Proxy(server.port, lambda n: Fault(bytes_per_s=2e7)) as proxy:
-        (result,) = score(f"grpc://127.0.0.1:{proxy.port}", chest)
+        (result,) = score(proxy.url, chest)
 
     assert result.dl_ild_percent == expected
 
@@ -177,7 +177,7 @@ def test_a_network_too_slow_for_the_time_limit_is_a_time_out(server, chest, scor
         Proxy(server.port, lambda n: Fault(bytes_per_s=2e6)) as proxy,
         pytest.raises(TimedOutError),
     ):
-        score(f"grpc://127.0.0.1:{proxy.port}", chest, timeout=patience)
+        score(proxy.url, chest, timeout=patience)
 
 
 def test_a_dropped_stream_is_sent_again(server, chest, expected, score):
@@ -186,7 +186,7 @@ def test_a_dropped_stream_is_sent_again(server, chest, expected, score):
         return Fault(cut_after=8_000_000) if n == 0 else None
 
     with Proxy(server.port, drops) as proxy:
-        (result,) = score(f"grpc://127.0.0.1:{proxy.port}", chest)
+        (result,) = score(proxy.url, chest)
 
     assert result.dl_ild_percent == expected
     assert len(set(server.sequence_ids)) == 2
@@ -197,7 +197,7 @@ def test_a_line_that_always_drops_is_a_failed_connection(server, chest, score):
         Proxy(server.port, lambda n: Fault(cut_after=4_000_000)) as proxy,
         pytest.raises(ConnectionFailedError, match="try again"),
     ):
-        score(f"grpc://127.0.0.1:{proxy.port}", chest)
+        score(proxy.url, chest)
 
     assert proxy.connections >= SOON.attempts
 
@@ -208,7 +208,7 @@ def test_a_half_open_connection_is_left_for_a_new_one(server, chest, expected, s
 
     impatient = Timeout(connect_s=2, answer_s=1, scan_s=30)
     with Proxy(server.port, swallows) as proxy:
-        (result,) = score(f"grpc://127.0.0.1:{proxy.port}", chest, timeout=impatient)
+        (result,) = score(proxy.url, chest, timeout=impatient)
 
     assert result.dl_ild_percent == expected
 
@@ -220,7 +220,7 @@ def test_a_peer_that_never_answers_is_named_in_time(server, chest, score):
         Proxy(server.port, lambda n: Fault(silent_after=0)) as proxy,
         pytest.raises(ConnectionFailedError, match=r"no answer .* within 0\.5 s"),
     ):
-        score(f"grpc://127.0.0.1:{proxy.port}", chest, timeout=impatient)
+        score(proxy.url, chest, timeout=impatient)
     assert time.monotonic() - start < 5
 
 
