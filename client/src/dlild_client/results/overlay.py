@@ -6,7 +6,6 @@ Radiological convention: the right of the patient is on the left of the picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,9 +14,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dlild_client.contract.schema import Shape
 from dlild_client.results.result import Result
+from dlild_client.results.slice_picture import (
+    DrawnClass,
+    draw_classes,
+    enlarge,
+    grey_pixels,
+    panel_size,
+    to_image,
+)
 from dlild_client.volume import Volume
 
-LEVEL_HU, WIDTH_HU = -600.0, 1500.0
 PANEL_WIDTH = 440
 GAP = 14
 HEADER = 96
@@ -28,24 +34,7 @@ BACKGROUND = (14, 17, 22)
 TEXT = (232, 236, 241)
 DIM = (150, 158, 168)
 
-RGB = npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.generic]
-
-
-class DrawnClass(Protocol):
-    """What is drawn of a class: `LabelClass` of the contract, and other descriptions of it."""
-
-    @property
-    def label(self) -> int:
-        """Its value in the label map."""
-
-    @property
-    def lesion(self) -> bool:
-        """Whether it is filled; the outline of the lungs has the colour of the others."""
-
-    @property
-    def colour(self) -> tuple[int, int, int]:
-        """Red, green, blue."""
 
 
 def draw_overlay(result: Result) -> Image.Image:
@@ -150,43 +139,12 @@ def _coronal(
 def _panel(
     image: Pixels, labels: Pixels, row_mm: float, column_mm: float, classes: Sequence[DrawnClass]
 ) -> Image.Image:
-    """Render one slice: smoothed grey values, labels by nearest neighbour, outline of the lung."""
-    size = (
-        PANEL_WIDTH,
-        max(1, round(PANEL_WIDTH * image.shape[0] * row_mm / (image.shape[1] * column_mm))),
-    )
-    grey = np.clip((image.astype(np.float32) - (LEVEL_HU - WIDTH_HU / 2)) / WIDTH_HU, 0, 1) * 255
-    smooth = Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    large = np.asarray(
-        Image.fromarray(np.asarray(labels, dtype=np.uint8)).resize(size, Image.Resampling.NEAREST)
-    )
-    pixels = np.repeat(np.asarray(smooth, dtype=np.float32)[..., None], 3, axis=2)
-    for kind in classes:
-        if kind.lesion:
-            here = large == kind.label
-            pixels[here] = (1 - LESION_OPACITY) * pixels[here] + LESION_OPACITY * np.array(
-                kind.colour
-            )
-    lung = np.isin(large, [kind.label for kind in classes])
-    pixels[_outline(lung)] = _outline_colour(classes)
-    panel = Image.fromarray(pixels.astype(np.uint8))
+    size = panel_size(image.shape, (row_mm, column_mm), PANEL_WIDTH)
+    pixels = grey_pixels(image, size)
+    draw_classes(pixels, enlarge(labels, size), classes, LESION_OPACITY)
+    panel = to_image(pixels)
     _side_marks(panel)
     return panel
-
-
-def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Mask of the border pixels of a mask."""
-    inner = mask.copy()
-    inner[1:] &= mask[:-1]
-    inner[:-1] &= mask[1:]
-    inner[:, 1:] &= mask[:, :-1]
-    inner[:, :-1] &= mask[:, 1:]
-    return mask & ~inner
-
-
-def _outline_colour(classes: Sequence[DrawnClass]) -> tuple[int, int, int]:
-    plain = [c.colour for c in classes if not c.lesion]
-    return plain[0] if plain else TEXT
 
 
 def _side_marks(panel: Image.Image) -> None:

@@ -17,13 +17,20 @@ from PIL import Image, ImageDraw, ImageFont
 from dlild_client.contract import Contract
 from dlild_client.contract.score import score_labels
 from dlild_client.preparation.grid import to_grid
+from dlild_client.results.slice_picture import (
+    draw_classes,
+    enlarge,
+    grey_pixels,
+    panel_size,
+    tint,
+    to_image,
+)
 from dlild_export.data.crop import box_of
 from dlild_export.data.labels import IGNORE
 from dlild_export.data.layout import read_dataset
 from dlild_export.data.prepare import labels_to_grid, prepared_files, read_extras, read_info
 from dlild_export.data.scans import label_rule, read_scan
 
-LEVEL_HU, WIDTH_HU = -600.0, 1500.0
 PANEL_WIDTH = 264
 CASES_A_ROW = 3
 GAP, TITLE, LEGEND = 12, 42, 36
@@ -199,26 +206,12 @@ def _panels(
     contract: Contract,
 ) -> tuple[Image.Image, Image.Image]:
     """One slice without and with its labels: lesions tinted, lung outlined."""
-    aspect = image.shape[0] * row_mm / (image.shape[1] * column_mm)
-    size = (PANEL_WIDTH, max(1, round(PANEL_WIDTH * aspect)))
-    grey = np.clip((image.astype(np.float32) - (LEVEL_HU - WIDTH_HU / 2)) / WIDTH_HU, 0, 1) * 255
-    plain = Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    plain = plain.convert("RGB")
-    large = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
-    pixels = np.asarray(plain, dtype=np.float32).copy()
-    colours = {c.label: c.colour for c in contract.classes if c.lesion} | {IGNORE: IGNORED_COLOUR}
-    for label, colour in colours.items():
-        here = large == label
-        pixels[here] = (1 - OPACITY) * pixels[here] + OPACITY * np.array(colour)
-    lung = np.isin(large, contract.lung_labels)
-    pixels[_outline(lung)] = contract.classes[contract.healthy_label].colour
-    return plain, Image.fromarray(pixels.astype(np.uint8))
-
-
-def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner
+    size = panel_size(image.shape, (row_mm, column_mm), PANEL_WIDTH)
+    plain = grey_pixels(image, size)
+    pixels, large = plain.copy(), enlarge(labels, size)
+    tint(pixels, large == IGNORE, IGNORED_COLOUR, OPACITY)
+    draw_classes(pixels, large, [kind for kind in contract.classes if kind.lung], OPACITY)
+    return to_image(plain), to_image(pixels)
 
 
 def _legend(draw: ImageDraw.ImageDraw, contract: Contract, top: int) -> None:

@@ -16,10 +16,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dlild_client.contract import Contract
+from dlild_client.results.slice_picture import (
+    draw_classes,
+    enlarge,
+    grey_pixels,
+    panel_size,
+    to_image,
+)
 from dlild_export.evaluation.statistics import LimitsOfAgreement
 from dlild_export.evaluation.views import View
 
-LEVEL_HU, WIDTH_HU = -600.0, 1500.0
 _OPACITY = 0.6
 _PANEL_WIDTH = 400
 _GAP = 6
@@ -29,8 +35,6 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-
-RGB = npt.NDArray[np.uint8]
 
 
 def case_picture(views: Sequence[View], contract: Contract) -> str:
@@ -155,33 +159,9 @@ def _address(content: bytes, kind: str) -> str:
 
 def _panel(view: View, labels: npt.NDArray[np.uint8] | None, contract: Contract) -> Image.Image:
     """Draw one slice; labels as transparent colours with the lung's outline."""
-    rows, columns = view.hu.shape
-    height = round(_PANEL_WIDTH * rows * view.pixel_mm[0] / (columns * view.pixel_mm[1]))
-    size = (_PANEL_WIDTH, max(1, height))
-    grey = np.clip((view.hu - (LEVEL_HU - WIDTH_HU / 2)) / WIDTH_HU, 0, 1) * 255
-    picture = Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    pixels = np.repeat(np.asarray(picture, dtype=np.float32)[..., None], 3, axis=2)
+    size = panel_size(view.hu.shape, view.pixel_mm, _PANEL_WIDTH)
+    pixels = grey_pixels(view.hu, size)
     if labels is not None:
-        large = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
-        _colour(pixels, large, contract)
-    return Image.fromarray(pixels.astype(np.uint8))
-
-
-def _colour(
-    pixels: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8], contract: Contract
-) -> None:
-    for kind in contract.classes:
-        if kind.lesion:
-            here = labels == kind.label
-            pixels[here] = (1 - _OPACITY) * pixels[here] + _OPACITY * np.array(kind.colour)
-    lung = np.isin(labels, contract.lung_labels)
-    plain = [c.colour for c in contract.classes if c.lung and not c.lesion]
-    pixels[_outline(lung)] = plain[0] if plain else (255, 255, 255)
-
-
-def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    inner = mask.copy()
-    for axis in (0, 1):
-        for step in (-1, 1):
-            inner &= np.roll(mask, step, axis)
-    return mask & ~inner
+        lung = [kind for kind in contract.classes if kind.lung]
+        draw_classes(pixels, enlarge(labels, size), lung, _OPACITY)
+    return to_image(pixels)

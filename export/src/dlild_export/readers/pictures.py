@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from dlild_client.contract import Contract
+from dlild_client.results.slice_picture import (
+    Pixels,
+    draw_classes,
+    enlarge,
+    grey_pixels,
+    panel_size,
+    tint,
+    to_image,
+)
 from dlild_export.data.crop import box_of
 from dlild_export.data.labels import IGNORE
-from dlild_export.evaluation.pictures import LEVEL_HU, WIDTH_HU
 from dlild_export.readers.compare import SlicePlanes
 from dlild_export.readers.outlines import UNNAMED
 from dlild_export.readers.slices import Plane
@@ -20,14 +28,20 @@ from dlild_export.readers.slices import Plane
 BOTH, FIRST_ONLY, SECOND_ONLY = (0, 158, 115), (213, 94, 0), (0, 114, 178)
 """Colours of lesions that both sides have, and of those that one has."""
 
-_UNNAMED_COLOUR = (240, 228, 66)
 _OPACITY = 0.55
 _PANEL_WIDTH = 420
 _GAP = 6
 _HEADER = 22
 _MARGIN_MM = 10.0
 
-RGB = npt.NDArray[np.float32]
+
+@dataclass(frozen=True)
+class _Unnamed:
+    """Lesion that a reader gave no class."""
+
+    label: int = UNNAMED
+    lesion: bool = True
+    colour: tuple[int, int, int] = (240, 228, 66)
 
 
 class PictureFolder:
@@ -67,9 +81,9 @@ def draw_slice(planes: SlicePlanes, contract: Contract) -> Image.Image:
     box = _box(planes)
     hu = None if planes.hu is None else planes.hu[box]
     first, second = planes.first[box], planes.second[box]
-    height = _PANEL_WIDTH * first.shape[0] * planes.pixel_mm[0]
-    size = (_PANEL_WIDTH, max(1, round(height / (first.shape[1] * planes.pixel_mm[1]))))
-    grey = _grey(hu, size)
+    size = panel_size(first.shape, planes.pixel_mm, _PANEL_WIDTH)
+    unknown = np.full((size[1], size[0], 3), 40, np.float32)
+    grey = unknown if hu is None else grey_pixels(hu, size)
     panels = [
         grey,
         _coloured(grey, first, size, contract),
@@ -78,7 +92,7 @@ def draw_slice(planes: SlicePlanes, contract: Contract) -> Image.Image:
     ]
     sheet = Image.new("RGB", (4 * (_PANEL_WIDTH + _GAP) - _GAP, size[1] + _HEADER), (14, 17, 22))
     for index, panel in enumerate(panels):
-        sheet.paste(_image(panel), (index * (_PANEL_WIDTH + _GAP), _HEADER))
+        sheet.paste(to_image(panel), (index * (_PANEL_WIDTH + _GAP), _HEADER))
     figures = planes.figures
     text = (
         f"{planes.title}: {figures.first_percent:.1f} % and {figures.second_percent:.1f} %, Dice "
@@ -95,53 +109,20 @@ def _box(planes: SlicePlanes) -> tuple[slice, ...]:
     return box_of(used, margin) if used.any() else (slice(None), slice(None))
 
 
-def _grey(hu: npt.NDArray[np.int16] | None, size: tuple[int, int]) -> RGB:
-    if hu is None:
-        return np.full((size[1], size[0], 3), 40, np.float32)
-    values = np.clip((hu - (LEVEL_HU - WIDTH_HU / 2)) / WIDTH_HU, 0, 1) * 255
-    picture = Image.fromarray(values.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    return np.repeat(np.asarray(picture, np.float32)[..., None], 3, axis=2)
-
-
-def _coloured(grey: RGB, labels: Plane, size: tuple[int, int], contract: Contract) -> RGB:
-    large = _large(labels, size)
+def _coloured(grey: Pixels, labels: Plane, size: tuple[int, int], contract: Contract) -> Pixels:
     pixels = grey.copy()
-    colours = {c.label: c.colour for c in contract.classes if c.lesion} | {UNNAMED: _UNNAMED_COLOUR}
-    for label, colour in colours.items():
-        _blend(pixels, large == label, colour)
-    lung = np.isin(large, [*contract.lung_labels, UNNAMED])
-    inner = lung.copy()
-    for axis in (0, 1):
-        for step in (-1, 1):
-            inner &= np.roll(lung, step, axis)
-    healthy = next(c.colour for c in contract.classes if c.lung and not c.lesion)
-    pixels[lung & ~inner] = healthy
+    lung = [kind for kind in contract.classes if kind.lung]
+    draw_classes(pixels, enlarge(labels, size), [*lung, _Unnamed()], _OPACITY)
     return pixels
 
 
 def _differences(
-    grey: RGB, first: Plane, second: Plane, size: tuple[int, int], contract: Contract
-) -> RGB:
+    grey: Pixels, first: Plane, second: Plane, size: tuple[int, int], contract: Contract
+) -> Pixels:
     lesion = [*contract.lesion_labels, UNNAMED]
     known = (first != IGNORE) & (second != IGNORE)
-    a, b = (
-        _large((np.isin(s, lesion) & known).astype(np.uint8), size) > 0 for s in (first, second)
-    )
+    a, b = (enlarge(np.isin(s, lesion) & known, size) > 0 for s in (first, second))
     pixels = grey.copy()
     for mask, colour in ((a & b, BOTH), (a & ~b, FIRST_ONLY), (b & ~a, SECOND_ONLY)):
-        _blend(pixels, mask, colour)
+        tint(pixels, mask, colour, _OPACITY)
     return pixels
-
-
-def _large(labels: Plane, size: tuple[int, int]) -> Plane:
-    picture = Image.fromarray(np.ascontiguousarray(labels))
-    large: Plane = np.asarray(picture.resize(size, Image.Resampling.NEAREST))
-    return large
-
-
-def _blend(pixels: RGB, mask: npt.NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
-    pixels[mask] = (1 - _OPACITY) * pixels[mask] + _OPACITY * np.array(colour, np.float32)
-
-
-def _image(pixels: RGB) -> Image.Image:
-    return Image.fromarray(pixels.astype(np.uint8))
