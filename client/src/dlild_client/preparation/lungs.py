@@ -211,16 +211,12 @@ def _cut_off_at_sides(
     because partial volumes of skin, clothes and table are as dense as lung; and with a wide area on
     the border.
     """
-    sitk = load_sitk()
-
     kept = np.zeros_like(outer)
     dense = outer & (coarse > OUTSIDE_HU)
     core = _erode(dense)
     if not core.any():
         return kept
-    labels = sitk.GetArrayFromImage(
-        sitk.ConnectedComponent(sitk.GetImageFromArray(core.astype(np.uint8)))
-    )
+    labels = _components(core)
     for axis in (1, 2):
         pixel_cm2 = float(np.prod(spacing) / spacing[axis]) / 100
         for edge in (0, -1):
@@ -243,22 +239,22 @@ def label_slices(mask: Mask) -> npt.NDArray[Any]:
 
     Empty planes between the slices separate them in one call, ten times as fast as one per slice.
     """
-    sitk = load_sitk()
-
     apart = np.zeros((2 * len(mask), *mask.shape[1:]), dtype=np.uint8)
     apart[::2] = mask
-    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(apart)))
-    return np.asarray(labels[::2])
+    return _components(apart)[::2]
+
+
+def _components(mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Label the connected components of a mask; 0 is background."""
+    sitk = load_sitk()
+    image = sitk.GetImageFromArray(mask.astype(np.uint8, copy=False))
+    return np.asarray(sitk.GetArrayFromImage(sitk.ConnectedComponent(image)))
 
 
 def _largest_component(mask: Mask) -> Mask:
     """Keep the largest component, without thin bridges to the table and to clothes."""
-    sitk = load_sitk()
-
     core = _dilate(_erode(mask))
-    labels = sitk.GetArrayFromImage(
-        sitk.ConnectedComponent(sitk.GetImageFromArray(core.astype(np.uint8)))
-    )
+    labels = _components(core)
     sizes = np.bincount(labels[core])
     if not len(sizes):
         return np.zeros_like(mask)
@@ -296,11 +292,7 @@ def _pick_lungs(
     inner: Mask, coarse: npt.NDArray[np.float32], spacing: npt.NDArray[np.float64]
 ) -> Mask:
     """Keep the components of inner air that are lungs: large, with body in front and behind."""
-    sitk = load_sitk()
-
-    labels = sitk.GetArrayFromImage(
-        sitk.ConnectedComponent(sitk.GetImageFromArray(inner.astype(np.uint8)))
-    )
+    labels = _components(inner)
     sizes = np.bincount(labels[inner])
     voxel_ml = float(np.prod(spacing)) / 1000
     tissue = np.cumsum(coarse > TISSUE_HU, axis=1, dtype=np.int16)
