@@ -138,6 +138,17 @@ def test_what_is_not_there_is_asked(drawn, tmp_path):
         propose(table)
 
 
+def test_columns_that_may_be_the_outcome_are_named(drawn, tmp_path):
+    table = tmp_path / "c.csv"
+    dates = pd.Timestamp("2019-05-14") + pd.to_timedelta(drawn["time_months"] * 30, "D")
+    frame = drawn[["id", "dl_ild_percent", "sex"]].assign(Ende=dates.dt.strftime("%d.%m.%Y"))
+    frame.assign(Fortschritt=drawn["event"].map({0: "nein", 1: "ja", 2: "tot"})).to_csv(table)
+    proposal, _, path = proposed(table)
+    assert {"outcome.time", "outcome.event"} <= set(proposal.to_fill)
+    assert 'Dates are in "Ende"; table.origin_date names' in path.read_text()
+    assert '"Fortschritt" have two or three values' in path.read_text()
+
+
 def test_visits_and_readers_in_other_files(drawn, tmp_path):
     clinic, visits, readers = (tmp_path / f"{name}.csv" for name in ("c", "v", "r"))
     drawn[["id", "age", "sex", "dl_ild_percent"]].to_csv(clinic, index=False)

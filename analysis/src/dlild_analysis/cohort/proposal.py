@@ -387,7 +387,7 @@ def _write(main: Sheet, further: list[Sheet]) -> Proposal:
     if len(readings) > 1:
         used |= {item.name for item in readings}
     _covariates(out, everything, used)
-    _outcome_section(out, follow, serial, time)
+    _outcome_section(out, follow, serial, time, everything)
     if len(readings) > 1:
         out.section("readings")
         out.key("columns", "[" + ", ".join(quoted(item.name) for item in readings) + "]")
@@ -719,7 +719,11 @@ def _covariate(key: str, item: Column) -> str:
 
 
 def _outcome_section(
-    out: _Writer, follow: dict[str, Column], serial: Sheet | None, time: Column | None
+    out: _Writer,
+    follow: dict[str, Column],
+    serial: Sheet | None,
+    time: Column | None,
+    everything: Sheet,
 ) -> None:
     out.section("outcome")
     recorded = "event" in follow and "time" in follow
@@ -739,8 +743,14 @@ def _outcome_section(
         out.text("rule", "relative-decline")
     else:
         out.text("rule", "recorded")
-        out.fill("time", "which column is the time to progression or to the last contact?")
-        out.fill("event", "which column says who progressed (1) and who did not (0)?")
+        dates = [quoted(item.name) for item in everything.columns if item.kind == "date"]
+        hint = f" Dates are in {', '.join(dates)}; table.origin_date names the one they count from."
+        question = "which column is the time to progression or to the last contact?"
+        out.fill("time", question + (hint if dates else ""))
+        sides = [quoted(item.name) for item in everything.columns if len(item.levels) in (2, 3)]
+        hint = f" {', '.join(sides)} have two or three values; outcome.codes says what words mean."
+        question = "which column says who progressed (1) and who did not (0)?"
+        out.fill("event", question + (hint if sides else ""))
     for role, key in (
         ("death", "death_time"),
         ("transplant", "transplant_time"),
