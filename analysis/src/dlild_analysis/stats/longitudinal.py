@@ -38,7 +38,9 @@ from dlild_analysis.stats.results import Estimate, Result
 REML = "linear mixed model, random intercept and slope, restricted maximum likelihood"
 STARTS = ((1.0, 0.0, 1.0), (5.0, 0.0, 2.0), (0.3, 0.0, 0.1))
 """Of the random effects' Cholesky factor over the residual standard deviation."""
-TOLERANCE = {"xatol": 1e-8, "fatol": 1e-12, "maxiter": 2_000}
+ROUGH = {"xatol": 1e-3, "fatol": 1e-4, "maxiter": 500}
+FINE = {"xatol": 1e-7, "fatol": 1e-10, "maxiter": 400}
+"""Below these, differences of the likelihood are rounding errors, and a simplex goes on and on."""
 LARGEST = 1e5
 SINGULAR = 1e-6
 """Smallest eigenvalue of the random effects' covariance, relative to the residual variance."""
@@ -304,14 +306,13 @@ def _maximise(sums: _Sums) -> _Maximum:
         except np.linalg.LinAlgError:
             return math.inf
 
-    best: FloatArray | None = None
-    for start in STARTS:
-        found = np.asarray(start)
-        for _ in range(2):  # a simplex that has shrunk too early begins anew
-            found = optimize.minimize(loss, found, method="Nelder-Mead", options=TOLERANCE).x
-        if best is None or loss(found) < loss(best):
-            best = found
-    if best is None or np.abs(best).max() > LARGEST:
+    def climb(theta: FloatArray, options: dict[str, float]) -> FloatArray:
+        return np.asarray(optimize.minimize(loss, theta, method="Nelder-Mead", options=options).x)
+
+    best = min((climb(np.asarray(start), ROUGH) for start in STARTS), key=loss)
+    for _ in range(2):  # a simplex that has shrunk too early begins anew
+        best = climb(best, FINE)
+    if np.abs(best).max() > LARGEST:
         raise StatisticsError(
             "outcome: every patient's measurements lie on a line; there is no residual to tell"
             " chance from change"
