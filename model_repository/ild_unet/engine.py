@@ -18,8 +18,8 @@ INSTRUCTIONS = {
 """Precisions, the fastest first, and instructions of which a CPU needs one."""
 
 LIMIT = "ONEDNN_MAX_CPU_ISA"
-"""Variable of oneDNN that forbids newer instructions; OpenVINO's own copy of it does not read it,
-so what is forbidden is taken out here."""
+"""Variable of oneDNN that forbids newer instructions. OpenVINO's kernels obey it, and what OpenVINO
+says of the CPU does not: bf16 would be chosen, and no kernel be found."""
 _ALLOWED = {
     **dict.fromkeys(("SSE41", "AVX", "AVX2", "AVX512_CORE"), frozenset[str]()),
     "AVX2_VNNI": frozenset({"avx_vnni"}),
@@ -70,12 +70,13 @@ class Engine:
         self.precision = choose_precision(capable, precision, has_int8=int8 is not None)
         self.threads = threads or len(os.sched_getaffinity(0))
         quantised = self.precision == "int8"
-        floating = choose_precision(capable) if quantised else self.precision
+        self.path = Path(int8 if quantised and int8 else path)
+        self.floating = choose_precision(capable) if quantised else self.precision
         self._request = core.compile_model(
-            str(int8 if quantised else path),
+            str(self.path),
             DEVICE,
             {
-                "INFERENCE_PRECISION_HINT": floating,
+                "INFERENCE_PRECISION_HINT": self.floating,
                 "INFERENCE_NUM_THREADS": self.threads,
                 "PERFORMANCE_HINT": "LATENCY",
                 "NUM_STREAMS": 1,
@@ -109,6 +110,12 @@ class Engine:
         # numpy 1.26 lets FP16 slip to FP32, which the next step refuses: the type is said here.
         answer: NDArray[np.float16] = np.asarray(outputs["probabilities"], dtype=np.float16)
         return answer.copy() if copy else answer
+
+
+def int8_beside(path: Path) -> Path | None:
+    """Return the INT8 form that lies beside a network, or None. Its digest is not checked here."""
+    found = Path(path).with_name("model.int8.onnx")
+    return found if found.is_file() else None
 
 
 def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:

@@ -147,8 +147,8 @@ def naive_repository(place: Path, classes: int, network: Engine) -> Path:
     shutil.copyfile(Path(__file__).parent / "naive_model" / "model.py", model / "1" / "model.py")
     parameters = {
         "profile": "embedded",
-        "weights": str(network_path(copied)),
-        "precision": network.precision,
+        "weights": str(network.path),
+        "precision": network.floating,
         "threads": str(network.threads),
     }
     text = (

@@ -27,7 +27,7 @@ from proxy import Proxy
 
 from dlild_client import Client
 from dlild_deploy.server import EmbeddedServer
-from engine import Engine
+from engine import Engine, int8_beside
 
 ROUNDS = 9
 PROCESSOR_RUNS = 5
@@ -108,7 +108,7 @@ def _one_scan(scan: MeasuredScan) -> dict[str, Any]:
 def _compare(scan: MeasuredScan, rounds: int) -> dict[str, Any]:
     """All contenders in turn, on one server."""
     _say("starting the contenders ...")
-    engine = Engine(ways.NETWORK)
+    engine = Engine(ways.NETWORK, int8=int8_beside(ways.NETWORK))
     torch.set_num_threads(engine.threads)
     network = torch_network(ways.NETWORK)
     window = scan.window_arrays()[0][..., :64, :64, :64].copy()

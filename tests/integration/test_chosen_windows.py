@@ -13,7 +13,7 @@ from dlild_client.contract import Contract, parse_contract
 from dlild_client.contract.windows import WindowPlan, axis_origins, fit_box
 from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.reading.read import read_volume
-from engine import Engine
+from engine import Engine, int8_beside
 from scan import OpenScan
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 @pytest.fixture(scope="module")
 def engine(weights: Path) -> Engine:
-    return Engine(weights)
+    return Engine(weights, int8=int8_beside(weights))
 
 
 def cubes(prepared: PreparedScan, contract: Contract, overlap: float) -> PreparedScan:

@@ -18,7 +18,7 @@ from dlild_client.results.result import Result
 from dlild_client.transport.wire import WindowRequest
 from dlild_deploy.server import EmbeddedServer
 from dlild_export.phantom import Phantom
-from engine import Engine
+from engine import Engine, int8_beside
 from scan import OpenScan
 
 pytestmark = pytest.mark.server
@@ -30,7 +30,7 @@ def in_process(
 ) -> tuple[float, np.ndarray]:
     """Score the same windows without a server: same engine, same blending, one process."""
     contract = parse_contract(contract_text)
-    engine = Engine(weights)
+    engine = Engine(weights, int8=int8_beside(weights))
     count = len(prepared.plan.origins)
     scan = OpenScan(prepared.box.shape, prepared.plan.shape, count, 3.375, contract)
     for index, (origin, window) in enumerate(prepared.windows(-1024)):
@@ -133,7 +133,7 @@ def test_the_files_of_a_result(scored: Result, tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     assert stored["model"]["profile"] == "embedded"
     assert stored["model"]["engine"] == "openvino"
-    assert stored["model"]["precision"] in {"bf16", "f32"}
+    assert stored["model"]["precision"] in {"int8", "bf16", "f32"}
     assert stored["research_use_only"] is True
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "labels.nii.gz")))
     voxel_ml = np.prod(stored["grid"]["spacing_mm"]) / 1000

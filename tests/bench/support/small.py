@@ -15,7 +15,7 @@ from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.results.result import Result
 from dlild_client.volume import Volume
 from dlild_export.serving.configs import write_configs
-from engine import Engine
+from engine import Engine, int8_beside
 from scan import OpenScan
 
 AERATED_HU = (-950, -700)
@@ -89,7 +89,7 @@ def small_scans(count: int, contract: Contract) -> list[SmallScan]:
     -------
     list of SmallScan
     """
-    engine = Engine(network_path())
+    engine = Engine(network_path(), int8=int8_beside(network_path()))
     with measured_scan() as whole:
         chest = whole.prepared.grid.array[::2, ::2, ::2]
     lung = (chest > AERATED_HU[0]) & (chest < AERATED_HU[1])

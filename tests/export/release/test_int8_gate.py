@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from export.tiny import coarse_scan
+from export.tiny import coarse_scan, tiny_run, write_repository
+from typer.testing import CliRunner
 
 from dlild_client.contract import Contract, parse_contract
 from dlild_client.volume import SeriesInfo, Volume
+from dlild_export.cli import app
+from dlild_export.data.contracts import read_releases
+from dlild_export.data.digest import sha256
 from dlild_export.release import int8_gate
 from dlild_export.release.int8_gate import GateScan, pass_gate, refusals, variants
 from dlild_export.serving.engines import Engine
@@ -84,3 +89,35 @@ def test_a_real_scan_goes_through_with_gaps_and_other_kernels() -> None:
     assert (gapped.spacing_mm, gapped.slice_thicknesses_mm) == ((10.0, 0.7, 0.7), (1.0,) * 3)
     spread = [float(np.std(found[name].array)) for name in (", softer", "", ", sharper")]
     assert spread == sorted(spread)
+
+
+@pytest.mark.parametrize("agree", [True, False])
+def test_the_command_writes_what_passes_and_nothing_else(
+    agree: bool, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crop = np.random.default_rng(0).uniform(-1024, 400, (32,) * 3).astype(np.float16)
+    scans = [GateScan(f"scan {n}", coarse_scan()) for n in range(20)]
+    engines = [by_hu(-500), by_hu(-500 if agree else -300)]
+    monkeypatch.setattr(int8_gate, "calibration_crops", lambda *_: iter([crop]))
+    monkeypatch.setattr(int8_gate, "gate_scans", lambda *_: iter(scans))
+    monkeypatch.setattr(int8_gate, "gate_engines", lambda *_: engines)
+    copied = write_repository(tmp_path / "model_repository", repository)
+    before = (copied / "releases.json").read_text()
+    weights, out = tiny_run() / "model.onnx", tmp_path / "model.int8.onnx"
+    contract = str(copied / "contract.json")
+
+    command = ["int8", str(weights), str(out), "--contract", contract, "--release", str(copied)]
+    done = CliRunner().invoke(app, command)
+
+    placed = copied / "ild_unet" / "1" / "model.int8.onnx"
+    assert done.exit_code == (0 if agree else 1)
+    assert (out.is_file(), placed.is_file()) == (agree, agree)
+    assert not list(tmp_path.glob(".*unfinished"))
+    if agree:
+        assert read_releases(copied).releases[1].int8_sha256 == sha256(out) == sha256(placed)
+        assert sha256(out) in (copied / "ild_unet" / "config.pbtxt").read_text()
+        source = {p.key: p.value for p in onnx.load(str(out)).metadata_props}[int8_gate.SOURCE]
+        assert source == sha256(weights)
+    else:
+        assert (copied / "releases.json").read_text() == before
+        assert "no INT8 form: by-hu -300 on scan 0: DL-ILD" in done.output

@@ -37,7 +37,7 @@ from dlild_export.serving.engines import engines_of
 from dlild_export.serving.onnx import export_run
 from dlild_export.serving.parity import measure_parity
 from dlild_export.serving.sliding import blend, plan_scan
-from engine import Engine
+from engine import Engine, int8_beside
 
 pytestmark = pytest.mark.server
 
@@ -173,7 +173,7 @@ def check_each_is_of_the_version_that_it_names(
     inside = tuple(slice(a, b) for a, b in zip(box.start, ends, strict=True))
     weights = {v: live / "ild_unet" / str(v) / "model.onnx" for v in versions(results)}
     labels = {
-        v: blend(Engine(path).infer, plan_scan(prepared.grid, contract))
+        v: blend(Engine(path, int8=int8_beside(path)).infer, plan_scan(prepared.grid, contract))
         for v, path in weights.items()
     }
     digests = {v: f"sha256:{sha256(path)}" for v, path in weights.items()}

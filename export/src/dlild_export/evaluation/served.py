@@ -11,13 +11,21 @@ import numpy as np
 
 from dlild_client.contract import Contract
 from dlild_client.contract.score import dl_ild_percent
+from dlild_client.contract.weights import INT8_NETWORK
 from dlild_client.errors import UnreadableFileError
 from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.volume import Volume
 from dlild_export.data.contracts import find_contract
 from dlild_export.data.digest import sha256
 from dlild_export.evaluation.metrics import Labels
-from dlild_export.serving.engines import Engine, onnxruntime_engine, openvino_engines
+from dlild_export.serving.engines import (
+    BF16_FLAGS,
+    INT8_FLAGS,
+    Engine,
+    cpu_flags,
+    onnxruntime_engine,
+    openvino_engine,
+)
 from dlild_export.serving.onnx import WEIGHTS, export_run
 from dlild_export.serving.sliding import Network, Windows, blend
 
@@ -56,7 +64,8 @@ def load_served(
     weights : pathlib.Path
         An ONNX file, a checkpoint, or the folder of a training run or of a served version.
     engine : str
-        `openvino` as the embedded profile runs it: bf16 where the CPU has it, fp32 elsewhere.
+        `openvino` as the embedded profile runs it: INT8 where such a form lies beside the weights
+        and the CPU has VNNI or AMX, bf16 where the CPU has it, fp32 elsewhere.
         `onnxruntime` is the reference, in fp32.
     repository : pathlib.Path, optional
         Model repository whose contract counts; that of the weights, or of this checkout, when left
@@ -123,8 +132,13 @@ def contract_of(onnx: Path, repository: Path | None = None) -> Contract:
 
 
 def _engine(onnx: Path, name: EngineName) -> Engine:
-    # The last is bf16 where the CPU has it, as in the embedded profile.
-    return onnxruntime_engine(onnx) if name == "onnxruntime" else openvino_engines(onnx)[-1]
+    if name == "onnxruntime":
+        return onnxruntime_engine(onnx)
+    # As the embedded profile chooses.
+    flags, int8 = cpu_flags(), onnx.with_name(INT8_NETWORK)
+    if INT8_FLAGS & flags and int8.is_file():
+        return openvino_engine(int8, "int8")
+    return openvino_engine(onnx, "bf16" if BF16_FLAGS & flags else "fp32")
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,8 @@ Window = npt.NDArray[np.float16]
 
 # Instructions that compute in bf16; without them a CPU imitates it, or has none.
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+# The same of sums of 8-bit products.
+INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 @dataclass(frozen=True)
