@@ -1,10 +1,13 @@
-import pytest
-from server.cases import make_contract, make_limits, messages
-from server.test_scans import VOLUME, House
+import time
 
+import pytest
+from server.cases import House, messages
+from server.test_scans import VOLUME
+
+from contract.refusals import CancelledError
 from health import EDGES, Health
 from memory import MemoryUse
-from scans import OUTCOMES, OpenScans, ScanReport
+from scans import OUTCOMES, ScanReport
 
 
 class Board:
@@ -61,7 +64,7 @@ def test_scans_are_counted_by_outcome_and_seconds_by_stage(health, board):
     house = House()
     house.send("a", messages(VOLUME)[0], start=True)
     house.clock.now_s += 5
-    house.scans.drop("a", "CANCELLED")
+    house.scans.drop("a", CancelledError("gone"))
     house.send_all("b", messages(VOLUME))
     for report in house.reports:
         health.ended(report)
@@ -71,32 +74,41 @@ def test_scans_are_counted_by_outcome_and_seconds_by_stage(health, board):
     assert board.values["dlild_scan_seconds_total", "whole"] == 5
 
 
-def test_what_is_held_is_told_when_it_changes_only(health, board):
-    scans = OpenScans(make_contract(), make_limits(), lambda report: None)
-    windows = messages(VOLUME)
+def test_what_is_held_is_reported_when_it_changes_only(health, board):
+    house = House()
+    windows = messages(VOLUME)[:7]
     for place, window in enumerate(windows):
-        scans.receive("a", lambda w=window: w, start=place == 0, end=False)
+        house.send("a", window, start=place == 0)
         health.taken()
-        health.held(scans)
+        health.held(house.scans)
     assert board.values["dlild_windows_total",] == len(windows)
     assert board.values["dlild_open_scans",] == 1
-    assert board.values["dlild_bytes_held",] == scans.bytes_held > 0
-    assert board.messages == len(windows) + 2
-    scans.drop("a", "CANCELLED")
-    health.held(scans)
-    assert board.values["dlild_open_scans",] == board.values["dlild_bytes_held",] == 0
+    assert board.values["dlild_bytes_held",] == house.scans.bytes_held > 0
+    # Each kind of what is held is told once: the number of windows that wait is 0 as before.
+    assert board.messages == len(windows) + 4
+    house.receive("a", messages(VOLUME)[7])
+    house.scans._pace.add(1, 1.0)
+    health.held(house.scans)
+    assert board.values["dlild_waiting_windows",] == 1
+    assert board.values["dlild_answer_seconds",] > 0
+    house.clock.now_s += 2
+    house.compute()
+    health.held(house.scans)
+    health.held(house.scans)
+    assert board.values["dlild_wait_seconds_total",] == 2
+    house.scans.drop("a", CancelledError("gone"))
+    health.held(house.scans)
+    for name in ("open_scans", "bytes_held", "waiting_windows", "answer_seconds"):
+        assert board.values[f"dlild_{name}",] == 0
 
 
 def test_stages_take_their_share_of_the_whole():
-    house = House()
-    scans = OpenScans(make_contract(), make_limits(), house.reports.append)
-    windows = messages(VOLUME)
-    for place, window in enumerate(windows):
-        scans.receive("a", lambda w=window: w, start=place == 0, end=window is windows[-1])
+    house = House(time.monotonic)
+    house.send_all("a", messages(VOLUME))
     (report,) = house.reports
-    assert report.blend_seconds > 0
-    assert report.score_seconds > 0
-    assert report.blend_seconds + report.score_seconds <= report.seconds
+    stages = (report.network_seconds, report.blend_seconds, report.score_seconds)
+    assert min(stages) > 0
+    assert sum(stages) <= report.seconds
 
 
 def report(outcome, seconds):

@@ -7,13 +7,13 @@ from typing import Any
 from memory import MemoryUse
 from scans import OUTCOMES, OpenScans, ScanReport
 
-STAGES = ("blend", "score", "whole")
+STAGES = ("network", "blend", "score", "whole")
 # Upper edges (s) of the histogram of whole scans: small ones on a GPU to large ones on a CPU.
 EDGES = (1, 2, 3, 5, 8, 12, 20, 30, 45, 60, 90, 120, 180, 300)
 
 
 class Health:
-    """Metrics of the accumulator.
+    """Metrics of the open scans.
 
     Parameters
     ----------
@@ -35,6 +35,18 @@ class Health:
         self._reported: dict[str, float] = {}
         self._open = self._only(gauge("dlild_open_scans", "Scans that are open"))
         self._bytes = self._only(gauge("dlild_bytes_held", "Bytes that open scans may take"))
+        self._waiting = self._only(
+            gauge("dlild_waiting_windows", "Windows that wait for the network")
+        )
+        self._answer_s = self._only(
+            gauge(
+                "dlild_answer_seconds",
+                "Seconds between two answers to an open scan, by the pace of the network",
+            )
+        )
+        self._waited = self._only(
+            counter("dlild_wait_seconds_total", "Seconds that windows have waited for the network")
+        )
         self._windows = self._only(counter("dlild_windows_total", "Windows that were taken"))
         scans = counter("dlild_scans_total", "Scans that ended, by outcome")
         self._scans = self._labelled(scans, "outcome", OUTCOMES)
@@ -74,7 +86,14 @@ class Health:
         """
         self._scans[report.outcome].increment(1)
         for stage, seconds in zip(
-            STAGES, (report.blend_seconds, report.score_seconds, report.seconds), strict=True
+            STAGES,
+            (
+                report.network_seconds,
+                report.blend_seconds,
+                report.score_seconds,
+                report.seconds,
+            ),
+            strict=True,
         ):
             if seconds > 0:
                 self._seconds[stage].increment(seconds)
@@ -110,9 +129,15 @@ class Health:
             What is held now.
         """
         with self._lock:
+            waited = scans.waited_s - self._reported.get("waited", 0.0)
+            if waited > 0:
+                self._waited.increment(waited)
+                self._reported["waited"] = self._reported.get("waited", 0.0) + waited
             for name, metric, value in (
                 ("open", self._open, len(scans)),
                 ("bytes", self._bytes, scans.bytes_held),
+                ("waiting", self._waiting, scans.windows_waiting),
+                ("answer_s", self._answer_s, round(scans.answer_s, 3)),
             ):
                 if self._reported.get(name) != value:
                     metric.set(value)
