@@ -69,14 +69,14 @@ class TritonPythonModel:
         if any(output["name"] == tensors.ENGINE.name for output in _outputs_of(args)):
             self._outputs.append(tensors.ENGINE.name)
         self._health = _open_health()
-        if self._health:
-            self._health.memory(read_memory())
         self._scans = OpenScans(
             self._contract,
             limits,
             self._report,
             arrays=device() if self._blends_on_gpu else HOST,
         )
+        if self._health:
+            self._health.publish(self._scans, read_memory())
         self._stopping = threading.Event()
         targets = [self._work] * (THREADS_AN_INSTANCE * limits.network_instances)
         # Without traffic no request would sweep: what a vanished client left must go all the same.
@@ -103,7 +103,7 @@ class TritonPythonModel:
             except Exception as error:
                 reply.send(_fault(error))
         if self._health:
-            self._health.held(self._scans)
+            self._health.publish(self._scans)
         # Answers go through the senders: there is nothing to return.
 
     def finalize(self):
@@ -132,7 +132,7 @@ class TritonPythonModel:
                 # A fault in one scan is nothing to the others.
                 self._scans.fail(window, _fault(error))
             if self._health:
-                self._health.held(self._scans)
+                self._health.publish(self._scans)
 
     def _compute(self, window: QueuedWindow):
         if window.is_repeated:
@@ -169,8 +169,7 @@ class TritonPythonModel:
         while not self._stopping.wait(SWEEP_S):
             self._scans.sweep()
             if self._health:
-                self._health.held(self._scans)
-                self._health.memory(read_memory())
+                self._health.publish(self._scans, read_memory())
 
     def _report(self, report: ScanReport):
         """Log how a scan ended, and count it."""
