@@ -106,7 +106,7 @@ bench-scale: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure 1 to 8 scans at onc
 bench-batch: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure whether `dlild batch` keeps its server busy
 	$(MEASURE) bench.batch --out "$(OUT)"
 
-load: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load the ensemble with perf_analyzer: SCAN=<folder>, SERVER=<host:port>
+load: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load `dlild` with perf_analyzer: SCAN=<folder>, SERVER=<host:port>
 	$(DEPLOY) load windows --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--server "$(SERVER)")
 	$(MEASURE) bench.report load "$(OUT)/load.md"
 

@@ -1,6 +1,6 @@
 """The three documents of a model repository: `contract.json`, `limits.json`, `releases.json`.
 
-The contract is what a client needs. The server carries it as a parameter of the ensemble, so a
+The contract is what a client needs. The server carries it as a parameter of `dlild`, so a
 client asks for it and needs no settings of its own. A contract of another schema is refused, not
 guessed at. The limits are the server's own, and the releases are the history of the network.
 """

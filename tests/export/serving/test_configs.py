@@ -264,12 +264,13 @@ def with_profile(documents, name, **changes):
     return replace(documents, contract=replace(documents.contract, profiles=changed))
 
 
-def test_blending_stays_on_the_cpu_unless_a_profile_asks_for_the_gpu(documents):
-    for name, text in render_all(with_profile(documents, "tensorrt", blending="gpu")).items():
+def test_dlild_reads_from_its_configuration_where_to_blend(documents):
+    changed = render_all(with_profile(documents, "tensorrt", blending="gpu"))
+    for texts, asked in ((changed, "gpu"), (render_all(documents), "cpu")):
+        text = texts["dlild/configs/tensorrt.pbtxt"]
         parameters = text_format.Parse(text, model_config_pb2.ModelConfig()).parameters
-        asked = parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value
-        assert asked == ("no" if name == "dlild_accumulator/configs/tensorrt.pbtxt" else "")
-    assert all("FORCE_CPU_ONLY" not in text for text in render_all(documents).values())
+        profiles = parse_contract(parameters["contract"].string_value).profiles
+        assert profiles[parameters["profile"].string_value].blending == asked
 
 
 def test_drift_names_what_is_stale_missing_or_left_over(copied):
