@@ -190,6 +190,8 @@ def test_what_no_window_may_be_never_reaches_the_network(
     holed[5, 6, 7] = np.nan
     bright = first.window.copy()
     bright[5, 6, 7] = 3000
+    # A whole scan: what the network still computes for a client that is gone is before it.
+    send(embedded_server.grpc_url, [request.message() for request in requests])
     before = computed(embedded_server)
     for window, says in (
         (holed, "window holds nan, must hold HU of -1024 to 2047"),
