@@ -24,7 +24,7 @@ DEPLOY := $(BIN)/dlild-deploy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow test-gpu test-deploy deploy-tools bench bench-scale bench-batch load soak lint format configs dashboard weights lock venvs clean
+.PHONY: help demo serve test test-slow test-gpu test-deploy deploy-tools bench bench-scale bench-batch load goodput soak lint format configs dashboard weights lock venvs clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,13 @@ test-others:
 test-slow: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
 
+BACKENDS ?=
+.PHONY: test-backends
+test-backends: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests of the server with the Triton backends in BACKENDS=<folder>, of Triton 24.10, on PROFILE=onnxruntime
+	@test -n "$(BACKENDS)" || { echo "give BACKENDS=<folder with onnxruntime/libtriton_onnxruntime.so>"; exit 2; }
+	DLILD_BACKENDS="$(BACKENDS)" DLILD_PROFILE=$(if $(filter embedded,$(PROFILE)),onnxruntime,$(PROFILE)) \
+		$(BIN)/python -m pytest -rs tests/integration --ignore tests/integration/commands --ignore tests/integration/cluster
+
 test-gpu: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu
 
@@ -88,7 +95,7 @@ deploy-tools: $(TOOLS)/.done  ## Fetch helm, kubectl, promtool, hadolint and the
 # docs/performance.md.
 MEASURE = PYTHONPATH=tests:$(SOURCE_ROOTS) $(BIN)/python -m
 SERVER ?=
-bench bench-scale bench-batch load soak: OUT = out
+bench bench-scale bench-batch load goodput soak: OUT = out
 
 bench: $(VENV)/.dev $(SERVER_VENV)/.server  ## Compare ways to score one scan: ours, one process, MONAI, a naive client
 	$(MEASURE) bench.speed --out "$(OUT)"
@@ -99,12 +106,15 @@ bench-scale: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure 1 to 8 scans at onc
 bench-batch: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure whether `dlild batch` keeps its server busy
 	$(MEASURE) bench.batch --out "$(OUT)"
 
-load: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load the ensemble with perf_analyzer: SCAN=<folder>, SERVER=<host:port>
+load: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load `dlild` with perf_analyzer: SCAN=<folder>, SERVER=<host:port>
 	$(DEPLOY) load windows --out "$(OUT)" $(if $(SCAN),--scan "$(SCAN)") $(if $(SERVER),--server "$(SERVER)")
 	$(MEASURE) bench.report load "$(OUT)/load.md"
 
-soak: $(VENV)/.dev $(SERVER_VENV)/.server  ## Score 500 scans while clients vanish and misbehave and the server is killed
-	$(MEASURE) bench.soak --out "$(OUT)"
+goodput: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure scans finished a minute at 1 to 32 times what the server can do, and with a network ten times as slow
+	$(MEASURE) bench.goodput --out "$(OUT)"
+
+soak: $(VENV)/.dev $(SERVER_VENV)/.server  ## Score SCANS=500 scans while clients vanish and misbehave and the server is killed
+	$(MEASURE) bench.soak --out "$(OUT)" $(if $(SCANS),--scans $(SCANS))
 
 lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift of the configs
 	$(BIN)/ruff check $(CHECKED)

@@ -139,9 +139,9 @@ def rows_of_stages() -> tuple[tuple[str, str, tuple[Stage, ...]], ...]:
             Stage("lung box", "lungs and a margin", "find_lungs"),
             Stage("windows", "fewest voxels", "plan_windows"),
         )),
-        (f"The server scores it, in Triton's ensemble dlild: {stream}, FP16 HU", "server", (
+        (f"The server scores it, in Triton's model dlild: {stream}, FP16 HU", "server", (
+            Stage("dlild", "admits scans", "OpenScans"),
             Stage("ild_unet", "HU to probabilities", "Engine"),
-            Stage("dlild_accumulator", "counts windows", "OpenScans"),
             Stage("blending", "overlap weights", "window_weights"),
             Stage("label map", "rule of the contract", "label_voxels"),
             Stage("DL-ILD, volumes", "by class and zone", "measure"),

@@ -1,6 +1,7 @@
 """What tests of several packages share."""
 
 import json
+import os
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -28,6 +29,19 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("dlild")
+
+
+PROFILE = os.environ.get("DLILD_PROFILE") or "embedded"
+"""Profile that servers of the tests run; another than `embedded` needs DLILD_BACKENDS."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what belongs to another profile than the one that is tested, and say why."""
+    for item in items:
+        for mark in item.iter_markers("only"):
+            profile, why = mark.args
+            if profile != PROFILE:
+                item.add_marker(pytest.mark.skip(f"of the profile {profile} only: {why}"))
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ tls=${DLILD_TLS:-on}
 tls_folder=${DLILD_TLS_FOLDER:-/run/tls}
 key=${DLILD_KEY:-on}
 key_file=${DLILD_KEY_FILE:-/run/secrets/api-key}
+threads=${DLILD_THREADS:-}
 exit_timeout_s=${DLILD_EXIT_TIMEOUT_S:-30}
 http_port=${DLILD_HTTP_PORT:-8000}
 grpc_port=${DLILD_GRPC_PORT:-8001}
@@ -48,6 +49,7 @@ case $key in
     # What stands there may be the key itself: it is not repeated.
     *) fail "DLILD_KEY must be on or off; the key itself belongs in the file that DLILD_KEY_FILE names" ;;
 esac
+[ -z "$threads" ] || whole_number DLILD_THREADS "$threads"
 whole_number DLILD_EXIT_TIMEOUT_S "$exit_timeout_s"
 whole_number DLILD_HTTP_PORT "$http_port"
 whole_number DLILD_GRPC_PORT "$grpc_port"
@@ -59,6 +61,9 @@ case $repository in
     *://*) ;;
     *)
         readable "the model repository" "$repository/contract.json" "mount it at $repository, or set DLILD_MODEL_REPOSITORY"
+        for folder in "$repository"/*/; do
+            [ -e "${folder}config.pbtxt" ] || fail "${folder%/} is no model, and Triton takes every folder for one; remove it"
+        done
         for config in "$repository"/*/config.pbtxt; do
             model=${config%/config.pbtxt}
             readable "profile $profile of model ${model##*/}" "$model/configs/$profile.pbtxt" "run 'make configs'"
@@ -87,6 +92,12 @@ if [ "$key" = on ]; then
     [ "${#secret}" -ge 24 ] || fail "the API key in $key_file has ${#secret} characters, it must have at least 24: openssl rand -hex 32"
     set -- "--grpc-restricted-protocol=inference,metadata,model-config,statistics:x-ild-key=$secret" "$@"
     secret=
+fi
+
+# OpenVINO reads the variable itself; ONNX Runtime's threads are the backend's, for all of its models.
+if [ -n "$threads" ]; then
+    set -- "--backend-config=onnxruntime,enable-global-threadpool=1" \
+        "--backend-config=onnxruntime,intra_op_thread_count=$threads" "$@"
 fi
 
 # What no client needs is locked with a random word that is never printed. Over HTTP that is all but the health.

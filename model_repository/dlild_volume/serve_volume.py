@@ -1,4 +1,4 @@
-"""Triton's side of `dlild_volume`: one volume in, its windows through the ensemble."""
+"""Triton's side of `dlild_volume`: one volume in, its windows through `dlild`."""
 
 import contextlib
 import json
@@ -31,21 +31,21 @@ STATUS = {
 
 
 class _WindowError(Exception):
-    """The ensemble refused a window; the message, with its code, is the answer."""
+    """`dlild` refused a window; the message, with its code, is the answer."""
 
 
 class TritonPythonModel:
-    """Sends the windows of one volume at a time through the ensemble ``dlild``.
+    """Sends the windows of one volume at a time through ``dlild``.
 
-    The ensemble counts, blends, bounds and refuses as it does for a client's own stream, so that
-    there is one set of rules, and scores are made in the accumulator alone.
+    That model counts, blends, bounds and refuses as it does for a client's own stream, so that
+    there is one set of rules, and scores are made in one place alone.
     """
 
     def initialize(self, args):
         """Read the contract from this model's own configuration."""
         config = json.loads(args["model_config"])
         self._contract = parse_contract(config["parameters"]["contract"]["string_value"])
-        # A version asks the ensemble of the same version, whose number is in its answers.
+        # A version asks `dlild` of the same version, whose number is in its answers.
         self._version = int(args["model_version"])
         self._outputs = [tensor["name"] for tensor in config["output"]]
         self._pool = ThreadPoolExecutor(self._contract.windows.in_flight)
@@ -104,7 +104,7 @@ class TritonPythonModel:
                     if isinstance(answer, BaseException):
                         raise answer
         except BaseException:
-            # The ensemble must not hold what will never be finished: a repeated window that ends
+            # The other model must not hold what will never be finished: a repeated window that ends
             # the scan is refused and frees its slot.
             with contextlib.suppress(_WindowError):
                 send(0, END)

@@ -30,7 +30,7 @@ class TritonPythonModel:
         network up with the largest window.
         """
         parameters = json.loads(args["model_config"])["parameters"]
-        self._windows = parse_contract(parameters["contract"]["string_value"]).windows
+        self._contract = parse_contract(parameters["contract"]["string_value"])
         version = args["model_version"]
         path = Path(args["model_repository"], version, "model.onnx")
         _check_digest(path, version, json.loads(parameters["weights_sha256"]["string_value"]))
@@ -73,7 +73,7 @@ class TritonPythonModel:
             return _failure(CancelledError("the client went away"), pb_utils.TritonError.CANCELLED)
         try:
             window = pb_utils.get_input_tensor_by_name(request, "window").as_numpy()
-            check_window(window, self._windows)
+            check_window(window, self._contract.windows, self._contract.hu)
             started = time.perf_counter()
             probabilities = self._engine.infer(window, copy=copy)
             if self._seconds:

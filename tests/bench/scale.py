@@ -89,14 +89,14 @@ def _timed(client: Client, scan: MeasuredScan) -> float:
 
 
 def _larger(known: dict[str, Any] | None, watch: Watch) -> dict[str, Any]:
-    name = "dlild_accumulator"
+    name = "dlild"
     seen = {
         "open_scans": watch.open_scans,
         "bytes_held": watch.bytes_held,
-        "accumulator_before": watch.before[name],
-        "accumulator_peak": watch.peak[name],
+        "dlild_before": watch.before[name],
+        "dlild_peak": watch.peak[name],
     }
-    return seen if known is None or seen["accumulator_peak"] > known["accumulator_peak"] else known
+    return seen if known is None or seen["dlild_peak"] > known["dlild_peak"] else known
 
 
 def _taller(scan: MeasuredScan, server: EmbeddedServer, rounds: int) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _at_once_table(figures: dict[str, Any]) -> str:
     rows = []
     for count, found in at_once.items():
         watch, each = found["watch"], found["scan_seconds"]
-        grown = watch["accumulator_peak"] - watch["accumulator_before"]
+        grown = watch["dlild_peak"] - watch["dlild_before"]
         rows.append(
             (
                 count,
@@ -174,7 +174,7 @@ def _at_once_table(figures: dict[str, Any]) -> str:
         "seconds a scan: least / median / most",
         "open at most",
         "MiB that the server states",
-        "MiB that the accumulator grew",
+        "MiB that `dlild` grew",
     )
     kept = pace[most] / best
     return (
@@ -192,7 +192,7 @@ def _taller_table(slices: dict[str, Any]) -> str:
         seconds = statistics.median(found["seconds"])
         by_voxel[times] = seconds / found["box_voxels"] * 1e6
         watch = found["watch"]
-        grown = watch["accumulator_peak"] - watch["accumulator_before"]
+        grown = watch["dlild_peak"] - watch["dlild_before"]
         rows.append(
             (
                 f"{times}x",

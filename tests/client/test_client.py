@@ -129,7 +129,7 @@ def test_a_lost_last_answer_ends_in_a_time_out(server, chest):
         ("GONE: this scan was dropped", ScanLostError, True),
         ("REFUSED: window has NaN", RefusedError, False),
         ("INCOMPLETE: windows 3 are missing", ScanLostError, True),
-        ("FAILED: KeyError in the accumulator, see the server's log", ServerError, False),
+        ("FAILED: KeyError in dlild, see the server's log", ServerError, False),
         (
             "in ensemble 'dlild', must specify the START flag on the first request of the sequence",
             ScanLostError,

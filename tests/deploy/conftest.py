@@ -15,19 +15,20 @@ SHA256_OF_NOTHING = hashlib.sha256(b"").hexdigest()
 @pytest.fixture
 def model_repository(repository, tmp_path):
     """The configurations of every model, with empty files as weights and plan of version 1."""
+    models = tmp_path / "models"
     for path in repository.glob("*/configs/*.pbtxt"):
-        target = tmp_path / path.relative_to(repository)
+        target = models / path.relative_to(repository)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    shutil.copy(repository / "contract.json", tmp_path)
-    (tmp_path / "ild_unet/1").mkdir()
-    (tmp_path / "ild_unet/1/model.onnx").touch()
-    (tmp_path / "ild_unet/1/model.plan").touch()
+    shutil.copy(repository / "contract.json", models)
+    (models / "ild_unet/1").mkdir()
+    (models / "ild_unet/1/model.onnx").touch()
+    (models / "ild_unet/1/model.plan").touch()
     check = "ild_unet/contract/weights.py"
-    (tmp_path / check).parent.mkdir()
-    shutil.copy(repository / check, tmp_path / check)
+    (models / check).parent.mkdir()
+    shutil.copy(repository / check, models / check)
     releases = {"serving": [1], "releases": {"1": {"weights_sha256": SHA256_OF_NOTHING}}}
-    (tmp_path / "releases.json").write_text(json.dumps(releases))
+    (models / "releases.json").write_text(json.dumps(releases))
     windows = json.loads((repository / "contract.json").read_text())["windows"]
     record = {
         "version": 1,
@@ -35,8 +36,8 @@ def model_repository(repository, tmp_path):
         "plan_sha256": SHA256_OF_NOTHING,
         "windows": {name: windows[name] for name in ("minimum", "maximum")},
     }
-    (tmp_path / "ild_unet/1/model.plan.json").write_text(json.dumps(record))
-    return tmp_path
+    (models / "ild_unet/1/model.plan.json").write_text(json.dumps(record))
+    return models
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def machine(tmp_path, model_repository):
     server = tools / "tritonserver"
     server.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
     server.chmod(0o755)
-    for name in ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet"):
+    for name in ("dlild", "dlild_volume", "ild_unet"):
         (model_repository / name / "config.pbtxt").touch()
     tls = tmp_path / "tls"
     tls.mkdir()
@@ -144,6 +144,12 @@ def test_by_default_all_is_on(machine):
     assert not any(word.startswith("--grpc-use-ssl-mutual") for word in asked)
     locks = [re.fullmatch(r"--\S+:x-dlild-lock=([0-9a-f-]{36})", word) for word in asked]
     assert len([lock for lock in locks if lock]) == 2
+
+
+def test_threads_are_those_of_every_engine_on_the_cpu(machine):
+    asked = start(machine | {"DLILD_THREADS": "2"}).stdout.splitlines()
+    assert "--backend-config=onnxruntime,intra_op_thread_count=2" in asked
+    assert "intra_op_thread_count" not in start(machine).stdout
 
 
 def test_what_is_locked_is_locked_anew_at_each_start(machine):
@@ -204,21 +210,31 @@ def write_key(text):
         ({"DLILD_KEY": KEY}, None, "DLILD_KEY must be on or off; the key itself belongs in the"),
         ({"DLILD_GRPC_PORT": "80a"}, None, "DLILD_GRPC_PORT is '80a', it must be a whole number"),
         ({"DLILD_EXIT_TIMEOUT_S": ""}, None, None),
+        ({"DLILD_THREADS": "two"}, None, "DLILD_THREADS is 'two', it must be a whole number"),
         ({"DLILD_MODEL_REPOSITORY": "/nowhere"}, None, "the model repository is not there"),
-        ({}, remove("ild_unet/1/model.plan"), "the TensorRT plan is not there"),
-        ({}, remove("ild_unet/1/model.plan.json"), "does not say what model.plan was built from"),
+        ({}, remove("models/ild_unet/1/model.plan"), "the TensorRT plan is not there"),
         (
             {},
-            write("ild_unet/1/model.plan", "another plan"),
+            remove("models/ild_unet/1/model.plan.json"),
+            "does not say what model.plan was built from",
+        ),
+        (
+            {},
+            write("models/ild_unet/1/model.plan", "another plan"),
             "and lies under version 1; its record",
         ),
         (
             {"DLILD_PROFILE": "onnxruntime"},
-            write("ild_unet/1/model.onnx", "v0"),
+            write("models/ild_unet/1/model.onnx", "v0"),
             "was released with",
         ),
-        ({}, remove("ild_unet/contract/weights.py"), "weights.py"),
-        ({}, remove("dlild_volume/configs/tensorrt.pbtxt"), "profile tensorrt of model dlild_vol"),
+        ({}, remove("models/ild_unet/contract/weights.py"), "weights.py"),
+        (
+            {},
+            remove("models/dlild_volume/configs/tensorrt.pbtxt"),
+            "profile tensorrt of model dlild_vol",
+        ),
+        ({}, lambda folder: (folder / "models/old").mkdir(), "models/old is no model, and Triton"),
         ({}, remove("tls/tls.crt"), "the server's certificate is not there"),
         ({}, remove("tls/tls.key"), "the certificate's key is not there"),
         ({"DLILD_TLS": "mutual"}, remove("tls/ca.crt"), "the authority of client certificates is"),
@@ -244,7 +260,7 @@ def test_what_is_wrong_is_one_line(machine, tmp_path, change, break_it, says):
 
 
 def test_a_plan_is_asked_of_the_tensorrt_profile_alone(machine, tmp_path):
-    (tmp_path / "ild_unet/1/model.plan").unlink()
+    (tmp_path / "models/ild_unet/1/model.plan").unlink()
     assert start(machine | {"DLILD_PROFILE": "onnxruntime"}).returncode == 0
 
 

@@ -138,12 +138,13 @@ def send(url: str, messages: Sequence[Any]) -> list[Any]:
     channel = open_channel(find_settings(url))
     try:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        return _collect(stub.ModelStreamInfer(iter(messages), timeout=60))
+        return collect(stub.ModelStreamInfer(iter(messages), timeout=60))
     finally:
         channel.close()
 
 
-def _collect(call: Iterable[Any]) -> list[Any]:
+def collect(call: Iterable[Any]) -> list[Any]:
+    """Return all answers of a stream, and at last the error that ended it, if one did."""
     answers = []
     try:
         answers.extend(call)

@@ -39,6 +39,7 @@ def in_process(
     return score.dl_ild_percent, score.labels
 
 
+@pytest.mark.only("embedded", "compared voxel by voxel with the engine of that profile")
 def test_the_score_is_that_of_the_same_windows_without_a_server(
     scored: Result, prepared: PreparedScan, weights: Path, contract_text: str
 ) -> None:
@@ -127,6 +128,7 @@ def test_an_abort_request_ends_a_scan_at_once(
     assert "START flag" in late[-1].error_message or "GONE" in late[-1].error_message
 
 
+@pytest.mark.only("embedded", "its precision depends on the processor")
 def test_the_files_of_a_result(scored: Result, tmp_path: Path) -> None:
     write_result(scored, tmp_path)
 

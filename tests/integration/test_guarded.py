@@ -95,8 +95,7 @@ def test_a_cancelled_scan_is_let_go_by_the_server_at_once(
 ) -> None:
     """That server holds one scan, and would keep a silent one for five seconds.
 
-    With windows still to be sent, and with the last one on its way: then Triton has ended the
-    sequence for itself, drops the window, and says nothing of either to the accumulator.
+    With windows still to be sent, and with the last one on its way.
     """
     token = CancelToken()
     slowly = Limits(in_flight=in_flight)

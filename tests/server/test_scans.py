@@ -1,42 +1,27 @@
+import re
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from server.cases import CLASSES, WINDOW, Clock, always, make_contract, make_limits, messages
+from server.cases import CLASSES, WINDOW, Answers, House, make_contract, messages, one_hot
 
-from contract.refusals import BusyError, GoneError, IncompleteError, RefusedError
+from contract.refusals import (
+    BusyError,
+    CancelledError,
+    GoneError,
+    IncompleteError,
+    RefusedError,
+)
 from scan import OpenScan
-from scans import OUTCOMES, OpenScans
+from scans import OUTCOMES
 
 VOLUME = np.ones((9, 12, 15), np.uint8)
-SCAN_BYTES = OpenScan.bytes_needed(VOLUME.shape, WINDOW, len(messages(VOLUME)), CLASSES)
-
-
-class House:
-    """Open scans, their reports and their clock."""
-
-    def __init__(self, **limits):
-        self.reports = []
-        self.clock = Clock()
-        self.scans = OpenScans(
-            make_contract(), make_limits(**limits), self.reports.append, self.clock
-        )
-
-    def send(self, scan_id, window, *, start=False, end=False):
-        return self.scans.receive(scan_id, always(window), start=start, end=end)
-
-    def send_all(self, scan_id, windows):
-        last = len(windows) - 1
-        return [
-            self.send(scan_id, window, start=place == 0, end=place == last)
-            for place, window in enumerate(windows)
-        ]
-
-    @property
-    def outcomes(self):
-        return [report.outcome for report in self.reports]
-
-    def assert_empty(self):
-        assert len(self.scans) == 0
-        assert self.scans.bytes_held == 0
+IN_FLIGHT = make_contract().windows.in_flight
+SCAN_BYTES = (
+    OpenScan.bytes_needed(VOLUME.shape, WINDOW, len(messages(VOLUME)), CLASSES)
+    + IN_FLIGHT * messages(VOLUME)[0].window.nbytes
+)
 
 
 def refuse():
@@ -133,8 +118,9 @@ def test_a_refusal_ends_the_scan_and_no_other(place):
         if index < place:
             house.send("a", windows[index], start=start)
         elif index == place:
-            with pytest.raises(RefusedError):
-                house.scans.receive("a", refuse, start=start, end=end)
+            answers = Answers()
+            house.scans.receive("a", refuse, answers, start=start, end=end)
+            assert answers.error == "REFUSED: no"
         else:
             with pytest.raises(GoneError):
                 house.send("a", windows[index], end=end)
@@ -151,7 +137,7 @@ def test_a_fault_of_ours_ends_the_scan_too():
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        house.scans.receive("a", fail, start=False, end=False)
+        house.scans.receive("a", fail, Answers(), start=False, end=False)
     assert house.outcomes == ["FAILED"]
     house.assert_empty()
 
@@ -180,7 +166,7 @@ def test_one_scan_too_many_is_busy_at_its_first_window():
         house.send(name, windows[0], start=True)
     with pytest.raises(BusyError, match="BUSY: 3 scans are open"):
         house.send("d", windows[0], start=True)
-    house.scans.drop("b", "CANCELLED")
+    house.scans.drop("b", CancelledError("gone"))
     assert house.send("d", windows[0], start=True).windows_received == 1
     assert house.outcomes == ["BUSY", "CANCELLED"]
 
@@ -226,7 +212,7 @@ def test_reports_hold_what_the_log_may_know():
     house = House()
     house.send("a", messages(VOLUME)[0], start=True)
     house.clock.now_s += 5
-    house.scans.drop("a", "CANCELLED")
+    house.scans.drop("a", CancelledError("gone"))
     (report,) = house.reports
     assert (report.scan, report.windows_received, report.window_count) == ("a", 1, 8)
     assert report.box_shape == VOLUME.shape
@@ -285,3 +271,239 @@ def test_bytes_make_silent_scans_give_way_too():
     house.clock.now_s += 11
     assert house.send("b", windows[0], start=True).windows_received == 1
     assert house.outcomes == ["YIELDED"]
+
+
+def test_a_window_waits_for_the_network_and_its_scan_is_not_silent_meanwhile():
+    house = House()
+    windows = messages(VOLUME)
+    answers = house.receive("a", windows[0], start=True)
+    house.clock.now_s += 100
+    house.scans.sweep()
+    assert answers.sent == []
+    house.compute()
+    assert answers.sent[0].windows_received == 1
+    assert answers.sent[0].engine == "right always"
+
+
+def test_the_scan_that_was_admitted_first_is_finished_first():
+    house = House()
+    windows = messages(VOLUME)
+    for name in "abc":
+        for place in range(2):
+            house.receive(name, windows[place], start=place == 0)
+    assert [house.compute()._entry.scan_id for _ in range(6)] == list("aabbcc")
+
+
+def test_a_window_that_has_waited_for_a_third_of_the_time_for_an_answer_goes_first():
+    house = House(answer_s=30)
+    windows = messages(VOLUME)
+    house.receive("a", windows[0], start=True)
+    house.receive("b", windows[0], start=True)
+    order = []
+    for place in range(1, 6):
+        order.append(house.compute(seconds=4)._entry.scan_id)
+        house.receive("a", windows[place])
+    assert order == list("aaaba")
+
+
+def test_of_a_scan_whose_client_is_gone_nothing_more_is_computed():
+    house = House()
+    windows = messages(VOLUME)
+    lost = [house.receive("lost", windows[place], start=place == 0) for place in range(4)]
+    house.compute()
+    house.receive("kept", windows[0], start=True)
+    for answers in lost:
+        answers.cancelled = True
+    assert house.compute()._entry.scan_id == "kept"
+    assert house.outcomes == ["CANCELLED"]
+    assert [answers.error for answers in lost[1:]] == ["CANCELLED: the client went away"] * 3
+    assert len(house.scans) == 1
+    assert house.scans.windows_waiting == 0
+
+
+def test_a_look_finds_clients_that_are_gone_before_their_turn():
+    house = House()
+    waiting = house.receive("lost", messages(VOLUME)[0], start=True)
+    house.scans.sweep()
+    assert waiting.sent == []
+    waiting.cancelled = True
+    house.scans.sweep()
+    assert house.outcomes == ["CANCELLED"]
+    house.assert_empty()
+
+
+def test_a_scan_that_is_given_up_loses_its_windows_that_wait():
+    house = House()
+    windows = messages(VOLUME)
+    waiting = [house.receive("a", windows[place], start=place == 0) for place in range(3)]
+    given_up = house.receive("a", windows[0], start=True, end=True)
+    assert given_up.error.startswith("INCOMPLETE: ")
+    assert all(answers.error.startswith("GONE: ") for answers in waiting)
+    house.assert_empty()
+
+
+def test_a_window_that_is_computed_while_its_scan_ends_adds_to_nothing():
+    house = House()
+    windows = messages(VOLUME)
+    first = house.receive("a", windows[0], start=True)
+    window = house.scans.take()
+    house.receive("a", windows[0], start=True, end=True)
+    house.receive("a", windows[0], start=True)
+    house.scans.add(window, np.zeros((CLASSES, *WINDOW), np.float16))
+    assert first.error.startswith("GONE: ")
+    assert house.compute().message is windows[0]
+    assert len(house.scans) == 1
+
+
+def test_the_first_error_of_a_stream_is_the_cause_also_where_windows_wait_before_it():
+    house = House()
+    windows = messages(VOLUME)
+    waiting = [house.receive("a", windows[place], start=place == 0) for place in range(2)]
+    wrong = Answers()
+    house.scans.receive("a", refuse, wrong, start=False, end=False)
+    assert [answers.error for answers in (*waiting, wrong)] == ["REFUSED: no"] * 3
+
+
+def test_windows_that_are_missing_are_named_before_the_rest_is_computed():
+    house = House()
+    windows = messages(VOLUME)
+    for place in range(3):
+        waiting = house.receive("a", windows[place], start=place == 0)
+    last = house.receive("a", windows[7], end=True)
+    assert last.error == waiting.error == "INCOMPLETE: 4 of 8 windows are missing: 3, 4, 5, 6"
+    house.assert_empty()
+
+
+def test_origins_that_go_down_and_other_shapes_are_refused_before_the_network():
+    house = House()
+    windows = messages(VOLUME)
+    house.receive("a", windows[0], start=True)
+    house.receive("a", windows[4])
+    assert windows[4].origin[0] > windows[1].origin[0]
+    assert "lies below z 3, where a window before it began" in house.receive("a", windows[1]).error
+    house.receive("b", windows[0], start=True)
+    other = replace(windows[1], window=np.zeros((1, 1, 8, 8, 10), np.float16))
+    assert "window has shape (8, 8, 10), the scan began" in house.receive("b", other).error
+
+
+def test_what_the_network_refuses_ends_the_scan_with_its_words():
+    house = House()
+    windows = messages(VOLUME)
+    answers = [house.receive("a", windows[place], start=place == 0) for place in range(2)]
+    house.scans.fail(house.scans.take(), BusyError("the queue is full"))
+    assert [a.error for a in answers] == ["BUSY: the queue is full"] * 2
+    assert house.outcomes == ["BUSY"]
+    house.assert_empty()
+
+
+def test_several_windows_of_one_scan_are_added_in_their_order():
+    house = House(network_instances=2)
+    labels = np.arange(9, dtype=np.uint8)[:, None, None] % 3 + np.ones((9, 12, 15), np.uint8)
+    windows = messages(labels)
+    answers = []
+    for first in range(0, 8, 2):
+        answers += [
+            house.receive("a", windows[place], start=place == 0, end=place == 7)
+            for place in (first, first + 1)
+        ]
+        taken = [house.scans.take(), house.scans.take()]
+        late = threading.Thread(
+            target=house.scans.add, args=(taken[1], one_hot(taken[1].message.window[0, 0]))
+        )
+        late.start()
+        assert answers[-1].sent == []
+        house.scans.add(taken[0], one_hot(taken[0].message.window[0, 0]))
+        late.join(5)
+    assert [a.sent[0].windows_received for a in answers] == list(range(1, 9))
+    assert np.array_equal(answers[-1].sent[0].score.labels, labels)
+
+
+# ---- the pace of the network ---------------------------------------------------------------------
+
+
+def test_before_the_first_window_is_done_few_scans_are_admitted():
+    house = House(open_scans=12)
+    for name in "abcd":
+        assert house.receive(name, messages(VOLUME)[0], start=True).sent == []
+    assert (
+        "the limit before the first is done"
+        in house.receive("e", messages(VOLUME)[0], start=True).error
+    )
+    house.compute(seconds=1.0)
+    assert house.receive("e", messages(VOLUME)[0], start=True).sent == []
+
+
+@pytest.mark.parametrize(("seconds", "admitted"), [(0.5, 12), (5, 6), (14, 2), (50, 1)])
+def test_a_slow_network_admits_as_many_scans_as_it_can_answer_in_time(seconds, admitted):
+    house = House(open_scans=12)
+    house.send_all("before", messages(np.ones(WINDOW, np.uint8)))
+    house.scans._pace._seconds_a_voxel = seconds / np.prod(WINDOW)
+    answers = [house.receive(str(number), messages(VOLUME)[0], start=True) for number in range(20)]
+    assert sum(not a.sent for a in answers) == admitted
+    assert all(a.error.startswith("BUSY: ") for a in answers if a.sent)
+
+
+def test_a_network_that_becomes_slow_is_noticed_before_its_window_is_done():
+    house = House(open_scans=12)
+    house.send_all("before", messages(np.ones(WINDOW, np.uint8)))
+    house.receive("a", messages(VOLUME)[0], start=True)
+    house.scans.take()
+    house.clock.now_s += 20
+    assert (
+        "would wait 40 s for an answer" in house.receive("b", messages(VOLUME)[0], start=True).error
+    )
+
+
+def test_refused_scans_are_asked_to_come_back_one_after_the_other():
+    house = House(open_scans=1)
+    house.scans._pace.add(int(np.prod(WINDOW)), 2.0)
+    house.receive("a", messages(VOLUME)[0], start=True)
+    waits = []
+    for number in range(40):
+        error = house.receive(str(number), messages(VOLUME)[0], start=True).error
+        waits.append(float(re.search(r"send it again in (\d+\.\d) s", error)[1]))
+    # Eight windows of two seconds are 16 s; a little early, and each further scan as much later.
+    assert waits[:3] == [12.0, 24.0, 36.0]
+    assert max(waits) == 60.0
+
+
+def test_a_faster_network_is_kept_busy_without_a_gap():
+    house = House()
+    windows = messages(VOLUME)
+    for place in range(4):
+        house.receive("a", windows[place], start=place == 0)
+    house.compute(seconds=0.01)
+    assert house.scans.take() is not None
+    assert house.scans.take() is not None
+    house.scans._lock.acquire()
+    assert house.scans._next() is None
+    house.scans._lock.release()
+
+
+def test_a_client_that_sends_all_at_once_is_refused_where_others_need_the_memory():
+    house = House(open_scans=2)
+    windows = messages(VOLUME)
+    polite = house.receive("polite", windows[0], start=True)
+    repeats = [windows[0]] + [windows[7]] * 16
+    rude = [house.receive("rude", w, start=place == 0) for place, w in enumerate(repeats)]
+    assert "16 windows are unanswered, at most 4 may be" in rude[0].error
+    assert polite.sent == []
+    assert len(house.scans) == 1
+
+
+def test_a_server_that_stops_wakes_the_threads_that_wait_for_a_window():
+    house = House()
+    thread = threading.Thread(target=house.scans.take, daemon=True)
+    thread.start()
+    house.scans.stop()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_server_that_stops_refuses_what_waits_and_ends_its_threads():
+    house = House()
+    answers = house.receive("a", messages(VOLUME)[0], start=True)
+    house.scans.stop()
+    assert answers.error.startswith("GONE: the server is stopping")
+    assert house.scans.take() is None
+    house.assert_empty()

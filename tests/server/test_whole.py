@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from server.cases import one_hot, tensors
+from server.cases import tensors
 from server.test_whole_plan import CONTRACT
 
 from contract.refusals import RefusedError
@@ -30,13 +30,12 @@ def test_anything_else_is_refused_by_value(given, says):
         read_volume(given, CONTRACT.hu)
 
 
-def test_windows_are_what_the_accumulator_reads_and_give_the_volume_back():
+def test_windows_are_what_the_other_model_reads_and_give_the_volume_back():
     plan = plan_volume(VOLUME.shape, CONTRACT)
     back = np.zeros(VOLUME.shape, np.float64)
     for index, origin in enumerate(plan.origins):
         given = window_tensors(VOLUME, plan, index)
-        probabilities = one_hot(np.ones(plan.shape, np.uint8))[None]
-        message = read_window(tensors(**given, probabilities=probabilities), CONTRACT)
+        message = read_window(tensors(**given), CONTRACT)
         assert (message.index, message.count) == (index, len(plan.origins))
         assert (message.origin, message.box_shape) == (origin, VOLUME.shape)
         region = tuple(slice(o, o + w) for o, w in zip(origin, plan.shape, strict=True))

@@ -46,7 +46,7 @@ def test_neighbours_overlap_as_much_as_asked(extra, window, overlap):
 
 
 @given(volume_shapes)
-def test_turns_keep_the_order_that_the_accumulator_asks_for(shape):
+def test_turns_keep_the_order_that_the_other_model_asks_for(shape):
     plan = planned(shape)
     rows = list(turns(plan))
     assert [index for row in rows for index in row] == list(range(len(plan.origins)))

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as arrays
 from server.cases import WINDOW, make_contract, tensors
 
 from contract.refusals import RefusedError
-from contract.windows import holds_non_finite
+from contract.windows import holds_only
 from window_request import read_scan_id, read_window
 
 CONTRACT = make_contract()
@@ -28,7 +28,7 @@ def test_a_valid_request_is_read():
     assert message.box_shape == (12, 16, 20)
     assert (message.index, message.count) == (0, 8)
     assert message.voxel_volume_mm3 == 3.375
-    assert message.probabilities.shape == (6, *WINDOW)
+    assert message.window_shape == WINDOW
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,8 @@ def test_a_valid_request_is_read():
         ),
         ({"window": window_with(np.nan)}, "window holds nan"),
         ({"window": window_with(-np.inf)}, "window holds -inf"),
-        (
-            {"probabilities": np.zeros((1, 5, *WINDOW), np.float16)},
-            "probabilities has shape (1, 5, 6, 8, 10), must be (1, 6, 6, 8, 10)",
-        ),
+        ({"window": window_with(2048)}, "window holds 2048.0, must hold HU of -1024 to 2047"),
+        ({"window": window_with(-1025)}, "window holds -1025.0, must hold HU of -1024 to 2047"),
         ({"window_count": int32(0)}, "window_count is 0, must be 1 to 64"),
         ({"window_count": int32(65)}, "window_count is 65, must be 1 to 64"),
         ({"window_index": int32(8)}, "window_index is 8, must be 0 to 7"),
@@ -83,9 +81,15 @@ def test_what_breaks_the_wire_is_refused_by_name_and_value(changes, says):
     assert str(error.value).startswith(f"REFUSED: {says}")
 
 
-@given(arrays.arrays(np.float16, st.integers(1, 30), elements=st.floats(width=16)))
-def test_bits_tell_what_numpy_tells(values):
-    assert holds_non_finite(values) == (not np.isfinite(values).all())
+@given(
+    arrays.arrays(np.float16, st.integers(1, 30), elements=st.floats(width=16)),
+    st.integers(-2048, 0),
+    st.integers(0, 2048),
+)
+def test_bits_give_what_numpy_gives(values, minimum, maximum):
+    assert holds_only(values, minimum, maximum) == bool(
+        ((values >= minimum) & (values <= maximum)).all()
+    )
 
 
 def test_ids_are_uuids_or_numbers():

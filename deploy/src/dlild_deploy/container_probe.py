@@ -238,7 +238,7 @@ def read_open_scans(timeout_s: float) -> float:
     text = _read(f"http://{HOST}:{port}/metrics", timeout_s)
     values = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(OPEN_SCANS)]
     if not values:
-        raise ProbeError(f"the metrics have no {OPEN_SCANS}: is dlild_accumulator loaded?")
+        raise ProbeError(f"the metrics have no {OPEN_SCANS}: is dlild loaded?")
     return sum(float(value) for value in values)
 
 

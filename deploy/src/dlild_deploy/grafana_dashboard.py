@@ -134,12 +134,11 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "A window waits for the network",
             {
-                "{{instance}}": "rate(nv_inference_queue_duration_us"
-                f'{{{HERE_ONLY}, model="ild_unet"}}[$__rate_interval]) / '
-                "rate(nv_inference_request_success"
-                f'{{{HERE_ONLY}, model="ild_unet"}}[$__rate_interval])'
+                "{{instance}}": "rate(dlild_wait_seconds_total"
+                f"{{{HERE_ONLY}}}[$__rate_interval]) / "
+                f"rate(dlild_windows_total{{{HERE_ONLY}}}[$__rate_interval])"
             },
-            "µs",
+            "s",
             "Grows when more is sent than the network can do: add a server.",
         ),
         Panel(
@@ -162,7 +161,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 f'{{{HERE_ONLY}, outcome="done"}}[$__rate_interval])))'
             },
             "s",
-            "The accumulator's own work, on the CPU.",
+            "The work of `dlild` itself, on the CPU.",
         ),
         Panel(
             "Windows a second",
@@ -172,9 +171,9 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Windows waiting",
-            {"{{model}}": f"sum by (model) (nv_inference_pending_request_count{{{HERE_ONLY}}})"},
+            {"{{instance}}": f"dlild_waiting_windows{{{HERE_ONLY}}}"},
             "short",
-            "Requests that no model has begun.",
+            "Windows of open scans that the network has not begun.",
         ),
         Panel(
             "Requests that failed, a minute",

@@ -135,9 +135,10 @@ def test_a_server_carries_all_that_clients_of_any_version_read(contract, contrac
     carried = contract.to_json(limits)
     assert parse_contract(carried) == contract
     raw = json.loads(carried)
-    # Version 0.1 refuses a contract that lacks one of these.
+    # Version 0.1 refuses a contract that lacks one of the first five; it ignores the others.
     assert set(raw["limits"]) == {
-        "box_voxels", "windows", "open_scans", "open_bytes", "scan_idle_s"
+        "box_voxels", "windows", "open_scans", "open_bytes", "scan_idle_s",
+        "answer_s", "network_instances",
     }  # fmt: skip
     # No more than they need: nothing of former releases.
     assert set(raw["model"]) == {"name", "version", "weights_sha256"}

@@ -90,7 +90,7 @@ def test_a_connection_that_ends_is_a_failed_connection(code, words):
         ("Request for unknown model: 'dlild' has no available versions", NotReadyError),
         ("in ensemble 'dlild', Request for unknown model: 'm' has no available versions",
          NotReadyError),
-        ("in ensemble 'dlild', Stub process 'dlild_accumulator_0_0' is not healthy.",
+        ("in ensemble 'dlild', Stub process 'dlild_0_0' is not healthy.",
          NotReadyError),
         ("Request for unknown model: 'dlild' is not found", ModelNotFoundError),
         ("Request for unknown model: 'dlild' version 9 is not found", ModelNotFoundError),

@@ -78,11 +78,11 @@ def test_a_repository_with_all_it_needs_passes(model_repository):
 
 
 def test_a_missing_profile_names_the_model_and_the_file(model_repository):
-    lost = model_repository / "dlild_accumulator/configs/embedded.pbtxt"
+    lost = model_repository / "dlild/configs/embedded.pbtxt"
     lost.unlink()
     with pytest.raises(LauncherError) as error:
         check_repository(model_repository, "embedded")
-    assert "model dlild_accumulator has no profile 'embedded'" in str(error.value)
+    assert "model dlild has no profile 'embedded'" in str(error.value)
     assert f"looked for {lost}, there are onnxruntime, tensorrt" in str(error.value)
 
 
@@ -101,6 +101,22 @@ def test_a_model_that_was_added_needs_the_profile_as_well(model_repository):
 def test_a_profile_that_needs_a_container_says_so(model_repository, profile):
     with pytest.raises(LauncherError, match=f"Triton's {profile} backend"):
         check_repository(model_repository, profile)
+
+
+def test_bytecode_that_a_removed_model_left_behind_is_cleared_away(model_repository):
+    left = model_repository / "dlild_accumulator"
+    (left / "contract/__pycache__").mkdir(parents=True)
+    (left / "contract/__pycache__/errors.cpython-311.pyc").touch()
+    check_repository(model_repository, "embedded")
+    assert not left.exists()
+
+
+def test_a_folder_that_is_no_model_is_named_and_kept(model_repository):
+    (model_repository / "notes").mkdir()
+    (model_repository / "notes/README.md").touch()
+    with pytest.raises(LauncherError, match=r"notes is no model, .* remove it"):
+        check_repository(model_repository, "embedded")
+    assert (model_repository / "notes/README.md").exists()
 
 
 def test_missing_weights_are_named(model_repository):

@@ -1,7 +1,7 @@
 import json
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from google.protobuf import text_format
@@ -71,7 +71,7 @@ def test_every_config_names_its_model_and_profile(configs):
         assert config.max_batch_size == 1
 
 
-def test_clients_get_the_whole_contract_from_the_ensemble(configs, contract):
+def test_clients_get_the_whole_contract(configs, contract):
     for profile in contract.profiles:
         carried = configs[f"dlild/configs/{profile}.pbtxt"].parameters["contract"].string_value
         assert parse_contract(carried) == contract
@@ -93,28 +93,10 @@ def test_the_network_knows_the_digests_of_what_it_serves(configs, documents):
     }
 
 
-def test_only_the_embedded_ensemble_names_its_engine(configs, contract):
+def test_only_the_embedded_profile_names_its_engine(configs, contract):
     for profile in contract.profiles:
         outputs = {tensor.name for tensor in configs[f"dlild/configs/{profile}.pbtxt"].output}
         assert ("engine" in outputs) == (profile == "embedded")
-
-
-def test_the_steps_fit_the_models_they_call(configs, contract):
-    for profile in contract.profiles:
-        ensemble = configs[f"dlild/configs/{profile}.pbtxt"]
-        known = {tensor.name: tensor for tensor in ensemble.input}
-        for step in ensemble.ensemble_scheduling.step:
-            called = configs[f"{step.model_name}/configs/{profile}.pbtxt"]
-            inputs = {tensor.name: tensor for tensor in called.input}
-            outputs = {tensor.name: tensor for tensor in called.output}
-            assert set(step.input_map) == set(inputs)
-            for name, source in step.input_map.items():
-                assert list(inputs[name].dims) == list(known[source].dims)
-                assert inputs[name].data_type == known[source].data_type
-            known |= {target: outputs[name] for name, target in step.output_map.items()}
-        for tensor in ensemble.output:
-            assert list(tensor.dims) == list(known[tensor.name].dims)
-            assert tensor.data_type == known[tensor.name].data_type
 
 
 def test_an_answer_is_of_one_version_from_end_to_end(configs, documents):
@@ -125,8 +107,6 @@ def test_an_answer_is_of_one_version_from_end_to_end(configs, documents):
             assert loaded == [version], name
         else:
             assert loaded == sorted(documents.releases.serving), name
-        for step in config.ensemble_scheduling.step:
-            assert step.model_version == version
 
 
 def versions_of(documents, version, digest, serving, releases):
@@ -145,9 +125,7 @@ def test_two_versions_may_be_loaded_while_one_answers(documents):
     releases = {**documents.releases.releases, 2: second}
     texts = render_all(versions_of(documents, 2, "2" * 64, (2, 1), releases))
     assert "versions: [1, 2]" in texts["ild_unet/config.pbtxt"]
-    assert "versions: [1, 2]" in texts["dlild_accumulator/config.pbtxt"]
     assert "versions: [2]" in texts["dlild/config.pbtxt"]
-    assert texts["dlild/config.pbtxt"].count("model_version: 2") == 2
 
 
 @pytest.mark.parametrize(
@@ -171,18 +149,34 @@ def test_classes_that_the_code_does_not_know_are_refused(documents):
         render_all(other)
 
 
-def test_windows_keep_their_order_and_triton_outlives_our_time_limit(configs, documents):
-    limits = documents.limits
+def test_scans_are_admitted_by_one_model_and_wait_in_no_queue_of_tritons(configs, documents):
     for profile in documents.contract.profiles:
-        assert configs[f"ild_unet/configs/{profile}.pbtxt"].dynamic_batching.preserve_ordering
-        accumulator = configs[f"dlild_accumulator/configs/{profile}.pbtxt"]
-        batching = accumulator.sequence_batching
-        assert batching.oldest.preserve_ordering
-        assert batching.max_sequence_idle_microseconds > limits.scan_idle_s * 1_000_000
-        assert batching.oldest.max_candidate_sequences > limits.open_scans
-        kinds = {control.kind for entry in batching.control_input for control in entry.control}
-        assert model_config_pb2.ModelSequenceBatching.Control.CONTROL_SEQUENCE_CORRID not in kinds
-        assert sum(group.count for group in accumulator.instance_group) == 1
+        scans = configs[f"dlild/configs/{profile}.pbtxt"]
+        assert sum(group.count for group in scans.instance_group) == 1
+        assert scans.WhichOneof("scheduling_choice") is None
+        limits = json.loads(scans.parameters["limits"].string_value)
+        assert limits == asdict(documents.limits)
+        version = str(documents.contract.model.version)
+        assert json.loads(scans.parameters["weights_sha256"].string_value) == {
+            version: documents.contract.model.weights_sha256
+        }
+
+
+def test_the_queue_of_the_network_is_bounded_in_number_and_time(configs, documents):
+    for profile in documents.contract.profiles:
+        queue = configs[f"ild_unet/configs/{profile}.pbtxt"].dynamic_batching.default_queue_policy
+        assert 1 <= queue.max_queue_size <= 16
+        assert queue.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+        assert 0 < queue.default_timeout_microseconds <= 60_000_000
+
+
+def test_options_of_onnx_runtime_are_parameters_of_the_model(configs):
+    config = configs["ild_unet/configs/onnxruntime.pbtxt"]
+    options = {name: value.string_value for name, value in config.parameters.items()}
+    assert options["enable_mem_pattern"] == "0"
+    assert options["cudnn_conv_algo_search"] == "1"  # by rules, not by trying all
+    assert options["arena_extend_strategy"] == "1"  # as much as is asked for
+    assert not config.HasField("optimization")
 
 
 def test_the_network_is_warmed_up_with_a_window_that_it_takes(configs, contract):
@@ -234,21 +228,13 @@ def test_every_profile_of_the_network_has_the_files_signature(signature, configs
 def test_the_other_models_of_every_profile_fit_the_files_signature(signature, configs, contract):
     """What flows between the models is what the file takes and gives, whatever runs it."""
     for profile in contract.profiles:
-        ensemble, accumulator, volume = (
-            configs[f"{model}/configs/{profile}.pbtxt"]
-            for model in ("dlild", "dlild_accumulator", "dlild_volume")
-        )
-        for config, names in (
-            (ensemble, {"window"}),
-            (accumulator, {"window", "probabilities"}),
-        ):
-            flowing = {t.name: t for t in config.input if t.name in signature}
-            assert set(flowing) == names
-            for name, tensor in flowing.items():
-                assert tensor.data_type == model_config_pb2.TYPE_FP16
-                assert [DIMENSIONS_FREE, *tensor.dims] == signature[name]
+        scans, volume = (configs[f"{m}/configs/{profile}.pbtxt"] for m in ("dlild", "dlild_volume"))
+        (window,) = (tensor for tensor in scans.input if tensor.name in signature)
+        assert window.name == "window"
+        assert window.data_type == model_config_pb2.TYPE_FP16
+        assert [DIMENSIONS_FREE, *window.dims] == signature["window"]
         assert [(t.name, t.data_type, list(t.dims)) for t in volume.output] == [
-            (t.name, t.data_type, list(t.dims)) for t in ensemble.output
+            (t.name, t.data_type, list(t.dims)) for t in scans.output
         ]
         assert signature["probabilities"][1] == len(contract.classes)
 
@@ -278,12 +264,13 @@ def with_profile(documents, name, **changes):
     return replace(documents, contract=replace(documents.contract, profiles=changed))
 
 
-def test_blending_stays_on_the_cpu_unless_a_profile_asks_for_the_gpu(documents):
-    for name, text in render_all(with_profile(documents, "tensorrt", blending="gpu")).items():
+def test_dlild_reads_from_its_configuration_where_to_blend(documents):
+    changed = render_all(with_profile(documents, "tensorrt", blending="gpu"))
+    for texts, asked in ((changed, "gpu"), (render_all(documents), "cpu")):
+        text = texts["dlild/configs/tensorrt.pbtxt"]
         parameters = text_format.Parse(text, model_config_pb2.ModelConfig()).parameters
-        asked = parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value
-        assert asked == ("no" if name == "dlild_accumulator/configs/tensorrt.pbtxt" else "")
-    assert all("FORCE_CPU_ONLY" not in text for text in render_all(documents).values())
+        profiles = parse_contract(parameters["contract"].string_value).profiles
+        assert profiles[parameters["profile"].string_value].blending == asked
 
 
 def test_drift_names_what_is_stale_missing_or_left_over(copied):

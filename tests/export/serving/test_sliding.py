@@ -43,7 +43,7 @@ def noisy_network(seed: int):
 
 
 def served(run, windows: Windows) -> tuple[np.ndarray, float]:
-    """Labels and DL-ILD by the accumulator's own modules."""
+    """Labels and DL-ILD by the server's own modules."""
     scan = OpenScan(
         windows.box.shape,
         windows.plan.shape,
@@ -64,7 +64,7 @@ def served(run, windows: Windows) -> tuple[np.ndarray, float]:
     seed=st.integers(0, 1000),
     rule=st.sampled_from([LARGEST_CLASS, LESIONS_TOGETHER]),
 )
-def test_labels_are_the_accumulators_own(contract, box, seed, rule) -> None:
+def test_labels_are_the_servers_own(contract, box, seed, rule) -> None:
     contract = replace(contract, score=replace(contract.score, labels=rule))
     fitted = fit_box((0, 0, 0), box, box, contract)
     plan = plan_windows(fitted.shape, contract)

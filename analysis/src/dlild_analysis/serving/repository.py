@@ -144,7 +144,7 @@ def repository_files(model: Mapping[str, Any], profiles: tuple[str, ...]) -> dic
 def tensor_names(model: Mapping[str, Any]) -> dict[str, str]:
     """Name of each input on the wire, by its name in the model.
 
-    The score goes by the name that the ensemble `dlild` answers it under; the others keep theirs.
+    The score goes by the name that the model `dlild` answers it under; the others keep theirs.
 
     Raises
     ------

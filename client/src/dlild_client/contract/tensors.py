@@ -59,7 +59,7 @@ WINDOW_INDEX = TensorSpec("window_index", "INT32", (1,))
 WINDOW_COUNT = TensorSpec("window_count", "INT32", (1,))
 VOXEL_VOLUME_MM3 = TensorSpec("voxel_volume_mm3", "FP32", (1,))
 REQUEST = (WINDOW, ORIGIN, BOX_SHAPE, WINDOW_INDEX, WINDOW_COUNT, VOXEL_VOLUME_MM3)
-"""Inputs of the ensemble: one window of a scan."""
+"""Inputs of `dlild`: one window of a scan."""
 
 VOLUME = TensorSpec("volume", "INT16", (FREE, FREE, FREE))
 VOLUME_REQUEST = (VOLUME, VOXEL_VOLUME_MM3)
@@ -74,10 +74,10 @@ LABELS = TensorSpec("labels", "UINT8", (FREE, FREE, FREE))
 SCORE = (DL_ILD_PERCENT, CLASS_VOLUMES_ML, ZONE_VOLUMES_ML, CLASS_CERTAINTY, LABELS)
 """Outputs that are empty in an acknowledgement."""
 ANSWER = (WINDOWS_RECEIVED, *SCORE)
-"""Outputs of the accumulator."""
+"""Outputs of `dlild`."""
 
 ENGINE = TensorSpec("engine", "STRING", (1,))
-"""Output of the ensemble in the embedded profile only."""
+"""Output of `dlild` in the embedded profile only."""
 
 
 def probabilities(classes: int) -> TensorSpec:

@@ -12,14 +12,13 @@ import numpy.typing as npt
 
 from .errors import TooLargeError
 from .refusals import RefusedError
-from .schema import Contract, Shape, WindowSpec
+from .schema import Contract, HuRange, Shape, WindowSpec
 
 _FP16_OF_INT16 = np.arange(1 << 16, dtype=np.uint16).view(np.int16).astype(np.float16)
 """Every int16 as FP16, by its bits: a look-up is twice as fast as numpy's own conversion."""
 
-# The magnitude bits of an FP16 value; those of infinity and NaN are the largest.
-_FP16_MAGNITUDE = np.uint16(0x7FFF)
-_FP16_INFINITY = 0x7C00
+_FP16_SIGN = 0x8000
+"""Bits of -0.0 in FP16."""
 
 
 @dataclass(frozen=True)
@@ -251,8 +250,8 @@ def extract_window(
     return window
 
 
-def check_window(window: npt.NDArray[Any], windows: WindowSpec) -> Shape:
-    """Refuse what is not one window of finite HU.
+def check_window(window: npt.NDArray[Any], windows: WindowSpec, hu: HuRange) -> Shape:
+    """Refuse what is not one window of HU.
 
     Parameters
     ----------
@@ -260,6 +259,8 @@ def check_window(window: npt.NDArray[Any], windows: WindowSpec) -> Shape:
         Must be float16 of shape (1, 1, z, y, x).
     windows : WindowSpec
         Accepted shapes.
+    hu : HuRange
+        Accepted values, `minimum … maximum`.
 
     Returns
     -------
@@ -278,16 +279,29 @@ def check_window(window: npt.NDArray[Any], windows: WindowSpec) -> Shape:
     depth, height, width = window.shape[2:]
     if not windows.takes((depth, height, width)):
         raise RefusedError(f"window has shape {window.shape[2:]}, must have {windows}")
-    if holds_non_finite(window):
-        value = window[~np.isfinite(window)][0]
-        raise RefusedError(f"window holds {value}, must hold finite HU only")
+    if not holds_only(window, hu.minimum, hu.maximum):
+        inside = (window >= hu.minimum) & (window <= hu.maximum)
+        value = window[~inside][0]
+        raise RefusedError(f"window holds {value}, must hold HU of {hu.minimum} to {hu.maximum}")
     return depth, height, width
 
 
-def holds_non_finite(values: npt.NDArray[np.float16]) -> bool:
-    """Return whether FP16 values hold NaN or infinity.
+def holds_only(values: npt.NDArray[np.float16], minimum: int, maximum: int) -> bool:
+    """Return whether FP16 values lie between two bounds; NaN and infinity do not.
 
-    Looks at the bits: numpy's own test of FP16 is many times slower.
+    Looks at the bits, since numpy's own comparisons of FP16 are many times slower. Those of a
+    positive value grow with it, read as int16; those of a negative one grow with its size, read as
+    uint16. NaN and infinity have the largest of either sign.
+
+    Parameters
+    ----------
+    values : ndarray of float16
+    minimum, maximum : int
+        At most 0, and at least 0.
     """
-    bits = np.ascontiguousarray(values).view(np.uint16)
-    return bool((bits & _FP16_MAGNITUDE).max(initial=0) >= _FP16_INFINITY)
+    bits = np.ascontiguousarray(values).view(np.int16)
+    highest = np.float16(maximum).view(np.int16)
+    lowest = np.float16(minimum).view(np.uint16) if minimum else np.uint16(_FP16_SIGN)
+    return bool(bits.max(initial=0) <= highest) and bool(
+        bits.view(np.uint16).max(initial=0) <= lowest
+    )

@@ -142,8 +142,8 @@ class Exchange:
     def abort_request(self) -> Any | None:
         """Request that frees the slot of an unfinished scan on the server; None if it holds none.
 
-        Needed also where every window was sent: when a stream ends, Triton drops the requests that
-        are between two steps of the ensemble, the last window included.
+        Needed also where every window was sent: a server of version 0.1 drops the requests of a
+        stream that ended between its models, the last window included.
         """
         if self._first is None or self._responses >= self.count:
             return None

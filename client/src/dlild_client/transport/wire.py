@@ -17,7 +17,7 @@ from dlild_client.contract.tensors import ENGINE, TensorSpec
 from dlild_client.errors import ServerError
 
 MODEL = "dlild"
-"""Name of the ensemble that clients call."""
+"""Name of the model that clients call."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Load by windows: perf_analyzer against the ensemble, with real sequences (``make load``)."""
+"""Load by windows: perf_analyzer against `dlild`, with real sequences (``make load``)."""
 
 import csv
 import subprocess

@@ -8,6 +8,8 @@ it also runs in the server's own environment.
 
 import contextlib
 import json
+import os
+import shutil
 import urllib.request
 import uuid
 from pathlib import Path
@@ -46,7 +48,11 @@ class EmbeddedServer:
     repository : Path, optional
         The model repository; this project's by default.
     profile : str, optional
-        Profile to serve.
+        Profile to serve; by default ``DLILD_PROFILE``, or ``embedded``.
+    backends : Path, optional
+        Folder with Triton backends besides the wheel's Python backend, one folder each, for
+        profiles that need them; by default ``DLILD_BACKENDS``, or none. They must be of the wheel's
+        Triton.
     grpc_port, http_port, metrics_port : int, optional
         Ports on 127.0.0.1; 0 chooses a free one, which the attribute of that name then holds.
     server_python : Path, optional
@@ -61,7 +67,8 @@ class EmbeddedServer:
     api_key : str, optional
         What clients must send with every call but those that ask for its health.
     threads : int, optional
-        Threads of the network; by default as many as the machine has cores.
+        Threads of the network, in every profile that runs it on the CPU; by default
+        ``DLILD_THREADS``, or as many as the machine has cores.
     warm : bool, optional
         Whether the server scores a dummy box before it counts as ready.
 
@@ -79,8 +86,9 @@ class EmbeddedServer:
     def __init__(
         self,
         repository: Path | str = MODEL_REPOSITORY,
-        profile: str = "embedded",
+        profile: str | None = None,
         *,
+        backends: Path | str | None = None,
         grpc_port: int = 8001,
         http_port: int = 8000,
         metrics_port: int = 8002,
@@ -93,7 +101,9 @@ class EmbeddedServer:
         warm: bool = True,
     ) -> None:
         self.repository = Path(repository).resolve()
-        self.profile = profile
+        self.profile = profile or os.environ.get("DLILD_PROFILE") or "embedded"
+        given = backends or os.environ.get("DLILD_BACKENDS")
+        self.backends = Path(given).resolve() if given else None
         self.grpc_port = grpc_port
         self.http_port = http_port
         self.metrics_port = metrics_port
@@ -158,7 +168,7 @@ class EmbeddedServer:
             raise LauncherError("this server was started already")
         check_platform()
         environment = find_environment(self.server_python)
-        check_repository(self.repository, self.profile)
+        check_repository(self.repository, self.profile, self.backends)
         self.grpc_port = check_port("grpc", self.grpc_port)
         self.http_port = check_port("http", self.http_port)
         self.metrics_port = check_port("metrics", self.metrics_port)
@@ -197,7 +207,11 @@ class EmbeddedServer:
         backend.mkdir(parents=True)
         files = [path for path in environment.backend.iterdir() if path.is_file()]
         for path in (*files, environment.stub):
-            (backend / path.name).symlink_to(path)
+            # Copied: to a backend that is a Python model itself Triton lends no linked library.
+            shutil.copy(path, backend / path.name)
+        for path in self.backends.iterdir() if self.backends else ():
+            if path.is_dir() and path.name != backend.name:
+                (backend.parent / path.name).symlink_to(path)
         variables = server_variables(environment)
         if self.threads is not None:
             variables["DLILD_THREADS"] = str(self.threads)
@@ -221,6 +235,7 @@ class EmbeddedServer:
             f"--metrics-port={self.metrics_port}",
             "--allow-gpu-metrics=false",
             *access_flags(self.tls, self._api_key),
+            *thread_flags(self.threads or os.environ.get("DLILD_THREADS")),
         ]
 
     def _is_ready(self) -> bool:
@@ -258,6 +273,20 @@ class EmbeddedServer:
             f"\n  {line.replace(chr(92) + 'n', ' ')[:LOG_LINE_LENGTH]}"
             for line in causes[-LOG_LINES_SHOWN:]
         )
+
+
+def thread_flags(threads: int | str | None) -> list[str]:
+    """Make the flags that bound the threads of ONNX Runtime; OpenVINO reads ``DLILD_THREADS``.
+
+    Parameters
+    ----------
+    threads : int or str, optional
+        Threads of one inference; without them as many as there are cores.
+    """
+    if not threads:
+        return []
+    options = ("enable-global-threadpool=1", f"intra_op_thread_count={threads}")
+    return [f"--backend-config=onnxruntime,{option}" for option in options]
 
 
 def _is_error(line: str) -> bool:

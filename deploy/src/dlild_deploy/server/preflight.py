@@ -16,7 +16,7 @@ from typing import Any
 from dlild_deploy.checkout import ROOT
 from dlild_deploy.errors import LauncherError
 
-MODELS = ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet")
+MODELS = ("dlild", "dlild_volume", "ild_unet")
 HOST = "127.0.0.1"
 # Newest symbol of the wheel's libraries (readelf -V) and the wheel's own tag, manylinux_2_35.
 OLDEST_GLIBC = (2, 35)
@@ -116,7 +116,7 @@ def shared_memory_free() -> int:
         return 0
 
 
-def check_repository(repository: Path, profile: str) -> None:
+def check_repository(repository: Path, profile: str, backends: Path | None = None) -> None:
     """Check that every model has what the profile needs.
 
     Parameters
@@ -125,6 +125,8 @@ def check_repository(repository: Path, profile: str) -> None:
         The model repository.
     profile : str
         Name of the profile.
+    backends : Path, optional
+        Folder with backends besides the Python backend.
 
     Raises
     ------
@@ -133,6 +135,7 @@ def check_repository(repository: Path, profile: str) -> None:
     """
     if not (repository / "contract.json").is_file():
         raise LauncherError(f"{repository} is no model repository: it has no contract.json")
+    _check_folders(repository)
     for model in served_models(repository):
         wanted = repository / model / "configs" / f"{profile}.pbtxt"
         if not wanted.is_file():
@@ -141,8 +144,29 @@ def check_repository(repository: Path, profile: str) -> None:
                 f"model {model} has no profile {profile!r}: looked for {wanted}, "
                 f"there are {', '.join(have) or 'none'}"
             )
-    _check_backends(repository, profile)
+    _check_backends(repository, profile, backends)
     _check_weights(repository, profile)
+
+
+def _check_folders(repository: Path) -> None:
+    """Check that every folder is a model, since Triton takes it for one.
+
+    Where a model was removed from the repository, an update may leave the bytecode of its modules
+    behind: a folder that holds nothing else is removed.
+    """
+    for folder in sorted(path for path in repository.iterdir() if path.is_dir()):
+        if (folder / "config.pbtxt").is_file() or folder.name in MODELS:
+            continue
+        files = [path for path in folder.rglob("*") if not path.is_dir()]
+        try:
+            if any(path.parent.name != "__pycache__" for path in files):
+                raise OSError
+            shutil.rmtree(folder)
+        except OSError:
+            raise LauncherError(
+                f"{folder} is no model, and Triton takes every folder of a repository for one: "
+                "remove it"
+            ) from None
 
 
 def served_models(repository: Path) -> tuple[str, ...]:
@@ -163,14 +187,17 @@ def served_models(repository: Path) -> tuple[str, ...]:
     return (*MODELS, *sorted(there - set(MODELS)))
 
 
-def _check_backends(repository: Path, profile: str) -> None:
+def _check_backends(repository: Path, profile: str, backends: Path | None) -> None:
     for model in served_models(repository):
         text = (repository / model / "configs" / f"{profile}.pbtxt").read_text("utf-8")
         named = re.search(r'^backend: "(\w+)"', text, re.MULTILINE)
+        if backends and named and (backends / named[1]).is_dir():
+            continue
         if named and named[1] != "python":
             raise LauncherError(
                 f"profile {profile!r} runs model {model} on Triton's {named[1]} backend, which "
-                "nvidia-pytriton does not carry: serve it from a Triton container"
+                "nvidia-pytriton does not carry: serve it from a Triton container, or name a "
+                "folder with that backend in DLILD_BACKENDS"
             )
 
 

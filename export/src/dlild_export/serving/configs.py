@@ -20,19 +20,18 @@ from dlild_export.data.contracts import CONTRACT, read_contract, read_limits, re
 from dlild_export.serving.config_text import (
     HEADER,
     Documents,
-    accumulator_text,
     check_documents,
-    ensemble_text,
+    scan_text,
     unet_text,
     volume_text,
 )
 
 DEFAULT_PROFILE = "embedded"
-MODELS = ("dlild", "dlild_accumulator", "dlild_volume", "ild_unet")
+MODELS = ("dlild", "dlild_volume", "ild_unet")
 
 _EVERYWHERE = ("__init__", "errors", "refusals", "schema", "tensors", "windows")
 SHARED_MODULES = {
-    "dlild_accumulator": (*_EVERYWHERE, "blending", "labels", "score"),
+    "dlild": (*_EVERYWHERE, "blending", "labels", "score", "weights"),
     "dlild_volume": _EVERYWHERE,
     "ild_unet": (*(name for name in _EVERYWHERE if name != "tensors"), "weights"),
 }
@@ -74,8 +73,7 @@ def render_all(documents: Documents) -> dict[str, str]:
         raise ValueError(f"contract.json names no profile {DEFAULT_PROFILE!r}")
     check_documents(documents)
     renderers = {
-        "dlild": ensemble_text,
-        "dlild_accumulator": accumulator_text,
+        "dlild": scan_text,
         "dlild_volume": volume_text,
         "ild_unet": unet_text,
     }

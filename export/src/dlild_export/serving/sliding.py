@@ -2,7 +2,7 @@
 
 Box, windows and weights are those of `dlild_client.contract`. Probabilities are added up for a
 whole box at once, since nothing else waits for the memory here; a test holds the labels to the
-accumulator's (`model_repository/dlild_accumulator`), voxel by voxel.
+server's (`model_repository/dlild`), voxel by voxel.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ class WindowMessage:
 
     Attributes
     ----------
-    probabilities : ndarray of float16, shape (classes, z, y, x)
-        What the network made of the window; on the GPU where the network left it there.
+    window : ndarray of float16, shape (1, 1, z, y, x)
+        HU; a copy, since the request's own memory is Triton's.
     origin : tuple of int
         First voxel of the window in the box (z, y, x).
     box_shape : tuple of int
@@ -33,7 +33,7 @@ class WindowMessage:
         Volume of one voxel, in mm3.
     """
 
-    probabilities: NDArray[np.float16]
+    window: NDArray[np.float16]
     origin: Shape
     box_shape: Shape
     index: int
@@ -43,7 +43,7 @@ class WindowMessage:
     @property
     def window_shape(self) -> Shape:
         """Shape of the window (z, y, x), in voxels."""
-        _, z, y, x = self.probabilities.shape
+        _, _, z, y, x = self.window.shape
         return z, y, x
 
 
@@ -82,7 +82,7 @@ def read_window(tensors: Mapping[str, NDArray[Any]], contract: Contract) -> Wind
     Parameters
     ----------
     tensors : mapping of str to ndarray
-        The inputs of docs/wire.md and ``probabilities``, all with a leading batch axis of 1.
+        The inputs of docs/wire.md, all with a leading batch axis of 1.
     contract : Contract
         The shapes and limits to hold them to.
 
@@ -95,9 +95,8 @@ def read_window(tensors: Mapping[str, NDArray[Any]], contract: Contract) -> Wind
     RefusedError
         Naming the first tensor that breaks the rules, and its value.
     """
-    shape = check_window(_tensor(tensors, wire.WINDOW), contract.windows)
-    classes = len(contract.classes)
-    probabilities = _tensor(tensors, wire.probabilities(classes), (classes, *shape))
+    window = _tensor(tensors, wire.WINDOW)
+    shape = check_window(window, contract.windows, contract.hu)
     count = int(_tensor(tensors, wire.WINDOW_COUNT, (1,))[0, 0])
     if not 1 <= count <= contract.limits.windows:
         raise RefusedError(f"window_count is {count}, must be 1 to {contract.limits.windows}")
@@ -114,7 +113,7 @@ def read_window(tensors: Mapping[str, NDArray[Any]], contract: Contract) -> Wind
         raise RefusedError(
             f"origin {origin} puts a window of {shape} outside the box of {box_shape}"
         )
-    return WindowMessage(probabilities[0], origin, box_shape, index, count, volume)
+    return WindowMessage(window.copy(), origin, box_shape, index, count, volume)
 
 
 def _tensor(

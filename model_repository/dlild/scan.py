@@ -1,6 +1,7 @@
 """One open scan: the windows seen so far, labels where they are final, sums where they are not."""
 
 import math
+from collections.abc import Set
 
 import numpy as np
 
@@ -146,13 +147,8 @@ class OpenScan:
         RefusedError
             When all windows came, yet some voxel of the box lies in none.
         """
-        missing = sorted(set(range(self.window_count)) - self._seen)
-        if missing:
-            named = ", ".join(map(str, missing[:MISSING_NAMED]))
-            more = ", …" if len(missing) > MISSING_NAMED else ""
-            raise IncompleteError(
-                f"{len(missing)} of {self.window_count} windows are missing: {named}{more}"
-            )
+        if missing := missing_windows(self.window_count, self._seen):
+            raise IncompleteError(missing)
         self._fix_below(self.box_shape[0])
         if self._uncovered:
             raise RefusedError(
@@ -174,6 +170,27 @@ class OpenScan:
             self._counts.add(final, labels, certainty)
             self._uncovered += uncovered
         self._fixed = max(self._fixed, z)
+
+
+def missing_windows(count: int, seen: Set[int]) -> str:
+    """Say which windows of a scan are missing; nothing where none is.
+
+    Parameters
+    ----------
+    count : int
+        Windows of the scan.
+    seen : set of int
+        Indices of those that came.
+
+    Returns
+    -------
+    str
+        Names the first ten.
+    """
+    missing = sorted(set(range(count)) - seen)
+    named = ", ".join(map(str, missing[:MISSING_NAMED]))
+    more = ", …" if len(missing) > MISSING_NAMED else ""
+    return f"{len(missing)} of {count} windows are missing: {named}{more}" if missing else ""
 
 
 def _is_single(box_shape: Shape, window_shape: Shape, window_count: int) -> bool:

@@ -1,5 +1,5 @@
 """One version: its code is that of all versions, in the folder above, where Triton finds it too."""
 
-from serve_accumulator import TritonPythonModel
+from serve_dlild import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

@@ -1,6 +1,6 @@
 """The three documents of a model repository: `contract.json`, `limits.json`, `releases.json`.
 
-The contract is what a client needs. The server carries it as a parameter of the ensemble, so a
+The contract is what a client needs. The server carries it as a parameter of `dlild`, so a
 client asks for it and needs no settings of its own. A contract of another schema is refused, not
 guessed at. The limits are the server's own, and the releases are the history of the network.
 """
@@ -140,11 +140,26 @@ class ScanLimits:
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """Bounds of a server, `limits.json`: scans held at once, their bytes, seconds of silence."""
+    """Bounds of a server, `limits.json`.
+
+    Attributes
+    ----------
+    open_scans, open_bytes : int
+        Scans held at once, and bytes that they take together.
+    scan_idle_s : float
+        Seconds that a scan may be silent.
+    answer_s : float
+        Longest time between two answers to a scan: by the measured pace of the network, no more
+        scans are admitted than keep to it. Half of the `answer_s` that a client waits by default.
+    network_instances : int
+        Instances of the network, over all GPUs.
+    """
 
     open_scans: int
     open_bytes: int
     scan_idle_s: float
+    answer_s: float = 30.0
+    network_instances: int = 1
 
 
 @dataclass(frozen=True)
@@ -368,12 +383,16 @@ def parse_limits(text: str) -> ServerLimits:
     """Read `limits.json`; raises `ContractError` as `parse_contract` does."""
     limits = _built(
         lambda raw: ServerLimits(
-            int(raw["open_scans"]), int(raw["open_bytes"]), float(raw["scan_idle_s"])
+            open_scans=int(raw["open_scans"]),
+            open_bytes=int(raw["open_bytes"]),
+            scan_idle_s=float(raw["scan_idle_s"]),
+            answer_s=float(raw.get("answer_s", ServerLimits.answer_s)),
+            network_instances=int(raw.get("network_instances", ServerLimits.network_instances)),
         ),
         _object(text, "limits.json"),
         "limits.json",
     )
-    if min(limits.open_scans, limits.open_bytes, limits.scan_idle_s) <= 0:
+    if min(asdict(limits).values()) <= 0:
         raise ContractError(f"limits.json is not valid: {limits}")
     return limits
 
