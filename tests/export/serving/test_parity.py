@@ -17,7 +17,14 @@ from typer.testing import CliRunner
 from dlild_client.contract import Contract, parse_contract
 from dlild_client.volume import Volume
 from dlild_export.cli import app
-from dlild_export.serving.engines import Engine, cpu_flags, engines_of, torch_engine
+from dlild_export.serving.engines import (
+    Engine,
+    cpu_flags,
+    engines_of,
+    openvino_avx2_engine,
+    openvino_engine,
+    torch_engine,
+)
 from dlild_export.serving.onnx import run_network
 from dlild_export.serving.parity import measure_parity
 from dlild_export.training.loop import load_network
@@ -223,3 +230,14 @@ def test_the_command_ends_with_one_line_where_there_are_no_weights(tmp_path: Pat
         assert result.exit_code == 3
         assert result.stderr.startswith("error: ")
         assert result.stderr.count("\n") == 1
+
+
+def test_the_released_network_is_right_with_the_kernels_for_avx2(weights: Path) -> None:
+    rng = np.random.default_rng(5)
+    window = rng.normal(-850, 60, (1, 1, 64, 64, 64))
+    window[..., 24:40] += 350
+    window[..., :8] = -1000
+    window = window.astype(np.float16)
+    expected = openvino_engine(weights, "fp32").load()(window)
+    found = openvino_avx2_engine(weights).load()(window)
+    np.testing.assert_allclose(found, expected, atol=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -295,7 +296,7 @@ def averaged_evidence(logits: Tensor, passes: int) -> Tensor:
     # Bounded first: exponentials of plain logits are infinite or 0 in some engines, and then NaN.
     shares = torch.log_softmax(logits.float(), dim=1).clamp_min(_LEAST_SHARE)
     outside, lung, lesions = shares[:, :1], shares[:, 1:2], shares[:, 2:]
-    together = lesions.exp().sum(dim=1, keepdim=True)
+    together = _channels_together(lesions.exp())
     weight = together + lung.exp()
     inside, together = weight.log(), together.log()
     sums = weight * (together - lung).clamp(-_MOST_EVIDENCE, _MOST_EVIDENCE)
@@ -304,6 +305,11 @@ def averaged_evidence(logits: Tensor, passes: int) -> Tensor:
     lung = inside + torch.sigmoid(-evidence).log()
     lesions = lesions - together + inside + torch.sigmoid(evidence).log()
     return torch.cat((outside, lung, lesions), dim=1)
+
+
+def _channels_together(values: Tensor) -> Tensor:
+    """Sum over channels by additions: OpenVINO 2026.4 reduces an axis wrongly with AVX2 kernels."""
+    return functools.reduce(torch.add, (values[:, i : i + 1] for i in range(values.shape[1])))
 
 
 def _mean_round(values: Tensor, passes: int) -> Tensor:
@@ -337,7 +343,7 @@ def evidence_on_cubes(logits: Tensor, passes: int) -> Tensor:
     """
     probabilities = torch.softmax(logits.float(), dim=1)
     outside, lung, lesions = probabilities[:, :1], probabilities[:, 1:2], probabilities[:, 2:]
-    together = lesions.sum(dim=1, keepdim=True)
+    together = _channels_together(lesions)
     lung_cubes, lesion_cubes = avg_pool3d(lung, 2), avg_pool3d(together, 2)
     odds = (lesion_cubes + _LEAST_PROBABILITY) / (lung_cubes + _LEAST_PROBABILITY)
     weight = lung_cubes + lesion_cubes
