@@ -141,10 +141,10 @@ def _windows(repository: Path) -> list[np.ndarray]:
     return windows
 
 
-def test_an_export_of_today_computes_the_bits_of_the_released_version_5(
+def test_an_export_of_today_computes_the_bits_of_the_released_version_6(
     repository: Path, tmp_path: Path
 ) -> None:
-    released, exported = repository / "ild_unet" / "5" / "model.onnx", tmp_path / "model.onnx"
+    released, exported = repository / "ild_unet" / "6" / "model.onnx", tmp_path / "model.onnx"
     network = load_network(released)
     round_to_bf16(network)
     export_onnx(network, exported)
@@ -164,7 +164,7 @@ def test_the_level_of_the_lung_is_computed_without_a_channel_axis(
     repository: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.onnx"
-    export_onnx(load_network(repository / "ild_unet" / "5" / "model.onnx"), path)
+    export_onnx(load_network(repository / "ild_unet" / "6" / "model.onnx"), path)
 
     model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
 
