@@ -246,7 +246,9 @@ def test_a_server_dies_and_comes_back_and_every_scan_is_right(
         right = expected[number % len(volumes)]
         assert result.dl_ild_percent == pytest.approx(right, abs=ALLOWED_POINTS), number
     assert len(many.restarts) >= 1
-    assert max(many.restarts.values()) == 1
+    # Once because its server died, and once more where the next was busy, or the proxy had not
+    # seen the death yet.
+    assert max(many.restarts.values()) <= 2
 
 
 def test_make_cluster_says_what_dies_and_stops_with_all_it_started(
