@@ -38,7 +38,7 @@ from dlild_client.results.result import Result, build_result
 from dlild_client.transport.base import Connection, Transport, is_retryable
 from dlild_client.transport.connection import ServerInfo, connect_error, read_info
 from dlild_client.transport.exchange import Exchange, window_requests
-from dlild_client.transport.failures import from_rpc_error
+from dlild_client.transport.failures import SCAN_TIMED_OUT, from_rpc_error
 from dlild_client.transport.retry import busy_pause_s
 from dlild_client.transport.wire import MODEL, FinalAnswer
 from dlild_client.volume import Volume
@@ -201,16 +201,16 @@ class _ScanJob:
         self._prepared: tuple[Contract, PreparedScan] | None = None
         self._stages = _Stages()
         self._attempts = 0
-        self._was_busy = False
+        self._busy: BusyError | None = None
         self._not_found_since: float | None = None
 
     def should_retry(self, error: Exception, may_help: bool) -> bool:
         """Record how an attempt ended; return whether another may succeed and has the time."""
         retries = self._transport.settings.retries
         self._start_clock()
-        self._was_busy = isinstance(error, BusyError)
+        self._busy = error if isinstance(error, BusyError) else None
         # A busy server costs no attempt: it is waited for as long as the scan has time.
-        self._attempts += not self._was_busy
+        self._attempts += self._busy is None
         wait_s = retries.longest_wait_s
         if isinstance(error, BusyError):
             wait_s = max(wait_s, busy_pause_s(error, 1.0))
@@ -255,12 +255,18 @@ class _ScanJob:
             info.contract,
             count=len(prepared.plan.origins),
             in_flight=min(most, limit or most),
-            cautious=self._was_busy,
+            cautious=self._busy is not None,
         )
         self._report("inference", 0, exchange.count)
-        final = await run_exchange(
-            self._transport, connection, exchange, self._left_s(), self._report
-        )
+        try:
+            final = await run_exchange(
+                self._transport, connection, exchange, self._left_s(), self._report
+            )
+        except TimedOutError:
+            # The server was busy until the scan had no time left.
+            if self._busy and not exchange.answered and self._has_ended():
+                raise self._busy from None
+            raise
         self._stages.inference_s = time.perf_counter() - start
         return final, exchange.engine
 
@@ -291,6 +297,10 @@ class _ScanJob:
         assert self._deadline is not None
         return max(0.01, self._deadline - time.monotonic())
 
+    def _has_ended(self) -> bool:
+        assert self._deadline is not None
+        return time.monotonic() >= self._deadline
+
 
 async def run_exchange(
     transport: Transport,
@@ -307,13 +317,13 @@ async def run_exchange(
         Any branch of the tree but `InputError`. On any exception, cancellation included, an abort
         request frees the scan's slot on the server.
     """
-    answer_s = transport.settings.timeout.answer_s
+    answer_s, deadline = transport.settings.timeout.answer_s, time.monotonic() + scan_s
     try:
         async with connection.stream(scan_s) as stream:
             while not exchange.is_answered:
                 while exchange.may_send:
                     await stream.send(await transport.run_sync(exchange.next_message))
-                exchange.take(await _receive(stream.receive, answer_s))
+                exchange.take(await _receive(stream.receive, answer_s, deadline))
                 report("inference", exchange.answered, exchange.count)
             final = exchange.result()
             exchange.take_after_end(await stream.finish(CLOSING_S))
@@ -329,7 +339,7 @@ async def run_exchange(
         raise
 
 
-async def _receive(receive: Callable[[float], Any], answer_s: float) -> Any:
+async def _receive(receive: Callable[[float], Any], answer_s: float, deadline: float) -> Any:
     try:
         return await receive(answer_s)
     except TimeoutError:
@@ -338,7 +348,11 @@ async def _receive(receive: Callable[[float], Any], answer_s: float) -> Any:
             "time"
         ) from None
     except grpc.RpcError as error:
-        raise from_rpc_error(error) from None
+        found = from_rpc_error(error)
+        # grpc.aio calls a write that the time limit cut off a broken connection.
+        if isinstance(found, ConnectionFailedError) and time.monotonic() >= deadline:
+            found = TimedOutError(SCAN_TIMED_OUT)
+        raise found from None
 
 
 def _read(scan: Scan) -> Volume:

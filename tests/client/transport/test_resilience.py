@@ -114,6 +114,17 @@ def test_a_server_that_stays_busy_is_waited_for_until_the_scan_has_no_time_left(
     assert server.aborts == []
 
 
+def test_a_scan_whose_time_ends_after_a_busy_answer_says_that_the_server_was_busy(
+    server, chest, score
+):
+    server.busy, server.fault = 1, lambda index, answer: []
+
+    with pytest.raises(BusyError, match="12 scans are open"):
+        score(server.url, chest, timeout=Timeout(connect_s=2, answer_s=10, scan_s=1.5))
+
+    assert server.busy == 0
+
+
 def test_a_busy_server_says_itself_when_it_is_asked_again(server, chest, expected, score):
     server.busy, server.busy_text = 1, "12 scans are open, the limit; send it again in 1.5 s"
 

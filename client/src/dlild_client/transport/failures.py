@@ -71,13 +71,14 @@ _PROXY_WAITS = {"429", "500", "502", "503", "504", "520", "521", "522", "523", "
 _RESTRICTED = "this protocol is restricted"
 """Details, with the code UNAVAILABLE, of Triton for a call without the right key."""
 
+SCAN_TIMED_OUT = (
+    "the scan took longer than its time limit; look at the server, or give it more time"
+)
+
 _LINE_CODES = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 
 _CODES: dict[grpc.StatusCode, tuple[type[DlildError], str]] = {
-    grpc.StatusCode.DEADLINE_EXCEEDED: (
-        TimedOutError,
-        "the scan took longer than its time limit; look at the server, or give it more time",
-    ),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (TimedOutError, SCAN_TIMED_OUT),
     grpc.StatusCode.UNAUTHENTICATED: (
         KeyRefusedError,
         "the server refuses the key: {}; check the API key",
