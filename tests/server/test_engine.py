@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import LIMIT, choose_precision, cpu_flags
+from dlild_client.contract.precision import LIMIT, choose_precision, cpu_flags
 
 NEW = frozenset({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"})
 VNNI_ONLY = frozenset({"avx2", "avx_vnni"})

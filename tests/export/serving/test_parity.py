@@ -15,11 +15,11 @@ from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from dlild_client.contract import Contract, parse_contract
+from dlild_client.contract.precision import cpu_flags
 from dlild_client.volume import Volume
 from dlild_export.cli import app
 from dlild_export.serving.engines import (
     Engine,
-    cpu_flags,
     engines_of,
     openvino_avx2_engine,
     openvino_engine,

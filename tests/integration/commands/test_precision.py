@@ -10,12 +10,12 @@ import pytest
 from export.tiny import tiny_run, write_repository
 
 from dlild_client import Client
+from dlild_client.contract.precision import LIMIT, choose_precision, cpu_flags
 from dlild_client.contract.weights import INT8_NETWORK
 from dlild_client.results.result import Result
 from dlild_deploy.server import EmbeddedServer, LauncherError
 from dlild_export.release.versions import ReleaseError, add_int8
 from dlild_export.serving.int8_calibration import quantise
-from engine import LIMIT, choose_precision, cpu_flags
 
 
 def score(patient: Path, log: Path, repository: Path) -> Result:

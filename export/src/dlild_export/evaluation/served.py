@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from dlild_client.contract import Contract
+from dlild_client.contract.precision import choose_precision, cpu_flags
 from dlild_client.contract.score import dl_ild_percent
 from dlild_client.contract.weights import INT8_NETWORK
 from dlild_client.errors import UnreadableFileError
@@ -19,10 +20,7 @@ from dlild_export.data.contracts import find_contract
 from dlild_export.data.digest import sha256
 from dlild_export.evaluation.metrics import Labels
 from dlild_export.serving.engines import (
-    BF16_FLAGS,
-    INT8_FLAGS,
     Engine,
-    cpu_flags,
     onnxruntime_engine,
     openvino_engine,
 )
@@ -135,10 +133,11 @@ def _engine(onnx: Path, name: EngineName) -> Engine:
     if name == "onnxruntime":
         return onnxruntime_engine(onnx)
     # As the embedded profile chooses.
-    flags, int8 = cpu_flags(), onnx.with_name(INT8_NETWORK)
-    if INT8_FLAGS & flags and int8.is_file():
-        return openvino_engine(int8, "int8")
-    return openvino_engine(onnx, "bf16" if BF16_FLAGS & flags else "fp32")
+    int8 = onnx.with_name(INT8_NETWORK)
+    precision = choose_precision(cpu_flags(), has_int8=int8.is_file())
+    if precision == "int8":
+        return openvino_engine(int8, precision)
+    return openvino_engine(onnx, "fp32" if precision == "f32" else precision)
 
 
 @dataclass(frozen=True, eq=False)

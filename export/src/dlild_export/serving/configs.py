@@ -33,7 +33,7 @@ _EVERYWHERE = ("__init__", "errors", "refusals", "schema", "tensors", "windows")
 SHARED_MODULES = {
     "dlild": (*_EVERYWHERE, "blending", "labels", "score", "weights"),
     "dlild_volume": _EVERYWHERE,
-    "ild_unet": (*(name for name in _EVERYWHERE if name != "tensors"), "weights"),
+    "ild_unet": (*(name for name in _EVERYWHERE if name != "tensors"), "precision", "weights"),
 }
 """Modules of `dlild_client.contract` that each Python model uses."""
 

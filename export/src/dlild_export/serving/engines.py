@@ -14,16 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dlild_client.contract.precision import INSTRUCTIONS, LIMIT, choose_precision, cpu_flags
 from dlild_export.serving.onnx import INPUT, OUTPUT, export_run, run_network
 from dlild_export.serving.sliding import Network
 from dlild_export.training.unet import ServedUNet, UNet
 
 Window = npt.NDArray[np.float16]
-
-# Instructions that compute in bf16; without them a CPU imitates it, or has none.
-BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-# The same of sums of 8-bit products.
-INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 @dataclass(frozen=True)
@@ -75,15 +71,6 @@ def engines_of(weights: Path) -> tuple[Path, list[Engine]]:
     return file, [torch_engine(network), onnxruntime_engine(file), *openvino_engines(file)]
 
 
-def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Return what the CPU can do, as Linux names it; nothing where Linux is not."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(word for line in lines if line.startswith("flags") for word in line.split())
-
-
 def torch_engine(network: UNet) -> Engine:
     """Return torch in fp32: what the training knows."""
 
@@ -133,7 +120,7 @@ def openvino_engines(weights: Path) -> list[Engine]:
     capable = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     engines = [openvino_avx2_engine(weights), openvino_engine(weights, "fp32")]
     if "BF16" in capable:
-        native = sorted(BF16_FLAGS & cpu_flags())
+        native = sorted(INSTRUCTIONS["bf16"] & cpu_flags())
         note = f"native ({', '.join(native)})" if native else "imitated by this CPU"
         engines.append(openvino_engine(weights, "bf16", note))
     return engines
@@ -151,8 +138,7 @@ def openvino_engine(weights: Path, precision: str, note: str = "") -> Engine:
     note : str
         What a reader of the figures must know.
     """
-    floating = "bf16" if BF16_FLAGS & cpu_flags() else "f32"
-    hint = {"fp32": "f32", "bf16": "bf16", "int8": floating}[precision]
+    hint = {"fp32": "f32", "bf16": "bf16", "int8": choose_precision(cpu_flags())}[precision]
 
     def load() -> Network:
         request = openvino_request(weights.read_bytes(), hint)
@@ -191,7 +177,7 @@ def _run_for_avx2(weights: Path, window: Window) -> Window:
 
 @functools.cache
 def _avx2_request(weights: Path) -> Any:
-    os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+    os.environ[LIMIT] = "AVX2"
     return openvino_request(weights.read_bytes(), "f32")
 
 
