@@ -18,6 +18,8 @@ numpy 1.26 or 2 and the standard library of Python 3.10.
 ===============  ===================================================================
 """
 
+from pkgutil import extend_path
+
 from .errors import ContractError
 from .schema import (
     SCHEMA_VERSION,
@@ -40,6 +42,9 @@ from .schema import (
     parse_limits,
     parse_releases,
 )
+
+# A process that imports several models, as tests and benchmarks do, finds the modules of each.
+__path__ = extend_path(__path__, __name__)
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -1,6 +1,7 @@
 """The contract is code that any Python with numpy can run: it is rendered into the server."""
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,11 @@ def test_importing_it_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for heavy in ("grpc", "SimpleITK", "pydicom", "tritonclient", "typer", "PIL"):
         assert f"'{heavy}'" not in done.stdout
+
+
+def test_a_process_of_several_models_finds_the_modules_of_each():
+    folders = [Path(root) / "contract" for root in sys.path if "model_repository" in root]
+    rendered = {p.stem for folder in folders for p in folder.glob("[!_]*.py")}
+    assert len({folder for folder in folders if folder.is_dir()}) == 3
+    for name in sorted(rendered):
+        assert importlib.util.find_spec(f"contract.{name}"), name
