@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -170,19 +171,19 @@ def test_forty_scans_and_two_kills_make_forty_rows(server, tree, tmp_path):
     assert len(server.sequence_ids) <= 40 + 2 * 3
 
 
-def test_reading_sending_and_waiting_overlap(server, tree, tmp_path):
+def test_a_scan_is_read_and_sent_while_another_waits_for_its_answer(server, tree, tmp_path):
     place = tree(10)
-    server.delay_s = 0.4  # a device that takes one window at a time
+    two_are_open = threading.Barrier(2, timeout=60)
 
-    start = time.perf_counter()
-    summary = batch(server, place, tmp_path / "out")
-    seconds = time.perf_counter() - start
+    def in_pairs(index, response):
+        if index == 0:
+            two_are_open.wait()
+        return [response]
 
-    count = sum(
-        json.loads(path.read_text())["windows"] for path in (tmp_path / "out/scans").iterdir()
-    )
-    assert summary.counts["scored"] == 10
-    assert count * server.delay_s / seconds > 0.9
+    server.fault = in_pairs
+
+    assert batch(server, place, tmp_path / "out").counts == {"scored": 10}
+    assert not two_are_open.broken
 
 
 def test_a_failed_scan_has_its_row_and_is_tried_again_when_asked(server, tree, tmp_path):
