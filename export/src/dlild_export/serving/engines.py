@@ -113,16 +113,13 @@ def onnxruntime_engine(weights: Path, *, precision: str = "fp32", note: str = ""
 def openvino_engines(weights: Path) -> list[Engine]:
     """Return OpenVINO in fp32, with the kernels of this CPU and with those for AVX2, and in bf16.
 
-    bf16 only where this CPU offers it. The settings are those of the embedded profile.
+    bf16 only where this CPU computes in it. The settings are those of the embedded profile.
     """
-    import openvino  # noqa: PLC0415
-
-    capable = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    flags = cpu_flags()
     engines = [openvino_avx2_engine(weights), openvino_engine(weights, "fp32")]
-    if "BF16" in capable:
-        native = sorted(INSTRUCTIONS["bf16"] & cpu_flags())
-        note = f"native ({', '.join(native)})" if native else "imitated by this CPU"
-        engines.append(openvino_engine(weights, "bf16", note))
+    if choose_precision(flags) == "bf16":
+        native = ", ".join(sorted(INSTRUCTIONS["bf16"] & flags))
+        engines.append(openvino_engine(weights, "bf16", f"native ({native})"))
     return engines
 
 
