@@ -221,8 +221,8 @@ class _Steps:
 
     def profile(self) -> Finding:
         assert self._info is not None
-        engine = self._info.engine
-        text = f"{self._info.profile}: {engine.engine} {engine.precision}"
+        named = find_engine(self._settings, self._info.contract)
+        text = f"{self._info.profile}: {' '.join(self._info.computed_by(named))}"
         if self._info.profile == "embedded":
             return Finding(
                 "profile",
@@ -343,8 +343,27 @@ def _box_shape(contract: Contract) -> Shape:
     return z, y, x
 
 
-def _send(settings: Settings, contract: Contract, plan: WindowPlan, count: int) -> None:
-    """Send windows of air as one scan; with a one-window box where `count` is 1."""
+def find_engine(settings: Settings, contract: Contract) -> str | None:
+    """Return engine and precision that a server computes in, such as ``openvino bf16``.
+
+    The server says it with a score alone, so the smallest window of air is sent.
+
+    Returns
+    -------
+    str or None
+        None where the server cannot score now, or its engine does not say.
+    """
+    try:
+        return _send(settings, contract, plan_windows(contract.windows.minimum, contract), count=1)
+    except DlildError:
+        return None
+
+
+def _send(settings: Settings, contract: Contract, plan: WindowPlan, count: int) -> str | None:
+    """Send windows of air as one scan; with a one-window box where `count` is 1.
+
+    Returns engine and precision, where the server says them.
+    """
     air = np.full(plan.shape, contract.hu.padding, dtype=np.float16)
     sequence_id = str(uuid.uuid4())
     whole = plan.shape if count == 1 else _extent(plan)
@@ -354,12 +373,13 @@ def _send(settings: Settings, contract: Contract, plan: WindowPlan, count: int) 
     )
     transport = BlockingTransport(settings, Slots.of(settings), CancelToken())
 
-    async def send() -> None:
+    async def send() -> str | None:
         exchange = Exchange(requests, contract, count=count, in_flight=contract.windows.in_flight)
         async with transport.connect() as connection:
             await run_exchange(transport, connection, exchange, settings.timeout.scan_s)
+        return exchange.engine
 
-    run(send())
+    return run(send())
 
 
 def _extent(plan: WindowPlan) -> Shape:

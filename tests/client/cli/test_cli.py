@@ -102,8 +102,16 @@ def test_json_for_machines_is_nothing_but_json(server, scan_file):
     done = dlild("score", scan_file, "--url", server.url, "--json")
     assert done.stderr == ""
     assert json.loads(done.stdout)["windows"] > 0
-    info = dlild("info", "--url", server.url, "--json")
-    assert json.loads(info.stdout)["profile"] == "embedded"
+    info = json.loads(dlild("info", "--url", server.url, "--json").stdout)
+    assert info["profile"] == "embedded"
+    # What the server computes in, not what the contract says of every server of the profile.
+    assert (info["engine"], info["precision"]) == ("openvino", "bf16")
+
+
+def test_info_of_a_busy_server_says_what_its_profile_can(server):
+    server.busy = 1
+    info = json.loads(dlild("info", "--url", server.url, "--json").stdout)
+    assert info["precision"] == server.contract.profiles["embedded"].precision
 
 
 def test_a_bad_input_is_one_line_and_exit_3(server, tmp_path, series_writer, chest):

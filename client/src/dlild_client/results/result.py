@@ -231,8 +231,7 @@ def build_result(
     native = prepared.native
     density = None if native is None else measure_density(native, labels, contract)
     score, where = dl_ild_percent(lesion, lung), _grid_info(prepared)
-    spec = info.engine
-    words = (engine or "").split(maxsplit=1)
+    engine_name, precision = info.computed_by(engine)
     return Result(
         dl_ild_percent=score,
         lung_volume_ml=lung,
@@ -258,8 +257,8 @@ def build_result(
             version=contract.model.version,
             weights_digest=f"sha256:{contract.model.weights_sha256}",
             profile=info.profile,
-            engine=words[0] if words else spec.engine,
-            precision=words[1] if len(words) > 1 else spec.precision,
+            engine=engine_name,
+            precision=precision,
         ),
         series=prepared.grid.series,
         timings_s=timings_s,

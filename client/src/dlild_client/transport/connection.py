@@ -61,6 +61,14 @@ class ServerInfo:
         """Engine and precision of the profile, as the contract states them."""
         return self.contract.profiles[self.profile]
 
+    def computed_by(self, named: str | None) -> tuple[str, str]:
+        """Return engine and precision that an answer names, such as ``openvino bf16``.
+
+        Those of the profile where it names none.
+        """
+        engine, _, precision = (named or "").partition(" ")
+        return engine or self.engine.engine, precision or self.engine.precision
+
 
 def read_info(url: str, server_version: str, config: Any) -> ServerInfo:
     """Parse the metadata of a server from its model configuration.
