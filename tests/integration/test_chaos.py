@@ -10,7 +10,7 @@ from bench.chaos import Chaos, Plan
 from bench.support.misbehaving import FAULTS, answers_to, requests_of, spoilt_messages, vanish
 from bench.support.small import SmallScan, small_repository, small_scans
 from bench.support.watch import read_metric
-from integration.conftest import read_metrics
+from integration.conftest import read_metrics, wait_for
 
 from dlild_client import Client
 from dlild_client.contract import Contract, parse_contract
@@ -82,4 +82,4 @@ def test_vanished_clients_give_their_places_up_to_those_who_need_them(
     with Client(quiet_server.grpc_url) as client:
         assert client.score(scans[1].volume).windows > 0
     yielded = 'dlild_scans_total{outcome="YIELDED"}'
-    assert read_metrics(quiet_server)[yielded] == before[yielded] + 1
+    wait_for(quiet_server, lambda metrics: metrics[yielded] == before[yielded] + 1)

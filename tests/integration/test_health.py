@@ -39,16 +39,17 @@ UUIDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 def test_a_scored_scan_and_a_failed_one_are_counted(
     quiet_server: EmbeddedServer, requests: list[WindowRequest]
 ) -> None:
-    before = read_metrics(quiet_server)
+    before, lost_scans = read_metrics(quiet_server), 'dlild_scans_total{outcome="INCOMPLETE"}'
 
     assert count_scores(talk(quiet_server.grpc_url, requests)) == 1
     lost = [changed(r, sequence_id="5f1b8f0e-7a3d-4b8e-9d57-1f6b0c2a9e45") for r in requests]
     assert count_scores(talk(quiet_server.grpc_url, lost[:1] + lost[2:])) == 0
 
-    after = read_metrics(quiet_server)
+    # Metrics follow the answers.
+    after = wait_for(quiet_server, lambda metrics: metrics[lost_scans] > before[lost_scans])
     gained = {name: value - before[name] for name, value in after.items()}
     assert gained['dlild_scans_total{outcome="done"}'] == 1
-    assert gained['dlild_scans_total{outcome="INCOMPLETE"}'] == 1
+    assert gained[lost_scans] == 1
     assert gained['dlild_scans_total{outcome="FAILED"}'] == 0
     # The last window of the failed scan is refused before those that wait then are computed.
     assert len(requests) <= gained["dlild_windows_total"] <= 2 * len(requests) - 2
@@ -86,8 +87,8 @@ def test_an_abandoned_scan_is_let_go_without_traffic(
     quiet_server: EmbeddedServer, requests: list[WindowRequest]
 ) -> None:
     talk(quiet_server.grpc_url, requests[:2], ends=False)
-    assert read_metrics(quiet_server)["dlild_open_scans"] == 1
-    assert read_metrics(quiet_server)["dlild_bytes_held"] > 0
+    opened = wait_for(quiet_server, lambda metrics: metrics["dlild_open_scans"] == 1)
+    assert opened["dlild_bytes_held"] > 0
 
     after = wait_for(quiet_server, lambda metrics: metrics["dlild_open_scans"] == 0)
 
@@ -118,11 +119,11 @@ def test_a_client_that_gives_up_frees_its_slot_at_once(
 
     answers = talk(quiet_server.grpc_url, [*requests[:2], requests[0]])
 
-    after = read_metrics(quiet_server)
+    incomplete = 'dlild_scans_total{outcome="INCOMPLETE"}'
+    after = wait_for(quiet_server, lambda metrics: metrics[incomplete] > before[incomplete])
     assert count_scores(answers) == 0
     assert "INCOMPLETE" in answers[-1].error_message
     assert after["dlild_open_scans"] == after["dlild_bytes_held"] == 0
-    incomplete = 'dlild_scans_total{outcome="INCOMPLETE"}'
     assert after[incomplete] - before[incomplete] == 1
 
 

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 import yaml
 from deploy.checkers import DEPLOY
-from integration.conftest import talk
+from integration.conftest import talk, wait_for
 
 from dlild_client.transport.wire import WindowRequest
 from dlild_deploy.server import EmbeddedServer
@@ -94,6 +94,9 @@ def test_a_scored_scan_is_in_the_histogram_and_its_line_has_the_fields_of_the_do
 
     before = buckets()
     talk(embedded_server.grpc_url, requests)
+    # Metrics follow the answers.
+    name = 'dlild_scan_duration_seconds_bucket{le="+Inf"}'
+    wait_for(embedded_server, lambda metrics: metrics[name] > before["+Inf"])
     gained = {edge: count - before[edge] for edge, count in buckets().items()}
 
     assert embedded_server.log_path is not None

@@ -117,7 +117,7 @@ def test_what_is_wrong_is_refused_by_value_and_nothing_is_held(
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "REFUSED: " in error.value.details()
     assert says in error.value.details()
-    assert read_metrics(quiet_server)["dlild_open_scans"] == 0
+    wait_for(quiet_server, lambda metrics: metrics["dlild_open_scans"] == 0)
 
 
 def test_too_many_open_scans_are_busy_and_may_try_again(
