@@ -140,6 +140,16 @@ def test_turning_keeps_hu_and_labels_together(seed: int) -> None:
     assert not torch.equal(moved, labels[:, 4:36, 4:36, 4:36])
 
 
+def test_front_and_back_are_exchanged_in_hu_and_labels() -> None:
+    augment = Augment(Augmentation(**STILL | {"prone": 1.0}))
+    hu, labels = _block()
+
+    moved_hu, moved = augment(hu, labels, 40, np.random.default_rng(0))
+
+    assert torch.equal(moved_hu, hu.flip(-2))
+    assert torch.equal(moved, labels.flip(-2))
+
+
 def test_what_is_not_asked_for_does_not_happen() -> None:
     augment = Augment(Augmentation(**STILL))
     hu, labels = _block()

@@ -72,6 +72,8 @@ class Augment:
             hu, labels = self._turn(hu, labels, patch, rng)
         if rng.random() < c.flip:
             hu, labels = hu.flip(-1), labels.flip(-1)
+        if c.prone and rng.random() < c.prone:
+            hu, labels = hu.flip(-2), labels.flip(-2)
         if rng.random() < c.aeration:
             # Healthy lung of one patient is as dense as ground-glass of another: HU alone mislead.
             shift_hu = rng.uniform(-c.aeration_hu, c.aeration_hu)

@@ -54,8 +54,10 @@ class Sampling:
 class Augmentation:
     """How patches are changed: probability and strength of each change."""
 
-    # Left and right only: patients do not lie upside down in a scanner.
+    # Left and right.
     flip: Share = 0.5
+    # Front and back: a prone patient's lungs are the other way up, and so is what gravity does.
+    prone: Share = 0.0
     # Turned (radians), sheared and stretched (shares) together.
     affine: Share = 0.5
     turn: Size = 0.15
