@@ -49,7 +49,7 @@ COVERAGE ?=
 covered = $(if $(COVERAGE),COVERAGE_FILE=.coverage.$(1))
 COUNT = $(if $(COVERAGE),$(foreach root,$(subst :, ,$(SOURCE_ROOTS)),--cov=$(root)) --cov-report=)
 
-# Two lanes in parallel: tests of real servers wait half of their time, and the others compute in it.
+# Two lanes in parallel: tests of servers and commands wait half of their time, and the others compute in it.
 # The output of a lane comes in one piece when it ends; both run to their end, and either fails the whole.
 test: $(VENV)/.dev $(SERVER_VENV)/.server checkers  ## Run the tests, in two lanes (about eight minutes on two cores); COVERAGE=yes ends with a table
 	@echo "two lanes in parallel; each prints its results when it ends"
@@ -61,7 +61,7 @@ test: $(VENV)/.dev $(SERVER_VENV)/.server checkers  ## Run the tests, in two lan
 checkers:
 	@$(MAKE) --no-print-directory $(TOOLS)/.done || echo "the programs that check deploy/ cannot be fetched: their tests are skipped" >&2
 
-SERVERS := tests/deploy tests/integration tests/server
+SERVERS := tests/deploy tests/integration tests/server tests/client/archive tests/client/cli
 TRAININGS := $(patsubst %,tests/export/training/test_%.py,loop config processes validation)
 .PHONY: test-servers test-others
 test-servers:

@@ -141,14 +141,20 @@ def _windows(repository: Path) -> list[np.ndarray]:
     return windows
 
 
-def test_an_export_of_today_computes_the_bits_of_the_released_version_6(
-    repository: Path, tmp_path: Path
-) -> None:
-    released, exported = repository / "ild_unet" / "6" / "model.onnx", tmp_path / "model.onnx"
-    network = load_network(released)
+@pytest.fixture(scope="module")
+def exported(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 6, exported anew."""
+    network = load_network(repository / "ild_unet" / "6" / "model.onnx")
     round_to_bf16(network)
-    export_onnx(network, exported)
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    export_onnx(network, path)
+    return path
 
+
+def test_an_export_of_today_computes_the_bits_of_the_released_version_6(
+    repository: Path, exported: Path
+) -> None:
+    released = repository / "ild_unet" / "6" / "model.onnx"
     sessions = [
         onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         for path in (released, exported)
@@ -160,13 +166,8 @@ def test_an_export_of_today_computes_the_bits_of_the_released_version_6(
         np.testing.assert_array_equal(after.view(np.uint16), before.view(np.uint16))
 
 
-def test_the_level_of_the_lung_is_computed_without_a_channel_axis(
-    repository: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "model.onnx"
-    export_onnx(load_network(repository / "ild_unet" / "6" / "model.onnx"), path)
-
-    model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+def test_the_level_of_the_lung_is_computed_without_a_channel_axis(exported: Path) -> None:
+    model = onnx.shape_inference.infer_shapes(onnx.load(str(exported)))
 
     ranks = {
         v.name: len(v.type.tensor_type.shape.dim)
@@ -302,7 +303,7 @@ def test_averaged_evidence_of_extreme_logits_is_finite(
         assert shares.argmax(1).reshape(6, -1).tolist() == [[n] * 512 for n in range(6)], engine
 
 
-@pytest.mark.parametrize("on_cubes", [False, True])
+@pytest.mark.parametrize("on_cubes", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_network_that_averages_is_exported_and_read_back(on_cubes: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = UNetConfig(channels=(4, 8, 8), evidence_passes=2, evidence_on_cubes=on_cubes)
