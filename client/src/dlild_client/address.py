@@ -64,7 +64,7 @@ def parse_url(url: str) -> Address:
     extra = parts.path.strip("/") or parts.query or parts.fragment
     if parts.scheme not in {"grpc", "grpcs"} or not name or extra:
         raise _not_an_address(url)
-    if not _is_host(name):
+    if not is_host(name):
         raise BadAddressError(
             f"{url}: {name!r} is no host; use grpc://host:8001, by name or number"
         )
@@ -92,7 +92,7 @@ def _port(url: str, parts: SplitResult) -> int:
     return DEFAULT_PORT if port is None else port
 
 
-def _is_host(name: str) -> bool:
+def is_host(name: str) -> bool:
     """Whether a name can be a host name, or is a complete IP address."""
     address = name.partition("%")[0]
     if ":" in name or re.fullmatch(r"[\d.]+", name):
@@ -101,4 +101,8 @@ def _is_host(name: str) -> bool:
         except ValueError:
             return False
         return True
+    try:
+        name.encode("idna")  # As the resolver does; a label is too long beyond 63 bytes.
+    except UnicodeError:
+        return False
     return bool(_HOST.fullmatch(name))

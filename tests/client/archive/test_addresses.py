@@ -41,6 +41,9 @@ def test_the_address_of_a_service_is_its_base_url(text, url):
         "dicomweb+https://pacs/x?y=1",
         "dicomweb+https://pacs/../x",
         "dicomweb+https://pa cs/x",
+        "dicomweb+https://pacs..example/x",
+        f"dicomweb+https://{'p' * 64}.example/x",
+        "dicomweb+https://10.0.0.256/x",
     ],
 )
 def test_another_address_is_one_error_that_says_the_form(text):
@@ -77,6 +80,7 @@ def test_a_node_is_a_title_a_host_and_a_port():
         "PACS@host:99999",
         "A" * 17 + "@h:1",
         "A\\B@h:1",
+        "PACS@pacs..example:104",
     ],
 )
 def test_another_form_of_node_is_one_error(text):

@@ -95,6 +95,17 @@ def test_what_is_wrong_with_the_settings_is_one_line(tmp_path):
             ((*peer, *to, "--listen-cert", "x.pem"), "--listen-cert and --listen-key"),
             ((*peer, *to, "--spool", tmp_path / "file"), "cannot be used as spool folder"),
             ((*peer, *to, "--quiet-s", "0"), "quiet_s must be positive"),
+            ((*peer, *to, "--quiet-s", "nan"), "quiet_s must be positive"),
+            ((*peer, *to, "--keep-h", "nan"), "keep_s must be 0 or more"),
+            ((*peer, *to, "--free-gib", "-1"), "free_bytes must be 0 or more"),
+            ((*peer, *to, "--spool-gib", "inf"), "--spool-gib must be a finite number"),
+            ((*peer, *to, "--port", "99999"), "port must be 0 to 65535"),
+            ((*peer, *to, "--http-port", "99999"), "http_port must be 0 to 65535"),
+            ((*peer, *to, "--host", "x..y"), "host 'x..y' is no host"),
+            (
+                (*peer, *to, "--http-port", "0", "--http-host", "x..y"),
+                "http_host 'x..y' is no host",
+            ),
             ((*peer, *to, *busy), "cannot listen there: Address already in use"),
         ):
             defaults = ("--aet", "DLILD", "--http-port", "-1", "--spool", tmp_path / "spool")

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from dlild_client.address import is_loopback
+from dlild_client.address import is_host, is_loopback
 from dlild_client.errors import BadAddressError, BadSettingsError
 
 SCHEMES = ("dicomweb+https://", "dicomweb+http://")
@@ -99,7 +99,7 @@ def parse_web_address(text: str) -> WebAddress:
     except ValueError:
         raise BadAddressError(f"{text}: the port is no number from 1 to 65535; {usage}") from None
     path = parts.path
-    if not parts.hostname or port == 0 or not re.fullmatch(r"[\w.:-]+", parts.hostname):
+    if not parts.hostname or port == 0 or not is_host(parts.hostname):
         raise BadAddressError(f"{text}: no host in this address; {usage}")
     if parts.query or parts.fragment or not re.fullmatch(r"[\w/.~-]*", path) or ".." in path:
         raise BadAddressError(f"{text}: more than host, port and path; {usage}")
@@ -117,7 +117,10 @@ def parse_peer(text: str) -> Peer:
     found = _PEER.fullmatch(text.strip())
     if found is None or not 1 <= int(found["port"]) <= 65535:
         raise BadAddressError(f"{text}: not the address of a DICOM node; use AET@host:104")
-    return Peer(check_title(found["title"]), found["host"].strip("[]"), int(found["port"]))
+    host = found["host"].strip("[]")
+    if not is_host(host):
+        raise BadAddressError(f"{text}: {host!r} is no host; use AET@host:104, by name or number")
+    return Peer(check_title(found["title"]), host, int(found["port"]))
 
 
 def parse_destination(text: str) -> WebAddress | Peer:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlild_client.address import is_host
 from dlild_client.archive.addresses import Peer, WebAddress, check_title, parse_peer
 from dlild_client.errors import BadSettingsError
 
 GIB = 1 << 30
+LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -101,14 +104,26 @@ class NodeSettings:
     http_port: int | None = None
 
     def __post_init__(self) -> None:
-        """Check that limits are positive, and that the destination can do what is asked of it."""
+        """Check limits and ports, and that the destination can do what is asked of it."""
         check_title(self.title)
         for name in (
             "quiet_s", "scans", "give_up_s", "first_wait_s", "longest_wait_s", "commitment_s",
             "object_bytes", "spool_bytes", "associations", "silent_s",
         ):  # fmt: skip
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise BadSettingsError(f"{name} must be positive, not {getattr(self, name)!r}")
+        for name in ("keep_s", "keep_failed_s", "remember_s", "free_bytes", "drain_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadSettingsError(f"{name} must be 0 or more, not {getattr(self, name)!r}")
+        for name in ("port", "http_port"):
+            number = getattr(self, name)
+            if number is not None and not 0 <= number <= LAST_PORT:
+                raise BadSettingsError(f"{name} must be 0 to {LAST_PORT}, not {number}")
+        for name in ("host", "http_host"):
+            host = getattr(self, name)
+            # Empty: all interfaces.
+            if host and not is_host(host):
+                raise BadSettingsError(f"{name} {host!r} is no host; give its name or number")
         if self.request_commitment and isinstance(self.destination, WebAddress):
             raise BadSettingsError(
                 "a DICOMweb service offers no storage commitment; give a destination "
@@ -118,6 +133,19 @@ class NodeSettings:
     def address_of(self, title: str) -> Peer | None:
         """Return the address of an application entity, where it is known."""
         return next((peer for peer in self.peers if peer.title == title), None)
+
+
+def gib_to_bytes(name: str, gib: float) -> int:
+    """Convert GiB of an option to bytes.
+
+    Raises
+    ------
+    BadSettingsError
+        It is no finite number.
+    """
+    if not math.isfinite(gib):
+        raise BadSettingsError(f"{name} must be a finite number of GiB, not {gib}")
+    return int(gib * GIB)
 
 
 def parse_senders(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[Peer, ...]]:

@@ -16,7 +16,6 @@ from dlild_client.cli.screen import print_table
 DICOM_TLS = "TLS between DICOM nodes"
 LIMITS = "Limits"
 COMMITMENT = "Storage commitment"
-GIB = 1 << 30
 
 
 def listen(
@@ -136,6 +135,7 @@ def listen(
     from dlild_client.archive.node_settings import (  # noqa: PLC0415
         NodeSettings,
         client_tls,
+        gib_to_bytes,
         parse_senders,
         server_tls,
     )
@@ -170,9 +170,9 @@ def listen(
         keep_s=keep_h * 3600,
         keep_failed_s=keep_failed_h * 3600,
         give_up_s=give_up_h * 3600,
-        object_bytes=int(object_gib * GIB),
-        spool_bytes=int(spool_gib * GIB),
-        free_bytes=int(free_gib * GIB),
+        object_bytes=gib_to_bytes("--object-gib", object_gib),
+        spool_bytes=gib_to_bytes("--spool-gib", spool_gib),
+        free_bytes=gib_to_bytes("--free-gib", free_gib),
         associations=associations,
         drain_s=drain_s,
         tls=server_tls(listen_cert, listen_key, listen_ca),
