@@ -2,21 +2,21 @@ from __future__ import annotations
 
 import gzip
 import json
-import resource
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import get_args, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from client.disks import data_set, files_of_at_most
 from PIL import Image
 
 from dlild_client.client import Client
 from dlild_client.contract.result import ResultDocument
 from dlild_client.errors import DlildError
 from dlild_client.reading.read import read_volume
+from dlild_client.results.dicom.files import object_writer
 from dlild_client.results.files import try_folder, write_result
 from dlild_client.results.overlay import draw_overlay
 from dlild_client.results.provenance import document_digest
@@ -129,17 +129,6 @@ def test_a_folder_that_cannot_be_written_is_an_error_and_leaves_nothing(result, 
     assert not [p for p in blocked.iterdir() if p.name.startswith(".")]
 
 
-@contextmanager
-def files_of_at_most(size):
-    """Let no file grow beyond a size, as a disk that is almost full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.fixture
 def noisy(result) -> Result:
     """A result whose label map hardly compresses."""
@@ -164,6 +153,15 @@ def test_a_disk_that_fills_leaves_the_old_result_whole(result, noisy, tmp_path):
     assert sitk.GetArrayFromImage(sitk.ReadImage(str(out / "labels.nii.gz"))).sum() > 0
     assert (out / "notes.txt").read_text() == "mine"
     assert len(list(out.iterdir())) == 4
+
+
+def test_an_object_that_does_not_fit_says_why_in_the_words_of_the_system(result, tmp_path):
+    with (
+        files_of_at_most(1 << 19),
+        pytest.raises(DlildError, match="out: cannot be written: File too large; choose another"),
+    ):
+        write_result(result, tmp_path / "out", {"seg.dcm": object_writer(data_set(1 << 20))})
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_that_cannot_be_exchanged_leaves_the_others_as_they_were(result, noisy, tmp_path):

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from dlild_client.archive.queue import Queue
 from dlild_client.errors import BadSettingsError, DlildError
+from dlild_client.results.files import write_fault
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -110,8 +111,11 @@ class Spool:
             _sync(self._results)
         except OSError as error:
             raise DlildError(
-                f"the result cannot be written: {error.strerror}; look at the disk of the spool"
+                f"the result cannot be written: {write_fault(error)}; look at the disk of the spool"
             ) from None
+        finally:
+            # What was written before a disk was full would keep it full.
+            shutil.rmtree(stage, ignore_errors=True)
 
     def result(self, study: str) -> list[Path]:
         """Return the files of a result, in the order in which they are sent."""

@@ -137,10 +137,23 @@ def try_folder(folder: str | os.PathLike[str]) -> None:
 
 def cannot_be_written(folder: Path, error: Exception) -> DlildError:
     """Construct the error of a result folder that cannot be written."""
-    reason = getattr(error, "strerror", None) or "the disk may be full"
     return DlildError(
-        f"{folder.name or folder}: cannot be written: {reason}; choose another folder"
+        f"{folder.name or folder}: cannot be written: {write_fault(error)}; choose another folder"
     )
+
+
+def write_fault(error: BaseException) -> str:
+    """Return why something was not written, in the words of the system.
+
+    pydicom raises an `OSError` anew, with a text of its own and without the error's number: that
+    is found in its cause.
+    """
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, OSError) and one.strerror:
+            return one.strerror
+        one = one.__cause__ or one.__context__
+    return "the disk may be full"
 
 
 @contextmanager
