@@ -34,6 +34,7 @@ POSITIONAL = {
     "plant": ("scan", "folder"),
     "single-slices": ("slices", "folder"),
     "train": ("folder", "run"),
+    "average": ("run",),
     "onnx": ("run",),
     "evaluate": ("run",),
 }

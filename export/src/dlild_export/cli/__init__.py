@@ -13,7 +13,7 @@ from dlild_export.cli.phantom import phantom, phantom_check, plant
 from dlild_export.cli.recipe import recipe
 from dlild_export.cli.release import release, serve
 from dlild_export.cli.serving import int8, onnx, parity, tensorrt
-from dlild_export.cli.training import train
+from dlild_export.cli.training import average, train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 COMMANDS = (
@@ -24,6 +24,7 @@ COMMANDS = (
     contact_sheet,
     check,
     train,
+    average,
     evaluate,
     repeatability,
     reading,

@@ -79,6 +79,20 @@ def train(
     _run(data, out, settings, start)
 
 
+def average(
+    out: Annotated[Path, typer.Argument(help="Folder of the new run.")],
+    of: Annotated[list[Path], typer.Option(help="Folder of a training. Give two or more.")],
+) -> None:
+    """Average the weights of trainings, each of which began with the weights of the one before."""
+    from dlild_export.training.checkpoints import average_runs  # noqa: PLC0415
+
+    try:
+        print(f"averaged: {average_runs(of, out)}")
+    except (OSError, ValueError) as error:
+        stderr.print(f"error: {error}", soft_wrap=True, markup=False)
+        raise typer.Exit(3) from None
+
+
 def _stage(text: str) -> dict[str, int]:
     try:
         steps, patch, batch = (int(n) for n in text.split(":"))

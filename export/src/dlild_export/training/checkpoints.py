@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel
 
+from dlild_export.data.digest import sha256
 from dlild_export.training.config import TrainConfig, differences
 from dlild_export.training.unet import SupervisedUNet
 
@@ -125,6 +128,50 @@ def resume(path: Path, state: State, config: TrainConfig, cases: list[str]) -> i
     state.origin.update(stored.get("origin", {}))
     step: int = stored["step"]
     return step
+
+
+def average_runs(runs: Sequence[Path], out: Path) -> Path:
+    """Average the weights of trainings, each of which began with the weights of the one before.
+
+    Weights that one network was trained further to lie in one basin of the loss, and their mean is
+    often better on data of another kind than each (Wortsman et al., "Model soups", ICML 2022).
+
+    Parameters
+    ----------
+    runs : sequence of pathlib.Path
+        Folders of trainings. The last one's settings and origin are kept.
+    out : pathlib.Path
+        Folder of the new run: `checkpoint.pt` and `config.toml`.
+
+    Returns
+    -------
+    pathlib.Path
+        The checkpoint. Its cases are those of all runs.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two runs, or networks of different configurations.
+    FileNotFoundError
+        A folder holds no checkpoint.
+    """
+    if len(runs) < 2:
+        raise ValueError("an average is of two runs at least")
+    paths = [run / NAME for run in runs]
+    found = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
+    for path, stored in zip(paths, found, strict=True):
+        if stored["config"]["network"] != found[-1]["config"]["network"]:
+            raise ValueError(f"{path}: its network is another than that of {paths[-1]}")
+    last = found[-1]
+    for name, value in last["average"].items():
+        if value.is_floating_point():
+            last["average"][name] = torch.stack([one["average"][name] for one in found]).mean(0)
+    last["cases"] = list(dict.fromkeys(case for one in found for case in one["cases"]))
+    last["origin"]["average_of_sha256"] = [sha256(path) for path in paths]
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(runs[-1] / "config.toml", out / "config.toml")
+    torch.save(last, out / NAME)
+    return out / NAME
 
 
 def _check_same(path: Path, stored: dict[str, Any], config: TrainConfig, cases: list[str]) -> None:

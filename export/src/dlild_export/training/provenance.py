@@ -103,7 +103,8 @@ def trainings(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
     this["steps"] = stored["step"]
     if "cases" in stored:
         this["cases"] = len(stored["cases"])
-    this |= {k: origin[k] for k in ("start_sha256", "versions") if k in origin}
+    recorded = ("start_sha256", "versions", "average_of_sha256")
+    this |= {name: origin[name] for name in recorded if name in origin}
     return [*origin.get("before", []), this]
 
 
