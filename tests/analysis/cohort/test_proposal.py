@@ -11,7 +11,8 @@ import pytest
 
 from dlild_analysis import InputRejectedError, assess, load_cohort, load_study
 from dlild_analysis.cli import main
-from dlild_analysis.cohort.proposal import propose
+from dlild_analysis.cohort.gap import gap_points
+from dlild_analysis.cohort.proposal import Column, propose
 
 
 def proposed(table, **options):
@@ -173,3 +174,111 @@ def test_visits_and_readers_in_other_files(drawn, tmp_path):
     cohort = load_cohort(clinic, load_study(path))
     assert cohort.has("reading_1", "reading_2")
     assert len(cohort.visits) == 270
+
+
+GERMAN = {
+    "Patienten-Nr.": "id",
+    "Geschlecht": "sex",
+    "Geburtsdatum": "birth",
+    "Datum CT": "ct_date",
+    "Raucherstatus": "smoking",
+    "DL-ILD (%)": "score",
+    "Visueller Score (%)": "visual",
+    "FVC (% Soll)": "fvc",
+    "DLCO (% Soll)": "dlco",
+    "Progress": "event",
+    "Datum Progress": "time",
+    "Todesdatum": "death",
+    "Letzter Kontakt": "last_seen",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        *GERMAN.items(),
+        ("Fall-Nr.", "id"),
+        ("PatientenID", "id"),
+        ("Numéro patient", "id"),
+        ("Âge", "age"),
+        ("Décès", "death"),
+        ("Último contacto", "last_seen"),
+        ("CVF % teórico", "fvc"),
+        ("verstorben am", "death"),
+        ("Letzte ambulante Vorstellung", "last_seen"),
+    ],
+)
+def test_names_in_other_languages(name, role):
+    assert Column(name, pd.Series(["1"])).is_named(role)
+
+
+@pytest.fixture
+def german(drawn, tmp_path):
+    """Write a clinic's workbook: dates, no date of progression where there was none."""
+    start = pd.Timestamp("2018-01-15")
+    end = start + pd.to_timedelta(np.round(drawn["time_months"] * 30.4375), "D")
+    event = drawn["event"].to_numpy()
+    frame = pd.DataFrame(
+        {
+            "Patienten-Nr.": [f"{index:04d}" for index in range(len(drawn))],
+            "Geschlecht": drawn["sex"].map({"M": "m", "F": "w"}),
+            "Geburtsdatum": start - pd.to_timedelta(np.round(drawn["age"] * 365.25), "D"),
+            "Erstdiagnose Datum": start - pd.Timedelta(days=300),
+            "Datum CT": start,
+            "DL-ILD (%)": drawn["dl_ild_percent"],
+            "FVC (% Soll)": drawn["fvc_percent"],
+            "DLCO (% Soll)": drawn["dlco_percent"],
+            "Progress": np.where(event == 1, "ja", "nein"),
+            "Datum Progress": end.where(event == 1),
+            "Todesdatum": end.where(event == 2),
+            "Letzter Kontakt": end,
+        }
+    )
+    path = tmp_path / "ILD Kohorte.xlsx"
+    frame.to_excel(path, index=False)
+    return path
+
+
+def test_german_workbook_needs_no_edit(german, drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", german.name]) == 0
+    told = capsys.readouterr().out
+    assert "dlild-analysis check 'ILD Kohorte.xlsx' --config study.toml" in told
+    data = tomllib.loads((tmp_path / "study.toml").read_text())
+    assert data["outcome"] == {
+        "rule": "recorded",
+        "time": "Datum Progress",
+        "event": "Progress",
+        "codes": {"censored": "nein", "progression": "ja"},
+        "death_time": "Todesdatum",
+        "last_seen": "Letzter Kontakt",
+        "death": "event",
+    }
+    cohort = load_cohort(german, load_study(tmp_path / "study.toml"))
+    outcome = assess(cohort, death="competing")
+    np.testing.assert_allclose(
+        outcome.time * 30.4375, np.round(drawn["time_months"] * 30.4375), atol=1e-6
+    )
+    np.testing.assert_array_equal(outcome.status, drawn["event"])
+    left = int((drawn["event"] != 1).sum())
+    assert f"'{left} of {len(drawn)} patients' have no event and no time of it" in " ".join(
+        map(str, cohort.notes)
+    )
+
+
+def test_women_called_w_have_gap_points(german, tmp_path):
+    _, _, path = proposed(german)
+    cohort = load_cohort(german, load_study(path))
+    complete = cohort.patients[["age", "fvc_percent", "dlco_percent"]].notna().all(axis=1)
+    points = gap_points(cohort)
+    assert np.isfinite(points[complete]).all()
+    cohort.patients["sex"] = cohort.patients["sex"].replace({"w": "v"})
+    assert gap_points(cohort) is None  # those of the men alone would be a wrong mean
+
+
+def test_ids_without_a_name_of_ids_are_asked_for(drawn, tmp_path):
+    table = tmp_path / "c.csv"
+    drawn.drop(columns="id").to_csv(table, index_label="Lfd")
+    proposal, data, _ = proposed(table)
+    assert data["table"]["id"] == "Lfd"
+    assert "are the patients' ids in 'Lfd'? Its name does not say so." in proposal.questions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -112,7 +113,7 @@ def init(
         print(_summary(table, cohort))
     except AnalysisError as error:
         print(f"As it stands: {error}")
-    print(f"Next: dlild-analysis check {table} --config {out}")
+    print(f"Next: dlild-analysis check {shlex.quote(str(table))} --config {shlex.quote(str(out))}")
 
 
 @app.command()

@@ -282,6 +282,8 @@ def _outcome_columns(
         return
     out["time"] = _times(frame, outcome.time, study, log, origin)
     status = read_events(frame, outcome.event, outcome.codes, log)
+    if outcome.last_seen:
+        _follow_to_last_contact(frame, study, out, status, log)
     for name, values, column in (
         ("time", out["time"], outcome.time),
         ("status", status, outcome.event),
@@ -297,6 +299,28 @@ def _outcome_columns(
                 "analysis",
             )
     out["status"] = status
+
+
+def _follow_to_last_contact(
+    frame: pd.DataFrame, study: Study, out: pd.DataFrame, status: FloatArray, log: FaultLog
+) -> None:
+    """Give patients without the event and without its time their last contact; changes `out`.
+
+    A table that has a date of progression has none where there was no progression: without this
+    the patients who did well would be left out, and their deaths alone would count.
+    """
+    column, seen = str(study.outcome.time), out["last_seen"].to_numpy(dtype=np.float64)
+    late = (status == 0) & _blank(frame, column) & np.isfinite(seen)
+    if late.any():
+        out.loc[late, "time"] = seen[late]
+        log.warn(
+            None,
+            column,
+            "",
+            f"{int(late.sum())} of {len(frame)} patients",
+            "have no event and no time of it; they are followed to their last contact "
+            f"({study.outcome.last_seen})",
+        )
 
 
 def _blank(frame: pd.DataFrame, column: str) -> np.ndarray:

@@ -7,8 +7,26 @@ import numpy as np
 from dlild_analysis.cohort.cohort import Cohort
 from dlild_analysis.stats.arrays import FloatArray
 
-MALE = ("m", "male", "man", "男")
-FEMALE = ("f", "female", "woman", "女")
+MALE = (
+    *(
+        "m",
+        "male",
+        "man",
+        "men",
+        "男",
+        "男性",
+        "männlich",
+        "maennlich",
+        "mann",
+        "homme",
+        "masculin",
+    ),
+    *("h", "hombre", "varón", "varon", "masculino"),
+)
+FEMALE = (
+    *("f", "female", "woman", "women", "女", "女性", "w", "weiblich", "frau", "femme", "féminin"),
+    *("mujer", "femenino"),
+)
 
 
 def gap_points(cohort: Cohort) -> FloatArray | None:
@@ -31,7 +49,8 @@ def gap_points(cohort: Cohort) -> FloatArray | None:
         return None
     words = cohort.patients["sex"].map(lambda value: str(value).strip().lower())
     male, female = words.isin(MALE).to_numpy(), words.isin(FEMALE).to_numpy()
-    if not (male | female).any():
+    strange = (~(male | female) & cohort.patients["sex"].notna().to_numpy()).any()
+    if not (male.any() and female.any()) and (strange or not (male | female).any()):
         return None
     try:
         age = cohort.patients["age"].to_numpy(dtype=np.float64)

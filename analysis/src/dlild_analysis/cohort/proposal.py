@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,31 +35,44 @@ ASK = "# Question: "
 HEADER_LINES = 12
 
 ROLES: dict[str, str] = {
-    "id": r"^(id|pid|patient|patient ?(id|no|nr|number)|subject( ?id)?|case( ?id)?|mrn|study ?id"
-    r"|record ?id|usubjid|患者(编号)?|编号|病历号|住院号|登记号|病人编号)$",
+    "id": r"^(id|pid|pseudonym|n?mrn|usubjid|nhc|((patient|subject|case|paciente|patient(en|in))"
+    r"|(pat|study|studien|record|fall|probanden)(?= ?[in]))"
+    r" ?(id|no|nr|num|number|nummer|kennung)?"
+    r"|(n|no|num|id|numero)( de)? (patient|paciente|dossier)"
+    r"|患者(编号)?|编号|病历号|住院号|登记号|病人编号)$",
     "sex": r"\b(sex|gender|geschlecht|sexe|sexo)\b|性别",
-    "birth": r"\b(birth|born|dob|geburts\w*|naissance)\b|出生",
+    "birth": r"\b(birth|born|dob|geburts\w*|geb ?datum|naissance|nacimiento)\b|出生",
     "age": r"\b(age|alter|edad)\b|年龄",
-    "smoking": r"smok|tabak|tabac|吸烟",
-    "death": r"\b(death|died|dead|dod|tod)\b|死亡",
-    "transplant": r"transplant|移植",
-    "last_seen": r"\blast ?(seen|contact|visit|follow)|末次|最后",
-    "ct_date": r"\b(hr)?ct\b.*\b(date|day)\b|\b(date|day)\b.*\b(hr)?ct\b|ct.*日期|日期.*ct",
-    "event": r"\b(event|status|progress\w*|outcome|endpoint)\b|结局|进展",
+    "smoking": r"smok|rauch|nikotin|tabak|tabac|tabaq|fumeur|fumador|吸烟",
+    "death": r"\b(death|died|dead|dod|tod|todes\w*|sterbe\w*|verstorben|gestorben|exitus|deces"
+    r"|decede|muerte|fallecimiento)\b|死亡",
+    "transplant": r"trans?plant|移植",
+    "last_seen": r"\b(last ?(seen|contact|visit|follow)|letzte\w* (\w+ )?(kontakt|visite|kontrolle"
+    r"|vorstellung|fu|follow)|derni\w+ (contact|visite|nouvelle)|ultim\w+ (contacto|visita))"
+    r"|末次|最后",
+    "ct_date": r"\b(hr)?ct\b.*\b(date|day|datum|fecha)\b|\b(date|day|datum|fecha)\b.*\b(hr)?ct\b"
+    r"|\b(hr)?ct ?datum\b|ct.*日期|日期.*ct",
+    "event": r"\b(event|ereignis|status|progr\w*|verschlechterung|outcome|endpoint|endpunkt"
+    r"|evolution|evento)\b|结局|进展",
     "dlco": r"\b(dlco|tlco|kco|dlcosb)\b|弥散",
-    "fvc": r"\b(fvc|vc)\b|用力肺活量",
-    "score": r"dl ?ild|\bild\b.*\b(extent|score|percent)\b|fibros|lesion|病变",
-    "visual": r"\b(visual|goh|warrick|semi ?quant\w*)\b|视觉|半定量",
-    "reading": r"\b(reader|radiologist|observer|rater|reading)\b ?\w{0,3}$|读片|阅片",
-    "time": r"\b(weeks?|months?|days?|years?|time|visit ?date|date)\b|随访|时间|日期",
+    "fvc": r"\b(fvc|vc|fvk|cvf)\b|用力肺活量",
+    "score": r"dl ?ild|\bild\b.*\b(extent|score|percent|ausmass|anteil)\b"
+    r"|fibros|lesion|lasion|病变",
+    "visual": r"\b(visu\w+|goh|warrick|semi ?quant\w*)\b|视觉|半定量",
+    "reading": r"\b(reader|radiologist|radiologe|observer|rater|reading|befunder|leser)\b ?\w{0,3}$"
+    r"|读片|阅片",
+    "time": r"\b(weeks?|months?|days?|years?|time|visit ?date|date|wochen?|monate?n?|tage?n?"
+    r"|jahre?n?|zeit|datum|\w+datum|fecha|mois|jours|semaines|meses|dias|semanas)\b|随访|时间|日期",
 }
-PERCENT = r"%|\b(percent|pred|predicted|pct|pp)\b|预计|占"
+PERCENT = r"%|\b(percent|pred|predicted|pct|pp|prozent|soll)\b|预计|占"
 UNITS = {
-    "days": r"\bdays?\b|天",
-    "weeks": r"\bweeks?\b|周",
-    "months": r"\bmonths?\b|月",
-    "years": r"\byears?\b|年",
+    "days": r"\b(days?|tage?n?|jours|dias)\b|天",
+    "weeks": r"\b(weeks?|wochen?|semaines|semanas)\b|周",
+    "months": r"\b(months?|monate?n?|mois|meses)\b|月",
+    "years": r"\b(years?|jahre?n?|ans|anos)\b|年",
 }
+YES_WORDS = ("yes", "y", "true", "ja", "j", "oui", "si", "sí", "是", "有")
+NO_WORDS = ("no", "n", "false", "nein", "non", "否", "无", "無")
 
 
 def words_of(name: str) -> str:
@@ -79,6 +93,12 @@ class Column:
     def words(self) -> str:
         """Its name as words."""
         return words_of(self.name)
+
+    @cached_property
+    def plain_words(self) -> str:
+        """Its name as words without accents, as the patterns are written."""
+        parts = unicodedata.normalize("NFKD", self.words.replace("ß", "ss"))
+        return "".join(char for char in parts if not unicodedata.combining(char))
 
     @cached_property
     def known(self) -> pd.Series:
@@ -146,12 +166,19 @@ class Column:
 
     def is_named(self, role: str) -> bool:
         """Whether the name says that it has a role."""
-        return bool(re.search(ROLES[role], self.words, re.ASCII))
+        return bool(re.search(ROLES[role], self.plain_words, re.ASCII))
+
+    @cached_property
+    def counts_rows(self) -> bool:
+        """Whether its cells are whole numbers, all there and all different, as ids may be."""
+        cells = self.cells
+        whole = len(cells) > MAX_LEVELS and bool(cells.str.fullmatch(r"\d+").all())
+        return whole and not cells.duplicated().any()
 
     @property
     def percent(self) -> bool:
         """Whether the name says percent."""
-        return bool(re.search(PERCENT, self.words, re.ASCII))
+        return bool(re.search(PERCENT, self.plain_words, re.ASCII))
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +202,8 @@ class Sheet:
         if named:
             return named[0]
         text = [item for item in self.columns if item.kind == "words"]
-        return next((item for item in text if len(item.levels) > MAX_LEVELS), None)
+        found = next((item for item in text if len(item.levels) > MAX_LEVELS), None)
+        return found or next((item for item in self.columns[:2] if item.counts_rows), None)
 
     @property
     def repeats(self) -> bool:
@@ -438,7 +466,7 @@ def _visit_time(serial: Sheet | None) -> Column | None:
 def _unit(columns: list[Column]) -> str | None:
     for column in columns:
         for unit, pattern in UNITS.items():
-            if re.search(pattern, column.words, re.ASCII):
+            if re.search(pattern, column.plain_words, re.ASCII):
                 return unit
     return None
 
@@ -456,6 +484,8 @@ def _table_section(
     out.section("table")
     _format_keys(out, main.form)
     out.text("layout", layout, "one row a patient" if layout == "patients" else "one row a visit")
+    if not main.id.is_named("id"):
+        out.ask(f"are the patients' ids in {main.id.name!r}? Its name does not say so.")
     out.text("id", main.id.name)
     times = [time] if time else everything.named("time", "number", "date")
     dated = any(item.kind == "date" for item in times)
@@ -564,7 +594,7 @@ def _score_section(out: _Writer, everything: Sheet, used: set[str]) -> None:
     if visual:
         out.section("visual")
         out.text("column", visual[0].name)
-        out.text("unit", "points")
+        out.text("unit", "percent" if visual[0].percent else "points")
         used.add(visual[0].name)
 
 
@@ -655,6 +685,7 @@ def _function_keys(out: _Writer, function: dict[str, Column]) -> None:
 
 def _follow_up(everything: Sheet, used: set[str]) -> dict[str, Column]:
     found: dict[str, Column] = {}
+    times = []
     for item in everything.columns:
         if item.name in used:
             continue
@@ -667,9 +698,17 @@ def _follow_up(everything: Sheet, used: set[str]) -> dict[str, Column]:
             trait = item.is_named("smoking") or item.is_named("sex")
             if item.is_named("event") and 2 <= len(item.levels) <= 4 and not trait:
                 found.setdefault("event", item)
-            elif item.is_named("time") and dated and not item.is_named("birth"):
-                found.setdefault("time", item)
+            elif item.is_named("time") and dated and not _before_the_scan(item):
+                times.append(item)
+    if times:
+        found["time"] = next((item for item in times if item.is_named("event")), times[0])
     return found
+
+
+def _before_the_scan(item: Column) -> bool:
+    return item.is_named("birth") or bool(
+        re.search(r"diagnos|onset|symptom|beginn|enrol|consent|einwillig|诊断", item.plain_words)
+    )
 
 
 def _covariates(out: _Writer, everything: Sheet, used: set[str]) -> None:
@@ -729,11 +768,28 @@ def _outcome_section(
     recorded = "event" in follow and "time" in follow
     if recorded:
         out.text("rule", "recorded")
+        blank = len(follow["time"].cells) - len(follow["time"].known)
+        if blank and "last_seen" in follow:
+            out.say(
+                f"{blank} rows have no {quoted(follow['time'].name)}: patients without the event "
+                "are followed to last_seen."
+            )
+        elif blank:
+            out.ask(
+                f"{blank} rows have no {quoted(follow['time'].name)} and are left out. Where these "
+                "had no event, last_seen must name the column of the last contact."
+            )
         out.text("time", follow["time"].name)
         out.text("event", follow["event"].name)
         levels = follow["event"].levels
+        answers = {level.casefold(): level for level in levels}
+        yes = [answers[word] for word in YES_WORDS if word in answers]
+        no = [answers[word] for word in NO_WORDS if word in answers]
         if set(levels) <= {"0", "1", "2"} and "0" in levels:
             out.ask("0 is read as censored, 1 as progression, 2 as death before it: right?")
+        elif len(levels) == len(yes) + len(no) == 2 and yes and no:
+            out.ask(f"{quoted(yes[0])} is read as progression, {quoted(no[0])} as censored: right?")
+            out.key("codes", f"{{ censored = {quoted(no[0])}, progression = {quoted(yes[0])} }}")
         else:
             out.ask(f"which of {', '.join(map(quoted, levels))} is the progression?")
             out.proposal.to_fill.append("outcome.codes")
