@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dlild_analysis import analyse, build_model, load_cohort, load_study
 from dlild_analysis.cohort import Cohort
@@ -15,7 +17,14 @@ from dlild_analysis.simulate import STUDY_TOML
 from dlild_analysis.steps.attempts import NotDone
 from dlild_analysis.steps.cutoff import choose_cutoff
 from dlild_analysis.steps.data import Data
-from dlild_analysis.steps.risk_table import RISK_TABLE, figure, nice_values, risk_table
+from dlild_analysis.steps.risk_table import (
+    CHARACTER,
+    RISK_TABLE,
+    figure,
+    label_lines,
+    nice_values,
+    risk_table,
+)
 from dlild_analysis.steps.subgroups import interaction, sites
 
 
@@ -122,3 +131,16 @@ def test_values_are_round_and_within(low, high):
     values = nice_values(low, high, 9)
     assert 1 <= len(values) <= 9
     assert low <= values[0] <= values[-1] <= high
+
+
+@given(st.lists(st.tuples(st.text("a0男", min_size=1, max_size=9), st.floats(0, 1)), max_size=12))
+def test_no_label_of_the_nomogram_covers_another(labels):
+    texts, places = [text for text, _ in labels], [place for _, place in labels]
+    lines = label_lines(texts, places)
+    assert len(lines) == len(labels)
+    assert all(line == 0 for line in lines[:1])
+    for i in range(len(labels)):
+        for j in range(i):
+            if lines[i] == lines[j]:
+                wide = 0.5 * CHARACTER * (len(texts[i]) + len(texts[j]))
+                assert abs(places[i] - places[j]) >= wide

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlild_analysis.steps import Analysis
 from dlild_analysis.steps.presentation import style
-from dlild_analysis.steps.presentation.table import Table
+from dlild_analysis.steps.presentation.table import Table, without_empty_columns
 from dlild_analysis.steps.step import Finished
 
 
@@ -124,7 +124,7 @@ def _tables(
     finished: Finished[Any], analysis: Analysis, numbers: _Numbers, words: list[str]
 ) -> list[Table]:
     tables = []
-    for made in finished.tables(analysis):
+    for made in map(without_empty_columns, finished.tables(analysis)):
         numbers.tables += 1
         headings = analysis.data.headings if made.with_headings else {}
         tables.append(

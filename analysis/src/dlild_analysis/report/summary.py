@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from dlild_analysis.progression.outcome import DEATH_WORDS
 from dlild_analysis.stats.results import Estimate
 from dlild_analysis.steps import Analysis
 from dlild_analysis.steps.attempts import NotDone
@@ -56,7 +57,8 @@ def _patients(analysis: Analysis) -> str:
     words = f"{table.patients} patients"
     if total != table.patients:
         words += f" of {total} in the table"
-    words += f"; {table.events} progressed"
+    or_died = " or died" if DEATH_WORDS["event"] in analysis.outcome.statement else ""
+    words += f"; {table.events} progressed{or_died}"
     if table.competing_events:
         words += f" and {table.competing_events} died before"
     if table.median_follow_up_months is not None:

@@ -493,5 +493,5 @@ def decision_figure(found: ExternalValidation) -> Figure | None:
             ylabel="Net benefit",
             ylim=(-0.25 * top, 1.2 * top),
         )
-        axes.legend(loc="upper right")
+        style.legend(axes)
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,10 @@ from dlild_analysis.steps.step import Analysis, Drawing, Step
 
 ROWS = 9
 POINTS = 100.0
+CHARACTER = 0.0105
+"""Width of a label's character, as a share of the nomogram's axis."""
+LINE = 0.25
+"""Distance of lines of labels below an axis; axes are 1 apart."""
 RISKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -33,7 +38,10 @@ class RiskRow:
 
 @dataclass(frozen=True)
 class Axis:
-    """One input's axis of the nomogram: what it shows at how many points."""
+    """One input's axis of the nomogram: what it shows at how many points.
+
+    The marks come first whose labels come first where labels are too near to stand in one line.
+    """
 
     label: str
     ticks: tuple[tuple[str, float], ...]
@@ -106,7 +114,7 @@ def risk_table(model: dict[str, Any]) -> RiskTable:
     axes, least, per_point = _axes(model)
     return RiskTable(
         lead["label"],
-        lead["unit"],
+        "%" if lead["unit"] == "percent" else lead["unit"],
         joined(others),
         tuple(rows),
         axes,
@@ -125,16 +133,23 @@ def nice_values(low: float, high: float, most: int) -> list[float]:
     return [float(round(v, 10)) + 0.0 for v in np.arange(first, high + 1e-9 * step, step)]
 
 
+def heading(item: dict[str, Any]) -> str:
+    """Write the name of an input with its unit."""
+    unit = "%" if item["unit"] == "percent" else item["unit"]
+    return f"{item['label']} ({unit})" if unit else str(item["label"])
+
+
 def _axes(model: dict[str, Any]) -> tuple[tuple[Axis, ...], float, float]:
     """Place every input on its axis; give the least linear predictor, and that of one point."""
     parts: list[tuple[str, list[tuple[str, float]]]] = []
     for item in model["inputs"]:
         terms = [term for term in model["terms"] if term["name"] == item["name"]]
         if item["kind"] == "number":
-            values = [item["low"], *nice_values(item["low"], item["high"], 8), item["high"]]
-            unit = f" ({item['unit']})" if item["unit"] else ""
-            ticks = [(f"{value:.4g}", terms[0]["beta"] * value) for value in sorted(set(values))]
-            parts.append((f"{item['label']}{unit}", ticks))
+            nice = nice_values(item["low"], item["high"], 8)
+            ends = [value for value in (item["low"], item["high"]) if value not in nice]
+            values = [(f"{v:.4g}", v) for v in nice] + [(f"{v:.3g}", v) for v in ends]
+            ticks = [(text, terms[0]["beta"] * value) for text, value in values]
+            parts.append((heading(item), ticks))
         else:
             effect = {term["level"]: term["beta"] for term in terms}
             levels = [(level, effect.get(level, 0.0)) for level in item["levels"]]
@@ -222,13 +237,44 @@ def _draw_axis(axes: Axes, axis: Axis, y: float, width: float) -> None:
         return
     places = [points / width for _, points in axis.ticks]
     axes.plot([min(places), max(places)], [y, y], color="black", linewidth=0.8)
-    before = -1.0
-    for (text, points), place in sorted(zip(axis.ticks, places, strict=True), key=lambda t: t[1]):
-        del points
+    for place in places:
         axes.plot([place, place], [y, y + 0.12], color="black", linewidth=0.8)
-        if place - before >= 0.018:
-            axes.text(place, y + 0.16, text, ha="center", va="bottom", fontsize=6)
-            before = place
+    texts = [text for text, _ in axis.ticks]
+    for text, place, line in zip(texts, places, label_lines(texts, places), strict=True):
+        above = line == 0
+        axes.text(
+            place,
+            y + 0.16 if above else y - 0.06 - LINE * (line - 1),
+            text,
+            ha="center",
+            va="bottom" if above else "top",
+            fontsize=6,
+        )
+
+
+def label_lines(texts: Sequence[str], places: Sequence[float]) -> list[int]:
+    """Choose lines for labels so that none covers another: 0 above the axis, 1, 2 ... below it.
+
+    Parameters
+    ----------
+    places : sequence of float
+        Where the labels are centred, as shares of the axis.
+
+    Returns
+    -------
+    list of int
+        The first line in which each label, in the order given, has room.
+    """
+    lines: list[int] = []
+    spans: list[tuple[int, float, float]] = []
+    for text, place in zip(texts, places, strict=True):
+        half = 0.5 * CHARACTER * (1 + sum(1 + (ord(char) > 0x2E80) for char in text))
+        line = 0
+        while any(at == line and place - half < b and a < place + half for at, a, b in spans):
+            line += 1
+        spans.append((line, place - half, place + half))
+        lines.append(line)
+    return lines
 
 
 RISK_TABLE: Step[RiskTable] = Step(

@@ -196,7 +196,7 @@ def figure(result: TimeAucs, analysis: Analysis) -> Figure | None:
     curves = [item for item in result.curves if not isinstance(item.auc, NotDone)]
     if not curves or len(curves[0].months) < 2:
         return None
-    made, grid = style.figure(style.ONE_COLUMN, 3.0)
+    made, grid = style.figure(style.ONE_COLUMN, 3.6)
     axes = grid[0][0]
     for item, colour in zip(curves, style.CYCLE, strict=False):
         assert not isinstance(item.auc, NotDone)
@@ -208,7 +208,7 @@ def figure(result: TimeAucs, analysis: Analysis) -> Figure | None:
     axes.axhline(0.5, color="#bbbbbb", linewidth=0.8, linestyle=(0, (4, 3)))
     origin = analysis.data.study.table.time_origin
     axes.set(xlabel=f"Months from {origin}", ylabel="AUC(t), censoring-weighted", ylim=(0.35, 1.01))
-    axes.legend(loc="lower right")
+    style.legend(axes)
     return made
 
 

@@ -469,7 +469,7 @@ def _panel(axes: Axes, analysis: Analysis, item: Decline) -> None:
         )
     unit = "mL" if item.unit == "mL" else "% predicted"
     axes.set(xlabel=f"Months from {data.study.table.time_origin}", ylabel=f"FVC ({unit})")
-    axes.legend(loc="best")
+    style.legend(axes)
 
 
 def populations(result: FvcDecline, data: Data) -> list[ModelStage]:

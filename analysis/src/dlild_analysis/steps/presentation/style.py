@@ -112,6 +112,19 @@ def svg(made: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def legend(axes: Axes, title: str | None = None) -> None:
+    """Write the legend above the axes, one line an entry, so that it covers no curve."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        borderaxespad=0.2,
+        borderpad=0.2,
+        title=title,
+        alignment="left",
+        title_fontsize=8,
+    )
+
+
 def shown(*columns: ArrayLike) -> list[np.ndarray]:
     """Thin long curves for drawing, both ends kept."""
     arrays = [np.asarray(column) for column in columns]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dlild_analysis.steps.presentation.text import DASH, MINUS, NBSP
 
@@ -49,3 +49,22 @@ class Table:
                 ]
             )
         return buffer.getvalue()
+
+
+def without_empty_columns(table: Table) -> Table:
+    """Leave out the columns in which no row has a value, and name them below the table."""
+    empty = [
+        index
+        for index in range(1, len(table.columns))
+        if table.rows and all(row[index] in ("", DASH) for row in table.rows)
+    ]
+    if not empty:
+        return table
+    kept = [index for index in range(len(table.columns)) if index not in empty]
+    names = "; ".join(table.columns[index] or "unnamed" for index in empty)
+    return replace(
+        table,
+        columns=tuple(table.columns[index] for index in kept),
+        rows=[tuple(row[index] for index in kept) for row in table.rows],
+        footnote=f"{table.footnote} Not in this cohort, and left out: {names}.".strip(),
+    )

@@ -203,7 +203,7 @@ def figure(result: RocCurves, _analysis: Analysis) -> Figure | None:
     ]
     if not curves:
         return None
-    made, grid = style.figure(style.ONE_COLUMN, 3.5)
+    made, grid = style.figure(style.ONE_COLUMN, 4.3)
     axes = grid[0][0]
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8, linestyle=(0, (4, 3)))
     for (label, part), colour in zip(curves, style.CYCLE, strict=False):
@@ -228,7 +228,7 @@ def figure(result: RocCurves, _analysis: Analysis) -> Figure | None:
         ylim=(-0.01, 1.01),
     )
     axes.set_aspect("equal")
-    axes.legend(loc="lower right", title="AUC (95 % CI)", alignment="left", title_fontsize=7)
+    style.legend(axes, "AUC (95 % CI)")
     return made
 
 

@@ -167,10 +167,10 @@ def figure(result: CompetingRisks, analysis: Analysis) -> Figure | None:
             for level, parts in (("Low", result.groups.low), ("High", result.groups.high))
         }
     )
-    made, grid = style.figure(style.ONE_COLUMN * max(1, len(sources)), 3.0, 1, len(sources))
+    made, grid = style.figure(style.ONE_COLUMN * max(1, len(sources)), 3.4, 1, len(sources))
     for axes, (title, parts) in zip(grid[0], sources.items(), strict=True):
         _panel(axes, parts, analysis.data.study.table.time_origin)
-        axes.set_title(title, loc="left")
+        style.legend(axes, title)
     return made
 
 
@@ -197,7 +197,6 @@ def _panel(axes: Axes, parts: ByCause, origin: str) -> None:
             linewidth=0,
         )
     axes.set(xlabel=f"Months from {origin}", ylabel="Cumulative incidence", ylim=(0, 1))
-    axes.legend(loc="upper left")
 
 
 COMPETING_RISKS: Step[CompetingRisks] = Step(

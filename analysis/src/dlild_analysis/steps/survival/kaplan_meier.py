@@ -171,7 +171,7 @@ def figure(result: ProgressionFreeSurvival, analysis: Analysis) -> Figure | None
     groups = result.groups
     if isinstance(groups, NotDone):
         return None
-    made = style.figure(style.ONE_COLUMN, 3.7)[0]
+    made = style.figure(style.ONE_COLUMN, 4.2)[0]
     made.clear()
     upper, lower = made.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [5, 1]})
     for name, group, colour in (
@@ -184,14 +184,8 @@ def figure(result: ProgressionFreeSurvival, analysis: Analysis) -> Figure | None
         _draw_curve(upper, group.curve, colour, label)
     test = groups.log_rank
     words = "" if isinstance(test, NotDone) else f"Log-rank {p_words(test.test.p_value)}"
-    upper.text(
-        0.03,
-        0.05,
-        words + _corrected(analysis),
-        transform=upper.transAxes,
-    )
     upper.set(ylabel="Share free of progression", ylim=(0, 1.02))
-    upper.legend(loc="lower left", bbox_to_anchor=(0.0, 0.16))
+    style.legend(upper, words + _corrected(analysis))
     _draw_at_risk(lower, groups.at_risk, analysis.data)
     return made
 

@@ -147,7 +147,7 @@ def figure(result: Calibrated, _analysis: Analysis) -> Figure | None:
     if not panels:
         return None
     width = style.TWO_COLUMNS if len(panels) == 2 else style.ONE_COLUMN
-    made, grid = style.figure(width, 3.5, 1, len(panels))
+    made, grid = style.figure(width, 4.1, 1, len(panels))
     for axes, (title, items) in zip(grid[0], panels.items(), strict=True):
         axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8, linestyle=(0, (4, 3)))
         for (label, part), colour in zip(items, style.CYCLE, strict=False):
@@ -161,9 +161,8 @@ def figure(result: Calibrated, _analysis: Analysis) -> Figure | None:
             xlim=(-0.01, 1.01),
             ylim=(-0.01, 1.01),
         )
-        axes.set_title(title, loc="left")
         axes.set_aspect("equal")
-        axes.legend(loc="upper left", fontsize=6.5)
+        style.legend(axes, title)
     return made
 
 

@@ -97,7 +97,7 @@ def figure(result: DecisionCurves, _analysis: Analysis) -> Figure | None:
     ]
     if not curves:
         return None
-    made, grid = style.figure(style.ONE_COLUMN, 3.2)
+    made, grid = style.figure(style.ONE_COLUMN, 3.7)
     axes = grid[0][0]
     first = curves[0][1]
     axes.plot(first.thresholds, first.treat_all, color=style.GREY, linewidth=1, label="Treat all")
@@ -113,7 +113,7 @@ def figure(result: DecisionCurves, _analysis: Analysis) -> Figure | None:
         ylabel=f"Net benefit{words}",
         ylim=(-0.25 * top, 1.1 * top),
     )
-    axes.legend(loc="upper right")
+    style.legend(axes)
     return made
 
 
