@@ -388,6 +388,12 @@ def test_cells_that_are_no_dates(drawn, study, tmp_path, value, words):
     assert value in caught.value.faults[0].value
 
 
+def test_times_that_are_numbers_of_excel_for_dates_are_named(drawn, study, tmp_path):
+    drawn.assign(time_months=44000).to_csv(tmp_path / "c.csv", index=False)
+    with pytest.raises(CohortError, match="if it is Excel's number for 2020-06-18"):
+        load_cohort(tmp_path / "c.csv", study())
+
+
 def test_dates_without_an_origin_are_refused(drawn, study, tmp_path):
     dated(drawn, "%Y-%m-%d").to_csv(tmp_path / "c.csv", index=False)
     with pytest.raises(InputRejectedError, match=r"holds dates .*table\.origin_date"):

@@ -282,3 +282,61 @@ def test_ids_without_a_name_of_ids_are_asked_for(drawn, tmp_path):
     proposal, data, _ = proposed(table)
     assert data["table"]["id"] == "Lfd"
     assert "are the patients' ids in 'Lfd'? Its name does not say so." in proposal.questions
+
+
+def test_header_of_two_lines(drawn, tmp_path):
+    above = ["Patient", "CT", "CT", *[""] * (len(drawn.columns) - 3)]
+    rows = drawn.astype(object).where(drawn.notna(), None).to_numpy().tolist()
+    table = tmp_path / "c.xlsx"
+    pd.DataFrame([above, list(drawn.columns), *rows]).to_excel(table, index=False, header=False)
+    _, data, path = proposed(table)
+    assert data["table"]["header"] == 2
+    assert len(load_cohort(table, load_study(path)).patients) == len(drawn)
+
+
+def test_a_column_that_is_there_twice_is_no_header_of_two_lines(drawn, tmp_path):
+    table = tmp_path / "c.csv"
+    text = drawn.to_csv(index=False).replace("visual_score", "dl_ild_percent", 1)
+    table.write_text(text)
+    with pytest.raises(InputRejectedError, match=r"is there twice; rename one, or set"):
+        propose(table)
+
+
+def test_an_older_sheet_of_the_same_columns_is_left_out(drawn, tmp_path):
+    table = tmp_path / "c.xlsx"
+    with pd.ExcelWriter(table) as writer:
+        drawn.assign(dl_ild_percent=1.0).head(60).to_excel(writer, sheet_name="Old", index=False)
+        drawn.to_excel(writer, sheet_name="New", index=False)
+    _, data, path = proposed(table)
+    assert data["table"]["sheet"] == "New"
+    assert "join" not in data
+    assert "c.xlsx (Old) has no column that c.xlsx (New) lacks" in path.read_text()
+    known = load_cohort(table, load_study(path)).patients["score"]
+    np.testing.assert_allclose(known, drawn["dl_ild_percent"])
+
+
+def test_leading_zeros_that_excel_dropped_are_asked_about(drawn, tmp_path):
+    names = [f"{index:04d}" for index in range(1, len(drawn) + 1)]
+    drawn.drop(columns="dl_ild_percent").assign(id=range(1, len(drawn) + 1)).to_excel(
+        tmp_path / "c.xlsx", index=False
+    )
+    drawn[["dl_ild_percent"]].assign(id=names).to_csv(tmp_path / "ct.csv", index=False)
+    proposal, data, _ = proposed(tmp_path / "c.xlsx", others=[tmp_path / "ct.csv"])
+    assert "join" not in data
+    assert any("90 of its 90 ids differ in leading zeros only" in q for q in proposal.questions)
+
+
+def test_an_outcome_of_one_value_is_found(drawn, tmp_path):
+    table = tmp_path / "c.csv"
+    drawn.assign(event=0).to_csv(table, index=False)
+    proposal, data, _ = proposed(table)
+    assert data["outcome"]["event"] == "event"
+    assert not proposal.to_fill
+
+
+def test_columns_without_a_value_are_named(drawn, tmp_path):
+    table = tmp_path / "c.csv"
+    drawn.assign(fvc_percent=np.nan).to_csv(table, index=False)
+    _, data, path = proposed(table)
+    assert "fvc_percent" not in data["lung_function"]
+    assert 'Without any value, and left out: "fvc_percent".' in path.read_text()

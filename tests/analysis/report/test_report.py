@@ -18,12 +18,14 @@ from dlild_analysis import analyse, draw_visits, load_cohort, load_study, write_
 from dlild_analysis.report.checklists import checklists
 from dlild_analysis.report.methods import missing_values
 from dlild_analysis.report.results import move_largest
+from dlild_analysis.report.summary import summary
 from dlild_analysis.report.write import font_note
 from dlild_analysis.simulate import STUDY_TOML, VISITS_TOML
 from dlild_analysis.steps.attempts import NotDone
 from dlild_analysis.steps.cutoff import cutoff_words
 from dlild_analysis.steps.presentation import style
-from dlild_analysis.steps.presentation.text import estimate, number, p_value, p_words
+from dlild_analysis.steps.presentation.table import Table, without_empty_columns
+from dlild_analysis.steps.presentation.text import DASH, estimate, number, p_value, p_words
 from dlild_analysis.steps.sensitivity.cutoffs import CUTOFFS
 
 QUICK = STUDY_TOML + "bootstraps = 20\nrepeats = 1\n"
@@ -241,3 +243,21 @@ def test_what_was_done_with_missing_values_is_said_as_it_was(load, imputed, word
     assert told.startswith("Each analysis uses the patients that are complete for it")
     assert ("imputed" in told) is imputed
     assert words in told
+
+
+def test_a_column_without_a_value_is_named_instead_of_shown():
+    table = Table("t", "T", ("", "HR", "P"), [("a", "1.2", DASH), ("b", DASH, "")], "Note.")
+    made = without_empty_columns(table)
+    assert made.columns == ("", "HR")
+    assert made.rows == [("a", "1.2"), ("b", DASH)]
+    assert made.footnote == "Note. Not in this cohort, and left out: P."
+    assert without_empty_columns(made) is made
+
+
+def test_page_one_says_why_there_is_no_main_result(load):
+    one = analyse(load(lambda frame: frame.assign(dl_ild_percent=12.0), toml=QUICK))
+    found = dict(summary(one))
+    assert found["Main result"] == (
+        "DL-ILD and progression could not be related: it is the same in all patients."
+    )
+    assert "progressed or died, in" in found["Patients"]

@@ -33,6 +33,7 @@ FILL = "TO FILL"
 
 ASK = "# Question: "
 HEADER_LINES = 12
+TWICE = "is there twice"
 
 ROLES: dict[str, str] = {
     "id": r"^(id|pid|pseudonym|n?mrn|usubjid|nhc|((patient|subject|case|paciente|patient(en|in))"
@@ -229,11 +230,18 @@ def look(path: Path, sheet: str | None = None) -> Sheet:
             file = read_table(path, FileFormat(sheet=sheet, header=header))
         except InputRejectedError as error:
             if "table.header" not in str(error):
-                raise
+                raise (last or error) from error
             last = last or error
             continue
-        return _looked_at(path, FileFormat(sheet=sheet, header=header), file.frame)
+        found = _looked_at(path, FileFormat(sheet=sheet, header=header), file.frame)
+        if last is not None and TWICE in str(last) and not _names_ids(found):
+            continue  # the rows below a header that names a column twice are no header
+        return found
     raise last or InputRejectedError(f"{path.name}: no line names the columns")
+
+
+def _names_ids(sheet: Sheet) -> bool:
+    return any(item.is_named("id") for item in sheet.columns)
 
 
 def _looked_at(path: Path, form: FileFormat, frame: pd.DataFrame) -> Sheet:
@@ -372,18 +380,7 @@ def _write(main: Sheet, further: list[Sheet]) -> Proposal:
     assert main.id is not None
     out = _Writer()
     ids = set(main.id.known)
-    joined, visits = [], None
-    for item in further:
-        assert item.id is not None
-        shared = len(set(item.id.known) & ids)
-        if not shared:
-            out.say(f"{item.source} shares no id with {main.source} and is left out.")
-        elif item.repeats and not main.repeats and item.named("time", "number", "date"):
-            visits = item
-        elif item.repeats:
-            out.say(f"{item.source} has several rows an id and is left out.")
-        else:
-            joined.append(item)
+    joined, visits = _roles_of_sheets(out, main, further)
     layout = "visits" if main.repeats and main.named("time", "number", "date") else "patients"
     serial = main if layout == "visits" else visits
     used: set[str] = {main.id.name}
@@ -453,6 +450,42 @@ def within_follow_up(proposal: Proposal, last: float) -> tuple[float, ...] | Non
     note = f"  # follow-up ends at {last:.4g} months"
     proposal.text = proposal.text.replace(usual, proposed + note)
     return found
+
+
+def _roles_of_sheets(
+    out: _Writer, main: Sheet, further: list[Sheet]
+) -> tuple[list[Sheet], Sheet | None]:
+    """Tell sheets to join from that of the visits; those that are neither are named."""
+    assert main.id is not None
+    ids = set(main.id.known)
+    mine = {column.name for column in main.columns}
+    joined: list[Sheet] = []
+    visits: Sheet | None = None
+    for item in further:
+        assert item.id is not None
+        shared = len(set(item.id.known) & ids)
+        if not shared:
+            out.say(f"{item.source} shares no id with {main.source} and is left out.")
+            _say_near_ids(out, set(item.id.known), ids)
+        elif item.repeats and not main.repeats and item.named("time", "number", "date"):
+            visits = item
+        elif item.repeats:
+            out.say(f"{item.source} has several rows an id and is left out.")
+        elif {column.name for column in item.columns} - {item.id.name} <= mine:
+            out.say(f"{item.source} has no column that {main.source} lacks, and is left out.")
+        else:
+            joined.append(item)
+    return joined, visits
+
+
+def _say_near_ids(out: _Writer, theirs: set[str], ours: set[str]) -> None:
+    """Ask about ids that differ in leading zeros only, as Excel makes them; none is matched."""
+    near = {name.lstrip("0") for name in theirs} & {name.lstrip("0") for name in ours} - {""}
+    if near:
+        out.ask(
+            f"{len(near)} of its {len(theirs)} ids differ in leading zeros only: did Excel drop "
+            "them? Write the ids alike in both tables."
+        )
 
 
 def _visit_time(serial: Sheet | None) -> Column | None:
@@ -696,7 +729,9 @@ def _follow_up(everything: Sheet, used: set[str]) -> dict[str, Column]:
                 break
         else:
             trait = item.is_named("smoking") or item.is_named("sex")
-            if item.is_named("event") and 2 <= len(item.levels) <= 4 and not trait:
+            coded = bool(item.levels) and set(item.levels) <= {"0", "1", "2"}
+            few = 2 <= len(item.levels) <= 4
+            if item.is_named("event") and (few or coded) and not trait:
                 found.setdefault("event", item)
             elif item.is_named("time") and dated and not _before_the_scan(item):
                 times.append(item)
@@ -733,6 +768,9 @@ def _covariates(out: _Writer, everything: Sheet, used: set[str]) -> None:
         elif line:
             names.add(key)
             proposed.append(f"# {line}")
+    empty = [quoted(item.name) for item in everything.columns if item.kind == "empty"]
+    if empty:
+        out.say(f"Without any value, and left out: {', '.join(empty)}.")
     if proposed:
         out.ask("which of these belong into the models? Take away the # of their lines.")
         out.lines += proposed

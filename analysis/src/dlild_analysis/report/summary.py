@@ -54,7 +54,7 @@ def _patients(analysis: Analysis) -> str:
     if isinstance(table, NotDone):
         return ""
     total = flow.patients or table.patients
-    words = f"{table.patients} patients"
+    words = f"{table.patients} patient{'s' if table.patients != 1 else ''}"
     if total != table.patients:
         words += f" of {total} in the table"
     or_died = " or died" if DEATH_WORDS["event"] in analysis.outcome.statement else ""
@@ -94,12 +94,17 @@ def _score_term(fit: object) -> Estimate | None:
 def _main(analysis: Analysis) -> str:
     result, score = analysis.of(COX), analysis.data.study.score
     if isinstance(result, NotDone):
-        return f"The risk of progression was not related to the score, because {_because(result)}."
+        return f"Score and progression could not be related: {_because(result)}."
     alone = next((item.fit for item in result.univariable if item.name == "score"), None)
     ratio = _score_term(alone)
-    if score is None or ratio is None:
+    if score is None:
         return ""
     label = score.label
+    if ratio is None:
+        known = analysis.data.column("score")
+        same = np.unique(known[np.isfinite(known)]).size < 2
+        why = "it is the same in all patients" if same else "see Cox regression"
+        return f"{label} and progression could not be related: {why}."
     unit = "points" if score.unit == "points" else "percentage points of lung"
     first = (
         f"With every {POINTS:g} {unit} more {label} the hazard of progression, the rate at which "

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from dlild_analysis.cohort.table.dates import excel_day
 from dlild_analysis.cohort.table.faults import FaultLog
 from dlild_analysis.cohort.table.tables import words
 from dlild_analysis.stats.arrays import FloatArray
@@ -196,13 +197,15 @@ def check_long_times(
     far = known & (np.abs(months) > MONTHS_TOO_LONG)
     cells = frame[column].astype(str).str.strip()
     for index in np.flatnonzero(far):
+        day, years = excel_day(cells.iloc[index]), abs(months[index]) / 12
         log.reject(
             int(frame["row"].iloc[index]),
             column,
             str(frame["id"].iloc[index]),
             cells.iloc[index],
-            f"would be {abs(months[index]) / 12:.0f} years in {unit}; correct it, or set "
-            "table.time_unit to the unit of the column",
+            f"would be {years:{'.0f' if years < 1e6 else '.3g'}} years in {unit}; correct it, or "
+            "set table.time_unit to the unit of the column"
+            + (f"; if it is Excel's number for {day}, format the column as a date" if day else ""),
         )
     if not far.any() and longest > MONTHS_VERY_LONG:
         log.warn(

@@ -199,12 +199,22 @@ def _why_not(text: str) -> str:
     if _NO_DAY.fullmatch(text):
         return "has no day; write a whole date, and say in the paper which day was taken"
     if _NUMBER.fullmatch(text):
-        number = float(text.replace(",", "."))
-        if SERIALS[0] <= number <= SERIALS[1] and number.is_integer():
-            day = dt.date.fromordinal(EXCEL_DAY_0 + int(number))
+        day = excel_day(text)
+        if day:
             return (
-                f"is a number in a column of dates, perhaps Excel's for {day.isoformat()}; format "
-                "the cells as dates"
+                f"is a number in a column of dates, perhaps Excel's for {day}; format the cells as "
+                "dates"
             )
         return "is a number in a column of dates; write the date"
     return "is no date; write it as YYYY-MM-DD, or leave the cell empty"
+
+
+def excel_day(cell: str) -> str:
+    """Write the date that Excel may mean by a whole number; empty where none is likely."""
+    text = cell.strip().replace(",", ".")
+    if not _NUMBER.fullmatch(text):
+        return ""
+    number = float(text)
+    if not (SERIALS[0] <= number <= SERIALS[1] and number.is_integer()):
+        return ""
+    return dt.date.fromordinal(EXCEL_DAY_0 + int(number)).isoformat()

@@ -110,7 +110,10 @@ def _check_names(frame: pd.DataFrame, path: Path) -> None:
 def _check_twice(names: list[str], path: Path) -> None:
     twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
     if twice:
-        raise InputRejectedError(f"{path.name}: the column {twice[0]!r} is there twice; rename one")
+        raise InputRejectedError(
+            f"{path.name}: the column {twice[0]!r} is there twice; rename one, "
+            "or set table.header to the line that names every column once"
+        )
 
 
 def _parquet(path: Path) -> pd.DataFrame:
