@@ -310,7 +310,7 @@ def test_an_older_sheet_of_the_same_columns_is_left_out(drawn, tmp_path):
     _, data, path = proposed(table)
     assert data["table"]["sheet"] == "New"
     assert "join" not in data
-    assert "c.xlsx (Old) has no column that c.xlsx (New) lacks" in path.read_text()
+    assert "c.xlsx (Old) has the same columns as c.xlsx (New)" in path.read_text()
     known = load_cohort(table, load_study(path)).patients["score"]
     np.testing.assert_allclose(known, drawn["dl_ild_percent"])
 
@@ -340,3 +340,17 @@ def test_columns_without_a_value_are_named(drawn, tmp_path):
     _, data, path = proposed(table)
     assert "fvc_percent" not in data["lung_function"]
     assert 'Without any value, and left out: "fvc_percent".' in path.read_text()
+
+
+def test_a_hidden_sheet_is_not_taken_for_the_visible_one(drawn, tmp_path):
+    table = tmp_path / "c.xlsx"
+    with pd.ExcelWriter(table) as writer:
+        drawn.assign(dl_ild_percent=1.0).to_excel(writer, sheet_name="Old", index=False)
+        drawn.to_excel(writer, sheet_name="New", index=False)
+        writer.sheets["Old"].sheet_state = "hidden"
+    proposal, data, path = proposed(table)
+    assert data["table"]["sheet"] == "New"
+    assert "c.xlsx has hidden sheets ('Old'), which are left out: right?" in proposal.questions
+    known = load_cohort(table, load_study(path)).patients["score"]
+    np.testing.assert_allclose(known, drawn["dl_ild_percent"])
+    assert tomllib.loads(propose(table, "Old").text)["table"]["sheet"] == "Old"

@@ -22,7 +22,7 @@ from dlild_analysis.cohort.columns import MAX_LEVELS
 from dlild_analysis.cohort.table.codes import NEGATIVE_CODES, POSITIVE_CODES
 from dlild_analysis.cohort.table.dates import looks_like_date, read_dates
 from dlild_analysis.cohort.table.file_format import FileFormat
-from dlild_analysis.cohort.table.table_file import read_table, sheet_names
+from dlild_analysis.cohort.table.table_file import hidden_sheets, read_table, sheet_names
 from dlild_analysis.cohort.table.tables import MISSING, UNKNOWN_WORDS
 from dlild_analysis.cohort.table.text import plain_text
 from dlild_analysis.cohort.table.units import TIME_TO_MONTHS
@@ -339,7 +339,14 @@ def propose(table: Path, sheet: str | None = None, others: Sequence[Path] = ()) 
             f"{main.source}: no column looks like the ids of patients; the table has: {there}; "
             "call it id"
         )
-    return _write(main, [item for item in further if item.id is not None])
+    proposal = _write(main, [item for item in further if item.id is not None])
+    unseen = [name for name in hidden_sheets(table) if name != sheet]
+    if unseen and len(unseen) < len(sheet_names(table)):
+        names = ", ".join(map(repr, unseen))
+        question = f"{table.name} has hidden sheets ({names}), which are left out: right?"
+        proposal.questions.append(question)
+        proposal.text = proposal.text.replace("\n", f"\n{ASK}{question}\n", 1)
+    return proposal
 
 
 def _tables(table: Path, sheet: str | None, others: Sequence[Path]) -> tuple[Sheet, list[Sheet]]:
@@ -348,8 +355,10 @@ def _tables(table: Path, sheet: str | None, others: Sequence[Path]) -> tuple[She
         raise InputRejectedError(
             f"{table.name}: no sheet {sheet!r}; it has {', '.join(map(repr, names))}"
         )
-    found = []
+    found, hidden = [], hidden_sheets(table)
     for name in names or [None]:
+        if name in hidden and name != sheet and len(hidden) < len(names):
+            continue  # an old version, more often than not; --sheet takes it
         try:
             found.append(look(table, name if len(names) > 1 else None))
         except InputRejectedError:
@@ -472,7 +481,10 @@ def _roles_of_sheets(
         elif item.repeats:
             out.say(f"{item.source} has several rows an id and is left out.")
         elif {column.name for column in item.columns} - {item.id.name} <= mine:
-            out.say(f"{item.source} has no column that {main.source} lacks, and is left out.")
+            out.ask(
+                f"{item.source} has the same columns as {main.source}, and is left out: is "
+                f"{main.source} the right one? init --sheet takes the other."
+            )
         else:
             joined.append(item)
     return joined, visits

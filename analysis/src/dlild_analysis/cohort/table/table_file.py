@@ -99,6 +99,14 @@ def sheet_names(path: Path) -> list[str]:
     return list(_open_workbook(path, data_only=True).sheetnames)
 
 
+def hidden_sheets(path: Path) -> list[str]:
+    """List the sheets of a workbook that Excel does not show."""
+    if path.suffix.lower() not in WORKBOOKS:
+        return []
+    book = _open_workbook(path, data_only=True)
+    return [str(sheet.title) for sheet in book.worksheets if sheet.sheet_state != "visible"]
+
+
 def _check_names(frame: pd.DataFrame, path: Path) -> None:
     if "row" not in frame.columns:
         frame["row"] = np.arange(len(frame)) + 2
