@@ -291,3 +291,23 @@ def test_a_batch_writes_objects_and_names_what_has_no_series(
             assert b"SECRET" not in path.read_bytes(), path.name
     for name in folders:
         assert dlild("verify", out / "images" / name).returncode == 0
+
+
+def test_no_measurement_of_a_report_can_be_changed(written, tmp_path):
+    shutil.copy(written / "result.json", tmp_path)
+    report = pydicom.dcmread(written / "sr.dcm")
+    container = next(i for i in report.ContentSequence if i.ValueType == "CONTAINER")
+    numbers = [
+        item.MeasuredValueSequence[0]
+        for group in container.ContentSequence
+        for item in group.ContentSequence
+        if item.ValueType == "NUM"
+    ]
+    assert len(numbers) > 100
+    for number in numbers:
+        before = number.NumericValue
+        number.NumericValue = str(round(float(before) + 1, 6))
+        report.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+        wrong = [check.what for check in verify_result(tmp_path) if check.agrees is False]
+        assert wrong == ["sr.dcm, measurements"]
+        number.NumericValue = before

@@ -47,8 +47,13 @@ DENSITY_CODES = {
     "HAA": "high_attenuation_percent",
     "LAA-950": "low_attenuation_percent",
     "4147007": "mass_g",
+    "126051": "skewness",
+    "126052": "kurtosis",
 }
-"""Figures of a densitometry by the code of their measurement in the SR."""
+"""Figures of a densitometry by the code of their measurement in the SR, or of its derivation."""
+MEDIAN = "112182"
+DERIVATION = "121401"
+REPEATABILITY = {"RC-SAME": "same_protocol", "RC-ALL": "all_changes"}
 
 
 @dataclass(frozen=True)
@@ -322,6 +327,8 @@ def _expected(document: Mapping[str, Any]) -> dict[tuple[str, str], float]:
     for name, figures in document["classes"].items():
         found[name, "118565006"] = figures["volume_ml"]
         found[name, "LUNG-PERCENT"] = figures["percent_of_lung"]
+        if figures.get("certainty") is not None:
+            found[name, "CERTAINTY"] = figures["certainty"]
     for name, figures in document["zones"].items():
         found[name, "118565006"] = figures["lung_ml"]
         found[name, "LESION-VOLUME"] = figures["lesion_ml"]
@@ -333,7 +340,21 @@ def _expected(document: Mapping[str, Any]) -> dict[tuple[str, str], float]:
                 for code, field in DENSITY_CODES.items()
                 if figures[field] is not None
             }
-    return found
+            for q, value in figures["percentiles_hu"].items():
+                if value is not None:
+                    found[group, MEDIAN if q == "50" else f"PERCENTILE-{q}"] = value
+    return found | _repeatability(document)
+
+
+def _repeatability(document: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """Coefficients of repeatability that a report must hold."""
+    repeatability = document.get("repeatability") or {}
+    return {
+        ("lungs", code + suffix): repeatability[condition][field]
+        for code, condition in REPEATABILITY.items()
+        if condition in repeatability
+        for suffix, field in (("", "coefficient"), ("-LOW", "low"), ("-HIGH", "high"))
+    }
 
 
 def _measurements(dataset: Any) -> Iterator[tuple[tuple[str, str], float]]:
@@ -345,5 +366,13 @@ def _measurements(dataset: Any) -> Iterator[tuple[tuple[str, str], float]]:
             name = next(i.TextValue for i in items if i.ValueType == "TEXT").removeprefix("DL-ILD ")
             for item in items:
                 if item.ValueType == "NUM":
-                    code = item.ConceptNameCodeSequence[0].CodeValue
+                    code = _derivation(item) or item.ConceptNameCodeSequence[0].CodeValue
                     yield (name, code), float(item.MeasuredValueSequence[0].NumericValue)
+
+
+def _derivation(item: Any) -> str:
+    """Code of how a measurement was derived, such as skewness; empty where it has none."""
+    for modifier in item.get("ContentSequence", ()):
+        if modifier.ConceptNameCodeSequence[0].CodeValue == DERIVATION:
+            return str(modifier.ConceptCodeSequence[0].CodeValue)
+    return ""
