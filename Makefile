@@ -204,7 +204,7 @@ LUNG_MASKS ?=
 SCANS ?=
 SINGLE_SLICES ?=
 RUN ?= runs/next
-RECIPE ?= export/recipes/weights-v7.toml
+RECIPE ?= export/recipes/weights-v8.toml
 
 weights: $(VENV)/.dev  ## Make the weights of RECIPE in RUN=runs/next (hours; goes on after a stop); LUNG_MASKS=<folder> of real lung shapes, SCANS=<folder> of real scans without ILD
 	$(BIN)/dlild-export recipe $(RECIPE) --out "$(RUN)" $(if $(LUNG_MASKS),--lung-masks "$(LUNG_MASKS)") $(if $(SCANS),--scans "$(SCANS)") $(if $(SINGLE_SLICES),--single-slices "$(SINGLE_SLICES)")

@@ -143,18 +143,18 @@ def _windows(repository: Path) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def exported(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Version 6, exported anew."""
-    network = load_network(repository / "ild_unet" / "6" / "model.onnx")
+    """Version 7, exported anew."""
+    network = load_network(repository / "ild_unet" / "7" / "model.onnx")
     round_to_bf16(network)
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
     export_onnx(network, path)
     return path
 
 
-def test_an_export_of_today_computes_the_bits_of_the_released_version_6(
+def test_an_export_of_today_computes_the_bits_of_the_released_version_7(
     repository: Path, exported: Path
 ) -> None:
-    released = repository / "ild_unet" / "6" / "model.onnx"
+    released = repository / "ild_unet" / "7" / "model.onnx"
     sessions = [
         onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         for path in (released, exported)
