@@ -354,3 +354,17 @@ def test_a_hidden_sheet_is_not_taken_for_the_visible_one(drawn, tmp_path):
     known = load_cohort(table, load_study(path)).patients["score"]
     np.testing.assert_allclose(known, drawn["dl_ild_percent"])
     assert tomllib.loads(propose(table, "Old").text)["table"]["sheet"] == "Old"
+
+
+def test_a_hidden_sheet_of_another_workbook_is_not_joined(drawn, tmp_path):
+    clinic, scores = tmp_path / "clinic.csv", tmp_path / "ct.xlsx"
+    drawn.drop(columns="dl_ild_percent").to_csv(clinic, index=False)
+    with pd.ExcelWriter(scores) as writer:
+        drawn[["id"]].assign(dl_ild_percent=1.0).to_excel(writer, sheet_name="Old", index=False)
+        drawn[["id", "dl_ild_percent"]].to_excel(writer, sheet_name="New", index=False)
+        writer.sheets["Old"].sheet_state = "hidden"
+    proposal, data, path = proposed(clinic, others=[scores])
+    assert [join["sheet"] for join in data["join"]] == ["New"]
+    assert "ct.xlsx has hidden sheets ('Old'), which are left out: right?" in proposal.questions
+    known = load_cohort(clinic, load_study(path)).patients["score"]
+    np.testing.assert_allclose(known, drawn["dl_ild_percent"])

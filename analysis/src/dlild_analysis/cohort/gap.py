@@ -7,26 +7,14 @@ import numpy as np
 from dlild_analysis.cohort.cohort import Cohort
 from dlild_analysis.stats.arrays import FloatArray
 
-MALE = (
-    *(
-        "m",
-        "male",
-        "man",
-        "men",
-        "男",
-        "男性",
-        "männlich",
-        "maennlich",
-        "mann",
-        "homme",
-        "masculin",
-    ),
-    *("h", "hombre", "varón", "varon", "masculino"),
-)
-FEMALE = (
-    *("f", "female", "woman", "women", "女", "女性", "w", "weiblich", "frau", "femme", "féminin"),
-    *("mujer", "femenino"),
-)
+MALE = frozenset({
+    "m", "male", "man", "men", "男", "男性", "männlich", "maennlich", "mann", "homme", "masculin",
+    "h", "hombre", "varón", "varon", "masculino",
+})  # fmt: skip
+FEMALE = frozenset({
+    "f", "female", "woman", "women", "女", "女性", "w", "weiblich", "frau", "femme", "féminin",
+    "mujer", "femenino",
+})  # fmt: skip
 
 
 def gap_points(cohort: Cohort) -> FloatArray | None:

@@ -22,7 +22,7 @@ from dlild_analysis.cohort.columns import MAX_LEVELS
 from dlild_analysis.cohort.table.codes import NEGATIVE_CODES, POSITIVE_CODES
 from dlild_analysis.cohort.table.dates import looks_like_date, read_dates
 from dlild_analysis.cohort.table.file_format import FileFormat
-from dlild_analysis.cohort.table.table_file import hidden_sheets, read_table, sheet_names
+from dlild_analysis.cohort.table.table_file import read_table, sheets
 from dlild_analysis.cohort.table.tables import MISSING, UNKNOWN_WORDS
 from dlild_analysis.cohort.table.text import plain_text
 from dlild_analysis.cohort.table.units import TIME_TO_MONTHS
@@ -332,47 +332,56 @@ def propose(table: Path, sheet: str | None = None, others: Sequence[Path] = ()) 
     InputRejectedError
         A file cannot be read, or has no column of ids.
     """
-    main, further = _tables(table, sheet, others)
+    main, further, hidden = _tables(table, sheet, others)
     if main.id is None:
         there = ", ".join(item.name for item in main.columns)
         raise InputRejectedError(
             f"{main.source}: no column looks like the ids of patients; the table has: {there}; "
             "call it id"
         )
-    proposal = _write(main, [item for item in further if item.id is not None])
-    unseen = [name for name in hidden_sheets(table) if name != sheet]
-    if unseen and len(unseen) < len(sheet_names(table)):
-        names = ", ".join(map(repr, unseen))
-        question = f"{table.name} has hidden sheets ({names}), which are left out: right?"
-        proposal.questions.append(question)
-        proposal.text = proposal.text.replace("\n", f"\n{ASK}{question}\n", 1)
-    return proposal
+    return _write(main, [item for item in further if item.id is not None], hidden)
 
 
-def _tables(table: Path, sheet: str | None, others: Sequence[Path]) -> tuple[Sheet, list[Sheet]]:
-    names: list[str | None] = [*sheet_names(table)]
-    if sheet is not None and names and sheet not in names:
-        raise InputRejectedError(
-            f"{table.name}: no sheet {sheet!r}; it has {', '.join(map(repr, names))}"
-        )
-    found, hidden = [], hidden_sheets(table)
-    for name in names or [None]:
-        if name in hidden and name != sheet and len(hidden) < len(names):
-            continue  # an old version, more often than not; --sheet takes it
+def _tables(
+    table: Path, sheet: str | None, others: Sequence[Path]
+) -> tuple[Sheet, list[Sheet], dict[Path, list[str]]]:
+    """Return the main table, further ones, and the hidden sheets that are left out, by file."""
+    names, left_out = _sheets_of(table, sheet)
+    hidden = {table: left_out}
+    found = []
+    for name in names:
         try:
-            found.append(look(table, name if len(names) > 1 else None))
+            found.append(look(table, name))
         except InputRejectedError:
-            if len(names) <= 1 or name == sheet:
+            if name in (None, sheet):
                 raise
-    chosen = [
-        item for item in found if sheet is None or len(names) <= 1 or item.form.sheet == sheet
-    ]
-    main = max(chosen, key=_weight)
+    main = max(
+        (item for item in found if sheet is None or item.form.sheet in (None, sheet)), key=_weight
+    )
     further = [item for item in found if item is not main]
     for path in others:
-        several: list[str | None] = [*sheet_names(path)]
-        further += [look(path, name if len(several) > 1 else None) for name in several or [None]]
-    return main, further
+        names, hidden[path] = _sheets_of(path)
+        further += [look(path, name) for name in names]
+    return main, further, hidden
+
+
+def _sheets_of(path: Path, asked: str | None = None) -> tuple[list[str | None], list[str]]:
+    """Return the sheets to look at, None for the only one, and the hidden ones that are left out.
+
+    A hidden sheet is an old version, more often than not; only if it is asked for, or all are
+    hidden, is it looked at.
+    """
+    shown = sheets(path)
+    if asked is not None and shown and asked not in shown:
+        raise InputRejectedError(
+            f"{path.name}: no sheet {asked!r}; it has {', '.join(map(repr, shown))}"
+        )
+    if len(shown) < 2:
+        return [None], []
+    wanted = [name for name, visible in shown.items() if visible or name == asked]
+    if not any(shown.values()):
+        wanted = list(shown)
+    return [*wanted], [name for name in shown if name not in wanted]
 
 
 def _weight(sheet: Sheet) -> tuple[bool, int, int]:
@@ -385,9 +394,13 @@ def _weight(sheet: Sheet) -> tuple[bool, int, int]:
     return (True, min(follow_up, 1), sheet.rows)
 
 
-def _write(main: Sheet, further: list[Sheet]) -> Proposal:
+def _write(main: Sheet, further: list[Sheet], hidden: dict[Path, list[str]]) -> Proposal:
     assert main.id is not None
     out = _Writer()
+    for path, left_out in hidden.items():
+        if left_out:
+            names = ", ".join(map(repr, left_out))
+            out.ask(f"{path.name} has hidden sheets ({names}), which are left out: right?")
     ids = set(main.id.known)
     joined, visits = _roles_of_sheets(out, main, further)
     layout = "visits" if main.repeats and main.named("time", "number", "date") else "patients"

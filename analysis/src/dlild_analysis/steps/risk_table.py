@@ -114,7 +114,7 @@ def risk_table(model: dict[str, Any]) -> RiskTable:
     axes, least, per_point = _axes(model)
     return RiskTable(
         lead["label"],
-        "%" if lead["unit"] == "percent" else lead["unit"],
+        _unit(lead),
         joined(others),
         tuple(rows),
         axes,
@@ -135,8 +135,12 @@ def nice_values(low: float, high: float, most: int) -> list[float]:
 
 def heading(item: dict[str, Any]) -> str:
     """Write the name of an input with its unit."""
-    unit = "%" if item["unit"] == "percent" else item["unit"]
+    unit = _unit(item)
     return f"{item['label']} ({unit})" if unit else str(item["label"])
+
+
+def _unit(item: dict[str, Any]) -> str:
+    return "%" if item["unit"] == "percent" else str(item["unit"])
 
 
 def _axes(model: dict[str, Any]) -> tuple[tuple[Axis, ...], float, float]:

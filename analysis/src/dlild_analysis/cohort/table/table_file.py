@@ -92,19 +92,12 @@ def read_table(path: Path, form: FileFormat | None = None) -> TableFile:
     return TableFile(frame, tuple(remarks))
 
 
-def sheet_names(path: Path) -> list[str]:
-    """List the sheets of a workbook; empty for another file."""
+def sheets(path: Path) -> dict[str, bool]:
+    """Return whether Excel shows each sheet of a workbook; empty for another file."""
     if path.suffix.lower() not in WORKBOOKS:
-        return []
-    return list(_open_workbook(path, data_only=True).sheetnames)
-
-
-def hidden_sheets(path: Path) -> list[str]:
-    """List the sheets of a workbook that Excel does not show."""
-    if path.suffix.lower() not in WORKBOOKS:
-        return []
+        return {}
     book = _open_workbook(path, data_only=True)
-    return [str(sheet.title) for sheet in book.worksheets if sheet.sheet_state != "visible"]
+    return {name: book[name].sheet_state == "visible" for name in book.sheetnames}
 
 
 def _check_names(frame: pd.DataFrame, path: Path) -> None:
