@@ -49,9 +49,12 @@ def test_an_average_is_a_run_with_the_mean_of_the_weights_and_all_cases(
 
 
 def test_what_cannot_be_averaged_is_one_line(runs: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "checkpoint.pt").write_bytes(b"no checkpoint")
     for given, says in (
         (runs[:1], "two runs at least"),
         ([runs[0], tmp_path / "none"], "No such file"),
+        ([runs[0], tmp_path / "damaged"], "the checkpoint cannot be read"),
     ):
         command = ["average", str(tmp_path / "out"), *(f"--of={run}" for run in given)]
         done = CliRunner().invoke(app, command)

@@ -77,12 +77,25 @@ def save(path: Path, step: int, state: State, config: TrainConfig, cases: list[s
         "cases": cases,
         "origin": state.origin,
     }
+    _write(path, stored)
+
+
+def _write(path: Path, stored: dict[str, Any]) -> None:
     unfinished = path.with_suffix(".unfinished")
     with unfinished.open("wb") as file:
         torch.save(stored, file)
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise ResumeError(f"{path}: the checkpoint cannot be read: {reason}") from None
+    return stored
 
 
 def resume(path: Path, state: State, config: TrainConfig, cases: list[str]) -> int:
@@ -111,11 +124,7 @@ def resume(path: Path, state: State, config: TrainConfig, cases: list[str]) -> i
     """
     if not path.exists():
         return 0
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise ResumeError(f"{path}: the checkpoint cannot be read: {reason}") from None
+    stored = _read(path)
     _check_same(path, stored, config, cases)
     state.model.network.load_state_dict(stored["network"])
     state.model.heads.load_state_dict(stored["heads"])
@@ -152,13 +161,13 @@ def average_runs(runs: Sequence[Path], out: Path) -> Path:
     ------
     ValueError
         Fewer than two runs, or networks of different configurations.
-    FileNotFoundError
-        A folder holds no checkpoint.
+    ResumeError
+        A folder holds no checkpoint that can be read.
     """
     if len(runs) < 2:
         raise ValueError("an average is of two runs at least")
     paths = [run / NAME for run in runs]
-    found = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
+    found = [_read(path) for path in paths]
     for path, stored in zip(paths, found, strict=True):
         if stored["config"]["network"] != found[-1]["config"]["network"]:
             raise ValueError(f"{path}: its network is another than that of {paths[-1]}")
@@ -167,10 +176,10 @@ def average_runs(runs: Sequence[Path], out: Path) -> Path:
         if value.is_floating_point():
             last["average"][name] = torch.stack([one["average"][name] for one in found]).mean(0)
     last["cases"] = list(dict.fromkeys(case for one in found for case in one["cases"]))
-    last["origin"]["average_of_sha256"] = [sha256(path) for path in paths]
+    last.setdefault("origin", {})["average_of_sha256"] = [sha256(path) for path in paths]
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(runs[-1] / "config.toml", out / "config.toml")
-    torch.save(last, out / NAME)
+    _write(out / NAME, last)
     return out / NAME
 
 
