@@ -113,15 +113,24 @@ class Orthanc:
             return bytes(answer.read())
 
     def instances(self) -> list[dict[str, Any]]:
-        """Every object with its modality, series and UID, as Orthanc's own interface lists them."""
-        series = {s["ID"]: s for s in self.get("series?expand")}
+        """Every object with its modality, study and UIDs, as Orthanc's own interface lists them.
+
+        Objects are listed first, so that one that arrives meanwhile lacks no parent.
+        """
+        objects, series, studies = (
+            self.get(f"{level}?expand") for level in ("instances", "series", "studies")
+        )
+        series_of = {one["ID"]: one for one in series}
+        study_of = {one["ID"]: one for one in studies}
         return [
             {
-                "modality": series[one["ParentSeries"]]["MainDicomTags"].get("Modality"),
-                "study": series[one["ParentSeries"]]["ParentStudy"],
+                "modality": parent["MainDicomTags"].get("Modality"),
+                "study": parent["ParentStudy"],
+                "study_uid": study_of[parent["ParentStudy"]]["MainDicomTags"]["StudyInstanceUID"],
                 "uid": one["MainDicomTags"]["SOPInstanceUID"],
             }
-            for one in self.get("instances?expand")
+            for one in objects
+            for parent in [series_of[one["ParentSeries"]]]
         ]
 
 

@@ -31,10 +31,7 @@ from dlild_client.archive.queue import digest_of
 def answers(orthanc: Orthanc, studies) -> Counter:
     """Captures in the archive, by study."""
     ours = {objects[0].StudyInstanceUID for objects in studies}
-    uid_of = {
-        s["ID"]: s["MainDicomTags"]["StudyInstanceUID"] for s in orthanc.get("studies?expand")
-    }
-    found = Counter(uid_of[i["study"]] for i in orthanc.instances() if i["modality"] == "OT")
+    found = Counter(i["study_uid"] for i in orthanc.instances() if i["modality"] == "OT")
     return Counter({uid: n for uid, n in found.items() if uid in ours})
 
 
