@@ -61,17 +61,19 @@ test: $(VENV)/.dev $(SERVER_VENV)/.server checkers  ## Run the tests, in two lan
 checkers:
 	@$(MAKE) --no-print-directory $(TOOLS)/.done || echo "the programs that check deploy/ cannot be fetched: their tests are skipped" >&2
 
+# Each lane ends with its slowest tests: what is made faster first.
+PYTEST := $(BIN)/python -m pytest --durations=30 --durations-min=2
 SERVERS := tests/deploy tests/integration tests/server tests/client/archive tests/client/cli
 TRAININGS := $(patsubst %,tests/export/training/test_%.py,loop config processes validation)
 .PHONY: test-servers test-others
 test-servers:
-	$(call covered,servers) $(BIN)/python -m pytest $(COUNT) $(SERVERS)
+	$(call covered,servers) $(PYTEST) $(COUNT) $(SERVERS)
 
 # torch.export leaves a process in a state that crashes a training in it: the two are tested in separate processes.
 # One thread each: two threads that share a core with the other lane would wait for each other.
 test-others:
-	OMP_NUM_THREADS=1 $(call covered,others) $(BIN)/python -m pytest $(COUNT) $(SERVERS:%=--ignore %) $(TRAININGS:%=--ignore %)
-	OMP_NUM_THREADS=1 $(call covered,trainings) $(BIN)/python -m pytest $(COUNT) $(TRAININGS)
+	OMP_NUM_THREADS=1 $(call covered,others) $(PYTEST) $(COUNT) $(SERVERS:%=--ignore %) $(TRAININGS:%=--ignore %)
+	OMP_NUM_THREADS=1 $(call covered,trainings) $(PYTEST) $(COUNT) $(TRAININGS)
 
 test-slow: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
