@@ -78,6 +78,26 @@ def test_a_study_that_grows_is_answered_anew(orthanc, tmp_path):
     assert answers(orthanc, [objects])[objects[0].StudyInstanceUID] == 2
 
 
+def test_late_objects_of_a_study_that_was_removed_are_not_scored_alone(orthanc, tmp_path):
+    (objects,) = small_studies(1, 6)
+    with NodeProcess(tmp_path / "spool", orthanc.peer, keep_s=0.0) as node:
+        send(node.port, objects[:4])
+        node.wait_for("removed", 1)
+        send(node.port, objects[4:])
+        (failed,) = node.wait_for("failed")
+        assert failed["kind"] == "Incomplete"
+        assert failed["error"].startswith("4 of its 6 objects are no longer here")
+        assert "send the whole study again" in failed["error"]
+        send(node.port, objects)
+        node.wait_for("sent", 2)
+        assert [o["objects"] for o in node.audit() if o["event"] == "scoring"] == [4, 6]
+        node.wait_for("removed", 2)
+        send(node.port, objects)
+        time.sleep(2)
+        assert [o["event"] for o in node.audit()].count("scoring") == 2
+    assert answers(orthanc, [objects])[objects[0].StudyInstanceUID] == 2
+
+
 def test_an_archive_that_is_away_loses_nothing(tmp_path):
     studies = small_studies(4, 3)
     archive = Orthanc(tmp_path / "orthanc").start()

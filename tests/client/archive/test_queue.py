@@ -208,8 +208,85 @@ def test_space_is_made_from_what_is_done(queue, clock):
     assert queue.forget(60) == 1
     queue.add("b", "2", 10)
     queue.fail("b", "NotChest", "no lungs")
+    assert queue.counts()[FAILED] == 1
     queue.removed("b")
+    assert (queue.counts()[FAILED], queue.retry("b"), state(queue, "b")) == (0, 0, FAILED)
+    clock.now += 61
+    assert queue.forget(60) == 1
     assert queue.get("b") is None
+
+
+def test_files_of_a_study_that_goes_on_are_not_removed(queue, clock):
+    queue.add("a", "1", 10)
+    scored(queue, clock)
+    queue.sent("a")
+    queue.add("a", "2", 10)
+    assert not queue.removed("a")
+    assert queue.holds(["1", "2"]) == [True, True]
+
+
+def removed_study(queue, clock) -> None:
+    """A study of two objects that was answered long ago."""
+    for instance in ("1", "2"):
+        queue.add("a", instance, 10)
+    scored(queue, clock)
+    queue.sent("a")
+    assert queue.removed("a")
+    clock.now += 1000
+
+
+def test_objects_that_are_sent_again_after_removal_are_kept_and_not_answered_again(queue, clock):
+    removed_study(queue, clock)
+    assert (queue.has("a", "1"), queue.is_stored("a", "1")) == (True, False)
+    assert not queue.add("a", "1", 10)
+    assert queue.is_stored("a", "1")
+    assert (state(queue), queue.stored_bytes()) == (DONE, 10)
+    clock.now += 50
+    assert queue.removable(DONE, 60) is None
+    clock.now += 10
+    assert queue.removable(DONE, 60).id == "a"
+    assert queue.claim(60) is None
+
+
+def test_an_incomplete_study_is_tried_again_when_the_rest_comes(queue, clock):
+    removed_study(queue, clock)
+    queue.add("a", "3", 10)
+    assert queue.instances("a") == {"1", "2", "3"}
+    clock.now += 100
+    assert queue.claim(60) is not None
+    assert queue.incomplete("a", {"1", "2"}, "two are gone") == FAILED
+    assert (queue.get("a").error_kind, queue.get("a").error) == ("Incomplete", "two are gone")
+    assert queue.retry("a") == 1
+    assert state(queue) == RECEIVED  # not `sending`: the answer of before is not its answer
+    queue.claim(60)
+    queue.incomplete("a", {"1", "2"}, "two are gone")
+    for instance in ("1", "2"):
+        assert not queue.add("a", instance, 10)
+    assert scored(queue, clock, "y") == SENDING
+    assert queue.sent("a") == DONE
+    assert queue.get("a").answers == 2
+
+
+def test_what_comes_while_a_study_is_found_incomplete_is_not_left_out(queue, clock):
+    removed_study(queue, clock)
+    queue.add("a", "3", 10)
+    clock.now += 100
+    queue.claim(60)
+    queue.add("a", "1", 10)
+    assert queue.incomplete("a", {"2"}, "one is gone") == RECEIVED
+
+
+def test_a_study_that_comes_again_has_the_whole_time_before_it_is_given_up(queue, clock):
+    queue.add("a", "1", 10)
+    scored(queue, clock)
+    queue.sent("a")
+    clock.now += 1_000_000
+    queue.add("a", "2", 10)
+    assert queue.oldest_s() == 0
+    queue.fail("a", "ConnectionFailed", "nobody there")
+    clock.now += 1_000_000
+    queue.retry("a")
+    assert queue.oldest_s() == 0
 
 
 def test_the_age_of_the_oldest_study(queue, clock):

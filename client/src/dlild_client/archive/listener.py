@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from dlild_client.archive import dimse
@@ -236,12 +237,15 @@ class Listener:
             return MISMATCH, "unreadable"
         study, instance = digest_of(study_uid), digest_of(instance_uid)
         sender = str(event.assoc.requestor.ae_title)
-        if self._queue.has(study, instance):
-            self._queue.add(study, instance, size, sender)
+        record = partial(self._queue.add, study, instance, size, sender)
+        if self._queue.is_stored(study, instance):
+            record()
             return SUCCESS, "repeat"
+        known = self._queue.has(study, instance)
         self._check_space(size)
-        self._spool.put(event.dataset_path, study, instance)
-        self._queue.add(study, instance, size, sender)
+        self._spool.put(event.dataset_path, study, instance, record)
+        if known:
+            return SUCCESS, "repeat"
         event.assoc.dlild_studies = {*getattr(event.assoc, "dlild_studies", ()), study}
         return SUCCESS, "stored"
 

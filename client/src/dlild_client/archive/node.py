@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ STALLED_S = 3600.0
 UNEXPECTED_TRIES = 5
 """How often a study is tried that makes the program fail in a way that is a fault of ours."""
 JANITOR_S = 2.0
+INCOMPLETE = "Incomplete"
+"""Kind of the error of a study that has objects which are gone."""
 
 
 class Node:
@@ -190,6 +193,8 @@ class Node:
         study = self.queue.claim(self.settings.quiet_s)
         if study is None:
             return False
+        if self._is_incomplete(study):
+            return True
         began = time.monotonic()
         self.audit.write("scoring", study.id, objects=study.objects, tries=study.tries)
         try:
@@ -205,6 +210,23 @@ class Node:
         self.metrics.scoring.observe(seconds)
         state = self.queue.scored(study.id, _digest(objects))
         self.audit.write("scored", study.id, state=state, seconds=round(seconds, 3))
+        return True
+
+    def _is_incomplete(self, study: Study) -> bool:
+        """Give a study up of which objects are gone: the others alone have another score."""
+        known = self.queue.instances(study.id)
+        missing = known - self.spool.instances(study.id)
+        if not missing:
+            return False
+        text = (
+            f"{len(missing)} of its {len(known)} objects are no longer here (they are removed "
+            "after --keep-h); send the whole study again"
+        )
+        state = self.queue.incomplete(study.id, missing, text)
+        if state == FAILED:
+            self.metrics.failures.labels("score", INCOMPLETE).inc()
+            self.metrics.given_up.labels(OTHER).inc()
+            self.audit.write("failed", study.id, stage="score", kind=INCOMPLETE, error=text)
         return True
 
     def _send_next(self) -> bool:
@@ -303,9 +325,8 @@ class Node:
         study = study or self.queue.removable(FAILED, settings.keep_failed_s)
         if study is not None:
             # The queue first: a folder that it no longer counts is harmless.
-            self.queue.removed(study.id)
-            self.spool.remove(study.id)
-            self.audit.write("removed", study.id, state=study.state, bytes=study.bytes)
+            if self.spool.remove(study.id, partial(self.queue.removed, study.id)):
+                self.audit.write("removed", study.id, state=study.state, bytes=study.bytes)
             return True
         self.queue.forget(settings.remember_s)
         self.spool.clear_incoming(10 * settings.silent_s)

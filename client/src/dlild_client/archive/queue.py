@@ -198,8 +198,9 @@ class Queue:
     def add(self, study: str, instance: str, size: int, sender: str = "") -> bool:
         """Record an object that lies on the disk.
 
-        An object of a study that is done lets it be scored again, when it is quiet: the answer
-        may be the same, and is not sent again then.
+        A new object of a study that is done lets it be scored again, when it is quiet: the answer
+        may be the same, and is not sent again then. One that was removed, and is there again, does
+        not: it is kept for objects that may follow.
 
         Parameters
         ----------
@@ -218,12 +219,7 @@ class Queue:
         now = self._clock()
         with self._change():
             if self.has(study, instance):
-                # A failed study that is sent again is tried again.
-                self._db.execute(
-                    "UPDATE studies SET state = ?, last_object_at = ?, next_try_at = 0, tries = 0, "
-                    "crashes = 0 WHERE id = ? AND state IN (?, ?)",
-                    (RECEIVED, now, study, RECEIVED, FAILED),
-                )
+                self._repeated(study, instance, size, now)
                 return False
             self._db.execute(
                 "INSERT INTO studies (id, state, received_at, changed_at, last_object_at, sender) "
@@ -236,11 +232,37 @@ class Queue:
                 (study, instance, size),
             )
             self._db.execute(
-                "UPDATE studies SET state = ?, changed_at = ?, tries = 0, next_try_at = 0, "
-                "error = '', error_kind = '' WHERE id = ? AND state IN (?, ?)",
-                (RECEIVED, now, study, DONE, FAILED),
+                "UPDATE studies SET state = ?, received_at = ?, changed_at = ?, tries = 0, "
+                "next_try_at = 0, error = '', error_kind = '' WHERE id = ? AND state IN (?, ?)",
+                (RECEIVED, now, now, study, DONE, FAILED),
             )
         return True
+
+    def _repeated(self, study: str, instance: str, size: int, now: float) -> None:
+        """Record an object that was received before, and may have been removed since."""
+        there_again = self._db.execute(
+            "UPDATE objects SET stored = 1, bytes = ? "
+            "WHERE study = ? AND instance = ? AND stored = 0",
+            (size, study, instance),
+        ).rowcount
+        if there_again:
+            self._db.execute(
+                "UPDATE studies SET files = 1, last_object_at = ?, "
+                "generation = generation + (state = ?) WHERE id = ?",
+                (now, SCORING, study),
+            )
+        self._db.execute(
+            "UPDATE studies SET last_object_at = ?, next_try_at = 0, tries = 0, crashes = 0 "
+            "WHERE id = ? AND state = ?",
+            (now, study, RECEIVED),
+        )
+        # A failed study that is sent again is tried again.
+        self._db.execute(
+            "UPDATE studies SET state = ?, received_at = ?, changed_at = ?, last_object_at = ?, "
+            "next_try_at = 0, tries = 0, crashes = 0 "
+            "WHERE id = ? AND state = ?",
+            (RECEIVED, now, now, now, study, FAILED),
+        )
 
     def has(self, study: str, instance: str) -> bool:
         """Whether an object was received, also one that is removed by now."""
@@ -249,6 +271,20 @@ class Queue:
                 "SELECT 1 FROM objects WHERE study = ? AND instance = ?", (study, instance)
             ).fetchone()
         return row is not None
+
+    def is_stored(self, study: str, instance: str) -> bool:
+        """Whether an object was received, and is not removed."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT stored FROM objects WHERE study = ? AND instance = ?", (study, instance)
+            ).fetchone()
+        return row is not None and bool(row["stored"])
+
+    def instances(self, study: str) -> set[str]:
+        """Return the digests of all objects of a study that were received, also removed ones."""
+        with self._lock:
+            rows = self._db.execute("SELECT instance FROM objects WHERE study = ?", (study,))
+            return {str(row["instance"]) for row in rows}
 
     def holds(self, instances: Sequence[str]) -> list[bool]:
         """Whether each object lies on the disk now, in whichever study."""
@@ -372,6 +408,38 @@ class Queue:
             )
         return state
 
+    def incomplete(self, study: str, missing: Collection[str], error: str) -> str:
+        """Give up a study that is being scored, and of which objects are no longer on the disk.
+
+        What is left of it is no study: it would have another score. It is tried again when one of
+        them is sent again.
+
+        Parameters
+        ----------
+        study : str
+        missing : collection of str
+            Digests of the objects.
+        error : str
+
+        Returns
+        -------
+        str
+            The new state: `failed`, or `received` where objects came meanwhile.
+        """
+        with self._change():
+            self._db.executemany(
+                "UPDATE objects SET stored = 0 WHERE study = ? AND instance = ?",
+                [(study, instance) for instance in missing],
+            )
+            self._db.execute(
+                "UPDATE studies SET state = CASE WHEN generation = scored_generation THEN ? "
+                "ELSE ? END, changed_at = ?, answer = '', "
+                "error_kind = 'Incomplete', error = ? WHERE id = ? AND state = ?",
+                (FAILED, RECEIVED, self._clock(), error, study, SCORING),
+            )
+            found = self.get(study)
+        return "" if found is None else found.state
+
     def next_to_send(self) -> Study | None:
         """Return the study to send that has waited longest, or None; its state stays."""
         with self._lock:
@@ -458,7 +526,7 @@ class Queue:
             )
 
     def fail(self, study: str, kind: str, error: str) -> None:
-        """Give a study up; its files stay until they are removed to make space."""
+        """Give a study up; its files stay for a while, so that it can be tried again."""
         with self._change():
             self._db.execute(
                 "UPDATE studies SET state = ?, changed_at = ?, tries = tries + 1, "
@@ -469,7 +537,8 @@ class Queue:
     def retry(self, study: str | None = None) -> int:
         """Let failed studies be tried again: one, or all of them.
 
-        A study whose result was made is sent again; the others are scored again.
+        A study whose result was made is sent again; the others are scored again, but those whose
+        objects are removed: they must be sent again.
 
         Returns
         -------
@@ -481,40 +550,49 @@ class Queue:
             return self._db.execute(
                 "UPDATE studies SET state = CASE WHEN answer != '' AND "
                 "generation = scored_generation THEN ? ELSE ? END, tries = 0, crashes = 0, "
-                "next_try_at = 0, changed_at = ? WHERE state = ? "
+                "next_try_at = 0, received_at = ?, changed_at = ? WHERE state = ? AND files = 1 "
                 "AND (? IS NULL OR id = ?)",
-                (SENDING, RECEIVED, now, FAILED, study, study),
+                (SENDING, RECEIVED, now, now, FAILED, study, study),
             ).rowcount
 
     # ---- space -------------------------------------------------------------------------------
 
     def removable(self, state: str, keep_s: float) -> Study | None:
-        """Return the study that has been done, or failed, for longest, and for over `keep_s`."""
+        """Return the study that has been done, or failed, for longest, and for over `keep_s`.
+
+        Objects of an answered study that were sent again are kept as long.
+        """
         with self._lock:
             row = self._db.execute(
                 _STUDY + "WHERE state = ? AND files = 1 AND changed_at <= ? "
-                "ORDER BY changed_at LIMIT 1",
-                (state, self._clock() - keep_s),
+                "AND last_object_at <= ? ORDER BY changed_at LIMIT 1",
+                (state, self._clock() - keep_s, self._clock() - keep_s),
             ).fetchone()
         return None if row is None else Study(**dict(row))
 
-    def removed(self, study: str) -> None:
-        """Record that the files of a study are removed.
+    def removed(self, study: str) -> bool:
+        """Record that the files of a study are removed; return whether they may be.
 
-        That a study was answered stays known, so that a repeat is not answered again; a failed
-        one is forgotten, so that a repeat is a new study.
+        That it was received stays known: an answered study is not answered again, and late
+        objects are not taken for the whole study.
         """
         with self._change():
-            self._db.execute("DELETE FROM studies WHERE id = ? AND state = ?", (study, FAILED))
-            self._db.execute("UPDATE studies SET files = 0 WHERE id = ?", (study,))
-            self._db.execute("UPDATE objects SET stored = 0 WHERE study = ?", (study,))
+            ended = self._db.execute(
+                "UPDATE studies SET files = 0 WHERE id = ? AND state IN (?, ?)",
+                (study, DONE, FAILED),
+            ).rowcount
+            if ended:
+                self._db.execute("UPDATE objects SET stored = 0 WHERE study = ?", (study,))
+        return bool(ended)
 
     def forget(self, older_s: float) -> int:
-        """Forget done studies without files that are older; a repeat is scored anew then."""
+        """Forget ended studies without files that are older; a repeat is scored anew then."""
+        before = self._clock() - older_s
         with self._change():
             return self._db.execute(
-                "DELETE FROM studies WHERE state = ? AND files = 0 AND changed_at <= ?",
-                (DONE, self._clock() - older_s),
+                "DELETE FROM studies WHERE state IN (?, ?) AND files = 0 AND changed_at <= ? "
+                "AND last_object_at <= ?",
+                (DONE, FAILED, before, before),
             ).rowcount
 
     # ---- reading -----------------------------------------------------------------------------
@@ -532,9 +610,13 @@ class Queue:
         return [Study(**dict(row)) for row in rows]
 
     def counts(self) -> dict[str, int]:
-        """Return the number of studies in each state."""
+        """Return the number of studies in each state; a failed one until its files are removed."""
         with self._lock:
-            rows = self._db.execute("SELECT state, COUNT(*) FROM studies GROUP BY state").fetchall()
+            rows = self._db.execute(
+                "SELECT state, COUNT(*) FROM studies WHERE NOT (state = ? AND files = 0) "
+                "GROUP BY state",
+                (FAILED,),
+            ).fetchall()
         return dict.fromkeys(STATES, 0) | {str(row[0]): int(row[1]) for row in rows}
 
     def stored_bytes(self) -> int:

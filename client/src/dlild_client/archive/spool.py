@@ -18,8 +18,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -65,6 +66,7 @@ class Spool:
                 f"{folder.name}: cannot be used as spool folder: {error.strerror}; give another "
                 "with --spool"
             ) from None
+        self._moves = threading.Lock()
         self.clear_incoming(0.0)
 
     def close(self) -> None:
@@ -84,16 +86,31 @@ class Spool:
         """Return the folder with the objects of a study."""
         return self._studies / study
 
-    def put(self, arrived: Path, study: str, instance: str) -> None:
-        """Move an object that has arrived to its study; it is on the disk when this returns."""
+    def put(self, arrived: Path, study: str, instance: str, record: Callable[[], object]) -> None:
+        """Move an object that has arrived to its study; it is on the disk when this returns.
+
+        Parameters
+        ----------
+        arrived : Path
+        study, instance : str
+            Digests of their UIDs.
+        record : callable
+            Records it in the queue, before `remove` may look whether the study is still ended.
+        """
         folder = self.study(study)
-        fresh = not folder.is_dir()
-        folder.mkdir(mode=0o700, exist_ok=True)
         _sync(arrived)
-        arrived.replace(folder / f"{instance}.dcm")
-        _sync(folder)
-        if fresh:
-            _sync(self._studies)
+        with self._moves:
+            fresh = not folder.is_dir()
+            folder.mkdir(mode=0o700, exist_ok=True)
+            arrived.replace(folder / f"{instance}.dcm")
+            _sync(folder)
+            if fresh:
+                _sync(self._studies)
+            record()
+
+    def instances(self, study: str) -> set[str]:
+        """Return the digests of the objects of a study that are on the disk."""
+        return {path.stem for path in self.study(study).glob("*.dcm")}
 
     def put_result(self, study: str, objects: Sequence[Dataset]) -> None:
         """Write the objects of a result, in place of an earlier one, all of them or none."""
@@ -121,10 +138,34 @@ class Spool:
         """Return the files of a result, in the order in which they are sent."""
         return sorted((self._results / study).glob("*.dcm"))
 
-    def remove(self, study: str) -> None:
-        """Remove the files of a study and of its result."""
-        shutil.rmtree(self.study(study), ignore_errors=True)
-        shutil.rmtree(self._results / study, ignore_errors=True)
+    def remove(self, study: str, record: Callable[[], bool]) -> bool:
+        """Remove the files of a study and of its result.
+
+        Parameters
+        ----------
+        study : str
+        record : callable
+            Records it in the queue; returns False where the study is no longer ended: an object
+            of it has come.
+
+        Returns
+        -------
+        bool
+            What `record` has returned.
+        """
+        aside = []
+        with self._moves:
+            if not record():
+                return False
+            for number, folder in enumerate((self.study(study), self._results / study)):
+                target = self.incoming / f"removed-{number}-{study}"
+                shutil.rmtree(target, ignore_errors=True)
+                with suppress(FileNotFoundError):
+                    folder.replace(target)
+                    aside.append(target)
+        for target in aside:
+            shutil.rmtree(target, ignore_errors=True)
+        return True
 
     def remove_unknown(self, queue: Queue) -> int:
         """Remove folders that the queue does not know: left by a kill before their first entry."""
