@@ -16,11 +16,12 @@ from dlild_client.client import Client
 from dlild_client.contract.result import ResultDocument
 from dlild_client.errors import DlildError
 from dlild_client.reading.read import read_volume
-from dlild_client.results.dicom.files import object_writer
-from dlild_client.results.files import try_folder, write_result
+from dlild_client.results.dicom.files import FILES, object_writer
+from dlild_client.results.files import OUTPUTS, try_folder, write_comparison, write_result
 from dlild_client.results.overlay import draw_overlay
 from dlild_client.results.provenance import document_digest
 from dlild_client.results.result import Result
+from dlild_client.results.stored import LABELS, OVERLAY, READING, REPORT, RESULT
 
 
 @pytest.fixture
@@ -116,6 +117,72 @@ def test_further_files_are_exchanged_with_the_others(result, tmp_path):
     with pytest.raises(DlildError, match="cannot be written: No space left on device"):
         write_result(result, out, {"a.txt": fail})
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+PAGE = b"<html><body><h1>DL-ILD</h1>"
+
+
+def wrote(folder, **files: bytes) -> None:
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_bytes(content)
+
+
+def test_outputs_of_another_result_go_with_it(result, noisy, tmp_path):
+    out = tmp_path / "out"
+    write_result(result, out)
+    objects = dict.fromkeys(
+        ("seg_dcm", "sr_dcm", "capture_dcm", "pdf_dcm"), b"\0" * 128 + b"DL-ILD"
+    )
+    wrote(out, report_html=PAGE, reading_html=PAGE, **objects)
+    wrote(out, **{"seg-labelmap_dcm": b"DL-ILD"}, notes_txt=b"mine", other_dcm=b"DL-ILD")
+    write_result(result, out)
+    assert len(list(out.iterdir())) == len(OUTPUTS) + 2  # of the very same result: they stay
+    changed = replace(result, windows=result.windows + 1)
+    write_result(changed, out, {"sr.dcm": lambda path: path.write_bytes(b"new")})
+    assert {path.name for path in out.iterdir()} == {
+        "result.json", "labels.nii.gz", "overlay.png", "sr.dcm", "notes.txt", "other.dcm",
+    }  # fmt: skip
+    assert (out / "sr.dcm").read_bytes() == b"new"
+    wrote(out, report_html=PAGE)
+    write_result(changed, out, alone=True)
+    assert not {"report.html", "sr.dcm"} & {path.name for path in out.iterdir()}
+
+
+def test_files_that_others_wrote_under_these_names_stay(result, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    wrote(out, report_html=b"<html>A report of mine", seg_dcm=b"\0" * 128 + b"DICM of a scanner")
+    (out / "sr.dcm").mkdir()
+    write_result(result, out)
+    assert {"report.html", "seg.dcm", "sr.dcm"} < {path.name for path in out.iterdir()}
+
+
+def test_outputs_that_are_to_go_stay_where_the_new_result_cannot_be_written(result, tmp_path):
+    out = tmp_path / "out"
+    write_result(result, out)
+    wrote(out, report_html=PAGE)
+
+    def fail(path):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DlildError, match="No space left"):
+        write_result(replace(result, windows=99), out, {"sr.dcm": fail})
+    assert (out / "report.html").read_bytes() == PAGE
+
+
+def test_every_output_is_known_by_name():
+    assert set(OUTPUTS) >= {*FILES.values(), REPORT, READING, RESULT, LABELS, OVERLAY}
+
+
+def test_outputs_of_another_comparison_go_with_it(tmp_path):
+    wrote(tmp_path, comparison_html=PAGE, comparison_dcm=b"DL-ILD", report_html=PAGE)
+    write_comparison({"total": 1}, tmp_path, {"comparison.html": lambda p: p.write_bytes(PAGE)})
+    names = {"comparison.json", "comparison.html", "report.html"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    write_comparison({"total": 1}, tmp_path, {})
+    assert {path.name for path in tmp_path.iterdir()} == names
+    write_comparison({"total": 2}, tmp_path, {})
+    assert {path.name for path in tmp_path.iterdir()} == {"comparison.json", "report.html"}
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_and_leaves_nothing(result, tmp_path):

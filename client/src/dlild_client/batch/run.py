@@ -22,8 +22,15 @@ from dlild_client.errors import (
     KeyRefusedError,
     NotReadyError,
 )
-from dlild_client.report.cohort import write_index, write_scan_report
-from dlild_client.results.files import Writer, try_folder, write_result
+from dlild_client.report.cohort import READINGS, REPORTS, write_index, write_scan_report
+from dlild_client.results.files import (
+    OUTPUTS,
+    Writer,
+    is_of,
+    is_ours,
+    try_folder,
+    write_result,
+)
 from dlild_client.results.result import Result
 from dlild_client.settings import Retries
 from dlild_client.transport.connection import ServerInfo
@@ -194,9 +201,10 @@ def run_batch(
             what = _settle(outcome, contract.model.weights_sha256)
             if isinstance(what, Result):
                 name = job.scan.id or job.key
+                _remove_stale(out, name, what)
                 if images or more is not None:
                     files = _more_files(more, what, job, notify)
-                    write_result(what, out / "images" / name, files)
+                    write_result(what, out / "images" / name, files, alone=anonymous)
                 if report is not None:
                     write_scan_report(what, out, name, report)
             status = record.add(job.scan, job.key, what)
@@ -207,6 +215,20 @@ def run_batch(
                 finished(job.scan, status)
         summary.seconds = time.perf_counter() - start
     return summary
+
+
+def _remove_stale(out: Path, name: str, result: Result) -> None:
+    """Remove what an earlier run wrote under this name of another scan, or of another result."""
+    if is_of(out / "scans" / f"{name}.json", result.to_dict()):
+        return
+    images = out / "images" / name
+    pages = (out / REPORTS / f"{name}.html", out / REPORTS / f"{name}.jpg")
+    for path in (*pages, out / READINGS / f"{name}.html", *(images / one for one in OUTPUTS)):
+        if is_ours(path):
+            with suppress(OSError):
+                path.unlink()
+    with suppress(OSError):
+        images.rmdir()
 
 
 @contextmanager

@@ -15,9 +15,8 @@ from dlild_client.cli.screen import TITLE, print_rows
 
 if TYPE_CHECKING:
     from dlild_client.results.compare import Comparison, Difference
+    from dlild_client.results.files import Writer
     from dlild_client.source import SourceSeries
-
-JSON, PAGE, SR = "comparison.json", "comparison.html", "comparison.dcm"
 
 
 def compare(
@@ -76,8 +75,16 @@ def compare(
     from dlild_client.report.languages import check_language  # noqa: PLC0415
     from dlild_client.results.compare import compare_results  # noqa: PLC0415
     from dlild_client.results.dicom.extra import load_highdicom  # noqa: PLC0415
-    from dlild_client.results.files import text_writer, try_folder, write_files  # noqa: PLC0415
-    from dlild_client.results.stored import read_stored  # noqa: PLC0415
+    from dlild_client.results.files import (  # noqa: PLC0415
+        text_writer,
+        try_folder,
+        write_comparison,
+    )
+    from dlild_client.results.stored import (  # noqa: PLC0415
+        COMPARISON_PAGE,
+        COMPARISON_SR,
+        read_stored,
+    )
 
     check_language(language)
     if (report or sr) and out is None:
@@ -89,19 +96,20 @@ def compare(
     comparison = compare_results([read_stored(path) for path in paths], _days(dates, days))
     if out is not None:
         try_folder(out)
-        text = json.dumps(comparison.to_dict(), indent=2, allow_nan=False)
-        files = {JSON: text_writer(text + "\n")}
+        files: dict[str, Writer] = {}
         if report:
             from dlild_client.report.comparison import comparison_page  # noqa: PLC0415
 
-            files[PAGE] = text_writer(comparison_page(comparison, scan, language))
+            files[COMPARISON_PAGE] = text_writer(comparison_page(comparison, scan, language))
         if sr and scan:
             from dlild_client.results.dicom.change import make_change_report  # noqa: PLC0415
             from dlild_client.results.dicom.files import object_writer  # noqa: PLC0415
 
             sources = _sources(comparison, scan)
-            files[SR] = object_writer(make_change_report(comparison, sources, anonymous=anonymous))
-        write_files(out, files)
+            files[COMPARISON_SR] = object_writer(
+                make_change_report(comparison, sources, anonymous=anonymous)
+            )
+        write_comparison(comparison.to_dict(), out, files)
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:

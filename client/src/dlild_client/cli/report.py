@@ -13,9 +13,6 @@ from dlild_client.cli.options import BY_TYPER, ReportLanguage
 if TYPE_CHECKING:
     from dlild_client.results.stored import StoredResult
 
-READING = "reading.html"
-"""Name of a page whose score is covered."""
-
 
 def report(
     path: Annotated[
@@ -107,9 +104,10 @@ def report(
 
 
 def _default_target(stored: StoredResult, *, blind: bool) -> Path:
-    from dlild_client.report.page import REPORT  # noqa: PLC0415
+    from dlild_client.report.cohort import READINGS, REPORTS  # noqa: PLC0415
+    from dlild_client.results.stored import READING, REPORT  # noqa: PLC0415
 
     if stored.of_batch:
-        folder = stored.path.parent.parent / ("readings" if blind else "reports")
+        folder = stored.path.parent.parent / (READINGS if blind else REPORTS)
         return folder / f"{stored.path.stem}.html"
     return stored.folder / (READING if blind else REPORT)

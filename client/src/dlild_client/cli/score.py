@@ -91,7 +91,9 @@ def score(
         if out is not None:
             writers = {name: partial(w, result) for name, w in more.items()}
             make = partial(make_files, result, kinds, language, anonymous=objects.anonymous)
-            actions["write"] = lambda: write_result(result, out, {**writers, **make()})
+            actions["write"] = lambda: write_result(
+                result, out, {**writers, **make()}, alone=objects.anonymous
+            )
         if store:
             actions["store"] = partial(scan.store, result)
         faults = _run_all(actions)

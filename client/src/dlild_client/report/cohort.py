@@ -25,7 +25,7 @@ from dlild_client.results.files import cannot_be_written, write_atomically
 from dlild_client.results.overlay import draw_panels, lung_classes
 from dlild_client.results.result import Result
 
-INDEX, REPORTS = "index.html", "reports"
+INDEX, REPORTS, READINGS = "index.html", "reports", "readings"
 THUMBNAIL_WIDTH = 216
 """In pixels: twice what is shown, for sharp screens."""
 

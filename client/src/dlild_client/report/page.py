@@ -22,9 +22,7 @@ from dlild_client.report.pictures import Pictures, compose_montage, data_url
 from dlild_client.report.reading import sheet_data
 from dlild_client.report.viewer import WINDOWS, viewer_data
 from dlild_client.results.result import Result
-
-REPORT = "report.html"
-"""Name of the report in a result's folder."""
+from dlild_client.results.stored import REPORT as REPORT  # noqa: PLC0414
 
 
 def write_report(

@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from dlild_client.errors import DlildError
 from dlild_client.results.nifti import write_nifti
 from dlild_client.results.overlay import draw_overlay
+from dlild_client.results.provenance import document_digest
 from dlild_client.results.result import Result
+from dlild_client.results.stored import (
+    COMPARISON,
+    COMPARISON_PAGE,
+    COMPARISON_SR,
+    LABELS,
+    OVERLAY,
+    READING,
+    REPORT,
+    RESULT,
+)
 
 __all__ = ["Writer", "write_nifti", "write_result"]
 
+OUTPUTS = (
+    RESULT, LABELS, OVERLAY, REPORT, READING,
+    "seg.dcm", "seg-labelmap.dcm", "sr.dcm", "capture.dcm", "pdf.dcm",
+)  # fmt: skip
+"""Every file that this software writes of a result into its folder."""
+COMPARISON_OUTPUTS = (COMPARISON, COMPARISON_PAGE, COMPARISON_SR)
+_MARK, _MARK_WITHIN = b"DL-ILD", 1 << 16
 TRIAL_BYTES = 1 << 16
 """Size of the trial file: a full disk may still accept an empty one."""
 
@@ -28,10 +48,15 @@ def write_result(
     result: Result,
     folder: str | os.PathLike[str],
     more: Mapping[str, Writer] | None = None,
+    *,
+    alone: bool = False,
 ) -> list[Path]:
     """Write `result.json`, `labels.nii.gz` and `overlay.png` into a folder, created if missing.
 
-    Replaces the files of an earlier result, all of them or none; other files are left alone.
+    Replaces the files of an earlier result, all of them or none. Outputs of another result that
+    this one does not replace (`OUTPUTS`: its report, its DICOM objects) are removed together with
+    it, so that nobody takes them for this one's; those of the very same result stay. Files of other
+    names, and files of these names that this software did not write, are left alone.
 
     Parameters
     ----------
@@ -40,6 +65,9 @@ def write_result(
     more : mapping of str to callable, optional
         Further files of this result, by name: each callable writes its file at the path that it
         is given. They are exchanged together with the others.
+    alone : bool
+        Remove earlier outputs of the very same result, too, such as those with identity where this
+        run strips it.
 
     Returns
     -------
@@ -52,20 +80,31 @@ def write_result(
         The folder or a file cannot be written.
     """
     folder = Path(folder)
-    more = more or {}
+    more, document = more or {}, result.to_dict()
     writers: dict[str, Writer] = {
         **more,
-        "labels.nii.gz": lambda path: write_nifti(result.labels, path),
-        "overlay.png": lambda path: draw_overlay(result).save(path),
+        LABELS: lambda path: write_nifti(result.labels, path),
+        OVERLAY: lambda path: draw_overlay(result).save(path),
         # Last: once it exists, the other files exist, too.
-        "result.json": text_writer(result.to_json() + "\n"),
+        RESULT: text_writer(json.dumps(document, indent=2, allow_nan=False) + "\n"),
     }
-    write_files(folder, writers)
-    return [folder / name for name in ("result.json", "labels.nii.gz", "overlay.png", *more)]
+    same = not alone and is_of(folder / RESULT, document)
+    write_files(folder, writers, () if same else OUTPUTS)
+    return [folder / name for name in (RESULT, LABELS, OVERLAY, *more)]
 
 
-def write_files(folder: Path, writers: Mapping[str, Writer]) -> None:
+def write_files(
+    folder: Path, writers: Mapping[str, Writer], replaces: Collection[str] = ()
+) -> None:
     """Write files into a folder, created if missing, all of them or none.
+
+    Parameters
+    ----------
+    folder : Path
+    writers : mapping of str to callable
+        By name; the last file marks the others as complete.
+    replaces : collection of str
+        Names of outputs that are removed where this software wrote them, and `writers` does not.
 
     Raises
     ------
@@ -74,16 +113,41 @@ def write_files(folder: Path, writers: Mapping[str, Writer]) -> None:
     """
     try:
         with _made_folder(folder), _stage(folder) as stage:
-            _write_all(stage, folder, writers)
+            _write_all(stage, folder, writers, replaces)
     except (OSError, RuntimeError) as error:
         raise cannot_be_written(folder, error) from None
 
 
-def _write_all(stage: Path, folder: Path, writers: Mapping[str, Writer]) -> None:
+def _write_all(
+    stage: Path, folder: Path, writers: Mapping[str, Writer], replaces: Collection[str]
+) -> None:
     for name, write in writers.items():
         write(stage / name)
         _sync(stage / name)
-    _exchange(stage, folder, list(writers))
+    stale = [name for name in replaces if name not in writers and is_ours(folder / name)]
+    _exchange(stage, folder, list(writers), stale)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether this software wrote a page or DICOM object: its name stands in the first bytes."""
+    if not path.is_file():
+        return False
+    if path.suffix not in {".html", ".dcm"}:
+        return True
+    try:
+        with path.open("rb") as file:
+            return _MARK in file.read(_MARK_WITHIN)
+    except OSError:
+        return False
+
+
+def is_of(path: Path, document: Mapping[str, Any]) -> bool:
+    """Whether the JSON of an earlier result or comparison says what this one says."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return isinstance(found, dict) and document_digest(found) == document_digest(document)
+    except (OSError, ValueError):
+        return False
 
 
 def text_writer(text: str) -> Writer:
@@ -135,6 +199,27 @@ def try_folder(folder: str | os.PathLike[str]) -> None:
                 path.rmdir()
 
 
+def write_comparison(document: Mapping[str, Any], folder: Path, more: Mapping[str, Writer]) -> None:
+    """Write `comparison.json` and further files of a comparison, as `write_result` does.
+
+    Parameters
+    ----------
+    document : mapping
+        Of `Comparison.to_dict`.
+    folder : Path
+    more : mapping of str to callable
+        Writers of page and SR, by name.
+
+    Raises
+    ------
+    DlildError
+        The folder or a file cannot be written.
+    """
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    same = is_of(folder / COMPARISON, document)
+    write_files(folder, {**more, COMPARISON: text_writer(text)}, () if same else COMPARISON_OUTPUTS)
+
+
 def cannot_be_written(folder: Path, error: Exception) -> DlildError:
     """Construct the error of a result folder that cannot be written."""
     return DlildError(
@@ -180,8 +265,8 @@ def _stage(folder: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _exchange(stage: Path, folder: Path, names: list[str]) -> None:
-    """Replace old files by new ones: all of them, or none.
+def _exchange(stage: Path, folder: Path, names: list[str], stale: list[str]) -> None:
+    """Replace old files by new ones, and remove stale ones: all of them, or none.
 
     The last of `names` marks a complete result. Its old version is removed first, so that at no
     time, nor after a kill, does it exist beside files of another result.
@@ -200,6 +285,8 @@ def _exchange(stage: Path, folder: Path, names: list[str]) -> None:
                 raise IsADirectoryError(errno.EISDIR, f"{name} is a folder there")
             if os.path.lexists(folder / name):
                 move(folder / name, old / name)
+        for name in stale:
+            move(folder / name, old / name)
         for name in names:
             move(stage / name, folder / name)
     except BaseException:

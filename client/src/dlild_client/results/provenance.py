@@ -27,8 +27,9 @@ from dlild_client.contract import Contract
 from dlild_client.contract.schema import Shape
 from dlild_client.volume import Volume
 
-NOT_COVERED = ("timings_s", "key")
-"""Fields of a document that differ between runs of the same scan, or name its file."""
+NOT_COVERED = ("timings_s", "key", "digest")
+"""Fields of a document that differ between runs of the same scan, name its file, or are its digest
+(of a comparison)."""
 
 UNKNOWN = ""
 
@@ -95,7 +96,7 @@ def labels_digest(labels: npt.NDArray[np.generic], start: Shape, stop: Shape) ->
 
 
 def document_digest(document: Mapping[str, Any]) -> str:
-    """Digest of the contents of `result.json`, without its times and its own digest."""
+    """Digest of `result.json` or `comparison.json`, without its times and its own digest."""
     covered = {key: value for key, value in document.items() if key not in NOT_COVERED}
     provenance = covered.get("provenance")
     if isinstance(provenance, Mapping):

@@ -19,6 +19,9 @@ from dlild_client.reading.images.read import read_label_map
 from dlild_client.volume import AIR_HU, Volume
 
 RESULT, LABELS, OVERLAY = "result.json", "labels.nii.gz", "overlay.png"
+REPORT, READING = "report.html", "reading.html"
+"""Pages of a result: with its score, and with the score covered."""
+COMPARISON, COMPARISON_PAGE, COMPARISON_SR = "comparison.json", "comparison.html", "comparison.dcm"
 SHOWN_HU = HuRange(AIR_HU, 2047, AIR_HU)
 """Range in which the HU of a stored result are read again, for a viewer."""
 _PARTS = {
