@@ -19,7 +19,10 @@ MARKS = {True: "ok", False: "differs", None: "not checked"}
 def verify(
     path: Annotated[
         Path,
-        typer.Argument(help="Folder of a result, or its JSON file.", readable=BY_TYPER),
+        typer.Argument(
+            help="Folder of a result or of a comparison, or the JSON file of one.",
+            readable=BY_TYPER,
+        ),
     ],
     scan: Annotated[
         Path | None,
@@ -34,19 +37,21 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify a result: digests from scan to DICOM objects, sums, segments, measurements.
+    """Verify a result: digests from scan to DICOM objects, sums, segments, measurements, texts.
+
+    Of a comparison: its figures from those of its results, and its SR.
 
     Exit code 1 if something differs.
     """
     from dlild_client.reading.files import check_path  # noqa: PLC0415
     from dlild_client.reading.read import read_volume  # noqa: PLC0415
-    from dlild_client.results.verify import verify_result  # noqa: PLC0415
+    from dlild_client.results.verify import verify_folder  # noqa: PLC0415
 
     read = None
     if scan is not None:
         check_path(scan)
         read = partial(read_volume, scan, series=series)
-    checks = verify_result(path, read, weights)
+    checks = verify_folder(path, read, weights)
     if as_json:
         print(json.dumps([asdict(check) for check in checks], indent=2))
     else:

@@ -14,10 +14,12 @@ References
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 from dlild_client.contract.score import dl_ild_percent
@@ -26,8 +28,10 @@ from dlild_client.errors import (
     DlildError,
     NotComparableError,
     UnreadableFileError,
+    printable,
 )
-from dlild_client.results.stored import StoredResult
+from dlild_client.results.provenance import document_digest
+from dlild_client.results.stored import COMPARISON, StoredResult
 
 COMPARISON_SCHEMA_VERSION = 1
 DAYS_PER_YEAR = 365.25
@@ -150,7 +154,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: no path, no date, nothing that names a patient."""
-        return {
+        plain = {
             "schema_version": COMPARISON_SCHEMA_VERSION,
             "model": dict(self.results[0].document["model"]),
             "results": [_summary(result) for result in self.results],
@@ -160,6 +164,7 @@ class Comparison:
             "slope": None if self.slope is None else _rounded(asdict(self.slope)),
             "research_use_only": True,
         }
+        return {**plain, "digest": document_digest(plain)}
 
 
 def compare_results(
@@ -430,16 +435,71 @@ def _t_inside(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + (math.sin(angle) * total if freedom > 1 else 0.0))
 
 
+_KEPT = (
+    "dl_ild_percent", "lung_volume_ml", "lesion_volume_ml", "classes", "zones", "model", "series",
+    "flags", "repeatability", "provenance",
+)  # fmt: skip
+"""Fields of each result that a comparison keeps: all that it was computed from, without a path."""
+
+
 def _summary(result: StoredResult) -> dict[str, Any]:
-    """Return what identifies a result of a comparison, without its path."""
-    document = result.document
-    return {
-        "dl_ild_percent": document["dl_ild_percent"],
-        "lung_volume_ml": document["lung_volume_ml"],
-        "lesion_volume_ml": document["lesion_volume_ml"],
-        "series": dict(document["series"]),
-        "flags": list(document["flags"]),
-    }
+    return {name: result.document[name] for name in _KEPT if name in result.document}
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether a file is the JSON of a comparison, whole or not."""
+    if path.name == COMPARISON:
+        return path.is_file()
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and {"results", "total"} <= document.keys()
+
+
+def read_comparison(path: Path) -> tuple[Mapping[str, Any], Comparison]:
+    """Read a comparison, and compute it again from the figures of its results.
+
+    Parameters
+    ----------
+    path : Path
+        `comparison.json`.
+
+    Returns
+    -------
+    document : mapping
+        What the file says.
+    comparison : Comparison
+        What follows from the results in it.
+
+    Raises
+    ------
+    UnreadableFileError
+        It is no comparison, or of another schema or an earlier version.
+    """
+    name = printable(path.name)
+    again = "compare the results again with this version"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnreadableFileError(f"{name}: {error.strerror}") from None
+    except ValueError:
+        raise UnreadableFileError(f"{name}: not JSON; {again}") from None
+    if not isinstance(document, dict) or not {"results", "total"} <= document.keys():
+        raise UnreadableFileError(f"{name}: not a comparison; {again}")
+    version = document.get("schema_version")
+    if version != COMPARISON_SCHEMA_VERSION:
+        raise UnreadableFileError(
+            f"{name}: schema_version {version!r}, this client understands "
+            f"{COMPARISON_SCHEMA_VERSION}; use the dlild-client that wrote it"
+        )
+    if not isinstance(document.get("digest"), str):
+        raise UnreadableFileError(f"{name}: without a digest; {again}")
+    try:
+        results = [StoredResult(path, one, path.parent) for one in document["results"]]
+        return document, compare_results(results, document["days"])
+    except (DlildError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UnreadableFileError(f"{name}: cannot be computed again ({error}); {again}") from None
 
 
 def _shown(value: Any) -> str:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from client.results.labelled import labelled_result
 from client.writers import write_enhanced
 
 from dlild_client.reading.read import read_volume
+from dlild_client.results.compare import compare_results
+from dlild_client.results.files import write_result
 from dlild_client.results.result import Result
+from dlild_client.results.stored import read_stored
 from dlild_client.volume import Volume
 
 AXIAL, CORONAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1)
@@ -73,3 +77,37 @@ def scored(results, request) -> Result:
     source = result.image.source
     own = replace(source, header=copy.deepcopy(source.header))
     return replace(result, image=replace(result.image, source=own))
+
+
+@pytest.fixture(scope="session")
+def patient(tmp_path_factory, chest_maker, contract):
+    """Three studies of one patient, scanned and scored: lungs that differ, and one other kernel."""
+    place, results = tmp_path_factory.mktemp("patient"), []
+    for i, (height, kernel) in enumerate(((6.0, "B60f"), (6.4, "B60f"), (6.2, "B30f"))):
+
+        def edit(ds, _, kernel=kernel):
+            ds.ConvolutionKernel, ds.SliceThickness, ds.StudyDate = kernel, 6.0, "20230405"
+
+        chest = chest_maker((30, 40, 56), (height, 3.0, 3.0))
+        folder = SeriesWriter(place / f"study-{i}").write(chest, edit=edit)
+        result = labelled_result(read_volume(folder, with_source=True), contract)
+        if i == 2:
+            # The lesion of one class is gone, so that it has no segment.
+            honeycombing = replace(
+                result.classes["honeycombing"], volume_ml=0.0, percent_of_lung=0.0, certainty=None
+            )
+            result = replace(result, classes={**result.classes, "honeycombing": honeycombing})
+        write_result(result, place / f"out-{i}")
+        results.append(result)
+    return SimpleNamespace(
+        place=place,
+        results=results,
+        sources=[r.image.source for r in results],
+        stored=[read_stored(place / f"out-{i}") for i in range(3)],
+        scans=[place / f"study-{i}" / "ct" for i in range(3)],
+    )
+
+
+@pytest.fixture(scope="session")
+def comparison(patient):
+    return compare_results(patient.stored, [0, 180, 420])

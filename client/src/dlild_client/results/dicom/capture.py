@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import re
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,12 @@ from dlild_client.source import SourceSeries
 CAPTURE_SERIES_NUMBER, PDF_SERIES_NUMBER = 9303, 9304
 PDF_CLASS = "1.2.840.10008.5.1.4.1.1.104.1"
 PDF_DPI = 150.0
+CAPTURE_DESCRIPTION = "DL-ILD summary (research use only)"
+PDF_DESCRIPTION = "DL-ILD summary, PDF (research use only)"
+PDF_TITLE = "DL-ILD summary (research use only)"
+_DIGESTS = "% DL-ILD result {result}, page {page}\n"
+"""Comment after the end of a PDF, which its readers skip: digests of the result and of all before
+it."""
 
 
 def make_capture(result: Result, source: SourceSeries, picture: Image.Image) -> Any:
@@ -66,7 +73,7 @@ def make_capture(result: Result, source: SourceSeries, picture: Image.Image) -> 
         dataset.BurnedInAnnotation = "NO"
         dataset.ImageType = ["DERIVED", "SECONDARY"]
         dataset.ImageComments = _comment(result, dataset.PixelData)
-    return finish(dataset, source, "DL-ILD summary (research use only)")
+    return finish(dataset, source, CAPTURE_DESCRIPTION)
 
 
 def make_pdf(result: Result, source: SourceSeries, picture: Image.Image) -> Any:
@@ -88,7 +95,7 @@ def make_pdf(result: Result, source: SourceSeries, picture: Image.Image) -> Any:
     highdicom = load_highdicom()
     page = io.BytesIO()
     picture.convert("RGB").save(page, "PDF", resolution=PDF_DPI, title="DL-ILD summary")
-    document = page.getvalue()
+    document = _with_digests(page.getvalue(), result)
     reference = light_dataset(source)
     with quiet():
         dataset = highdicom.base.SOPClass(
@@ -110,7 +117,7 @@ def make_pdf(result: Result, source: SourceSeries, picture: Image.Image) -> Any:
         dataset.AcquisitionDateTime = ""
         dataset.ConversionType = "SYN"
         dataset.BurnedInAnnotation = "NO"
-        dataset.DocumentTitle = "DL-ILD summary (research use only)"
+        dataset.DocumentTitle = PDF_TITLE
         dataset.ConceptNameCodeSequence = []
         dataset.MIMETypeOfEncapsulatedDocument = "application/pdf"
         dataset.EncapsulatedDocumentLength = len(document)
@@ -121,12 +128,32 @@ def make_pdf(result: Result, source: SourceSeries, picture: Image.Image) -> Any:
             item.ReferencedSOPClassUID = scanned.sop_class
             item.ReferencedSOPInstanceUID = scanned.sop_instance
             dataset.SourceInstanceSequence.append(item)
-    return finish(dataset, source, "DL-ILD summary, PDF (research use only)")
+    return finish(dataset, source, PDF_DESCRIPTION)
+
+
+def comment(result: str, pixels: str) -> str:
+    """Write the comment of a capture: notice, and the digests that `dlild verify` computes."""
+    return f"{NOTICE} Result {result}, pixels {pixels}"
+
+
+def split_pdf(document: bytes) -> tuple[bytes, str, str]:
+    """Split a PDF into page, digest of the result and digest of the page; empty without them."""
+    match = re.search(
+        rb"% DL-ILD result (sha256:[0-9a-f]{64}), page (sha256:[0-9a-f]{64})\n$", document
+    )
+    if match is None:
+        return document, "", ""
+    return document[: match.start()], match[1].decode(), match[2].decode()
 
 
 def _comment(result: Result, pixels: bytes) -> str:
-    """Notice, and the digests that `dlild verify` computes again."""
     digest = result.to_dict()["provenance"]
-    if digest is None:
-        return NOTICE
-    return f"{NOTICE} Result {digest['result']}, pixels {pixels_digest(pixels)}"
+    return NOTICE if digest is None else comment(digest["result"], pixels_digest(pixels))
+
+
+def _with_digests(page: bytes, result: Result) -> bytes:
+    provenance = result.to_dict()["provenance"]
+    if provenance is None:
+        return page
+    digests = _DIGESTS.format(result=provenance["result"], page=pixels_digest(page))
+    return page + digests.encode()

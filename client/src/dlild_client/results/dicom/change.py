@@ -14,20 +14,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from dlild_client.contract.schema import RepeatabilityCoefficient
 from dlild_client.errors import NotComparableError, UnreadableFileError
 from dlild_client.reading.dicom.dicomlib import quiet
 from dlild_client.results.compare import Comparison, Difference, Pair, Slope, zone_percent
 from dlild_client.results.dicom import codes
-from dlild_client.results.dicom.codes import ABNORMAL, ANATOMY, coded, private
+from dlild_client.results.dicom.codes import coded, private
 from dlild_client.results.dicom.common import NOTICE, finish, reference_datasets
 from dlild_client.results.dicom.content import (
     algorithm_id,
     evaluation,
     lung_site,
+    make_content,
     make_document,
     number,
     reference,
@@ -45,22 +45,38 @@ from dlild_client.results.result import ModelUsed
 from dlild_client.source import SourceSeries
 
 SERIES_NUMBER = 9305
-LAYOUT = "DL-ILD comparison layout 1"
+DESCRIPTION = "DL-ILD change (research use only)"
+LAYOUT = "DL-ILD comparison layout 2"
 """Version of the contents of the report: another layout is another object, with other UIDs."""
 SR_CLASS = "1.2.840.10008.5.1.4.1.1.88.33"
 """Comprehensive SR Storage."""
 
 
 @dataclass(frozen=True)
-class _Scan:
-    """One scan of a comparison, with the UIDs (series, object) of its SEG and SR."""
+class References:
+    """UIDs that the report names of one scan: those of the objects of its result.
 
-    document: Mapping[str, Any]
-    source: SourceSeries
-    order: int
-    days: float | None
+    Attributes
+    ----------
+    series : str
+        UID of the series that was scored.
+    seg, report : tuple of str
+        Series and object, of SEG and SR.
+    """
+
+    series: str
     seg: tuple[str, str]
     report: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """One scan of a comparison: its figures, and what is referred to."""
+
+    document: Mapping[str, Any]
+    references: References
+    order: int
+    days: float | None
 
 
 def make_change_report(
@@ -98,9 +114,8 @@ def make_change_report(
         check_references(source)
     _check_patient(sources)
     try:
-        scans = _scans(comparison, sources, anonymous=anonymous)
         with quiet():
-            return _report(comparison, scans)
+            return _report(comparison, _named(comparison, sources, anonymous=anonymous))
     except (KeyError, TypeError) as error:
         raise UnreadableFileError(
             f"a result lacks a field, or has one of a wrong type: {error}; score the scan again "
@@ -118,58 +133,82 @@ def _check_patient(sources: Sequence[SourceSeries]) -> None:
         )
 
 
-def _scans(
+def change_content(comparison: Comparison, references: Sequence[References]) -> Any:
+    """Make the content of the report.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    references : sequence of References
+        In the order of the results.
+
+    Returns
+    -------
+    pydicom.Dataset
+        The root container.
+    """
+    scans = [
+        _Scan(
+            result.document,
+            named,
+            order=i + 1,
+            days=None if comparison.days is None else comparison.days[i],
+        )
+        for i, (result, named) in enumerate(zip(comparison.results, references, strict=True))
+    ]
+    model = ModelUsed(**scans[-1].document["model"])
+    total = comparison.total
+    groups = [
+        *_lungs(comparison, scans, model),
+        *(group for name in total.classes for group in _class(comparison, scans, name)),
+        *(group for name in total.zones for group in _zone(comparison, scans, name)),
+    ]
+    return make_content(model, groups, list(_notes(comparison, scans)))
+
+
+def _named(
     comparison: Comparison, sources: Sequence[SourceSeries], *, anonymous: bool
-) -> list[_Scan]:
-    scans = []
-    for i, (result, given) in enumerate(zip(comparison.results, sources, strict=True)):
+) -> list[tuple[SourceSeries, References]]:
+    """Return the headers that are shown of each scan, and the UIDs of its objects."""
+    found = []
+    for result, given in zip(comparison.results, sources, strict=True):
         document = result.document
         scan = document["series"].get("digest") or ""
         source = strip_identity(given, scan) if anonymous else given
         whole = (scan, document["model"]["weights_digest"], source)
-        scans.append(
-            _Scan(
-                document,
-                source,
-                order=i + 1,
-                days=None if comparison.days is None else comparison.days[i],
-                seg=(
-                    object_uid(*whole, SEG_SERIES, BINARY),
-                    object_uid(*whole, SEG_OBJECT, BINARY),
-                ),
-                report=(object_uid(*whole, SERIES), object_uid(*whole, OBJECT)),
-            )
+        references = References(
+            series=source.slices[0].series,
+            seg=(object_uid(*whole, SEG_SERIES, BINARY), object_uid(*whole, SEG_OBJECT, BINARY)),
+            report=(object_uid(*whole, SERIES), object_uid(*whole, OBJECT)),
         )
-    return scans
+        found.append((source, references))
+    return found
 
 
-def _report(comparison: Comparison, scans: Sequence[_Scan]) -> Any:
-    last = scans[-1]
-    model = ModelUsed(**last.document["model"])
+def _report(comparison: Comparison, named: Sequence[tuple[SourceSeries, References]]) -> Any:
     content = json.dumps(comparison.to_dict(), sort_keys=True)
-    slices = [name for scan in scans for name in slice_names(scan.source)]
+    slices = [name for source, _ in named for name in slice_names(source)]
     uids = (
         derive_uid(LAYOUT, content, *slices, SERIES),
         derive_uid(LAYOUT, content, *slices, OBJECT),
     )
-    groups = [
-        *_lungs(comparison, scans, model),
-        *(group for name in comparison.total.classes for group in _class(comparison, scans, name)),
-        *(group for name in comparison.total.zones for group in _zone(comparison, scans, name)),
-    ]
-    # Patient and study are those of the first item of evidence.
-    evidence = [item for scan in reversed(scans) for item in _evidence(scan)]
+    last = comparison.results[-1].document
     dataset = make_document(
-        model, groups, list(_notes(comparison, scans)), evidence, uids, SERIES_NUMBER
+        ModelUsed(**last["model"]),
+        change_content(comparison, [references for _, references in named]),
+        # Patient and study are those of the first item of evidence.
+        [item for source, references in reversed(named) for item in _evidence(source, references)],
+        uids,
+        SERIES_NUMBER,
     )
-    return finish(dataset, last.source, "DL-ILD change (research use only)")
+    return finish(dataset, named[-1][0], DESCRIPTION)
 
 
-def _evidence(scan: _Scan) -> Iterator[Any]:
-    images = reference_datasets(scan.source)
+def _evidence(source: SourceSeries, references: References) -> Iterator[Any]:
+    images = reference_datasets(source)
     yield from images
-    yield reference(images[0], SEG_CLASS, scan.seg)
-    yield reference(images[0], SR_CLASS, scan.report)
+    yield reference(images[0], SEG_CLASS, references.seg)
+    yield reference(images[0], SR_CLASS, references.report)
 
 
 def _lungs(comparison: Comparison, scans: Sequence[_Scan], model: ModelUsed) -> Iterator[Any]:
@@ -212,8 +251,8 @@ def _class(comparison: Comparison, scans: Sequence[_Scan], name: str) -> Iterato
     first = scans[0].document["classes"][name]
     shared = {
         "tracking_identifier": _tracking(scans, name),
-        "finding_type": _class_code(first),
-        "finding_category": coded(*(ABNORMAL if first["lesion"] else ANATOMY)),
+        "finding_type": codes.code_in(first),
+        "finding_category": codes.category_in(first),
         "finding_sites": lung_site(),
     }
     for scan in scans:
@@ -233,9 +272,9 @@ def _class(comparison: Comparison, scans: Sequence[_Scan], name: str) -> Iterato
             **measured,
             referenced_segment=sr.ReferencedSegment(
                 sop_class_uid=SEG_CLASS,
-                sop_instance_uid=scan.seg[1],
+                sop_instance_uid=scan.references.seg[1],
                 segment_number=figures["label"],
-                source_series=sr.SourceSeriesForSegmentation(scan.source.slices[0].series),
+                source_series=sr.SourceSeriesForSegmentation(scan.references.series),
             ),
         )
     change = comparison.total.classes[name]
@@ -273,14 +312,6 @@ def _zone(comparison: Comparison, scans: Sequence[_Scan], zone: str) -> Iterator
     )
 
 
-def _class_code(figures: Mapping[str, Any]) -> Any:
-    """Code of a class, as the result has it; a private one where there is none."""
-    code = figures.get("code")
-    if code is None:
-        return codes.class_code(figures["label"], figures["title"])
-    return coded(code["value"], code["scheme"], code["meaning"])
-
-
 def _time_point(scan: _Scan, scans: int) -> Any:
     return load_highdicom().sr.TimePointContext(
         time_point=f"scan {scan.order} of {scans}", time_point_order=scan.order
@@ -306,9 +337,7 @@ def _noise(pair: Pair) -> list[Any]:
     """Make the measurements of the coefficient that the differences are held against."""
     if pair.noise is None:
         return []
-    noise = pair.noise
-    figures = RepeatabilityCoefficient(noise.coefficient, noise.low, noise.high)
-    return repeatability("RC-SAME" if noise.condition == "same_protocol" else "RC-ALL", figures)
+    return repeatability(pair.noise.condition, asdict(pair.noise))
 
 
 def _slope(slope: Slope | None) -> list[Any]:
@@ -321,7 +350,7 @@ def _slope(slope: Slope | None) -> list[Any]:
 
 
 def _tracking(scans: Sequence[_Scan], what: str) -> Any:
-    parts = [part for scan in scans for part in scan.report]
+    parts = [part for scan in scans for part in scan.references.report]
     uid = derive_uid("tracking", *parts, what)
     return load_highdicom().sr.TrackingIdentifier(uid=uid, identifier=f"DL-ILD {what}")
 
@@ -342,7 +371,7 @@ def _notes(comparison: Comparison, scans: Sequence[_Scan]) -> Iterable[Any]:
         yield sr.CompositeContentItem(
             name=private("SCAN-REPORT"),
             referenced_sop_class_uid=SR_CLASS,
-            referenced_sop_instance_uid=scan.report[1],
+            referenced_sop_instance_uid=scan.references.report[1],
             relationship_type=sr.RelationshipTypeValues.CONTAINS,
         )
 

@@ -197,3 +197,16 @@ def class_code(label: int, title: str) -> Any:
 def category_of(kind: LabelClass) -> Any:
     """Category of a class: a lesion is an abnormal structure, lung an anatomical one."""
     return coded(*(ABNORMAL if kind.lesion else ANATOMY))
+
+
+def code_in(figures: Mapping[str, Any]) -> Any:
+    """Code of a class of `result.json`; a private one where it has none."""
+    code = figures.get("code")
+    if code is None:
+        return class_code(figures["label"], figures["title"])
+    return coded(code["value"], code["scheme"], code["meaning"])
+
+
+def category_in(figures: Mapping[str, Any]) -> Any:
+    """Category of a class of `result.json`."""
+    return coded(*(ABNORMAL if figures["lesion"] else ANATOMY))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from dlild_client.reading.dicom.dicomlib import load_pydicom, quiet
 from dlild_client.results.dicom.codes import AI, coded
 from dlild_client.results.dicom.extra import load_highdicom
 from dlild_client.results.dicom.uids import derive_uid
-from dlild_client.results.result import Result
+from dlild_client.results.result import ModelUsed, Result
 from dlild_client.source import SourceSeries
 
 MANUFACTURER = "DL-ILD"
@@ -24,11 +25,16 @@ def software_version() -> str:
     return f"dlild-client {__version__}"
 
 
-def algorithm_parameters(result: Result) -> dict[str, str]:
+def serial_number(model: ModelUsed) -> str:
+    """Return the serial number of the device: the start of the digest of the weights."""
+    return model.weights_digest.removeprefix("sha256:")[:16]
+
+
+def algorithm_parameters(document: Mapping[str, Any]) -> dict[str, str]:
     """Parameters of the algorithm: the digests that tie an object to weights and result."""
-    found = {"weights": result.model.weights_digest}
-    if result.provenance is not None:
-        found["result"] = result.to_dict()["provenance"]["result"]
+    found = {"weights": document["model"]["weights_digest"]}
+    if document["provenance"] is not None:
+        found["result"] = document["provenance"]["result"]
     return found
 
 
@@ -38,7 +44,7 @@ def algorithm(result: Result) -> Any:
         name=result.contract.score.name,
         family=coded(*AI),
         version=f"{result.model.name} {result.model.version}",
-        parameters=algorithm_parameters(result),
+        parameters=algorithm_parameters(result.to_dict()),
     )
 
 

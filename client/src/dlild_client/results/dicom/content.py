@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dlild_client.contract.schema import RepeatabilityCoefficient
 from dlild_client.results.dicom import codes
 from dlild_client.results.dicom.codes import Code, coded, private
-from dlild_client.results.dicom.common import MANUFACTURER, software_version
+from dlild_client.results.dicom.common import MANUFACTURER, serial_number, software_version
 from dlild_client.results.dicom.extra import load_highdicom
 from dlild_client.results.dicom.uids import derive_uid
 from dlild_client.results.result import ModelUsed
@@ -26,12 +25,17 @@ def number(name: Any, value: float, unit: str, derivation: Code | None = None) -
     )
 
 
-def repeatability(name: str, figures: RepeatabilityCoefficient) -> list[Any]:
-    """Make the measurements of a coefficient and its interval; `name` is `RC-SAME` or `RC-ALL`."""
+REPEATABILITY = {"same_protocol": "RC-SAME", "all_changes": "RC-ALL"}
+"""Code of the coefficient of each condition."""
+
+
+def repeatability(condition: str, figures: Mapping[str, float]) -> list[Any]:
+    """Make the measurements of a coefficient and its interval, as `result.json` has them."""
+    name = REPEATABILITY[condition]
     return [
-        number(private(name), figures.coefficient, "%"),
-        number(private(f"{name}-LOW"), figures.low, "%"),
-        number(private(f"{name}-HIGH"), figures.high, "%"),
+        number(private(name), figures["coefficient"], "%"),
+        number(private(f"{name}-LOW"), figures["low"], "%"),
+        number(private(f"{name}-HIGH"), figures["high"], "%"),
     ]
 
 
@@ -87,15 +91,8 @@ def observer(model: ModelUsed) -> Any:
     return sr.ObservationContext(observer_device_context=context)
 
 
-def make_document(
-    model: ModelUsed,
-    measurements: Sequence[Any],
-    notes: Sequence[Any],
-    evidence: Sequence[Any],
-    uids: tuple[str, str],
-    series_number: int,
-) -> Any:
-    """Make a Comprehensive SR, TID 1500.
+def make_content(model: ModelUsed, measurements: Sequence[Any], notes: Sequence[Any]) -> Any:
+    """Make the content tree of a report, TID 1500.
 
     Parameters
     ----------
@@ -104,23 +101,46 @@ def make_document(
         Groups of measurements.
     notes : sequence
         Texts of the report.
+
+    Returns
+    -------
+    pydicom.Dataset
+        The root container.
+    """
+    sr = load_highdicom().sr
+    (root,) = sr.MeasurementReport(
+        observation_context=observer(model),
+        procedure_reported=coded(*codes.CT_OF_CHEST),
+        imaging_measurements=measurements,
+        title=sr.CodedConcept("126000", "DCM", "Imaging Measurement Report"),
+    )
+    root.ContentSequence.extend(notes)
+    return root
+
+
+def make_document(
+    model: ModelUsed,
+    content: Any,
+    evidence: Sequence[Any],
+    uids: tuple[str, str],
+    series_number: int,
+) -> Any:
+    """Make a Comprehensive SR of its content.
+
+    Parameters
+    ----------
+    model : ModelUsed
+    content : pydicom.Dataset
+        From `make_content`.
     evidence : sequence of pydicom.Dataset
         Objects that it refers to; patient and study are those of the first.
     uids : tuple of str
         Of the series and of the object.
     series_number : int
     """
-    sr = load_highdicom().sr
-    content = sr.MeasurementReport(
-        observation_context=observer(model),
-        procedure_reported=coded(*codes.CT_OF_CHEST),
-        imaging_measurements=measurements,
-        title=sr.CodedConcept("126000", "DCM", "Imaging Measurement Report"),
-    )
-    content[0].ContentSequence.extend(notes)
-    return sr.ComprehensiveSR(
+    return load_highdicom().sr.ComprehensiveSR(
         evidence=evidence,
-        content=content[0],
+        content=content,
         series_instance_uid=uids[0],
         series_number=series_number,
         sop_instance_uid=uids[1],
@@ -128,7 +148,7 @@ def make_document(
         manufacturer=MANUFACTURER,
         manufacturer_model_name=model.name,
         software_versions=software_version(),
-        device_serial_number=model.weights_digest.removeprefix("sha256:")[:16],
+        device_serial_number=serial_number(model),
         is_complete=True,
     )
 

@@ -1,6 +1,7 @@
 """DICOM SR of a result: TID 1500 "Measurement Report", Comprehensive SR.
 
-One group of measurements for the lungs, one a class (with its segment), one a zone.
+One group of measurements for the lungs, one a class (with its segment), one a zone. Its content
+follows from `result.json` and the UIDs of the SEG, so that `dlild verify` makes it again.
 
 References
 ----------
@@ -9,10 +10,9 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dlild_client.contract.schema import LabelClass
 from dlild_client.flags import Flag
 from dlild_client.reading.dicom.dicomlib import quiet
 from dlild_client.results.densitometry import PERCENTILES
@@ -25,9 +25,11 @@ from dlild_client.results.dicom.common import (
     reference_datasets,
 )
 from dlild_client.results.dicom.content import (
+    REPEATABILITY,
     algorithm_id,
     evaluation,
     lung_site,
+    make_content,
     make_document,
     number,
     reference,
@@ -38,12 +40,13 @@ from dlild_client.results.dicom.content import (
 from dlild_client.results.dicom.extra import load_highdicom
 from dlild_client.results.dicom.segmentation import SEG_CLASS, segmentation_uids
 from dlild_client.results.dicom.uids import derive_uid, result_uid
-from dlild_client.results.result import Result
+from dlild_client.results.result import ModelUsed, Result
 from dlild_client.source import SourceSeries
 
 SERIES_NUMBER = 9302
 SERIES, OBJECT = "SR series", "SR"
 """What the UIDs of the report are derived from."""
+DESCRIPTION = "DL-ILD measurements (research use only)"
 
 
 def make_report(result: Result, source: SourceSeries) -> Any:
@@ -61,101 +64,122 @@ def make_report(result: Result, source: SourceSeries) -> Any:
         Comprehensive SR Storage. It refers to all slices of the series, and to the SEG, whose UIDs
         are derived, whether that was made or not.
     """
-    plain = result.to_dict()
+    seg = segmentation_uids(result, source)
     with quiet():
-        measurements = [
-            _lungs(result, plain),
-            *(_class(result, plain, kind, source) for kind in result.contract.classes if kind.lung),
-            *(_zone(result, plain, zone) for zone in plain["zones"]),
-        ]
         images = reference_datasets(source)
         dataset = make_document(
             result.model,
-            measurements,
-            list(_notes(result, plain)),
-            [*images, reference(images[0], SEG_CLASS, segmentation_uids(result, source))],
+            report_content(result.to_dict(), seg[1], source.slices[0].series),
+            [*images, reference(images[0], SEG_CLASS, seg)],
             (result_uid(result, source, SERIES), result_uid(result, source, OBJECT)),
             SERIES_NUMBER,
         )
-    return finish(dataset, source, "DL-ILD measurements (research use only)")
+    return finish(dataset, source, DESCRIPTION)
 
 
-def _lungs(result: Result, plain: dict[str, Any]) -> Any:
+def report_content(document: Mapping[str, Any], seg: str, series: str) -> Any:
+    """Make the content of the report.
+
+    Parameters
+    ----------
+    document : mapping
+        Fields of `result.json`.
+    seg : str
+        UID of the SEG.
+    series : str
+        UID of the series that was scored.
+
+    Returns
+    -------
+    pydicom.Dataset
+        The root container.
+    """
+    return make_content(
+        ModelUsed(**document["model"]),
+        [
+            _lungs(document),
+            *(_class(document, name, seg, series) for name in document["classes"]),
+            *(_zone(document, zone) for zone in document["zones"]),
+        ],
+        list(_notes(document)),
+    )
+
+
+def _lungs(document: Mapping[str, Any]) -> Any:
     """Group of the lungs: score, volumes, densitometry, repeatability, flags."""
     measurements = [
-        number(private("DLILD"), plain["dl_ild_percent"], "%"),
-        number(coded(*codes.VOLUME), plain["lung_volume_ml"], "mL"),
-        number(private("LESION-VOLUME"), plain["lesion_volume_ml"], "mL"),
+        number(private("DLILD"), document["dl_ild_percent"], "%"),
+        number(coded(*codes.VOLUME), document["lung_volume_ml"], "mL"),
+        number(private("LESION-VOLUME"), document["lesion_volume_ml"], "mL"),
     ]
-    if result.densitometry is not None:
-        measurements += _density(plain["densitometry"]["lung"])
-    spec = result.contract.score.repeatability
-    if spec is not None:
-        measurements += repeatability("RC-SAME", spec.same_protocol)
-        measurements += repeatability("RC-ALL", spec.all_changes)
+    density = document.get("densitometry")
+    if density is not None:
+        measurements += _density(density["lung"])
+    known = document.get("repeatability") or {}
+    for condition in REPEATABILITY:
+        if condition in known:
+            measurements += repeatability(condition, known[condition])
     return load_highdicom().sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(result, "lungs"),
-        algorithm_id=_algorithm(result),
+        tracking_identifier=_tracking(document, "lungs"),
+        algorithm_id=_algorithm(document),
         finding_sites=lung_site(),
         measurements=measurements,
         qualitative_evaluations=[
-            evaluation(private("FLAG"), codes.flag_code(flag)) for flag in result.flags
+            evaluation(private("FLAG"), codes.flag_code(flag)) for flag in document["flags"]
         ]
         or None,
     )
 
 
-def _class(result: Result, plain: dict[str, Any], kind: LabelClass, source: SourceSeries) -> Any:
+def _class(document: Mapping[str, Any], name: str, seg: str, series: str) -> Any:
     """Group of a class, with its segment."""
     sr = load_highdicom().sr
-    figures = plain["classes"][kind.name]
+    figures = document["classes"][name]
     measurements = [
         number(coded(*codes.VOLUME), figures["volume_ml"], "mL"),
         number(private("LUNG-PERCENT"), figures["percent_of_lung"], "%"),
     ]
-    if figures["certainty"] is not None:
+    if figures.get("certainty") is not None:
         measurements.append(number(private("CERTAINTY"), figures["certainty"], "1"))
-    if not result.labels.array.any() or figures["volume_ml"] == 0:
-        return sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=_tracking(result, kind.name),
-            finding_type=codes.code_of(kind),
-            algorithm_id=_algorithm(result),
-            finding_sites=lung_site(),
-            measurements=measurements,
-        )
+    shared = {
+        "tracking_identifier": _tracking(document, name),
+        "finding_type": codes.code_in(figures),
+        "algorithm_id": _algorithm(document),
+        "finding_sites": lung_site(),
+        "measurements": measurements,
+    }
+    if figures["volume_ml"] == 0:
+        return sr.MeasurementsAndQualitativeEvaluations(**shared)
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(result, kind.name),
+        **shared,
         referenced_segment=sr.ReferencedSegment(
             sop_class_uid=SEG_CLASS,
-            sop_instance_uid=segmentation_uids(result, source)[1],
-            segment_number=kind.label,
-            source_series=sr.SourceSeriesForSegmentation(source.slices[0].series),
+            sop_instance_uid=seg,
+            segment_number=figures["label"],
+            source_series=sr.SourceSeriesForSegmentation(series),
         ),
-        finding_type=codes.code_of(kind),
-        finding_category=codes.category_of(kind),
-        algorithm_id=_algorithm(result),
-        finding_sites=lung_site(),
-        measurements=measurements,
+        finding_category=codes.category_in(figures),
     )
 
 
-def _zone(result: Result, plain: dict[str, Any], zone: str) -> Any:
-    figures = plain["zones"][zone]
+def _zone(document: Mapping[str, Any], zone: str) -> Any:
+    figures = document["zones"][zone]
     measurements = [
         number(coded(*codes.VOLUME), figures["lung_ml"], "mL"),
         number(private("LESION-VOLUME"), figures["lesion_ml"], "mL"),
     ]
-    if result.densitometry is not None:
-        measurements += _density(plain["densitometry"]["zones"][zone])
+    density = document.get("densitometry")
+    if density is not None:
+        measurements += _density(density["zones"][zone])
     return load_highdicom().sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(result, zone),
-        algorithm_id=_algorithm(result),
+        tracking_identifier=_tracking(document, zone),
+        algorithm_id=_algorithm(document),
         finding_sites=zone_site(zone),
         measurements=measurements,
     )
 
 
-def _density(figures: dict[str, Any]) -> list[Any]:
+def _density(figures: Mapping[str, Any]) -> list[Any]:
     """Measurements of a `LungDensity`; none where it has no voxel."""
     percentiles = figures["percentiles_hu"]
     rows: list[tuple[Any, Any, str, Code | None]] = [
@@ -180,22 +204,24 @@ def _density(figures: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _tracking(result: Result, what: str) -> Any:
-    uid = derive_uid("tracking", result.series.digest or "", result.model.weights_digest, what)
+def _tracking(document: Mapping[str, Any], what: str) -> Any:
+    scan, weights = document["series"].get("digest") or "", document["model"]["weights_digest"]
+    uid = derive_uid("tracking", scan, weights, what)
     return load_highdicom().sr.TrackingIdentifier(uid=uid, identifier=f"DL-ILD {what}")
 
 
-def _algorithm(result: Result) -> Any:
-    return algorithm_id(result.model, algorithm_parameters(result))
+def _algorithm(document: Mapping[str, Any]) -> Any:
+    return algorithm_id(ModelUsed(**document["model"]), algorithm_parameters(document))
 
 
-def _notes(result: Result, plain: dict[str, Any]) -> Iterable[Any]:
+def _notes(document: Mapping[str, Any]) -> Iterable[Any]:
     """Texts of the report: notice, flags with their values, digests."""
     yield text(private("NOTICE"), NOTICE)
-    for flag in result.flags:
-        shown = flag if isinstance(flag, Flag) else Flag(flag)
-        yield text(coded(*codes.COMMENT), f"{shown}: {shown.text}")
-    if result.series.digest:
-        yield text(private("SCAN-DIGEST"), result.series.digest)
-    if plain["provenance"] is not None:
-        yield text(private("RESULT-DIGEST"), plain["provenance"]["result"])
+    known = document.get("flag_details") or {}
+    for flag in document["flags"]:
+        shown = known[flag]["text"] if flag in known else Flag(flag).text
+        yield text(coded(*codes.COMMENT), f"{flag}: {shown}")
+    if document["series"].get("digest"):
+        yield text(private("SCAN-DIGEST"), document["series"]["digest"])
+    if document["provenance"] is not None:
+        yield text(private("RESULT-DIGEST"), document["provenance"]["result"])

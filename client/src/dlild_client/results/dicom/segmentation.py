@@ -31,6 +31,7 @@ from dlild_client.results.dicom.common import (
     decimal_string,
     finish,
     light_dataset,
+    serial_number,
     software_version,
 )
 from dlild_client.results.dicom.extra import load_highdicom
@@ -44,6 +45,9 @@ SEG_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 SEG_SERIES, SEG_OBJECT = "SEG series", "SEG"
 """What the UIDs of a SEG are derived from, beside its kind."""
 SERIES_NUMBER = 9301
+DESCRIPTION = "DL-ILD segmentation (research use only)"
+CONTENT_LABEL = "DL_ILD"
+CONTENT_DESCRIPTION = "DL-ILD label map. For research use only"
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -91,9 +95,14 @@ def make_segmentation(result: Result, source: SourceSeries, *, kind: str = BINAR
     dataset["PixelData"].VR = "OB"
     # Verified by `dlild verify`, together with the digest of the result.
     pixels = f"pixels={pixels_digest(dataset.PixelData)}"
-    for segment in dataset.SegmentSequence:
-        for item in segment.get("SegmentationAlgorithmIdentificationSequence", ()):
-            item.AlgorithmParameters = f"{item.AlgorithmParameters},{pixels}"
+    # highdicom lets the segments share one item.
+    items = [
+        item
+        for segment in dataset.SegmentSequence
+        for item in segment.get("SegmentationAlgorithmIdentificationSequence", ())
+    ]
+    for item in {id(item): item for item in items}.values():
+        item.AlgorithmParameters = f"{item.AlgorithmParameters},{pixels}"
     return dataset
 
 
@@ -125,15 +134,14 @@ def _stack(source: SourceSeries) -> Stack:
 
 def _frames(native: NativeLabels, classes: Sequence[LabelClass], kind: str) -> list[_Frame]:
     """Frames that hold anything: segment by segment, from the first slice to the last."""
-    labels = [c.label for c in classes]
-    counts = np.zeros((len(native.array), max(labels) + 1), np.int64)
-    for k, plane in enumerate(native.array):
-        counts[k] = np.bincount(plane.reshape(-1), minlength=counts.shape[1])[: counts.shape[1]]
+    planes = native.array.reshape(len(native.array), -1)
+    there = {c.label: (planes == c.label).any(axis=1) for c in classes}
     first = native.start[0]
     if kind == LABELMAP:
-        return [_Frame(first + int(k), 0) for k in np.flatnonzero(counts[:, labels].any(axis=1))]
+        labelled = np.any([*there.values()], axis=0)
+        return [_Frame(first + int(k), 0) for k in np.flatnonzero(labelled)]
     return [
-        _Frame(first + int(k), label) for label in labels for k in np.flatnonzero(counts[:, label])
+        _Frame(first + int(k), label) for label, in_ in there.items() for k in np.flatnonzero(in_)
     ]
 
 
@@ -174,11 +182,11 @@ def _template(
             manufacturer=MANUFACTURER,
             manufacturer_model_name=result.contract.model.name,
             software_versions=software_version(),
-            device_serial_number=result.model.weights_digest.removeprefix("sha256:")[:16],
-            content_label="DL_ILD",
-            content_description="DL-ILD label map. For research use only",
+            device_serial_number=serial_number(result.model),
+            content_label=CONTENT_LABEL,
+            content_description=CONTENT_DESCRIPTION,
         )
-    finish(dataset, source, "DL-ILD segmentation (research use only)")
+    finish(dataset, source, DESCRIPTION)
     organization = derive_uid(uid, "dimensions")
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
