@@ -91,6 +91,10 @@ def _one_scan(scan: MeasuredScan) -> dict[str, Any]:
                 client.score(scan.volume)
             sent, received = proxy.sent, proxy.received
         journeys = [journey(server.grpc_url, scan.folder, Path(out)) for _ in range(3)]
+        written = [
+            journey(server.grpc_url, scan.folder, Path(out), outputs=True)["outputs"]
+            for _ in range(3)
+        ]
         shared = shared_memory(server.pid)
     whole = sorted(journeys, key=lambda one: one["stages_s"]["total"])[1]
     return {
@@ -98,6 +102,7 @@ def _one_scan(scan: MeasuredScan) -> dict[str, Any]:
         "bytes": {"sent": sent, "received": received},
         "stages_s": whole["stages_s"],
         "client_memory": whole["memory"],
+        "outputs": sorted(written, key=lambda one: one["processor_s"])[1],
         "server_memory": {
             name: {"ready": ready[name].rss, "peak": scored[name].peak} for name in ready
         },

@@ -18,6 +18,9 @@ WORDS = {
     "monai_full": "the same on the full field of view",
 }
 
+OUTPUTS_S, OUTPUTS_MB = 2.0, 300.0
+"""What all outputs of a scan may add to it."""
+
 
 def tables(figures: dict[str, Any]) -> str:
     """Lay out all that `make bench` measured.
@@ -112,6 +115,7 @@ def _costs(figures: dict[str, Any]) -> str:
         ("bytes sent, MB", f"{sent / 1e6:.2f}"),
         ("bytes received, MB", f"{received / 1e6:.2f}"),
         ("client's peak memory (before any scan), MiB", _of(client["peak"], client["start"])),
+        *_outputs(figures["outputs"]),
         *(
             (f"server's peak memory, `{name}` (when ready), MiB", _of(held["peak"], held["ready"]))
             for name, held in server.items()
@@ -123,6 +127,22 @@ def _costs(figures: dict[str, Any]) -> str:
         ),
     ]
     return table(("one scan", ""), rows)
+
+
+def _outputs(found: dict[str, float]) -> list[tuple[str, str]]:
+    """Rows of what SEG, SR, capture and report add to a scan, against their targets."""
+    seconds, added = found["processor_s"], found["peak"] - found["peak_before"]
+    what = "SEG, SR, capture and report add"
+    return [
+        (
+            f"{what}, processor seconds (seconds)",
+            f"{seconds:.2f} ({found['seconds']:.2f}), " + verdict(seconds, OUTPUTS_S, at_most=True),
+        ),
+        (
+            f"{what}, to the client's peak memory, MB",
+            f"{added / 1e6:.0f}, " + verdict(added / 1e6, OUTPUTS_MB, at_most=True),
+        ),
+    ]
 
 
 def _of(peak: int, before: int) -> str:
