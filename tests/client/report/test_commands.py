@@ -67,6 +67,9 @@ def test_what_cannot_be_reported_ends_in_one_line(
     missing = dlild("report", tmp_path / "nowhere")
     assert_one_line(missing, 2, "nowhere: no such file or folder")
     assert_one_line(dlild("report", tmp_path), 2, "no result.json there")
+    for name in ("result.json", "sr.dcm"):
+        refused = dlild("report", scored_folder, "--out", scored_folder / name)
+        assert_one_line(refused, 2, f"{name} is another output of a result")
     assert_one_line(dlild("report", scan), 3, "scan.nii.gz: not JSON")
     language = dlild("report", scored_folder, "--language", "de")
     assert_one_line(language, 2, "no language 'de'")

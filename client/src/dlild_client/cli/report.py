@@ -72,11 +72,20 @@ def report(
     from dlild_client.report.languages import check_language  # noqa: PLC0415
     from dlild_client.report.page import report_page  # noqa: PLC0415
     from dlild_client.report.pictures import read_overlay, read_pictures  # noqa: PLC0415
-    from dlild_client.results.files import cannot_be_written, write_atomically  # noqa: PLC0415
+    from dlild_client.results.files import (  # noqa: PLC0415
+        NO_PAGES,
+        cannot_be_written,
+        write_atomically,
+    )
     from dlild_client.results.stored import read_stored  # noqa: PLC0415
 
     check_language(language)
     stored = read_stored(path)
+    if out is not None and (out.name in NO_PAGES or _same_file(out, stored.path)):
+        raise BadSettingsError(
+            f"--out: {out.name} is another output of a result, which a page would overwrite; give "
+            "a name that ends in .html"
+        )
     if blind and scan is None:
         raise BadSettingsError("--blind needs --scan: a reader reads the scan in the viewer")
     pictures = None if scan is None else read_pictures(stored, scan, series)
@@ -101,6 +110,10 @@ def report(
             "without a viewer: it needs the scan (--scan SCAN) and its labels.nii.gz",
             file=sys.stderr,
         )
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    return path.resolve() == other.resolve()
 
 
 def _default_target(stored: StoredResult, *, blind: bool) -> Path:

@@ -35,6 +35,8 @@ OUTPUTS = (
     "seg.dcm", "seg-labelmap.dcm", "sr.dcm", "capture.dcm", "pdf.dcm",
 )  # fmt: skip
 """Every file that this software writes of a result into its folder."""
+NO_PAGES = {*OUTPUTS} - {REPORT, READING}
+"""Those that hold no page."""
 COMPARISON_OUTPUTS = (COMPARISON, COMPARISON_PAGE, COMPARISON_SR)
 _MARK, _MARK_WITHIN = b"DL-ILD", 1 << 16
 TRIAL_BYTES = 1 << 16
