@@ -138,11 +138,11 @@ def test_outputs_of_another_result_go_with_it(result, noisy, tmp_path):
     write_result(result, out)
     assert len(list(out.iterdir())) == len(OUTPUTS) + 2  # of the very same result: they stay
     changed = replace(result, windows=result.windows + 1)
-    write_result(changed, out, {"sr.dcm": lambda path: path.write_bytes(b"new")})
+    write_result(changed, out, {"sr.dcm": lambda path: path.write_bytes(b"DL-ILD 2")})
     assert {path.name for path in out.iterdir()} == {
         "result.json", "labels.nii.gz", "overlay.png", "sr.dcm", "notes.txt", "other.dcm",
     }  # fmt: skip
-    assert (out / "sr.dcm").read_bytes() == b"new"
+    assert (out / "sr.dcm").read_bytes() == b"DL-ILD 2"
     wrote(out, report_html=PAGE)
     write_result(changed, out, alone=True)
     assert not {"report.html", "sr.dcm"} & {path.name for path in out.iterdir()}

@@ -229,7 +229,7 @@ def _segments(name: str, dataset: Any, document: Mapping[str, Any]) -> Check:
     for number, item in items.items():
         key, figures = classes[number]
         (algorithm,) = item.SegmentationAlgorithmIdentificationSequence
-        found = {
+        found: dict[str, Any] = {
             "label": str(item.SegmentLabel),
             "category": _triple(item.SegmentedPropertyCategoryCodeSequence[0]),
             "code": _triple(item.SegmentedPropertyTypeCodeSequence[0]),
@@ -241,7 +241,7 @@ def _segments(name: str, dataset: Any, document: Mapping[str, Any]) -> Check:
                 _triple(algorithm.AlgorithmFamilyCodeSequence[0]),
             ),
         }
-        expected = {
+        expected: dict[str, Any] = {
             "label": figures["title"],
             "category": _triple(category_in(figures)),
             "code": _triple(code_in(figures)),
