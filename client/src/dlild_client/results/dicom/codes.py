@@ -7,6 +7,7 @@ never changes its meaning, and a flag that is removed leaves its number unused.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from dlild_client.contract.schema import LabelClass
@@ -164,7 +165,9 @@ UNITS = {
 
 def coded(value: str, scheme: str, meaning: str) -> Any:
     """Construct a code of pydicom."""
-    return load_pydicom().sr.coding.Code(value, scheme, meaning)
+    load_pydicom()
+    # pydicom does not import it by itself.
+    return import_module("pydicom.sr.coding").Code(value, scheme, meaning)
 
 
 def private(value: str) -> Any:
