@@ -150,23 +150,6 @@ def test_front_and_back_are_exchanged_in_hu_and_labels() -> None:
     assert torch.equal(moved, labels.flip(-2))
 
 
-def test_lung_is_denser_towards_the_back_and_nothing_else_is() -> None:
-    augment = Augment(Augmentation(**STILL | {"dependent": 1.0, "dependent_hu": 200.0}))
-    hu, labels = _block()
-    hu[labels == 0], hu[labels == 1] = 40.0, -848.0
-    hu[:, :5] = -1000.0
-
-    moved_hu, same = augment(hu, labels, 40, np.random.default_rng(1))
-
-    assert torch.equal(same, labels)
-    assert torch.equal(moved_hu[hu > -100], hu[hu > -100])
-    assert torch.equal(moved_hu[hu == -1000], hu[hu == -1000])
-    rows = (moved_hu - hu)[0, 20, 12:24, 20]
-    assert rows.min() >= 0
-    assert (rows.diff() > 0).all()
-    assert 5 < rows.max() < 200
-
-
 def test_what_is_not_asked_for_does_not_happen() -> None:
     augment = Augment(Augmentation(**STILL))
     hu, labels = _block()

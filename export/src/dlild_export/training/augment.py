@@ -72,19 +72,12 @@ class Augment:
             hu, labels = self._turn(hu, labels, patch, rng)
         if rng.random() < c.flip:
             hu, labels = hu.flip(-1), labels.flip(-1)
-        if c.dependent and rng.random() < c.dependent:
-            hu = add_dependent_density(hu, rng.uniform(0, c.dependent_hu), rng.uniform(0.7, 3.0))
         if c.prone and rng.random() < c.prone:
             hu, labels = hu.flip(-2), labels.flip(-2)
         if rng.random() < c.aeration:
             # Healthy lung of one patient is as dense as ground-glass of another: HU alone mislead.
             shift_hu = rng.uniform(-c.aeration_hu, c.aeration_hu)
             hu = move_lung(hu, HEALTHY_LUNG_HU, shift_hu)
-        return self._scanned(hu, rng).contiguous(), labels.contiguous()
-
-    def _scanned(self, hu: Tensor, rng: np.random.Generator) -> Tensor:
-        """Change a patch as another scanner would have shown it."""
-        c = self.config
         hu = hu * (1 + rng.uniform(-c.scale, c.scale)) + rng.uniform(-c.shift_hu, c.shift_hu)
         if c.kernel and rng.random() < c.kernel:
             hu = self._reconstructed(hu, rng)
@@ -97,7 +90,7 @@ class Augment:
             hu = _plain(self._noise(hu))
         if rng.random() < c.thick:
             hu = thick_slices(hu, int(rng.integers(2, c.thickest + 1)))
-        return hu
+        return hu.contiguous(), labels.contiguous()
 
     def _reconstructed(self, hu: Tensor, rng: np.random.Generator) -> Tensor:
         """Change a patch as another kernel would have shown it, with the noise of that kernel."""
@@ -113,29 +106,6 @@ class Augment:
         self._affine.rand_affine.spatial_size = (patch,) * 3
         moved = self._affine({"hu": hu, "labels": labels})
         return _plain(moved["hu"]), _plain(moved["labels"]).to(torch.uint8)
-
-
-def add_dependent_density(hu: Tensor, most_hu: float, power: float) -> Tensor:
-    """Make healthy lung denser from the front of a patch to its back, as its own weight does.
-
-    Without any disease; the difference is largest in expiration (Verschakelen et al., AJR 161:713,
-    1993).
-
-    Parameters
-    ----------
-    hu : Tensor, shape (1, z, y, x)
-        HU; y grows towards the back.
-    most_hu : float
-        What is added at the back of the patch to lung of `HEALTHY_LUNG_HU`.
-    power : float
-        Of the share of the way from front to back: 1 is a straight rise, 3 one near the back.
-
-    Returns
-    -------
-    Tensor, shape (1, z, y, x)
-    """
-    way = torch.linspace(0, 1, hu.shape[-2], dtype=hu.dtype, device=hu.device)
-    return move_lung(hu, HEALTHY_LUNG_HU, most_hu * way[:, None] ** power)
 
 
 def blur_slices(hu: Tensor, width: float) -> Tensor:

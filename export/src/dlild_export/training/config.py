@@ -69,10 +69,6 @@ class Augmentation:
     # Depth of breath: healthy lung moved by up to this many HU, air and water by none.
     aeration: Share = 0.5
     aeration_hu: Annotated[float, Field(ge=0, lt=150)] = 110.0
-    # Dependent density: healthy lung made denser towards the back, on which the patient lies, by up
-    # to this many HU at the back of a patch.
-    dependent: Share = 0.0
-    dependent_hu: Annotated[float, Field(ge=0, lt=400)] = 250.0
     # White noise of up to this standard deviation.
     noise: Share = 0.2
     noise_hu: Size = 40.0
