@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,13 @@ from dlild_export.cli import app
 from dlild_export.data.digest import sha256
 from dlild_export.evaluation.repeatability import (
     CONDITIONS,
+    MEASURED_CONDITIONS,
+    PlainSubject,
     measure,
+    measured_patients,
     patients,
     reacquire,
+    reacquire_measured,
     sum_up,
     write_repeatability,
 )
@@ -179,16 +183,22 @@ def test_bad_input_ends_in_one_line(
     assert "Traceback" not in result.output
 
 
-def test_repeatability_of_a_run(repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("texture", "conditions"), [("plain", CONDITIONS), ("measured", MEASURED_CONDITIONS)]
+)
+def test_repeatability_of_a_run(
+    texture: str, conditions: dict[str, frozenset[str]], repository: Path, tmp_path: Path
+) -> None:
     result = run(
         "repeatability", tiny_run(), "--out", tmp_path, "--repository", repository,
-        "--patients", 1, "--repeats", 2,
+        "--patients", 1, "--repeats", 2, "--texture", texture,
     )  # fmt: skip
 
     assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "repeatability.json").read_text())
-    assert [c["name"] for c in document["conditions"]] == [*CONDITIONS]
-    assert len(document["measurements"]) == 2 * len(CONDITIONS)
+    assert {c["name"]: {*c["changes"]} for c in document["conditions"]} == conditions
+    assert len(document["measurements"]) == 2 * len(conditions)
+    assert f"texture {texture}" in document["about"]["cases"]
     assert (tmp_path / "repeatability.html").is_file()
 
 
@@ -218,6 +228,39 @@ def test_a_condition_changes_what_it_says_and_nothing_else(condition: str) -> No
     assert all(replace(a, **restored) == first for a in drawn)
 
 
+@pytest.mark.parametrize("condition", MEASURED_CONDITIONS)
+def test_a_condition_of_measured_texture_changes_what_it_says(condition: str) -> None:
+    first = measured_patients(1, 2)[1].scan
+    changed = {
+        "noise": {"seed"},
+        "kernel": {"blur_mm", "noise_hu", "noise_peak_per_mm"},
+        "thickness": {"thickness_mm", "step_mm", "noise_hu"},
+        "gaps": {"thickness_mm", "step_mm", "pairs_mm"},
+    }
+    fields = set().union(*(changed[change] for change in MEASURED_CONDITIONS[condition]))
+
+    drawn = [
+        reacquire_measured(first, MEASURED_CONDITIONS[condition], np.random.default_rng(seed))
+        for seed in range(9)
+    ]
+
+    moved = {f for f in asdict(first) if any(getattr(a, f) != getattr(first, f) for a in drawn)}
+    assert moved == fields
+    assert all(a.gapped == (a.step_mm == 10) for a in drawn)
+    if "thickness" in MEASURED_CONDITIONS[condition]:
+        assert all(a.step_mm == a.thickness_mm for a in drawn)
+
+
+def test_patients_of_measured_texture_are_drawn_by_seed_and_severity() -> None:
+    specs = measured_patients(10, 6)
+
+    assert [s.body.seed for s in specs] == list(range(10, 16))
+    assert [specs[0].body.severity, specs[-1].body.severity] == pytest.approx([0.02, 0.45])
+    assert len({s.body.pattern for s in specs}) == 4
+    assert not any(s.scan.gapped for s in specs)
+    assert measured_patients(10, 6) == specs
+
+
 def test_position_moves_by_parts_of_voxels_and_slices() -> None:
     first = Acquisition(seed=1, thickness_mm=5.0)
     shifts = np.abs([
@@ -244,7 +287,7 @@ def test_repeated_scans_of_phantoms(tmp_path: Path) -> None:
     network = served(by_threshold)
     specs = [replace(s, noise_hu=25.0) for s in patients(3, 1)]
 
-    found, refused = measure(specs, network, repeats=2, mask_of=lambda _: None)
+    found, refused = measure([PlainSubject(s) for s in specs], network, repeats=2)
     conditions = {c.name: c for c in sum_up(found)}
 
     assert refused == []

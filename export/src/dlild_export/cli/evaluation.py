@@ -262,11 +262,15 @@ def repeatability(
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("repeatability"),
     patients: Annotated[int, typer.Option(min=1, help="Phantom patients, from 2 to 60 %.")] = 8,
     repeats: Annotated[
-        int, typer.Option(min=2, help="Scans of each patient under each of seven conditions.")
+        int, typer.Option(min=2, help="Scans of each patient under each condition.")
     ] = 3,
     first_seed: Annotated[
         int, typer.Option(min=0, help="Seed of the first patient: unseen by the training.")
     ] = 2_000_000,
+    texture: Annotated[
+        TextureOption,
+        typer.Option(help="Of the lungs, as for `phantom`: what changes differs, see the report."),
+    ] = TextureOption.PLAIN,
     lung_masks: LungMasksOption = None,
     engine: Annotated[
         EngineOption, typer.Option(help="openvino: as the embedded profile serves it.")
@@ -276,37 +280,42 @@ def repeatability(
     """Measure how much DL-ILD differs when nothing but the scan has changed.
 
     The same phantom patients are scanned again: with other noise, kernel, slice thickness,
-    position and breath, one at a time and together. OUT gets repeatability.html and
-    repeatability.json, with within-subject SD and repeatability coefficient in points of DL-ILD.
+    position and breath (of measured texture: gaps), one at a time and together. OUT gets
+    repeatability.html and repeatability.json, with within-subject SD and repeatability coefficient
+    in points of DL-ILD.
     """
     from dlild_export.evaluation import load_served  # noqa: PLC0415
     from dlild_export.evaluation.repeatability import (  # noqa: PLC0415
-        CONDITIONS,
+        draw_subjects,
         measure,
         sum_up,
         write_repeatability,
     )
-    from dlild_export.evaluation.repeatability import patients as draw_patients  # noqa: PLC0415
     from dlild_export.phantom.cases import mask_for  # noqa: PLC0415
 
     masks = lung_mask_files(lung_masks)
-    specs = draw_patients(first_seed, patients)
-    whole = patients * repeats * len(CONDITIONS)
+    subjects = draw_subjects(
+        first_seed,
+        patients,
+        measured=texture is TextureOption.MEASURED,
+        mask_of=lambda seed: mask_for(seed, masks),
+    )
+    conditions = len(subjects[0].conditions)
+    whole = patients * repeats * conditions
     count = iter(range(1, whole + 1))
     with input_errors():
         out.mkdir(parents=True, exist_ok=True)  # before the work: afterwards it would be lost
         served = load_served(weights, engine.value, repository)
         found, refused = measure(
-            specs,
+            subjects,
             served,
             repeats=repeats,
-            mask_of=lambda seed: mask_for(seed, masks),
             progress=lambda line: say(f"{next(count)} of {whole}: {line}"),
         )
     last = first_seed + patients - 1
     description = (
-        f"{patients} phantom patients, seeds {first_seed} to {last}, {repeats} scans each under "
-        f"{len(CONDITIONS)} conditions"
+        f"{patients} phantom patients, texture {texture.value}, seeds {first_seed} to {last}, "
+        f"{repeats} scans each under {conditions} conditions"
     )
     page = write_repeatability(found, refused, served, description, out)
     table = Table("changes", "within-subject SD", "repeatability coefficient")

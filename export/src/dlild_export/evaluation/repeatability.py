@@ -12,15 +12,30 @@ inspiration   lung volume 90 to 110 % of the first
 
 `same protocol` lets noise, position and inspiration change: a scanner that is set alike. `all`
 lets everything change.
+
+These patients lie on voxels of 1.5 mm, and a kernel that sharpens those is no scanner's. Patients
+of measured texture are scanned by kernels at their own resolution, and by slices with gaps, but
+they do not breathe:
+
+============  ====================================================================================
+noise         another noise of the same strength; with slices that are thicker than the grid's,
+              another position of theirs
+kernel        from soft (point spread of 0.8 mm, noise of 15 HU) to sharp (0.45 mm, 90 HU)
+thickness     contiguous slices of 1 to 3 mm
+gaps          1 mm contiguous, every 10 mm, or in pairs every 10 mm
+============  ====================================================================================
+
+There `same protocol` is noise, and `all` lets noise, kernel and thickness change: gaps are a
+condition of their own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -35,13 +50,21 @@ from dlild_export.evaluation.statistics import Repeatability, repeatability
 from dlild_export.evaluation.summary import Refusal, severity_band, severity_bands
 from dlild_export.phantom import (
     Acquisition,
-    Patient,
+    Pattern,
+    Phantom,
     PhantomSpec,
     make_patient,
     random_spec,
     scan_patient,
 )
 from dlild_export.phantom.cases import phantom_name
+from dlild_export.phantom.measured import (
+    MeasuredSpec,
+    Scan,
+    draw_measured,
+    make_measured,
+    scan_measured,
+)
 
 THICKNESSES_MM = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 SHARPNESS = (-0.7, 1.0)
@@ -59,6 +82,22 @@ CONDITIONS: dict[str, frozenset[str]] = {
 }
 """What changes under each condition."""
 
+MEASURED_SEVERITY = (0.02, 0.45)
+KERNEL_BLUR_MM, KERNEL_NOISE_HU, KERNEL_PEAK_PER_MM = (0.8, 0.45), (15.0, 90.0), (0.22, 0.6)
+"""Of a soft and of a sharp kernel (`dlild_export.phantom.measured.Scan`)."""
+GAPS = ((1.0, None), (10.0, None), (10.0, 1.0))
+"""Steps, and distance of the slices of a pair, mm."""
+
+MEASURED_CONDITIONS: dict[str, frozenset[str]] = {
+    "noise": frozenset({"noise"}),
+    "kernel": frozenset({"kernel"}),
+    "thickness": frozenset({"thickness"}),
+    "gaps": frozenset({"gaps"}),
+    "same protocol": frozenset({"noise"}),
+    "all": frozenset({"noise", "kernel", "thickness"}),
+}
+"""The same for patients of measured texture."""
+
 SCHEMA_VERSION = 1
 
 
@@ -71,31 +110,38 @@ class Measurement:
     patient : str
     pattern : str
     condition : str
-        Which of `CONDITIONS`.
-    acquisition : Acquisition
+        Which of `CONDITIONS`, or of `MEASURED_CONDITIONS`.
+    changes : tuple of str
+        What may change under it.
+    acquisition : Acquisition or Scan
     true_percent, dl_ild_percent : float
     """
 
     patient: str
     pattern: str
     condition: str
-    acquisition: Acquisition
+    changes: tuple[str, ...]
+    acquisition: Acquisition | Scan
     true_percent: float
     dl_ild_percent: float
 
 
 def patients(first_seed: int, count: int) -> list[PhantomSpec]:
     """Return patients whose severities are spread evenly over 2 to 60 %, patterns in turn."""
-    severities = np.linspace(*SEVERITY, count) if count > 1 else [sum(SEVERITY) / 2]
     return [
         replace(
             random_spec(first_seed + i),
             pattern=PATTERNS[i % len(PATTERNS)],
-            severity=float(severity),
+            severity=severity,
             thickness_mm=THICKNESSES_MM[i % len(THICKNESSES_MM)],
         )
-        for i, severity in enumerate(severities)
+        for i, severity in enumerate(_spread(SEVERITY, count))
     ]
+
+
+def _spread(bounds: tuple[float, float], count: int) -> list[float]:
+    """Spread severities evenly; one alone lies in the middle."""
+    return np.linspace(*bounds, count).tolist() if count > 1 else [sum(bounds) / 2]
 
 
 def reacquire(first: Acquisition, changes: frozenset[str], rng: np.random.Generator) -> Acquisition:
@@ -135,26 +181,206 @@ def reacquire(first: Acquisition, changes: frozenset[str], rng: np.random.Genera
     return drawn
 
 
+def measured_patients(first_seed: int, count: int) -> list[MeasuredSpec]:
+    """Return patients of measured texture: severities over 2 to 45 %, patterns in turn.
+
+    Each is scanned first with contiguous slices and a kernel between soft and sharp.
+    """
+    severities = (
+        np.linspace(*MEASURED_SEVERITY, count) if count > 1 else [sum(MEASURED_SEVERITY) / 2]
+    )
+    specs = []
+    for i, severity in enumerate(severities):
+        drawn = draw_measured(first_seed + i)
+        thickness_mm = THICKNESSES_MM[i % len(THICKNESSES_MM)]
+        specs.append(
+            replace(
+                drawn,
+                body=replace(drawn.body, pattern=PATTERNS[i % len(PATTERNS)], severity=severity),
+                scan=_with_kernel(
+                    Scan(seed=drawn.scan.seed, thickness_mm=thickness_mm, step_mm=thickness_mm), 0.5
+                ),
+            )
+        )
+    return specs
+
+
+def reacquire_measured(first: Scan, changes: frozenset[str], rng: np.random.Generator) -> Scan:
+    """Draw another scan of the same patient of measured texture.
+
+    Parameters
+    ----------
+    first : Scan
+        What stays unless it is to change.
+    changes : frozenset of str
+        What changes: names of the module's second table.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Scan
+    """
+    seed, sharpness = int(rng.integers(2**31)), float(rng.random())
+    thickness_mm = float(rng.choice(THICKNESSES_MM))
+    step_mm, pairs_mm = GAPS[int(rng.integers(len(GAPS)))]
+    drawn = first
+    if "noise" in changes:
+        drawn = replace(drawn, seed=seed)
+    if "kernel" in changes:
+        drawn = _with_kernel(drawn, sharpness)
+    if "thickness" in changes:
+        # A slice of twice the thickness catches twice the photons.
+        noise_hu = drawn.noise_hu * (drawn.thickness_mm / thickness_mm) ** 0.5
+        drawn = replace(drawn, thickness_mm=thickness_mm, step_mm=thickness_mm, noise_hu=noise_hu)
+    if "gaps" in changes:
+        drawn = replace(drawn, thickness_mm=1.0, step_mm=step_mm, pairs_mm=pairs_mm)
+    return drawn
+
+
+def _with_kernel(scan: Scan, sharpness: float) -> Scan:
+    """Set the kernel: 0 is soft, 1 sharp; thicker slices have less noise than those of 1.25 mm."""
+    blur_mm, noise_hu, peak = (
+        low + sharpness * (high - low)
+        for low, high in (KERNEL_BLUR_MM, KERNEL_NOISE_HU, KERNEL_PEAK_PER_MM)
+    )
+    noise_hu *= min(1.0, (1.25 / scan.thickness_mm) ** 0.5)
+    return replace(scan, blur_mm=blur_mm, noise_hu=noise_hu, noise_peak_per_mm=peak)
+
+
+class Subject(Protocol):
+    """A phantom patient who is scanned again and again."""
+
+    @property
+    def name(self) -> str:
+        """How reports call the patient."""
+
+    @property
+    def pattern(self) -> Pattern:
+        """Of the disease."""
+
+    @property
+    def conditions(self) -> Mapping[str, frozenset[str]]:
+        """What changes under each condition."""
+
+    def scans(
+        self, repeats: int, spacing_mm: float
+    ) -> Iterator[tuple[str, Acquisition | Scan, Phantom]]:
+        """Yield condition, acquisition and scan, `repeats` times under each condition."""
+
+
+@dataclass(frozen=True)
+class PlainSubject:
+    """A patient on voxels of the grid.
+
+    Attributes
+    ----------
+    spec : PhantomSpec
+    lung_mask : Path, optional
+        Of real lungs to take the shape from.
+    """
+
+    spec: PhantomSpec
+    lung_mask: Path | None = None
+    conditions = CONDITIONS
+
+    @property
+    def name(self) -> str:
+        """How reports call the patient."""
+        return phantom_name(self.spec.seed)
+
+    @property
+    def pattern(self) -> Pattern:
+        """Of the disease."""
+        return self.spec.pattern
+
+    def scans(
+        self, repeats: int, spacing_mm: float
+    ) -> Iterator[tuple[str, Acquisition | Scan, Phantom]]:
+        """Yield condition, acquisition and scan, `repeats` times under each condition."""
+        patient = make_patient(self.spec, spacing_mm=spacing_mm, lung_mask=self.lung_mask)
+        for condition, changes in self.conditions.items():
+            rng = np.random.default_rng([self.spec.seed, 4])
+            for _ in range(repeats):
+                acquisition = reacquire(self.spec.acquisition, changes, rng)
+                yield condition, acquisition, scan_patient(patient, acquisition)
+
+
+@dataclass(frozen=True)
+class MeasuredSubject:
+    """A patient of measured texture.
+
+    Attributes
+    ----------
+    spec : MeasuredSpec
+    lung_mask : Path, optional
+        Of real lungs to take the shape from.
+    """
+
+    spec: MeasuredSpec
+    lung_mask: Path | None = None
+    conditions = MEASURED_CONDITIONS
+
+    @property
+    def name(self) -> str:
+        """How reports call the patient."""
+        return f"measured-{self.spec.body.seed:06d}"
+
+    @property
+    def pattern(self) -> Pattern:
+        """Of the disease."""
+        return self.spec.body.pattern
+
+    def scans(
+        self, repeats: int, spacing_mm: float
+    ) -> Iterator[tuple[str, Acquisition | Scan, Phantom]]:
+        """Yield condition, acquisition and scan, `repeats` times under each condition."""
+        patient = make_measured(self.spec, spacing_mm=spacing_mm, lung_mask=self.lung_mask)
+        for condition, changes in self.conditions.items():
+            rng = np.random.default_rng([self.spec.body.seed, 4])
+            for _ in range(repeats):
+                scan = reacquire_measured(self.spec.scan, changes, rng)
+                yield condition, scan, scan_measured(patient, scan)
+
+
+def draw_subjects(
+    first_seed: int, count: int, *, measured: bool, mask_of: Callable[[int], Path | None]
+) -> list[PlainSubject] | list[MeasuredSubject]:
+    """Draw patients of one texture.
+
+    Parameters
+    ----------
+    first_seed, count : int
+        Seed of the first, the others follow.
+    measured : bool
+        Whether their lungs have the measured texture.
+    mask_of : callable
+        From a seed to the lung mask that its patient takes its shape from, or None.
+    """
+    if measured:
+        return [
+            MeasuredSubject(spec, mask_of(spec.body.seed))
+            for spec in measured_patients(first_seed, count)
+        ]
+    return [PlainSubject(spec, mask_of(spec.seed)) for spec in patients(first_seed, count)]
+
+
 def measure(
-    specs: Iterable[PhantomSpec],
+    subjects: Iterable[Subject],
     served: Served,
     *,
     repeats: int,
-    mask_of: Callable[[int], Path | None],
     progress: Callable[[str], None] | None = None,
 ) -> tuple[list[Measurement], list[Refusal]]:
     """Scan and score every patient `repeats` times under each condition.
 
     Parameters
     ----------
-    specs : iterable of PhantomSpec
+    subjects : iterable of Subject
         Patients.
     served : Served
         The network, its engine and contract.
     repeats : int
         Scans for each condition.
-    mask_of : callable
-        From a seed to the lung mask that its patient takes its shape from, or None.
     progress : callable, optional
         Called with a line about each scan that is done.
 
@@ -164,45 +390,35 @@ def measure(
     refused : list of Refusal
         Scans that the client would not score.
     """
+    contract = served.contract
+    spacing_mm = contract.grid.spacing_mm
     found: list[Measurement] = []
     refused: list[Refusal] = []
-    spacing_mm = served.contract.grid.spacing_mm[0]
-    for spec in specs:
-        patient = make_patient(spec, spacing_mm=spacing_mm, lung_mask=mask_of(spec.seed))
-        for condition, acquisition in _scans(spec, repeats):
-            line = f"{phantom_name(spec.seed)}, {condition}"
+    for subject in subjects:
+        for condition, acquisition, scan in subject.scans(repeats, spacing_mm[0]):
+            line = f"{subject.name}, {condition}"
             try:
-                found.append(_score(patient, condition, acquisition, served))
-                line += f": DL-ILD {found[-1].dl_ild_percent:.2f} %"
+                scored = score_volume(Volume(scan.hu, spacing_mm), served.run, contract)
             except InputError as error:
                 refused.append(Refusal(line, str(error)))
                 line += f": not scored: {error}"
+            else:
+                dl_ild_percent = scored.dl_ild_percent(contract)
+                found.append(
+                    Measurement(
+                        patient=subject.name,
+                        pattern=str(subject.pattern),
+                        condition=condition,
+                        changes=tuple(sorted(subject.conditions[condition])),
+                        acquisition=acquisition,
+                        true_percent=scan.dl_ild_percent,
+                        dl_ild_percent=dl_ild_percent,
+                    )
+                )
+                line += f": DL-ILD {dl_ild_percent:.2f} %"
             if progress:
                 progress(line)
     return found, refused
-
-
-def _scans(spec: PhantomSpec, repeats: int) -> Iterator[tuple[str, Acquisition]]:
-    for condition, changes in CONDITIONS.items():
-        rng = np.random.default_rng([spec.seed, 4])
-        for _ in range(repeats):
-            yield condition, reacquire(spec.acquisition, changes, rng)
-
-
-def _score(
-    patient: Patient, condition: str, acquisition: Acquisition, served: Served
-) -> Measurement:
-    contract = served.contract
-    scan = scan_patient(patient, acquisition)
-    scored = score_volume(Volume(scan.hu, contract.grid.spacing_mm), served.run, contract)
-    return Measurement(
-        patient=phantom_name(patient.spec.seed),
-        pattern=str(patient.spec.pattern),
-        condition=condition,
-        acquisition=acquisition,
-        true_percent=scan.dl_ild_percent,
-        dl_ild_percent=scored.dl_ild_percent(contract),
-    )
 
 
 @dataclass(frozen=True)
@@ -235,16 +451,14 @@ class Condition:
 def sum_up(measurements: Sequence[Measurement]) -> list[Condition]:
     """Sum up measurements by condition, and within it by severity."""
     conditions = []
-    for name, changes in CONDITIONS.items():
+    for name in dict.fromkeys(m.condition for m in measurements):
         chosen = [m for m in measurements if m.condition == name]
-        if not chosen:
-            continue
         bands = {band: [m for m in chosen if _band(m, chosen) == band] for band in severity_bands()}
         truth = repeatability(_groups(chosen, "true_percent"))
         conditions.append(
             Condition(
                 name=name,
-                changes=tuple(sorted(changes)),
+                changes=chosen[0].changes,
                 measured=repeatability(_groups(chosen, "dl_ild_percent")),
                 bands={
                     band: repeatability(_groups(group, "dl_ild_percent"))
