@@ -40,7 +40,7 @@ def form(model: onnx.ModelProto, crops: list[np.ndarray]) -> onnx.ModelProto:
 
 
 def run(model: onnx.ModelProto, crop: np.ndarray) -> np.ndarray:
-    outputs = openvino_request(model.SerializeToString(), "f32").infer({"window": crop[None, None]})
+    outputs = openvino_request(model.SerializeToString()).infer({"window": crop[None, None]})
     return np.array(outputs["probabilities"], dtype=np.float32)
 
 

@@ -4,7 +4,8 @@
 configurations never are. For each model there is one ``configs/<profile>.pbtxt`` a profile, and
 ``config.pbtxt``, which Triton takes when no profile is named (or, in silence, when the named one is
 missing): it holds the embedded profile. The Python models find the modules of
-`dlild_client.contract` that they use in ``contract/``, byte for byte as they are in the client.
+`dlild_client.contract` that they use in ``contract/``, byte for byte as they are in the client, and
+the network runs through the same ``stages.py`` that the gates run it through.
 
 Run ``python -m dlild_export.serving.configs`` after a change, and with ``--check`` to learn whether
 anything drifted.
@@ -88,7 +89,7 @@ def render_all(documents: Documents) -> dict[str, str]:
 
 
 def shared_modules() -> dict[str, str]:
-    """Return the text of the modules that the Python models share with the client.
+    """Return the text of the modules that the Python models share with client and gates.
 
     Returns
     -------
@@ -96,7 +97,8 @@ def shared_modules() -> dict[str, str]:
         Text by path relative to the model repository.
     """
     folder = Path(dlild_client.contract.__file__).parent
-    return {
+    stages = {"ild_unet/stages.py": Path(__file__).with_name("stages.py").read_text("utf-8")}
+    return stages | {
         f"{model}/contract/{name}.py": (folder / f"{name}.py").read_text("utf-8")
         for model, names in SHARED_MODULES.items()
         for name in names

@@ -131,20 +131,17 @@ def openvino_engine(weights: Path, precision: str, note: str = "") -> Engine:
     weights : pathlib.Path
         The ONNX file; of `int8` a Q/DQ graph, whose other layers are in bf16 where the CPU has it.
     precision : str
-        `fp32`, `bf16` or `int8`.
+        `fp32`, `bf16` or `int8`, of the U-Net; what comes before and after it is in FP32.
     note : str
         What a reader of the figures must know.
     """
     hint = {"fp32": "f32", "bf16": "bf16", "int8": choose_precision(cpu_flags())}[precision]
 
     def load() -> Network:
-        request = openvino_request(weights.read_bytes(), hint)
+        from dlild_export.serving.stages import StagedNetwork  # noqa: PLC0415
 
-        def run(window: Window) -> Window:
-            outputs = request.infer({INPUT: window}, share_inputs=True, share_outputs=True)
-            return np.array(outputs[OUTPUT], dtype=np.float16)
-
-        return run
+        network = StagedNetwork(weights, hint, _threads())
+        return lambda window: network.infer(window).copy()
 
     return Engine("openvino", precision, load, note)
 
@@ -175,18 +172,16 @@ def _run_for_avx2(weights: Path, window: Window) -> Window:
 @functools.cache
 def _avx2_request(weights: Path) -> Any:
     os.environ[LIMIT] = "AVX2"
-    return openvino_request(weights.read_bytes(), "f32")
+    return openvino_request(weights.read_bytes())
 
 
-def openvino_request(model: bytes, hint: str) -> Any:
-    """Compile an ONNX model for the CPU with the settings of the embedded profile.
+def openvino_request(model: bytes) -> Any:
+    """Compile an ONNX model for the CPU in FP32, in one part, with the threads as they are served.
 
     Parameters
     ----------
     model : bytes
-        ONNX file.
-    hint : str
-        Precision of what is in floating point: `f32` or `bf16`.
+        ONNX file; may have further outputs.
 
     Returns
     -------
@@ -194,14 +189,10 @@ def openvino_request(model: bytes, hint: str) -> Any:
     """
     import openvino  # noqa: PLC0415
 
-    settings = {
-        "INFERENCE_PRECISION_HINT": hint,
-        "INFERENCE_NUM_THREADS": _threads(),
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-    }
+    from dlild_export.serving.stages import compile_cpu  # noqa: PLC0415
+
     core = openvino.Core()
-    return core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
+    return compile_cpu(core, core.read_model(model), "f32", _threads())
 
 
 def _threads() -> int:

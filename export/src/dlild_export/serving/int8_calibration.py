@@ -83,7 +83,7 @@ def sample_tensors(network: QuantisedUNet, crops: Sequence[Crop]) -> dict[str, A
     dict of str to ndarray of float32, shape (channels, voxels)
         At most 6,000 voxels of each crop, evenly spread.
     """
-    request = openvino_request(network.observed().SerializeToString(), "f32")
+    request = openvino_request(network.observed().SerializeToString())
     found: dict[str, list[Array]] = {name: [] for name in network.tensors}
     for crop in crops:
         outputs = request.infer({INPUT: crop[None, None]})
@@ -173,4 +173,4 @@ def _with_output(model: onnx.ModelProto, name: str) -> Any:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     copy.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    return openvino_request(copy.SerializeToString(), "f32")
+    return openvino_request(copy.SerializeToString())
