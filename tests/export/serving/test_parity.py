@@ -18,6 +18,7 @@ from dlild_client.contract import Contract, parse_contract
 from dlild_client.contract.precision import cpu_flags
 from dlild_client.volume import Volume
 from dlild_export.cli import app
+from dlild_export.phantom.cases import measured_name
 from dlild_export.serving.engines import (
     Engine,
     engines_of,
@@ -26,7 +27,7 @@ from dlild_export.serving.engines import (
     torch_engine,
 )
 from dlild_export.serving.onnx import run_network
-from dlild_export.serving.parity import measure_parity
+from dlild_export.serving.parity import DEFAULT_MEASURED, gather_scans, measure_parity
 from dlild_export.training.loop import load_network
 
 
@@ -70,7 +71,7 @@ def test_an_engine_that_differs_is_named_with_its_figures(contract, scans) -> No
     assert row.labels_differ_percent > 0
     (failure,) = figures.failures()
     assert failure.startswith("by-hu worse on coarse: DL-ILD ")
-    assert f"differs by {row.difference:+.2f} points, at most 0.1 pass" in failure
+    assert f"differs by {row.difference:+.2f} points, at most 0.05 pass" in failure
 
 
 def test_no_lung_and_no_scan_do_not_pass(contract, scans) -> None:
@@ -152,7 +153,7 @@ def test_the_tables_say_what_was_measured(contract, scans) -> None:
     table = figures.to_markdown()
 
     assert stored["weights_sha256"] == "d" * 64
-    assert (stored["passes"], stored["limit_points"]) == (False, 0.1)
+    assert (stored["passes"], stored["limit_points"]) == (False, 0.05)
     assert [row["passes"] for row in stored["rows"]] == [True, False]
     for row in figures.rows:
         assert f"| {row.engine} {row.precision} | {row.dl_ild_percent:.2f} |" in table
@@ -241,3 +242,12 @@ def test_the_released_network_is_right_with_the_kernels_for_avx2(weights: Path) 
     expected = openvino_engine(weights, "fp32").load()(window)
     found = openvino_avx2_engine(weights).load()(window)
     np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+@pytest.mark.slow
+def test_the_parity_gate_has_a_phantom_of_measured_texture(contract) -> None:
+    scans = gather_scans([], [], contract, DEFAULT_MEASURED)
+    (grid,) = scans.values()
+    assert list(scans) == [measured_name(seed) for seed in DEFAULT_MEASURED]
+    assert grid.spacing_mm == contract.grid.spacing_mm
+    assert grid.array.min() < -800

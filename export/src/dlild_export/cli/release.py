@@ -23,7 +23,10 @@ def release(
         list[Path] | None, typer.Option(help="Real scan for the parity gate. May be repeated.")
     ] = None,
     phantom: Annotated[
-        list[int] | None, typer.Option(help="Seed of a phantom for it; default: three phantoms.")
+        list[int] | None,
+        typer.Option(
+            help="Seed of a phantom for it, beside one of measured texture; default: three."
+        ),
     ] = None,
     card: Annotated[
         Path | None, typer.Option(help="Model card; default: MODEL_CARD.md beside the repository.")
@@ -42,7 +45,7 @@ def release(
     """Release the weights of a run as a new version, and answer with it.
 
     Refused where the evaluation is of other weights or misses its floor, where an engine differs
-    from torch by more than 0.1 point of DL-ILD on a whole scan, or where these weights are a
+    from torch by more than 0.05 point of DL-ILD on a whole scan, or where these weights are a
     version already. Written at once or not at all.
     """
     from dlild_export.data.contracts import read_contract  # noqa: PLC0415
@@ -52,6 +55,7 @@ def release(
     from dlild_export.release.versions import release as put  # noqa: PLC0415
     from dlild_export.serving.engines import engines_of  # noqa: PLC0415
     from dlild_export.serving.parity import (  # noqa: PLC0415
+        DEFAULT_MEASURED,
         DEFAULT_SEEDS,
         gather_scans,
         measure_parity,
@@ -66,7 +70,7 @@ def release(
         try:
             digest = check_candidate(candidate, repository)
             seeds = phantom or DEFAULT_SEEDS
-            scans = gather_scans(seeds, scan or [], contract)
+            scans = gather_scans(seeds, scan or [], contract, DEFAULT_MEASURED)
             parity = measure_parity(engines, scans, contract, digest, progress=stderr.print)
             version = put(
                 candidate,

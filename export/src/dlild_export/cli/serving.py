@@ -94,12 +94,13 @@ def parity(
     """Show that every engine gives the same DL-ILD on whole scans; exit 1 where one does not.
 
     Engines: torch, ONNX Runtime, OpenVINO in fp32, and in bf16 where the CPU offers it. Without
-    --scan and --phantom, three phantoms are taken.
+    --scan and --phantom, four phantoms are taken, one of measured texture.
     """
     from dlild_client.contract import parse_contract  # noqa: PLC0415
     from dlild_export.data.digest import sha256  # noqa: PLC0415
     from dlild_export.serving.engines import engines_of  # noqa: PLC0415
     from dlild_export.serving.parity import (  # noqa: PLC0415
+        DEFAULT_MEASURED,
         DEFAULT_SEEDS,
         gather_scans,
         measure_parity,
@@ -110,8 +111,10 @@ def parity(
         file, engines = engines_of(weights)
         if engines[0].name != "torch":
             stderr.print(f"note: {weights} has no checkpoint beside it: torch is not compared")
-        seeds = phantom or ([] if scan else DEFAULT_SEEDS)
-        scans = gather_scans(seeds, scan or [], terms)
+        chosen = bool(phantom or scan)
+        seeds = phantom or ([] if chosen else DEFAULT_SEEDS)
+        measured = () if chosen else DEFAULT_MEASURED
+        scans = gather_scans(seeds, scan or [], terms, measured)
         figures = measure_parity(engines, scans, terms, sha256(file), progress=stderr.print)
     print(figures.to_markdown(), end="")
     if out:
