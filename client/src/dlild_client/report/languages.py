@@ -266,8 +266,8 @@ TEXTS: Mapping[str, Text] = {
         "Another manufacturer: {earlier}, then {later}.", "厂商不同：先为 {earlier}，后为 {later}。"
     ),
     "differs.engine_differs": Text(
-        "Another engine: {earlier}, then {later}; engines agree within 0.1 point.",
-        "推理引擎不同：先为 {earlier}，后为 {later}；差异在 0.1 个百分点以内。",
+        "Another engine: {earlier}, then {later}; engines agree within 0.05 point.",
+        "推理引擎不同：先为 {earlier}，后为 {later}；差异在 0.05 个百分点以内。",
     ),
     "differs.lung_volume_differs": Text(
         "Lung volumes differ by more than 15 %: {earlier} mL, then {later} mL. The depth of breath "
