@@ -20,7 +20,11 @@ from dlild_client.errors import BadSettingsError, UnreadableFileError, printable
 from dlild_client.preparation.grid import resample_to_grid
 from dlild_client.results.checks import Check, same
 from dlild_client.results.compare import is_comparison, read_comparison
-from dlild_client.results.dicom.verify import check_change, check_objects, read_objects
+from dlild_client.results.dicom.verify.objects import (
+    check_comparison,
+    check_objects,
+    read_objects,
+)
 from dlild_client.results.provenance import (
     document_digest,
     labels_digest,
@@ -43,24 +47,6 @@ ROUNDING = 1e-4
 """Numbers of a document are rounded to six decimals."""
 PAGES = (OVERLAY, REPORT, READING)
 """Files of a result that hold no digest."""
-SEG_AGREEMENT = 0.999
-"""Least share of labelled voxels of a SEG that must have the label of the map: positions in DICOM
-are rounded."""
-
-
-DENSITY_CODES = {
-    "112181": "mean_hu",
-    "112183": "sd_hu",
-    "HAA": "high_attenuation_percent",
-    "LAA-950": "low_attenuation_percent",
-    "4147007": "mass_g",
-    "126051": "skewness",
-    "126052": "kurtosis",
-}
-"""Figures of a densitometry by the code of their measurement in the SR, or of its derivation."""
-MEDIAN = "112182"
-DERIVATION = "121401"
-REPEATABILITY = {"RC-SAME": "same_protocol", "RC-ALL": "all_changes"}
 
 
 def verify_folder(
@@ -129,7 +115,7 @@ def verify_comparison(path: Path) -> list[Check]:
         shown = "follows from the results" if agrees else "does not follow from the results"
         checks.append(Check(f"{path.name}, {part}", agrees, shown))
     objects, faults = read_objects(path.parent)
-    checks += [*faults, *check_change(objects, comparison)]
+    checks += [*faults, *check_comparison(objects, comparison)]
     page = path.parent / COMPARISON_PAGE
     return [*checks, Check(page.name, None, "holds no digest")] if page.is_file() else checks
 

@@ -16,5 +16,6 @@ scored series (`SourceSeries`), which `read_volume(path, with_source=True)` keep
 `common`         equipment, algorithm, data sets of the source
 `extra`          import of highdicom
 `objects`        all objects of a result
+`verify`         checks of objects against their documents
 ===============  ===================================================================
 """
