@@ -199,6 +199,7 @@ def test_a_failed_scan_has_its_row_and_is_tried_again_when_asked(server, tree, t
     assert [row["status"] for row in rows_of(out)] == ["failed", "failed"]
     assert batch(server, place, out, again=True).counts["scored"] == 2
     assert [row["status"] for row in rows_of(out)] == ["scored", "scored"]
+    assert not list((out / "failed").iterdir())
 
 
 def test_a_lost_server_ends_the_run_and_the_next_goes_on(server, tree, tmp_path):
@@ -347,6 +348,59 @@ def test_a_list_names_paths_ids_and_series(server, tree, series_writer, small, t
     assert (tmp_path / "out/scans/S-001.json").is_file()
     assert (tmp_path / "out/images/S-001/overlay.png").is_file()
     assert (tmp_path / "out/failed/S-003.json").is_file()
+
+
+def test_an_id_of_another_scan_than_before_has_the_row_and_files_of_the_new_one(
+    server, tree, tmp_path
+):
+    place, out, lines = tree(2), tmp_path / "out", []
+
+    def run(path):
+        (place / "list.csv").write_text(f"id,path\nS-001,{path}\n", encoding="utf-8")
+        return batch(
+            server, place / "list.csv", out, images=True, report="en", notify=lines.append
+        ).counts
+
+    def files():
+        names = (path.relative_to(out) for path in out.rglob("*S-001*"))
+        return {name.as_posix() for name in names}
+
+    assert run("patient 00/scan.nii.gz") == {"scored": 1}
+    (first,) = rows_of(out)
+    scored = files()
+    assert {"scans/S-001.json", "images/S-001", "reports/S-001.html"} <= scored
+    assert not lines
+
+    assert run("patient 01/scan.nii.gz") == {"scored": 1}
+    (second,) = rows_of(out)
+    assert second["series_digest"] != first["series_digest"]
+    assert json.loads((out / "scans/S-001.json").read_text())["key"] == second["key"]
+    assert lines == ["S-001: the id of another scan before, whose row is replaced"]
+
+    assert run("absent") == {"rejected": 1}
+    assert [row["status"] for row in rows_of(out)] == ["rejected"]
+    assert files() == {"failed/S-001.json"}
+
+    # The former scan is scored again, as its row has gone.
+    assert run("patient 00/scan.nii.gz") == {"scored": 1}
+    assert [row["key"] for row in rows_of(out)] == [first["key"]]
+    assert files() == scored
+
+
+def test_a_run_that_is_killed_between_json_file_and_row_replaces_the_row_of_the_id(
+    server, tree, tmp_path
+):
+    place, out = tree(2), tmp_path / "out"
+    (place / "list.csv").write_text("id,path\nS-001,patient 00/scan.nii.gz\n", encoding="utf-8")
+    batch(server, place / "list.csv", out)
+    before = (out / ROWS).read_bytes()
+    (place / "list.csv").write_text("id,path\nS-001,patient 01/scan.nii.gz\n", encoding="utf-8")
+    batch(server, place / "list.csv", out)
+    after = (out / ROWS).read_bytes()
+
+    (out / ROWS).write_bytes(before)
+    assert batch(server, place / "list.csv", out).before == 1
+    assert (out / ROWS).read_bytes() == after
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ a row gets its row.
     OUT/scans/NAME.json    the result of a scan that was scored
     OUT/failed/NAME.json   the error of one that was not
 
-`NAME` is the id of the list, or the key of the scan: no file name identifies a patient.
+`NAME` is the id of the list, or the key of the scan: no file name identifies a patient. An id that
+a list gives to another scan than before is that one's from then on: the row of the former goes with
+its files.
 """
 
 from __future__ import annotations
@@ -123,9 +125,11 @@ class Record:
             stored = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        if stored.get("key") != key or stored["model"]["weights_digest"] != self._weights:
+        if not isinstance(stored, dict) or stored.get("key") != key:
             return False
-        self._add(key, {**self._names(scan, key), **result_row(stored)})
+        if stored["model"]["weights_digest"] != self._weights:
+            return False
+        self._settle(scan, key, result_row(stored))
         return True
 
     def add(self, scan: BatchScan, key: str, outcome: Result | DlildError) -> Status:
@@ -147,10 +151,20 @@ class Record:
             row = result_row(facts)
         try:
             write_atomically(path, json.dumps({"key": key, **facts}, indent=2, allow_nan=False))
-            self._add(key, {**self._names(scan, key), **row})
+            self._settle(scan, key, row)
         except OSError as error:
             raise cannot_be_written(self.folder, error) from None
         return self.status(key)
+
+    def _settle(self, scan: BatchScan, key: str, row: Mapping[str, Any]) -> None:
+        """Add the row of a scan; remove what an earlier run left under its name."""
+        other = "failed" if row["status"] == "scored" else "scans"
+        (self.folder / other / f"{scan.id or key}.json").unlink(missing_ok=True)
+        former = [k for k, r in self.rows.items() if scan.id and r["id"] == scan.id and k != key]
+        if former:
+            self._rewrite({k: r for k, r in self.rows.items() if k not in former})
+            self._notify(f"{scan.id}: the id of another scan before, whose row is replaced")
+        self._add(key, {**self._names(scan, key), **row})
 
     def _names(self, scan: BatchScan, key: str) -> dict[str, str]:
         name = "" if self._anonymous else scan.name

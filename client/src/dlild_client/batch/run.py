@@ -199,9 +199,9 @@ def run_batch(
             job = outcome.scan
             assert isinstance(job, Job)
             what = _settle(outcome, contract.model.weights_sha256)
+            name = job.scan.id or job.key
+            _remove_stale(out, name, what)
             if isinstance(what, Result):
-                name = job.scan.id or job.key
-                _remove_stale(out, name, what)
                 if images or more is not None:
                     files = _more_files(more, what, job, notify)
                     write_result(what, out / "images" / name, files, alone=anonymous)
@@ -217,9 +217,10 @@ def run_batch(
     return summary
 
 
-def _remove_stale(out: Path, name: str, result: Result) -> None:
+def _remove_stale(out: Path, name: str, what: Result | DlildError) -> None:
     """Remove what an earlier run wrote under this name of another scan, or of another result."""
-    if is_of(out / "scans" / f"{name}.json", result.to_dict()):
+    scored = out / "scans" / f"{name}.json"
+    if isinstance(what, Result) and is_of(scored, what.to_dict()):
         return
     images = out / "images" / name
     pages = (out / REPORTS / f"{name}.html", out / REPORTS / f"{name}.jpg")
