@@ -76,6 +76,10 @@ def test_clients_take_the_variables(monkeypatch):
     for kind in (Client, AsyncClient):
         with pytest.raises(BadSettingsError, match="DLILD_SCAN_S is 'soon', not a number"):
             kind()
+    monkeypatch.setenv("DLILD_SCAN_S", "-1")
+    for kind in (Client, AsyncClient):
+        with pytest.raises(BadSettingsError, match="DLILD_SCAN_S must be positive, not -1"):
+            kind()
 
 
 def test_the_table_names_every_variable_with_its_default():

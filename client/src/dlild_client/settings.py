@@ -259,6 +259,8 @@ def _group(variables: Mapping[str, str], rows: Mapping[str, _Row]) -> dict[str, 
                 values[argument] = kind(text)
             except ValueError:
                 raise BadSettingsError(f"{name} is {text!r}, not a number") from None
+            if kind is not str and not values[argument] > 0:
+                raise BadSettingsError(f"{name} must be positive, not {text}")
     return values
 
 

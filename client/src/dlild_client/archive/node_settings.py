@@ -13,7 +13,25 @@ from dlild_client.archive.addresses import Peer, WebAddress, check_title, parse_
 from dlild_client.errors import BadSettingsError
 
 GIB = 1 << 30
+HOUR_S = 3600.0
 LAST_PORT = 65535
+OPTIONS: dict[str, tuple[str, float]] = {
+    "host": ("--host", 1),
+    "port": ("--port", 1),
+    "quiet_s": ("--quiet-s", 1),
+    "scans": ("--scans", 1),
+    "keep_s": ("--keep-h", HOUR_S),
+    "keep_failed_s": ("--keep-failed-h", HOUR_S),
+    "give_up_s": ("--give-up-h", HOUR_S),
+    "object_bytes": ("--object-gib", GIB),
+    "spool_bytes": ("--spool-gib", GIB),
+    "free_bytes": ("--free-gib", GIB),
+    "associations": ("--associations", 1),
+    "drain_s": ("--drain-s", 1),
+    "http_host": ("--http-host", 1),
+    "http_port": ("--http-port", 1),
+}
+"""Option of `dlild listen` that sets a field, and its unit: messages name what was given."""
 
 
 @dataclass(frozen=True)
@@ -111,24 +129,31 @@ class NodeSettings:
             "object_bytes", "spool_bytes", "associations", "silent_s",
         ):  # fmt: skip
             if not 0 < getattr(self, name) < math.inf:
-                raise BadSettingsError(f"{name} must be positive, not {getattr(self, name)!r}")
+                raise self._bad(name, "positive and finite")
         for name in ("keep_s", "keep_failed_s", "remember_s", "free_bytes", "drain_s"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise BadSettingsError(f"{name} must be 0 or more, not {getattr(self, name)!r}")
+                raise self._bad(name, "0 or more, and finite")
         for name in ("port", "http_port"):
             number = getattr(self, name)
             if number is not None and not 0 <= number <= LAST_PORT:
-                raise BadSettingsError(f"{name} must be 0 to {LAST_PORT}, not {number}")
+                raise self._bad(name, f"0 to {LAST_PORT}")
         for name in ("host", "http_host"):
             host = getattr(self, name)
             # Empty: all interfaces.
             if host and not is_host(host):
-                raise BadSettingsError(f"{name} {host!r} is no host; give its name or number")
+                option, _ = OPTIONS[name]
+                raise BadSettingsError(f"{option} {host!r} is no host; give its name or number")
         if self.request_commitment and isinstance(self.destination, WebAddress):
             raise BadSettingsError(
                 "a DICOMweb service offers no storage commitment; give a destination "
                 "AET@host:port, or leave --request-commitment out"
             )
+
+    def _bad(self, name: str, wanted: str) -> BadSettingsError:
+        """Construct the error of a number, as it was given on the command line."""
+        option, unit = OPTIONS.get(name, (name, 1))
+        value = getattr(self, name) / unit
+        return BadSettingsError(f"{option} must be {wanted}, not {value:.9g}")
 
     def address_of(self, title: str) -> Peer | None:
         """Return the address of an application entity, where it is known."""

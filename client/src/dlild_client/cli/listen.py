@@ -16,6 +16,7 @@ from dlild_client.cli.screen import print_table
 DICOM_TLS = "TLS between DICOM nodes"
 LIMITS = "Limits"
 COMMITMENT = "Storage commitment"
+NO_PORT = -1
 
 
 def listen(
@@ -133,6 +134,7 @@ def listen(
     from dlild_client.archive.addresses import parse_destination  # noqa: PLC0415
     from dlild_client.archive.node import Node, run_until_stopped  # noqa: PLC0415
     from dlild_client.archive.node_settings import (  # noqa: PLC0415
+        HOUR_S,
         NodeSettings,
         client_tls,
         gib_to_bytes,
@@ -167,9 +169,9 @@ def listen(
         request_commitment=request_commitment,
         report_commitment=report_commitment,
         scans=scans,
-        keep_s=keep_h * 3600,
-        keep_failed_s=keep_failed_h * 3600,
-        give_up_s=give_up_h * 3600,
+        keep_s=keep_h * HOUR_S,
+        keep_failed_s=keep_failed_h * HOUR_S,
+        give_up_s=give_up_h * HOUR_S,
         object_bytes=gib_to_bytes("--object-gib", object_gib),
         spool_bytes=gib_to_bytes("--spool-gib", spool_gib),
         free_bytes=gib_to_bytes("--free-gib", free_gib),
@@ -178,7 +180,7 @@ def listen(
         tls=server_tls(listen_cert, listen_key, listen_ca),
         destination_tls=client_tls(destination_ca, listen_cert, listen_key),
         http_host=http_host,
-        http_port=None if http_port < 0 else http_port,
+        http_port=None if http_port == NO_PORT else http_port,
     )
     os.umask(0o077)
     run_until_stopped(Node(settings, ServerScorer(server.settings(), wanted, anonymous=anonymous)))
