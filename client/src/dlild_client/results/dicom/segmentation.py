@@ -134,8 +134,7 @@ def _stack(source: SourceSeries) -> Stack:
 
 def _frames(native: NativeLabels, classes: Sequence[LabelClass], kind: str) -> list[_Frame]:
     """Frames that hold anything: segment by segment, from the first slice to the last."""
-    planes = native.array.reshape(len(native.array), -1)
-    there = {c.label: (planes == c.label).any(axis=1) for c in classes}
+    there = {c.label: (native.array == c.label).any(axis=(1, 2)) for c in classes}
     first = native.start[0]
     if kind == LABELMAP:
         labelled = np.any([*there.values()], axis=0)
