@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import get_args, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from client.disks import data_set, files_of_at_most
@@ -120,6 +121,8 @@ def test_further_files_are_exchanged_with_the_others(result, tmp_path):
 
 
 PAGE = b"<html><body><h1>DL-ILD</h1>"
+OURS = b"\x08\x00\x70\x00LO\x06\x00DL-ILD"
+"""The element of the manufacturer."""
 
 
 def wrote(folder, **files: bytes) -> None:
@@ -130,31 +133,57 @@ def wrote(folder, **files: bytes) -> None:
 def test_outputs_of_another_result_go_with_it(result, noisy, tmp_path):
     out = tmp_path / "out"
     write_result(result, out)
-    objects = dict.fromkeys(
-        ("seg_dcm", "sr_dcm", "capture_dcm", "pdf_dcm"), b"\0" * 128 + b"DL-ILD"
-    )
+    objects = dict.fromkeys(("seg_dcm", "sr_dcm", "capture_dcm", "pdf_dcm"), b"\0" * 128 + OURS)
     wrote(out, report_html=PAGE, reading_html=PAGE, **objects)
-    wrote(out, **{"seg-labelmap_dcm": b"DL-ILD"}, notes_txt=b"mine", other_dcm=b"DL-ILD")
+    wrote(out, **{"seg-labelmap_dcm": OURS}, notes_txt=b"mine", other_dcm=OURS)
     write_result(result, out)
     assert len(list(out.iterdir())) == len(OUTPUTS) + 2  # of the very same result: they stay
     changed = replace(result, windows=result.windows + 1)
-    write_result(changed, out, {"sr.dcm": lambda path: path.write_bytes(b"DL-ILD 2")})
+    write_result(changed, out, {"sr.dcm": lambda path: path.write_bytes(OURS + b" 2")})
     assert {path.name for path in out.iterdir()} == {
         "result.json", "labels.nii.gz", "overlay.png", "sr.dcm", "notes.txt", "other.dcm",
     }  # fmt: skip
-    assert (out / "sr.dcm").read_bytes() == b"DL-ILD 2"
+    assert (out / "sr.dcm").read_bytes() == OURS + b" 2"
     wrote(out, report_html=PAGE)
     write_result(changed, out, alone=True)
     assert not {"report.html", "sr.dcm"} & {path.name for path in out.iterdir()}
+
+
+def test_objects_with_and_without_identity_do_not_lie_side_by_side(result, tmp_path):
+    def of_study(uid):
+        def write(path):
+            dataset = pydicom.Dataset()
+            dataset.Manufacturer, dataset.StudyInstanceUID = "DL-ILD", uid
+            dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.9"
+            dataset.file_meta = pydicom.dataset.FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+            dataset.save_as(path, enforce_file_format=True)
+
+        return write
+
+    out = tmp_path / "out"
+    write_result(result, out, {"sr.dcm": of_study("1.2.3"), "pdf.dcm": of_study("1.2.3")})
+    wrote(out, report_html=PAGE, comparison_dcm=OURS)
+    write_result(result, out, {"capture.dcm": of_study("1.2.3")})
+    assert {"sr.dcm", "pdf.dcm", "capture.dcm"} < {path.name for path in out.iterdir()}
+    write_result(result, out, {"capture.dcm": of_study("1.2.4")})
+    assert {path.name for path in out.iterdir()} == {
+        "result.json", "labels.nii.gz", "overlay.png", "capture.dcm", "report.html",
+        "comparison.dcm",
+    }  # fmt: skip
 
 
 def test_files_that_others_wrote_under_these_names_stay(result, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     wrote(out, report_html=b"<html>A report of mine", seg_dcm=b"\0" * 128 + b"DICM of a scanner")
+    # The SEG of a phantom: what is known of it exactly.
+    wrote(out, capture_dcm=b"\x08\x00\x70\x00LO\x0e\x00DL-ILD phantom")
     (out / "sr.dcm").mkdir()
     write_result(result, out)
-    assert {"report.html", "seg.dcm", "sr.dcm"} < {path.name for path in out.iterdir()}
+    assert {"report.html", "seg.dcm", "sr.dcm", "capture.dcm"} < {
+        path.name for path in out.iterdir()
+    }
 
 
 def test_outputs_that_are_to_go_stay_where_the_new_result_cannot_be_written(result, tmp_path):
@@ -175,7 +204,7 @@ def test_every_output_is_known_by_name():
 
 
 def test_outputs_of_another_comparison_go_with_it(tmp_path):
-    wrote(tmp_path, comparison_html=PAGE, comparison_dcm=b"DL-ILD", report_html=PAGE)
+    wrote(tmp_path, comparison_html=PAGE, comparison_dcm=OURS, report_html=PAGE)
     write_comparison({"total": 1}, tmp_path, {"comparison.html": lambda p: p.write_bytes(PAGE)})
     names = {"comparison.json", "comparison.html", "report.html"}
     assert {path.name for path in tmp_path.iterdir()} == names

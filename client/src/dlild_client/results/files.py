@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dlild_client.errors import DlildError
+from dlild_client.reading.dicom.dicomlib import load_pydicom, quiet
 from dlild_client.results.nifti import write_nifti
 from dlild_client.results.overlay import draw_overlay
 from dlild_client.results.provenance import document_digest
@@ -38,7 +40,13 @@ OUTPUTS = (
 NO_PAGES = {*OUTPUTS} - {REPORT, READING}
 """Those that hold no page."""
 COMPARISON_OUTPUTS = (COMPARISON, COMPARISON_PAGE, COMPARISON_SR)
-_MARK, _MARK_WITHIN = b"DL-ILD", 1 << 16
+_MARKS = {
+    ".html": re.compile(rb"DL-ILD"),
+    ".dcm": re.compile(rb"\x08\0\x70\0(?:LO\x06\0|\x06\0\0\0)DL-ILD"),
+}
+"""What stands in the first bytes of our pages and DICOM objects: of the latter, their manufacturer.
+That of a phantom's scan and SEG is another."""
+_MARK_WITHIN = 1 << 16
 TRIAL_BYTES = 1 << 16
 """Size of the trial file: a full disk may still accept an empty one."""
 
@@ -57,8 +65,9 @@ def write_result(
 
     Replaces the files of an earlier result, all of them or none. Outputs of another result that
     this one does not replace (`OUTPUTS`: its report, its DICOM objects) are removed together with
-    it, so that nobody takes them for this one's; those of the very same result stay. Files of other
-    names, and files of these names that this software did not write, are left alone.
+    it, so that nobody takes them for this one's; those of the very same result stay, unless they
+    are of another study than those written now, as with and without identity. Files of other names,
+    and files of these names that this software did not write, are left alone.
 
     Parameters
     ----------
@@ -126,19 +135,43 @@ def _write_all(
     for name, write in writers.items():
         write(stage / name)
         _sync(stage / name)
-    stale = [name for name in replaces if name not in writers and is_ours(folder / name)]
+    replaced = [*replaces, *_of_another_study(stage, folder, writers)]
+    stale = [n for n in dict.fromkeys(replaced) if n not in writers and is_ours(folder / n)]
     _exchange(stage, folder, list(writers), stale)
 
 
+def _of_another_study(stage: Path, folder: Path, names: Collection[str]) -> list[str]:
+    """Objects of an earlier run that are of another study than the new ones.
+
+    The same scan has one study without its identity, and one with it.
+    """
+    objects = [name for name in OUTPUTS if name.endswith(".dcm")]
+    studies = {_study(stage / name) for name in objects if name in names}
+    return [name for name in objects if studies and _study(folder / name) not in studies]
+
+
+def _study(path: Path) -> str:
+    """UID of the study of a DICOM object; empty where it has none."""
+    try:
+        with quiet():
+            found = load_pydicom().dcmread(
+                path, specific_tags=["StudyInstanceUID"], stop_before_pixels=True
+            )
+        return str(found.get("StudyInstanceUID", ""))
+    except Exception:  # pydicom raises anything on a broken header
+        return ""
+
+
 def is_ours(path: Path) -> bool:
-    """Whether this software wrote a page or DICOM object: its name stands in the first bytes."""
+    """Whether this software wrote a page or DICOM object: its mark stands in the first bytes."""
     if not path.is_file():
         return False
-    if path.suffix not in {".html", ".dcm"}:
+    mark = _MARKS.get(path.suffix)
+    if mark is None:
         return True
     try:
         with path.open("rb") as file:
-            return _MARK in file.read(_MARK_WITHIN)
+            return mark.search(file.read(_MARK_WITHIN)) is not None
     except OSError:
         return False
 
