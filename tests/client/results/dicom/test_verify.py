@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
 from client.cli.test_cli import assert_one_line, dlild
@@ -19,6 +20,7 @@ from dlild_client.results.dicom.change import make_change_report
 from dlild_client.results.dicom.extra import load_highdicom
 from dlild_client.results.dicom.files import object_files, object_writer
 from dlild_client.results.dicom.objects import KINDS
+from dlild_client.results.dicom.verify.segmentation import FEW_VOXELS
 from dlild_client.results.files import write_comparison, write_result
 from dlild_client.results.verify import verify_folder
 
@@ -84,6 +86,11 @@ def repeatability(ds) -> None:
     named(ds, "RC-SAME").MeasuredValueSequence[0].NumericValue = "0.1"
 
 
+def exact(ds) -> None:
+    """The double beside the decimal string of a number."""
+    named(ds, "DLILD").MeasuredValueSequence[0].FloatingPointValue = 99.0
+
+
 def notice(ds) -> None:
     named(ds, "NOTICE").TextValue = "For clinical use."
 
@@ -136,6 +143,14 @@ def description(ds) -> None:
     ds.SeriesDescription = "Measurements"
 
 
+def of_header(**changes: Any) -> Edit:
+    def edit(ds) -> None:
+        for name, value in changes.items():
+            setattr(ds, name, value)
+
+    return edit
+
+
 @pytest.mark.parametrize(
     ("edit", "part"),
     [
@@ -143,7 +158,9 @@ def description(ds) -> None:
         (gone, "measurements"), (notice, "texts and codes"), (algorithm, "texts and codes"),
         (weights, "texts and codes"), (finding, "texts and codes"), (site, "texts and codes"),
         (segment, "texts and codes"), (flag_text, "flags"), (flag_code, "flags"),
-        (evidence, "references"), (description, "header"),
+        (evidence, "references"), (description, "header"), (exact, "measurements"),
+        (of_header(VerificationFlag="VERIFIED"), "header"),
+        (of_header(Manufacturer="Another"), "header"),
     ],
 )  # fmt: skip
 def test_every_change_of_a_report_is_found(written, tmp_path, edit, part):
@@ -158,7 +175,10 @@ def test_the_fault_is_shown(written, tmp_path):
     assert check.found.startswith("report: Notice of research use is For clinical use., not For r")
     after(written, "sr.dcm", repeatability, tmp_path)
     (check,) = [c for c in verify_folder(tmp_path / "copy") if c.agrees is False]
-    assert "Repeatability coefficient, same protocol is 0.1 %, not " in check.found
+    assert (
+        "Repeatability coefficient, same protocol is 0.1 (5.53 as double) %, not 5.53 %"
+        in check.found
+    )
 
 
 def of_segment(**changes: Any) -> Edit:
@@ -167,6 +187,21 @@ def of_segment(**changes: Any) -> Edit:
             setattr(ds.SegmentSequence[-1], name, value)
 
     return edit
+
+
+def digests_of_one_segment(ds) -> None:
+    item = ds.SegmentSequence[-2].SegmentationAlgorithmIdentificationSequence[0]
+    item.AlgorithmParameters += "0"
+
+
+def slice_of_a_frame(ds) -> None:
+    image = ds.PerFrameFunctionalGroupsSequence[1].DerivationImageSequence[0].SourceImageSequence[0]
+    image.ReferencedSOPInstanceUID = "1.2.3"
+
+
+def place_of_a_frame(ds) -> None:
+    plane = ds.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0]
+    plane.ImagePositionPatient[0] += 300
 
 
 def segment_code(ds) -> None:
@@ -187,12 +222,45 @@ def segment_model(ds) -> None:
         (of_segment(TrackingID="other"), "segments"),
         (segment_code, "segments"),
         (segment_model, "segments"),
+        (of_segment(SegmentAlgorithmName="Another"), "segments"),
+        (digests_of_one_segment, "segments"),
+        (slice_of_a_frame, "references"),
+        (of_header(SegmentationType="FRACTIONAL"), "header"),
         (lambda ds: setattr(ds, "ContentDescription", "Label map"), "texts"),
         (lambda ds: setattr(ds, "DeviceSerialNumber", "1"), "header"),
     ],
 )
 def test_every_change_of_what_a_seg_says_is_found(written, tmp_path, name, edit, part):
     assert after(written, name, edit, tmp_path) == {f"{name}, {part}"}
+
+
+def test_a_frame_of_another_segment_or_place_is_found(written, tmp_path):
+    def relabelled(ds) -> None:
+        """The smallest frame that is compared: a share of the whole that rounding could explain."""
+        bits = np.unpackbits(np.frombuffer(ds.PixelData, np.uint8), bitorder="little")
+        sizes = (
+            bits[: ds.NumberOfFrames * ds.Rows * ds.Columns].reshape(ds.NumberOfFrames, -1).sum(1)
+        )
+        frame = int(np.argmin(np.where(sizes < FEW_VOXELS, sizes.max(), sizes)))
+        ds.PerFrameFunctionalGroupsSequence[frame].SegmentIdentificationSequence[
+            0
+        ].ReferencedSegmentNumber = 2
+
+    assert after(written, "seg.dcm", relabelled, tmp_path) == {"seg.dcm, label map"}
+    (check,) = [c for c in verify_folder(tmp_path / "copy") if c.agrees is False]
+    assert check.found.endswith("is of another segment or place")
+    for name in ("seg.dcm", "seg-labelmap.dcm"):
+        assert after(written, name, place_of_a_frame, tmp_path) == {f"{name}, label map"}
+
+
+@pytest.mark.parametrize("name", ["seg.dcm", "sr.dcm", "capture.dcm", "pdf.dcm"])
+def test_an_object_of_another_patient_or_kind_is_found(written, tmp_path, name):
+    other = of_header(PatientName="Other^Name", StudyInstanceUID="1.2.3")
+    (found,) = after(written, name, other, tmp_path)
+    assert found.endswith(", patient and study")
+    shown = [c.found for c in verify_folder(tmp_path / "copy") if c.agrees is False]
+    assert "Other" not in shown[0]
+    assert name in after(written, name, of_header(Modality="XX"), tmp_path)
 
 
 def page(ds) -> None:
@@ -210,6 +278,7 @@ def page(ds) -> None:
             "texts",
         ),
         ("capture.dcm", description, "header"),
+        ("capture.dcm", of_header(PhotometricInterpretation="YBR_FULL"), "header"),
     ],
 )
 def test_every_change_of_capture_and_pdf_is_found(written, tmp_path, name, edit, part):

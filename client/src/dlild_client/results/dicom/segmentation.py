@@ -42,6 +42,8 @@ from dlild_client.source import SourceSeries, SourceSlice
 BINARY, LABELMAP = "BINARY", "LABELMAP"
 SEG_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 """Segmentation Storage, of a BINARY SEG."""
+LABELMAP_CLASS = "1.2.840.10008.5.1.4.1.1.66.7"
+"""Label Map Segmentation Storage."""
 SEG_SERIES, SEG_OBJECT = "SEG series", "SEG"
 """What the UIDs of a SEG are derived from, beside its kind."""
 SERIES_NUMBER = 9301

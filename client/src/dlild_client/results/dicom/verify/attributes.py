@@ -7,7 +7,7 @@ from typing import Any
 
 from dlild_client.errors import BadSettingsError
 from dlild_client.results.checks import Check
-from dlild_client.results.dicom.common import serial_number
+from dlild_client.results.dicom.common import MANUFACTURER, serial_number
 from dlild_client.results.dicom.extra import load_highdicom
 from dlild_client.results.dicom.uids import pixels_digest
 from dlild_client.results.result import ModelUsed
@@ -22,13 +22,25 @@ def has_extra() -> bool:
     return True
 
 
-def check_header(name: str, dataset: Any, document: Mapping[str, Any], description: str) -> Check:
+def check_header(
+    name: str,
+    dataset: Any,
+    document: Mapping[str, Any],
+    description: str,
+    constant: Mapping[str, Any],
+) -> Check:
     """Compare the descriptions of an object, which say what made it, and that it is for research.
 
-    The serial number is the start of the digest of the weights.
+    The serial number is the start of the digest of the weights. `constant` are the attributes that
+    every object of its kind has.
     """
     model = ModelUsed(**document["model"])
-    expected = {"SeriesDescription": description, "ManufacturerModelName": model.name}
+    expected = {
+        "Manufacturer": MANUFACTURER,
+        "SeriesDescription": description,
+        "ManufacturerModelName": model.name,
+        **constant,
+    }
     if "DeviceSerialNumber" in dataset or dataset.Modality in {"SEG", "SR"}:
         expected["DeviceSerialNumber"] = serial_number(model)
     return check_attributes(f"{name}, header", dataset, expected)

@@ -26,6 +26,14 @@ SCAN_REPORT, RESULT_DIGEST = "SCAN-REPORT", "RESULT-DIGEST"
 MEASUREMENTS, FLAGS, CONTENTS = "measurements", "flags", "texts and codes"
 """Parts of a report that are reported apart."""
 
+CONSTANT = {
+    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.33",
+    "CompletionFlag": "COMPLETE",
+    "VerificationFlag": "UNVERIFIED",
+    "PreliminaryFlag": "PRELIMINARY",
+}
+"""Attributes of every report: nobody has verified it."""
+
 Item = tuple[Any, ...]
 
 
@@ -35,7 +43,7 @@ def check_report(
     """Check the report of a result, and its references to the SEGs beside it."""
     digest = document["provenance"]["result"]
     yield refers(f"{name}, result", digest in _texts(dataset, RESULT_DIGEST))
-    yield check_header(name, dataset, document, report.DESCRIPTION)
+    yield check_header(name, dataset, document, report.DESCRIPTION, CONSTANT)
     seg, series = _first_segment(_groups(dataset))
     yield from _contents(name, dataset, lambda: report.report_content(document, seg, series))
     yield _evidence_of(name, dataset, [seg], segs)
@@ -47,7 +55,7 @@ def check_change(name: str, dataset: Any, comparison: Comparison) -> Iterator[Ch
     digests = [(document.get("provenance") or {}).get("result") for document in results]
     known = [digest for digest in digests if digest]
     yield refers(f"{name}, results", known == _texts(dataset, RESULT_DIGEST))
-    yield check_header(name, dataset, results[-1], change.DESCRIPTION)
+    yield check_header(name, dataset, results[-1], change.DESCRIPTION, CONSTANT)
     evidence = {uid: series for series, uid in _evidence(dataset)}
     reports = [*scan_reports(dataset), *[""] * len(results)][: len(results)]
     references = []
@@ -126,7 +134,7 @@ def _item(item: Any, *, below: bool = True) -> Item:
     if kind == "NUM":
         measured = item.MeasuredValueSequence[0]
         unit = triple(measured.MeasurementUnitsCodeSequence[0])
-        value = (f"{float(measured.NumericValue):.9g}", unit)
+        value = (_number(measured), unit)
     elif kind == "CODE":
         value = triple(item.ConceptCodeSequence[0])
     elif kind == "TEXT":
@@ -150,6 +158,13 @@ def _item(item: Any, *, below: bool = True) -> Item:
         )
     children = tuple(_item(one) for one in item.get("ContentSequence", ())) if below else ()
     return kind, _name(item), str(item.get("RelationshipType", "")), value, children
+
+
+def _number(measured: Any) -> str:
+    """Write the number of a measurement, also the double that stands beside it, if that differs."""
+    number = f"{float(measured.NumericValue):.9g}"
+    double = f"{float(measured.get('FloatingPointValue', measured.NumericValue)):.9g}"
+    return number if number == double else f"{number} ({double} as double)"
 
 
 def _name(item: Any) -> tuple[str, str, str]:

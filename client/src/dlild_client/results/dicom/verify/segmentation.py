@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ from dlild_client.volume import Volume
 SEG_AGREEMENT = 0.999
 """Least share of labelled voxels of a SEG that must have the label of the map: positions in DICOM
 are rounded."""
+FEW_VOXELS = 8
+"""Frames with fewer voxels may differ in most of them by that rounding."""
 
 
 def check_segmentation(
@@ -37,19 +40,56 @@ def check_segmentation(
     parameters = segment.AlgorithmParameters
     yield refers(f"{name}, result", document["provenance"]["result"] in parameters)
     yield check_pixels(name, dataset, parameters)
-    yield check_header(name, dataset, document, segmentation.DESCRIPTION)
+    yield check_header(name, dataset, document, segmentation.DESCRIPTION, _constant(dataset))
     content = {
         "ContentLabel": segmentation.CONTENT_LABEL,
         "ContentDescription": segmentation.CONTENT_DESCRIPTION,
     }
     yield check_attributes(f"{name}, texts", dataset, content)
     yield _segments(name, dataset, document)
+    yield _references(name, dataset)
     if labels is None:
         return
-    share = _agreement(dataset, labels)
-    yield Check(
-        f"{name}, label map", share >= SEG_AGREEMENT, f"{100 * share:.2f} % of its voxels agree"
-    )
+    share, strange = _agreement(dataset, labels)
+    found = f"{100 * share:.2f} % of its voxels agree"
+    if strange:
+        found = f"frame {strange[0]} is of another segment or place"
+    yield Check(f"{name}, label map", share >= SEG_AGREEMENT and not strange, found)
+
+
+def _constant(dataset: Any) -> dict[str, Any]:
+    """Attributes that follow from the type of a SEG."""
+    kind = str(dataset.get("SegmentationType", ""))
+    known = {
+        segmentation.BINARY: (segmentation.SEG_CLASS, 1),
+        segmentation.LABELMAP: (segmentation.LABELMAP_CLASS, 8),
+    }
+    sop_class, bits = known.get(kind, ("", 0))
+    return {
+        "SegmentationType": kind if kind in known else " or ".join(known),
+        "SOPClassUID": sop_class,
+        "BitsAllocated": bits,
+        "SamplesPerPixel": 1,
+    }
+
+
+def _references(name: str, dataset: Any) -> Check:
+    """Compare the slices that frames are of with those that the SEG names as its series."""
+    what = f"{name}, references"
+    named = {
+        str(one.ReferencedSOPInstanceUID)
+        for series in dataset.ReferencedSeriesSequence
+        for one in series.ReferencedInstanceSequence
+    }
+    for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1):
+        images = [
+            str(image.ReferencedSOPInstanceUID)
+            for derivation in group.get("DerivationImageSequence", ())
+            for image in derivation.SourceImageSequence
+        ]
+        if not images or not named.issuperset(images):
+            return Check(what, False, f"frame {number} is of no slice of its series")
+    return Check(what, True, f"{len(named)} slices")
 
 
 def _segments(name: str, dataset: Any, document: Mapping[str, Any]) -> Check:
@@ -61,7 +101,11 @@ def _segments(name: str, dataset: Any, document: Mapping[str, Any]) -> Check:
     for number in items.keys() ^ classes.keys():
         there = "no class" if number in items else "missing"
         return Check(what, False, f"segment {number} is {there}")
-    digests = [f"{name}={value}" for name, value in algorithm_parameters(document).items()]
+    digests = ",".join(f"{k}={v}" for k, v in algorithm_parameters(document).items())
+    last = dataset.SegmentSequence[-1].SegmentationAlgorithmIdentificationSequence[0]
+    whole = re.fullmatch(
+        rf"{re.escape(digests)},pixels=sha256:[0-9a-f]{{64}}", last.AlgorithmParameters
+    )
     model = document["model"]
     for number, item in items.items():
         key, figures = classes[number]
@@ -73,6 +117,7 @@ def _segments(name: str, dataset: Any, document: Mapping[str, Any]) -> Check:
             "tracking": (str(item.TrackingID), str(item.TrackingUID)),
             "algorithm": (
                 str(item.SegmentAlgorithmType),
+                str(item.SegmentAlgorithmName),
                 str(algorithm.AlgorithmName),
                 str(algorithm.AlgorithmVersion),
                 triple(algorithm.AlgorithmFamilyCodeSequence[0]),
@@ -86,12 +131,13 @@ def _segments(name: str, dataset: Any, document: Mapping[str, Any]) -> Check:
             "algorithm": (
                 "AUTOMATIC",
                 PRIVATE["DLILD"],
+                PRIVATE["DLILD"],
                 f"{model['name']} {model['version']}",
                 AI,
             ),
         }
         # Changed pixels have a check of their own.
-        if str(algorithm.AlgorithmParameters).partition(",pixels=")[0] != ",".join(digests):
+        if not whole or algorithm.AlgorithmParameters != last.AlgorithmParameters:
             return Check(what, False, f"segment {number}: its digests differ")
         if "colour" in figures and has_extra():
             colour = load_highdicom().color.CIELabColor.from_rgb(*figures["colour"])
@@ -103,8 +149,12 @@ def _segments(name: str, dataset: Any, document: Mapping[str, Any]) -> Check:
     return Check(what, True, f"{len(items)} classes")
 
 
-def _agreement(dataset: Any, labels: Volume) -> float:
-    """Share of the voxels labelled in SEG or map that have one label, on the slices of the SEG."""
+def _agreement(dataset: Any, labels: Volume) -> tuple[float, list[int]]:
+    """Compare a SEG with the label map, on the slices of the SEG.
+
+    Returns the share of the voxels labelled in either that have one label, and the numbers of the
+    frames of which most do not.
+    """
     shared = dataset.SharedFunctionalGroupsSequence[0]
     orientation = np.array(
         shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=np.float64
@@ -125,15 +175,20 @@ def _agreement(dataset: Any, labels: Volume) -> float:
     native = sample(labels, Stack(origins[order], down, right, shape))
     found = np.zeros((len(origins), *shape), np.uint8)
     rank = np.argsort(order)
-    for (k, label), plane in zip(frames, _planes(dataset, shape), strict=True):
-        if label:
-            found[rank[k]][plane > 0] = label
-        else:
-            found[rank[k]] = plane
     expected = np.zeros_like(found)
     expected[native.box] = native.array
+    strange = []
+    for number, ((k, label), plane) in enumerate(
+        zip(frames, _planes(dataset, shape), strict=True), start=1
+    ):
+        inside = plane > 0
+        found[rank[k]][inside] = label or plane[inside]
+        there = expected[rank[k]][inside] == found[rank[k]][inside]
+        if there.size >= FEW_VOXELS and 2 * np.count_nonzero(there) < there.size:
+            strange.append(number)
     labelled = (found > 0) | (expected > 0)
-    return float(np.mean(found[labelled] == expected[labelled])) if labelled.any() else 0.0
+    share = float(np.mean(found[labelled] == expected[labelled])) if labelled.any() else 0.0
+    return share, strange
 
 
 def _planes(dataset: Any, shape: tuple[int, int]) -> Iterator[npt.NDArray[np.uint8]]:
