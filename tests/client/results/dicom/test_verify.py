@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 from client.cli.test_cli import assert_one_line, dlild
+from client.results.dicom.test_segmentation import NAMES
 
 from dlild_client.errors import BadSettingsError, UnreadableFileError
 from dlild_client.flags import Flag
@@ -225,6 +226,7 @@ def segment_model(ds) -> None:
         (of_segment(SegmentAlgorithmName="Another"), "segments"),
         (digests_of_one_segment, "segments"),
         (slice_of_a_frame, "references"),
+        (lambda ds: ds.SourceImageSequence.pop(), "references"),
         (of_header(SegmentationType="FRACTIONAL"), "header"),
         (lambda ds: setattr(ds, "ContentDescription", "Label map"), "texts"),
         (lambda ds: setattr(ds, "DeviceSerialNumber", "1"), "header"),
@@ -246,9 +248,11 @@ def test_a_frame_of_another_segment_or_place_is_found(written, tmp_path):
             0
         ].ReferencedSegmentNumber = 2
 
-    assert after(written, "seg.dcm", relabelled, tmp_path) == {"seg.dcm, label map"}
-    (check,) = [c for c in verify_folder(tmp_path / "copy") if c.agrees is False]
-    assert check.found.endswith("is of another segment or place")
+    both = {"seg.dcm, label map", "seg.dcm, references"}
+    assert after(written, "seg.dcm", relabelled, tmp_path) == both
+    shown = [c.found for c in verify_folder(tmp_path / "copy") if c.agrees is False]
+    assert shown[0].endswith("names two segments")
+    assert shown[1].endswith("is of another segment or place")
     for name in ("seg.dcm", "seg-labelmap.dcm"):
         assert after(written, name, place_of_a_frame, tmp_path) == {f"{name}, label map"}
 
@@ -279,6 +283,7 @@ def page(ds) -> None:
         ),
         ("capture.dcm", description, "header"),
         ("capture.dcm", of_header(PhotometricInterpretation="YBR_FULL"), "header"),
+        ("capture.dcm", of_header(Rows=1), "size"),
     ],
 )
 def test_every_change_of_capture_and_pdf_is_found(written, tmp_path, name, edit, part):
@@ -293,6 +298,13 @@ def test_a_whole_result_agrees_and_a_pdf_of_another_does_not(written, results, t
         write(copy / name)
     found = differing(copy)
     assert found >= {"pdf.dcm, result", "seg.dcm, result", "sr.dcm, references"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_result_of_every_geometry_agrees(results, tmp_path, name):
+    result = results(name)
+    write_result(result, tmp_path / "out", object_files(result, ["seg", "labelmap", "sr"]))
+    assert differing(tmp_path / "out") == set()
 
 
 def test_without_the_extra_what_needs_it_is_not_checked(written, monkeypatch):

@@ -163,6 +163,9 @@ def _capture(name: str, dataset: Any, document: Mapping[str, Any]) -> Iterator[C
     yield refers(f"{name}, result", digest in comment)
     yield check_pixels(name, dataset, comment)
     yield check_header(name, dataset, document, capture.CAPTURE_DESCRIPTION, CAPTURE)
+    size = 3 * dataset.Rows * dataset.Columns
+    whole = size <= len(dataset.PixelData) <= size + 1
+    yield Check(f"{name}, size", whole, f"{dataset.Columns} x {dataset.Rows}")
     pixels = re.search(r"sha256:[0-9a-f]{64}$", comment)
     expected = capture.comment(digest, pixels[0] if pixels else "")
     yield check_attributes(f"{name}, texts", dataset, {"ImageComments": expected})

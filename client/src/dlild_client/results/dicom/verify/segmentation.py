@@ -74,13 +74,19 @@ def _constant(dataset: Any) -> dict[str, Any]:
 
 
 def _references(name: str, dataset: Any) -> Check:
-    """Compare the slices that frames are of with those that the SEG names as its series."""
+    """Compare the slices that frames are of with those that the SEG names as its series.
+
+    Each frame of a BINARY SEG names its segment twice: so also the smallest is compared.
+    """
     what = f"{name}, references"
     named = {
         str(one.ReferencedSOPInstanceUID)
         for series in dataset.ReferencedSeriesSequence
         for one in series.ReferencedInstanceSequence
     }
+    sources = {str(one.ReferencedSOPInstanceUID) for one in dataset.SourceImageSequence}
+    if sources != named:
+        return Check(what, False, "its source images are not those of its series")
     for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1):
         images = [
             str(image.ReferencedSOPInstanceUID)
@@ -89,6 +95,11 @@ def _references(name: str, dataset: Any) -> Check:
         ]
         if not images or not named.issuperset(images):
             return Check(what, False, f"frame {number} is of no slice of its series")
+        if dataset.SegmentationType == segmentation.BINARY:
+            (segment,) = group.SegmentIdentificationSequence
+            index = group.FrameContentSequence[0].DimensionIndexValues
+            if segment.ReferencedSegmentNumber != index[0]:
+                return Check(what, False, f"frame {number} names two segments")
     return Check(what, True, f"{len(named)} slices")
 
 
