@@ -9,10 +9,12 @@ import onnx
 import onnxruntime
 import pytest
 from export.tiny import tiny_run
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from dlild_export.serving.engines import openvino_engine, openvino_request
-from dlild_export.serving.int8 import HEAD, Int8Error, QuantisedUNet
+from dlild_export.serving.int8 import HEAD, Int8Error, QuantisedUNet, keep_sums
 from dlild_export.serving.int8_calibration import (
     best_range,
     find_head_biases,
@@ -113,6 +115,18 @@ def test_a_range_holds_what_counts() -> None:
 
     values[1] -= 1.5
     assert best_range(values, even) == pytest.approx((-1.5, 1), abs=0.02)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 40.0))
+def test_sums_are_kept_of_every_kernel_and_of_every_output_channel(seed: int, size: float) -> None:
+    kernels = np.random.default_rng(seed).normal(0, size, (3, 4, 3, 3, 3)).astype(np.float32)
+
+    whole = keep_sums(kernels)
+
+    assert np.array_equal(whole, np.rint(whole))
+    assert np.abs(whole - kernels).max() < 1.5
+    assert np.abs((whole - kernels).sum(axis=(2, 3, 4))).max() <= 1 + 1e-3
+    assert np.abs((whole - kernels).sum(axis=(1, 2, 3, 4))).max() <= 0.5 + 1e-3
 
 
 def test_the_biases_of_the_head_give_back_what_was_taken(model, crops) -> None:

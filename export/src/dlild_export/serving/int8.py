@@ -239,7 +239,9 @@ class QuantisedUNet:
         values = self._values[name]
         others = tuple(i for i in range(5) if i != axis)
         scale = np.maximum(np.abs(values).max(axis=others), _LEAST * _LEAST) / _LARGEST
-        whole = np.rint(values / scale[_along(axis)]).astype(np.int8)
+        steps = values / scale[_along(axis)]
+        whole = keep_sums(steps) if node.op_type == "Conv" else np.rint(steps)
+        whole = np.clip(whole, -_LARGEST, _LARGEST).astype(np.int8)
         for suffix, array in (
             ("int8", whole),
             ("scale", scale.astype(np.float32)),
@@ -250,6 +252,42 @@ class QuantisedUNet:
         read = f"{name}_read"
         nodes.append(helper.make_node("DequantizeLinear", parts, [read], name=read, axis=axis))
         return read
+
+
+def keep_sums(kernels: Array) -> Array:
+    """Round kernels to whole numbers so that their sums are kept.
+
+    Tissue changes little over the 3 voxels of a kernel, so the sum of what rounding takes counts
+    more than its parts. As few weights as it takes, those that were rounded furthest, are rounded
+    the other way: first in each kernel, so that its sum is off by half at most, then of the kernels
+    of an output channel, one weight each, so that their sum is (SQuant, Guo et al., ICLR 2022).
+
+    Parameters
+    ----------
+    kernels : ndarray of float32, shape (outputs, inputs, z, y, x)
+
+    Returns
+    -------
+    ndarray of float32, shape (outputs, inputs, z, y, x)
+    """
+    outputs, inputs = kernels.shape[:2]
+    steps = kernels.reshape(outputs * inputs, -1)
+    whole = np.rint(steps)
+    error = whole - steps
+    whole = _turned(whole, error, np.rint(error.sum(axis=1, keepdims=True)))
+    left = (whole - steps).sum(axis=1).reshape(outputs, inputs)
+    none = np.zeros_like(left)
+    one_each = -_turned(none, left, np.rint(left.sum(axis=1, keepdims=True)))
+    turned: Array = _turned(whole, whole - steps, one_each.reshape(-1, 1))
+    return turned.reshape(kernels.shape)
+
+
+def _turned(whole: Array, error: Array, surplus: Array) -> Array:
+    """Move by one, in each row, as many numbers as its surplus has, those with most of its sign."""
+    sign = np.sign(surplus)
+    rank = np.argsort(np.argsort(-error * sign, axis=1, kind="stable"), axis=1, kind="stable")
+    turned: Array = whole - sign * (rank < np.abs(surplus))
+    return turned
 
 
 def rounded(numbers: npt.ArrayLike) -> npt.NDArray[np.float64]:
