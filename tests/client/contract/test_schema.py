@@ -98,7 +98,7 @@ def test_the_repeatability_of_the_served_version_is_that_of_the_model_card(contr
     card = (ROOT / "MODEL_CARD.md").read_text("utf-8")
     spec = contract.score.repeatability
     for row, found in (("same protocol", spec.same_protocol), ("all together", spec.all_changes)):
-        figures = re.search(rf"^\| {row} \| [^|]+\| ([\d.]+) \(([\d.]+) to ([\d.]+)\)", card, re.M)
+        figures = re.search(rf"^\| {row} \| ([\d.]+) \(([\d.]+) to ([\d.]+)\)", card, re.M)
         assert astuple(found) == tuple(map(float, figures.groups())), row
     assert f"| version | {contract.model.version} |" in card
 
@@ -114,7 +114,7 @@ def test_a_version_without_a_measured_repeatability_has_none(contract_text):
 
 
 @pytest.mark.parametrize(
-    "fault", [{"low": 9.0}, {"high": 1.0}, {"low": -1}, {"high": float("inf")}]
+    "fault", [{"low": 99.0}, {"high": 0.01}, {"low": -1}, {"high": float("inf")}]
 )
 def test_a_repeatability_outside_its_interval_is_refused(contract_text, fault):
     score = json.loads(contract_text)["score"]

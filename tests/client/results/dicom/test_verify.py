@@ -170,14 +170,15 @@ def test_every_change_of_a_report_is_found(written, tmp_path, edit, part):
     assert found == expected
 
 
-def test_the_fault_is_shown(written, tmp_path):
+def test_the_fault_is_shown(written, tmp_path, contract):
     after(written, "sr.dcm", notice, tmp_path)
     (check,) = [c for c in verify_folder(tmp_path / "copy") if c.agrees is False]
     assert check.found.startswith("report: Notice of research use is For clinical use., not For r")
     after(written, "sr.dcm", repeatability, tmp_path)
     (check,) = [c for c in verify_folder(tmp_path / "copy") if c.agrees is False]
+    points = f"{contract.score.repeatability.same_protocol.coefficient:g}"
     assert (
-        "Repeatability coefficient, same protocol is 0.1 (5.53 as double) %, not 5.53 %"
+        f"Repeatability coefficient, same protocol is 0.1 ({points} as double) %, not {points} %"
         in check.found
     )
 
