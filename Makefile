@@ -51,7 +51,7 @@ COUNT = $(if $(COVERAGE),$(foreach root,$(subst :, ,$(SOURCE_ROOTS)),--cov=$(roo
 
 # Two lanes in parallel: tests of servers and commands wait half of their time, and the others compute in it.
 # The output of a lane comes in one piece when it ends; both run to their end, and either fails the whole.
-test: $(VENV)/.dev $(SERVER_VENV)/.server checkers  ## Run the tests, in two lanes (about half an hour on two cores); COVERAGE=yes ends with a table
+test: $(VENV)/.dev $(SERVER_VENV)/.server checkers  ## Run the tests, in two lanes (some 25 minutes on two cores); COVERAGE=yes ends with a table
 	@echo "two lanes in parallel; each prints its results when it ends"
 	@status=0; $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-servers test-others || status=$$?; \
 		deploy/missing.sh $(TOOLS); $(if $(COVERAGE),$(BIN)/python .ci/coverage_table.py;) exit $$status
