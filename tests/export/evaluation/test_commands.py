@@ -21,10 +21,10 @@ from dlild_export.data.digest import sha256
 from dlild_export.evaluation.repeatability import (
     CONDITIONS,
     MEASURED_CONDITIONS,
-    PlainSubject,
     measure,
     measured_patients,
     patients,
+    plain_subject,
     reacquire,
     reacquire_measured,
     sum_up,
@@ -287,7 +287,7 @@ def test_repeated_scans_of_phantoms(tmp_path: Path) -> None:
     network = served(by_threshold)
     specs = [replace(s, noise_hu=25.0) for s in patients(3, 1)]
 
-    found, refused = measure([PlainSubject(s) for s in specs], network, repeats=2)
+    found, refused = measure([plain_subject(s) for s in specs], network, repeats=2)
     conditions = {c.name: c for c in sum_up(found)}
 
     assert refused == []

@@ -34,8 +34,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -57,7 +58,7 @@ from dlild_export.phantom import (
     random_spec,
     scan_patient,
 )
-from dlild_export.phantom.cases import phantom_name
+from dlild_export.phantom.cases import measured_name, phantom_name
 from dlild_export.phantom.measured import (
     MeasuredSpec,
     Scan,
@@ -99,6 +100,7 @@ MEASURED_CONDITIONS: dict[str, frozenset[str]] = {
 """The same for patients of measured texture."""
 
 SCHEMA_VERSION = 1
+Setting = TypeVar("Setting", Acquisition, Scan)
 
 
 @dataclass(frozen=True)
@@ -186,11 +188,8 @@ def measured_patients(first_seed: int, count: int) -> list[MeasuredSpec]:
 
     Each is scanned first with contiguous slices and a kernel between soft and sharp.
     """
-    severities = (
-        np.linspace(*MEASURED_SEVERITY, count) if count > 1 else [sum(MEASURED_SEVERITY) / 2]
-    )
     specs = []
-    for i, severity in enumerate(severities):
+    for i, severity in enumerate(_spread(MEASURED_SEVERITY, count)):
         drawn = draw_measured(first_seed + i)
         thickness_mm = THICKNESSES_MM[i % len(THICKNESSES_MM)]
         specs.append(
@@ -247,104 +246,79 @@ def _with_kernel(scan: Scan, sharpness: float) -> Scan:
     return replace(scan, blur_mm=blur_mm, noise_hu=noise_hu, noise_peak_per_mm=peak)
 
 
-class Subject(Protocol):
-    """A phantom patient who is scanned again and again."""
-
-    @property
-    def name(self) -> str:
-        """How reports call the patient."""
-
-    @property
-    def pattern(self) -> Pattern:
-        """Of the disease."""
-
-    @property
-    def conditions(self) -> Mapping[str, frozenset[str]]:
-        """What changes under each condition."""
-
-    def scans(
-        self, repeats: int, spacing_mm: float
-    ) -> Iterator[tuple[str, Acquisition | Scan, Phantom]]:
-        """Yield condition, acquisition and scan, `repeats` times under each condition."""
-
-
-@dataclass(frozen=True)
-class PlainSubject:
-    """A patient on voxels of the grid.
+@dataclass(frozen=True, kw_only=True)
+class Subject(Generic[Setting]):
+    """A phantom patient who is scanned again and again.
 
     Attributes
     ----------
-    spec : PhantomSpec
-    lung_mask : Path, optional
-        Of real lungs to take the shape from.
+    name : str
+        How reports call the patient.
+    pattern : Pattern
+        Of the disease.
+    seed : int
+        Of the further scans.
+    first : Acquisition or Scan
+        The first scan.
+    conditions : mapping of str to frozenset of str
+        What changes under each condition.
+    reacquire : callable
+        Draws another scan from the first, what changes, and a generator.
+    scanner : callable
+        From the edge of a voxel, mm, to what scans the patient: make one patient, scan it often.
     """
 
-    spec: PhantomSpec
-    lung_mask: Path | None = None
-    conditions = CONDITIONS
+    name: str
+    pattern: Pattern
+    seed: int
+    first: Setting
+    conditions: Mapping[str, frozenset[str]]
+    reacquire: Callable[[Setting, frozenset[str], np.random.Generator], Setting]
+    scanner: Callable[[float], Callable[[Setting], Phantom]]
 
-    @property
-    def name(self) -> str:
-        """How reports call the patient."""
-        return phantom_name(self.spec.seed)
-
-    @property
-    def pattern(self) -> Pattern:
-        """Of the disease."""
-        return self.spec.pattern
-
-    def scans(
-        self, repeats: int, spacing_mm: float
-    ) -> Iterator[tuple[str, Acquisition | Scan, Phantom]]:
+    def scans(self, repeats: int, spacing_mm: float) -> Iterator[tuple[str, Setting, Phantom]]:
         """Yield condition, acquisition and scan, `repeats` times under each condition."""
-        patient = make_patient(self.spec, spacing_mm=spacing_mm, lung_mask=self.lung_mask)
+        scan = self.scanner(spacing_mm)
         for condition, changes in self.conditions.items():
-            rng = np.random.default_rng([self.spec.seed, 4])
+            rng = np.random.default_rng([self.seed, 4])
             for _ in range(repeats):
-                acquisition = reacquire(self.spec.acquisition, changes, rng)
-                yield condition, acquisition, scan_patient(patient, acquisition)
+                acquisition = self.reacquire(self.first, changes, rng)
+                yield condition, acquisition, scan(acquisition)
 
 
-@dataclass(frozen=True)
-class MeasuredSubject:
-    """A patient of measured texture.
+def plain_subject(spec: PhantomSpec, lung_mask: Path | None = None) -> Subject[Acquisition]:
+    """Return a patient on voxels of the grid."""
+    return Subject(
+        name=phantom_name(spec.seed),
+        pattern=spec.pattern,
+        seed=spec.seed,
+        first=spec.acquisition,
+        conditions=CONDITIONS,
+        reacquire=reacquire,
+        scanner=lambda spacing_mm: partial(
+            scan_patient, make_patient(spec, spacing_mm=spacing_mm, lung_mask=lung_mask)
+        ),
+    )
 
-    Attributes
-    ----------
-    spec : MeasuredSpec
-    lung_mask : Path, optional
-        Of real lungs to take the shape from.
-    """
 
-    spec: MeasuredSpec
-    lung_mask: Path | None = None
-    conditions = MEASURED_CONDITIONS
-
-    @property
-    def name(self) -> str:
-        """How reports call the patient."""
-        return f"measured-{self.spec.body.seed:06d}"
-
-    @property
-    def pattern(self) -> Pattern:
-        """Of the disease."""
-        return self.spec.body.pattern
-
-    def scans(
-        self, repeats: int, spacing_mm: float
-    ) -> Iterator[tuple[str, Acquisition | Scan, Phantom]]:
-        """Yield condition, acquisition and scan, `repeats` times under each condition."""
-        patient = make_measured(self.spec, spacing_mm=spacing_mm, lung_mask=self.lung_mask)
-        for condition, changes in self.conditions.items():
-            rng = np.random.default_rng([self.spec.body.seed, 4])
-            for _ in range(repeats):
-                scan = reacquire_measured(self.spec.scan, changes, rng)
-                yield condition, scan, scan_measured(patient, scan)
+def measured_subject(spec: MeasuredSpec, lung_mask: Path | None = None) -> Subject[Scan]:
+    """Return a patient of measured texture."""
+    return Subject(
+        name=measured_name(spec.body.seed),
+        pattern=spec.body.pattern,
+        seed=spec.body.seed,
+        first=spec.scan,
+        conditions=MEASURED_CONDITIONS,
+        reacquire=reacquire_measured,
+        scanner=lambda spacing_mm: partial(
+            scan_measured, make_measured(spec, spacing_mm=spacing_mm, lung_mask=lung_mask)
+        ),
+    )
 
 
 def draw_subjects(
     first_seed: int, count: int, *, measured: bool, mask_of: Callable[[int], Path | None]
-) -> list[PlainSubject] | list[MeasuredSubject]:
+) -> list[Subject[Any]]:
     """Draw patients of one texture.
 
     Parameters
@@ -358,14 +332,14 @@ def draw_subjects(
     """
     if measured:
         return [
-            MeasuredSubject(spec, mask_of(spec.body.seed))
+            measured_subject(spec, mask_of(spec.body.seed))
             for spec in measured_patients(first_seed, count)
         ]
-    return [PlainSubject(spec, mask_of(spec.seed)) for spec in patients(first_seed, count)]
+    return [plain_subject(spec, mask_of(spec.seed)) for spec in patients(first_seed, count)]
 
 
 def measure(
-    subjects: Iterable[Subject],
+    subjects: Iterable[Subject[Any]],
     served: Served,
     *,
     repeats: int,
