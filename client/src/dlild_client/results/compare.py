@@ -31,7 +31,7 @@ from dlild_client.errors import (
     printable,
 )
 from dlild_client.results.provenance import document_digest
-from dlild_client.results.stored import COMPARISON, StoredResult
+from dlild_client.results.stored import COMPARISON, StoredResult, read_document
 
 COMPARISON_SCHEMA_VERSION = 1
 DAYS_PER_YEAR = 365.25
@@ -442,6 +442,10 @@ _KEPT = (
 """Fields of each result that a comparison keeps: all that it was computed from, without a path."""
 
 
+_COMPARISON_HOLDS = frozenset({"results", "total"})
+"""Fields that tell a comparison from other documents."""
+
+
 def _summary(result: StoredResult) -> dict[str, Any]:
     return {name: result.document[name] for name in _KEPT if name in result.document}
 
@@ -454,7 +458,7 @@ def is_comparison(path: Path) -> bool:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(document, dict) and {"results", "total"} <= document.keys()
+    return isinstance(document, dict) and document.keys() >= _COMPARISON_HOLDS
 
 
 def read_comparison(path: Path) -> tuple[Mapping[str, Any], Comparison]:
@@ -479,20 +483,13 @@ def read_comparison(path: Path) -> tuple[Mapping[str, Any], Comparison]:
     """
     name = printable(path.name)
     again = "compare the results again with this version"
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UnreadableFileError(f"{name}: {error.strerror}") from None
-    except ValueError:
-        raise UnreadableFileError(f"{name}: not JSON; {again}") from None
-    if not isinstance(document, dict) or not {"results", "total"} <= document.keys():
-        raise UnreadableFileError(f"{name}: not a comparison; {again}")
-    version = document.get("schema_version")
-    if version != COMPARISON_SCHEMA_VERSION:
-        raise UnreadableFileError(
-            f"{name}: schema_version {version!r}, this client understands "
-            f"{COMPARISON_SCHEMA_VERSION}; use the dlild-client that wrote it"
-        )
+    document = read_document(
+        path,
+        COMPARISON_SCHEMA_VERSION,
+        holds=_COMPARISON_HOLDS,
+        not_json=again,
+        another=f"not a comparison; {again}",
+    )
     if not isinstance(document.get("digest"), str):
         raise UnreadableFileError(f"{name}: without a digest; {again}")
     try:

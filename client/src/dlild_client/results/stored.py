@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,22 +169,53 @@ def read_stored(path: str | os.PathLike[str]) -> StoredResult:
     return StoredResult(file, document, folder, of_batch)
 
 
-def _document(file: Path) -> Mapping[str, Any]:
+def read_document(
+    file: Path, schema_version: int, *, holds: Set[str], not_json: str, another: str
+) -> dict[str, Any]:
+    """Read a JSON document that this software wrote, and check of which kind and schema it is.
+
+    Parameters
+    ----------
+    file : Path
+    schema_version : int
+        The one that is understood.
+    holds : set of str
+        Fields that a document of this kind has.
+    not_json, another : str
+        What to do where it is no JSON; what is wrong, and what to do, where it is another document.
+
+    Raises
+    ------
+    UnreadableFileError
+        It cannot be read, or is not such a document.
+    """
     name = printable(file.name)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UnreadableFileError(f"{name}: {error.strerror}") from None
     except ValueError:
-        raise UnreadableFileError(f"{name}: not JSON; give the result.json of a scan") from None
-    if not isinstance(document, dict) or "dl_ild_percent" not in document:
-        raise UnreadableFileError(f"{name}: not the result of a scan; give its result.json")
+        raise UnreadableFileError(f"{name}: not JSON; {not_json}") from None
+    if not isinstance(document, dict) or not holds <= document.keys():
+        raise UnreadableFileError(f"{name}: {another}")
     version = document.get("schema_version")
-    if version != RESULT_SCHEMA_VERSION:
+    if version != schema_version:
         raise UnreadableFileError(
-            f"{name}: schema_version {version!r}, this client understands "
-            f"{RESULT_SCHEMA_VERSION}; use the dlild-client that wrote it"
+            f"{name}: schema_version {version!r}, this client understands {schema_version}; use "
+            "the dlild-client that wrote it"
         )
+    return document
+
+
+def _document(file: Path) -> Mapping[str, Any]:
+    name = printable(file.name)
+    document = read_document(
+        file,
+        RESULT_SCHEMA_VERSION,
+        holds={"dl_ild_percent"},
+        not_json="give the result.json of a scan",
+        another="not the result of a scan; give its result.json",
+    )
     for field, kind in _PARTS.items():
         if field not in document:
             raise UnreadableFileError(
