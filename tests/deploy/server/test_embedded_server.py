@@ -18,19 +18,21 @@ from dlild_deploy.server.serve import serve
 
 
 def fake_environment(folder, script):
-    """An environment whose tritonserver is a shell script."""
+    """An environment whose tritonserver is a shell script, with a library under a wheel's name."""
     server = folder / "tritonserver"
     server.write_text(f"#!/bin/sh\n{script}\n")
     server.chmod(0o755)
     backend = folder / "backend"
     backend.mkdir()
     (folder / "stub").touch()
+    (folder / "libraries").mkdir()
+    (folder / "libraries" / "libtritonserver-0a1b2c3d.so").touch()
     return Environment(
         python=folder / "python",
         tritonserver=server,
         stub=folder / "stub",
         backend=backend,
-        libraries=(),
+        libraries=(folder / "libraries",),
     )
 
 
@@ -60,6 +62,22 @@ def test_a_server_that_dies_shows_its_last_errors(start):
         "echo 'E1101 cuda: no device'; echo 'I1101 fine'; echo 'E1101 model: broken'; exit 4"
     )
     assert message == "the server ended with code 4\n  E1101 model: broken"
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_given_backends_find_the_servers_library_by_the_name_they_are_linked_with(
+    start, tmp_path, monkeypatch, given
+):
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/nowhere")
+    monkeypatch.delenv("DLILD_BACKENDS", raising=False)
+    (tmp_path / "onnxruntime").mkdir()
+    message = start(
+        "echo error: found $(find $(echo $LD_LIBRARY_PATH | tr : ' ') "
+        "-name libtritonserver.so -exec readlink {} +); exit 1",
+        profile="embedded",
+        **({"backends": tmp_path} if given else {}),
+    )
+    assert ("/libraries/libtritonserver-0a1b2c3d.so" in message) == given
 
 
 def test_a_server_that_is_late_is_stopped_with_all_it_started(start, tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ import os
 import shutil
 import urllib.request
 import uuid
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -34,6 +36,8 @@ from dlild_deploy.server.preflight import (
 from dlild_deploy.supervisor import SupervisedProcess
 
 STOP_TIMEOUT_S = 15.0
+# What the backends of a Triton container are linked with.
+SERVER_LIBRARY = "libtritonserver.so"
 LOG_LINES_SHOWN = 4
 LOG_LINE_LENGTH = 600
 # A machine without a GPU makes the server complain about these, to no harm.
@@ -212,6 +216,9 @@ class EmbeddedServer:
         for path in self.backends.iterdir() if self.backends else ():
             if path.is_dir() and path.name != backend.name:
                 (backend.parent / path.name).symlink_to(path)
+        if self.backends:
+            linked = link_server_library(environment.libraries, backend.parent.parent)
+            environment = replace(environment, libraries=(*environment.libraries, linked))
         variables = server_variables(environment)
         if self.threads is not None:
             variables["DLILD_THREADS"] = str(self.threads)
@@ -273,6 +280,32 @@ class EmbeddedServer:
             f"\n  {line.replace(chr(92) + 'n', ' ')[:LOG_LINE_LENGTH]}"
             for line in causes[-LOG_LINES_SHOWN:]
         )
+
+
+def link_server_library(libraries: Iterable[Path], folder: Path) -> Path:
+    """Link the wheel's library of Triton under the name that Triton's own backends load it by.
+
+    A backend of a Triton container needs ``libtritonserver.so``; the wheel's has a digest in its
+    name. The loader takes both names for one file, and so for one library.
+
+    Parameters
+    ----------
+    libraries : iterable of Path
+        Folders with the wheel's libraries.
+    folder : Path
+        Where to make the folder with the link.
+
+    Returns
+    -------
+    Path
+        The folder, for the loader's search path.
+    """
+    made = folder / "libraries"
+    made.mkdir()
+    library = next((path for held in libraries for path in held.glob("libtritonserver-*.so")), None)
+    if library:
+        (made / SERVER_LIBRARY).symlink_to(library)
+    return made
 
 
 def thread_flags(threads: int | str | None) -> list[str]:
