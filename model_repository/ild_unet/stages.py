@@ -61,13 +61,14 @@ class StagedNetwork:
         return probabilities
 
 
-def compile_cpu(core: Any, model: Any, precision: str, threads: int) -> Any:
+def compile_cpu(core: Any, model: Any, precision: str, threads: int, **more: object) -> Any:
     """Compile a model as it is served, for one inference at a time, and return its request."""
     settings = {
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
+        **more,
     }
     return core.compile_model(model, "CPU", settings).create_infer_request()
 

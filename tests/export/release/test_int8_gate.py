@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import Result
 from export.tiny import coarse_scan, tiny_run, write_repository
 from typer.testing import CliRunner
 
@@ -17,7 +19,8 @@ from dlild_export.data.contracts import read_releases
 from dlild_export.data.digest import sha256
 from dlild_export.release import int8_gate
 from dlild_export.release.int8_gate import GateScan, pass_gate, refusals, variants
-from dlild_export.serving.engines import Engine
+from dlild_export.serving import engines
+from dlild_export.serving.engines import IN_FP32, Engine
 
 
 @pytest.fixture(scope="module")
@@ -91,23 +94,31 @@ def test_a_real_scan_goes_through_with_gaps_and_other_kernels() -> None:
     assert spread == sorted(spread)
 
 
+def run_command(
+    repository: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, quantised: Engine
+) -> tuple[Result, Path, Path]:
+    """Make and release an INT8 form, where the gate finds it to compute as `quantised` does.
+
+    Returns the outcome, the copied repository that it was to be released to, and the file.
+    """
+    crop = np.random.default_rng(0).uniform(-1024, 400, (32,) * 3).astype(np.float16)
+    scans = [GateScan(f"scan {n}", coarse_scan()) for n in range(20)]
+    monkeypatch.setattr(int8_gate, "calibration_crops", lambda *_: iter([crop]))
+    monkeypatch.setattr(int8_gate, "gate_scans", lambda *_: iter(scans))
+    monkeypatch.setattr(int8_gate, "gate_engines", lambda *_: [by_hu(-500), quantised])
+    copied = write_repository(folder / "model_repository", repository)
+    weights, out = tiny_run() / "model.onnx", folder / "model.int8.onnx"
+    contract = str(copied / "contract.json")
+    command = ["int8", str(weights), str(out), "--contract", contract, "--release", str(copied)]
+    return CliRunner().invoke(app, command), copied, out
+
+
 @pytest.mark.parametrize("agree", [True, False])
 def test_the_command_writes_what_passes_and_nothing_else(
     agree: bool, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crop = np.random.default_rng(0).uniform(-1024, 400, (32,) * 3).astype(np.float16)
-    scans = [GateScan(f"scan {n}", coarse_scan()) for n in range(20)]
-    engines = [by_hu(-500), by_hu(-500 if agree else -300)]
-    monkeypatch.setattr(int8_gate, "calibration_crops", lambda *_: iter([crop]))
-    monkeypatch.setattr(int8_gate, "gate_scans", lambda *_: iter(scans))
-    monkeypatch.setattr(int8_gate, "gate_engines", lambda *_: engines)
-    copied = write_repository(tmp_path / "model_repository", repository)
-    before = (copied / "releases.json").read_text()
-    weights, out = tiny_run() / "model.onnx", tmp_path / "model.int8.onnx"
-    contract = str(copied / "contract.json")
-
-    command = ["int8", str(weights), str(out), "--contract", contract, "--release", str(copied)]
-    done = CliRunner().invoke(app, command)
+    engine = by_hu(-500 if agree else -300)
+    done, copied, out = run_command(repository, tmp_path, monkeypatch, engine)
 
     placed = copied / "ild_unet" / "1" / "model.int8.onnx"
     assert done.exit_code == (0 if agree else 1)
@@ -117,7 +128,29 @@ def test_the_command_writes_what_passes_and_nothing_else(
         assert read_releases(copied).releases[1].int8_sha256 == sha256(out) == sha256(placed)
         assert sha256(out) in (copied / "ild_unet" / "config.pbtxt").read_text()
         source = {p.key: p.value for p in onnx.load(str(out)).metadata_props}[int8_gate.SOURCE]
-        assert source == sha256(weights)
+        assert source == sha256(tiny_run() / "model.onnx")
     else:
-        assert (copied / "releases.json").read_text() == before
+        assert read_releases(copied).releases[1].int8_sha256 is None
         assert "no INT8 form: by-hu -300 on scan 0: DL-ILD" in done.output
+
+
+def test_a_form_that_was_computed_in_fp32_is_written_and_not_released(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = replace(by_hu(-500), note=IN_FP32)
+    done, copied, out = run_command(repository, tmp_path, monkeypatch, engine)
+
+    assert done.exit_code == 1
+    assert "no kernels for 8 bits: not released; run this on a CPU with VNNI or AMX" in done.output
+    assert out.is_file()
+    assert read_releases(copied).releases[1].int8_sha256 is None
+
+
+def test_int8_is_computed_in_fp32_where_the_cpu_has_no_kernels_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notes = []
+    for flags in (frozenset({"avx512_vnni"}), frozenset()):
+        monkeypatch.setattr(engines, "cpu_flags", lambda flags=flags: flags)
+        notes.append(int8_gate.gate_engines(Path("a"), Path("b"))[1].note)
+    assert notes == ["", IN_FP32]

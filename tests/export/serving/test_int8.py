@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from dlild_export.serving.engines import openvino_engine, openvino_request
-from dlild_export.serving.int8 import HEAD, Int8Error, QuantisedUNet, keep_sums
+from dlild_export.serving.int8 import FIRST, HEAD, KEPT, Int8Error, QuantisedUNet, keep_sums
 from dlild_export.serving.int8_calibration import (
     best_range,
     find_head_biases,
@@ -46,37 +46,44 @@ def run(model: onnx.ModelProto, crop: np.ndarray) -> np.ndarray:
     return np.array(outputs["probabilities"], dtype=np.float32)
 
 
-def test_all_but_the_first_convolution_and_the_head_have_weights_of_8_bits(form) -> None:
+def test_all_convolutions_have_weights_of_8_bits_but_those_that_bear_none(form) -> None:
     convolutions = [n for n in form.graph.node if n.op_type in {"Conv", "ConvTranspose"}]
     floating = [n.input[1] for n in convolutions if not n.input[1].endswith("_read")]
 
     assert len(convolutions) == 18
-    assert floating == ["network.down.0.0.weight", "network.head.weight"]
+    assert floating == [f"{FIRST}weight", *KEPT, f"{HEAD}weight"]
     for tensor in form.graph.initializer:
         if tensor.name.endswith("weight_int8"):
             assert tensor.data_type == onnx.TensorProto.INT8
             assert np.abs(numpy_helper.to_array(tensor).astype(int)).max() == 127
 
 
+def sources(form: onnx.ModelProto, name: str) -> list[onnx.NodeProto]:
+    """Return what makes a value, looking through what only carries it on."""
+    (node,) = [n for n in form.graph.node if name in n.output]
+    if node.op_type in {"MaxPool", "Concat"}:
+        return [found for part in node.input for found in sources(form, part)]
+    return [node]
+
+
 def test_every_input_of_such_a_convolution_is_rounded_and_what_is_joined_alike(form) -> None:
-    producers = {name: node for node in form.graph.node for name in node.output}
     values = {t.name: numpy_helper.to_array(t) for t in form.graph.initializer}
-
-    def roundings(name: str) -> list[onnx.NodeProto]:
-        node = producers[name]
-        if node.op_type in {"MaxPool", "Concat"}:
-            return [found for part in node.input for found in roundings(part)]
-        return [node]
-
     joined = 0
     for node in form.graph.node:
         if node.op_type in {"Conv", "ConvTranspose"} and node.input[1].endswith("_read"):
-            found = roundings(node.input[0])
+            found = sources(form, node.input[0])
             assert {n.op_type for n in found} == {"DequantizeLinear"}
             steps = {(float(values[n.input[1]]), int(values[n.input[2]])) for n in found}
             assert len(steps) == 1
             joined += len(found) > 1
-    assert joined == 3
+    assert joined == 2
+
+
+def test_what_stays_in_floating_point_takes_in_nothing_rounded(form) -> None:
+    floating = {n.input[1]: n for n in form.graph.node if n.input[1:2] and n.input[1] in KEPT}
+    assert set(floating) == set(KEPT)
+    for node in floating.values():
+        assert {n.op_type for n in sources(form, node.input[0])} <= {"Relu", "ConvTranspose"}
 
 
 def test_it_computes_nearly_the_same_and_onnx_runtime_reads_it(

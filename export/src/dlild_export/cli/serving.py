@@ -145,11 +145,13 @@ def int8(
 
     Written only where DL-ILD of at least 20 scans (8 phantoms of measured texture, 7 of the old
     plan, and of each --scan five forms) is within 0.05 point of FP32, and the mean Dice of the
-    lesions loses at most 0.005; otherwise exit 1. The same weights give the same bytes.
+    lesions loses at most 0.005; otherwise exit 1. The same weights give the same bytes. Where the
+    CPU has no kernels for 8 bits the form is computed in FP32, and --release is refused.
     """
     from dlild_client.contract import parse_contract  # noqa: PLC0415
     from dlild_export.data.digest import sha256  # noqa: PLC0415
     from dlild_export.release.int8_gate import (  # noqa: PLC0415
+        as_served,
         gate_scans,
         pass_gate,
         refusals,
@@ -174,6 +176,14 @@ def int8(
             if reasons := refusals(found):
                 raise ReleaseError("; ".join(reasons))
             unfinished.rename(out)
+            if release and not as_served(found):
+                stderr.print(
+                    f"error: {out} passed in FP32 alone, since this CPU has no kernels for 8 bits: "
+                    "not released; run this on a CPU with VNNI or AMX",
+                    soft_wrap=True,
+                    markup=False,
+                )
+                raise typer.Exit(1)
             if release:
                 version = add_int8(release, weights, out)
                 print(f"{release}: version {version} has this INT8 form")

@@ -24,7 +24,7 @@ from dlild_export.evaluation.cases import (
     phantom_cases,
     release_plan,
 )
-from dlild_export.serving.engines import Engine, openvino_engine
+from dlild_export.serving.engines import IN_FP32, Engine, openvino_engine
 from dlild_export.serving.int8_calibration import Crop, quantise
 from dlild_export.serving.parity import Parity, Progress, measure_parity
 from dlild_export.serving.sliding import Labels
@@ -241,8 +241,16 @@ def pass_gate(
 
 
 def gate_engines(weights: Path, quantised: Path) -> list[Engine]:
-    """Return OpenVINO in FP32, the reference, and in INT8 as the embedded profile runs it."""
+    """Return OpenVINO in FP32, the reference, and in INT8 as the embedded profile runs it.
+
+    On a CPU without kernels for 8 bits INT8 is computed in FP32; `as_served` tells.
+    """
     return [openvino_engine(weights, "fp32"), openvino_engine(quantised, "int8")]
+
+
+def as_served(parity: Parity) -> bool:
+    """Tell whether INT8 was computed by the kernels that serve it, not in FP32."""
+    return all(row.note != IN_FP32 for row in parity.rows)
 
 
 def refusals(parity: Parity) -> list[str]:

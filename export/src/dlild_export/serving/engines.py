@@ -15,11 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dlild_client.contract.precision import INSTRUCTIONS, LIMIT, choose_precision, cpu_flags
+from dlild_client.contract.weights import INT8_NETWORK
 from dlild_export.serving.onnx import INPUT, OUTPUT, export_run, run_network
 from dlild_export.serving.sliding import Network
 from dlild_export.training.unet import ServedUNet, UNet
 
 Window = npt.NDArray[np.float16]
+_AS_WRITTEN = {"LP_TRANSFORMS_MODE": "NO"}
+"""Setting of OpenVINO's CPU plugin: no kernels for 8 bits."""
+IN_FP32 = "8-bit numbers added up in FP32: this CPU has no kernels for them"
+"""Note of an INT8 form that is computed on a CPU which would not be served it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ def engines_of(weights: Path) -> tuple[Path, list[Engine]]:
     pathlib.Path
         The ONNX file.
     list of Engine
-        The reference first: torch, or ONNX Runtime where there is no checkpoint.
+        The reference first: torch, or ONNX Runtime where there is no checkpoint. Last the INT8 form
+        that lies beside the ONNX file.
 
     Raises
     ------
@@ -65,7 +71,9 @@ def engines_of(weights: Path) -> tuple[Path, list[Engine]]:
     if weights.suffix == ".onnx":
         if not weights.is_file():
             raise FileNotFoundError(f"{weights}: no such file")
-        return weights, [onnxruntime_engine(weights), *openvino_engines(weights)]
+        quantised = weights.with_name(INT8_NETWORK)
+        int8 = [openvino_engine(quantised, "int8")] if quantised.is_file() else []
+        return weights, [onnxruntime_engine(weights), *openvino_engines(weights), *int8]
     file = export_run(weights)
     network = run_network(weights)
     return file, [torch_engine(network), onnxruntime_engine(file), *openvino_engines(file)]
@@ -130,11 +138,14 @@ def openvino_engine(weights: Path, precision: str, note: str = "") -> Engine:
     ----------
     weights : pathlib.Path
         The ONNX file; of `int8` a Q/DQ graph, whose other layers are in bf16 where the CPU has it.
+        A CPU without kernels for 8 bits computes it in FP32, as it is written.
     precision : str
         `fp32`, `bf16` or `int8`, of the U-Net; what comes before and after it is in FP32.
     note : str
         What a reader of the figures must know.
     """
+    if precision == "int8" and choose_precision(cpu_flags(), has_int8=True) != "int8":
+        return Engine("openvino", precision, functools.partial(_as_written, weights), IN_FP32)
     hint = {"fp32": "f32", "bf16": "bf16", "int8": choose_precision(cpu_flags())}[precision]
 
     def load() -> Network:
@@ -144,6 +155,11 @@ def openvino_engine(weights: Path, precision: str, note: str = "") -> Engine:
         return lambda window: network.infer(window).copy()
 
     return Engine("openvino", precision, load, note)
+
+
+def _as_written(weights: Path) -> Network:
+    request = openvino_request(weights.read_bytes())
+    return lambda window: np.array(request.infer({INPUT: window})[OUTPUT], dtype=np.float16)
 
 
 def openvino_avx2_engine(weights: Path) -> Engine:
@@ -178,6 +194,9 @@ def _avx2_request(weights: Path) -> Any:
 def openvino_request(model: bytes) -> Any:
     """Compile an ONNX model for the CPU in FP32, in one part, with the threads as they are served.
 
+    A Q/DQ graph is computed as it is written: rounded values, multiplied and added up in FP32,
+    where kernels for 8 bits would cut sums off on a CPU without VNNI.
+
     Parameters
     ----------
     model : bytes
@@ -192,7 +211,7 @@ def openvino_request(model: bytes) -> Any:
     from dlild_export.serving.stages import compile_cpu  # noqa: PLC0415
 
     core = openvino.Core()
-    return compile_cpu(core, core.read_model(model), "f32", _threads())
+    return compile_cpu(core, core.read_model(model), "f32", _threads(), **_AS_WRITTEN)
 
 
 def _threads() -> int:

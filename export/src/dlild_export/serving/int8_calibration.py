@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from scipy import ndimage
 
 from dlild_export.serving.engines import openvino_request
-from dlild_export.serving.int8 import HEAD, Array, Ends, QuantisedUNet, rounded
+from dlild_export.serving.int8 import HEAD, KEPT, Array, Ends, QuantisedUNet, rounded
 from dlild_export.serving.onnx import INPUT, OUTPUT
 
 Crop = npt.NDArray[np.float16]
@@ -62,8 +62,8 @@ def quantise(
         samples[name] /= factor[:, None]
     ranges = {name: best_range(x, network.gains(name)) for name, x in samples.items()}
     say("biases of the head")
-    network.add_to_head(find_head_biases(model, network.quantised(ranges), crops))
-    return network.quantised(ranges)
+    network.add_to_head(find_head_biases(model, network.quantised(ranges, KEPT), crops))
+    return network.quantised(ranges, KEPT)
 
 
 def sample_tensors(network: QuantisedUNet, crops: Sequence[Crop]) -> dict[str, Array]:
