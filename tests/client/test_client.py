@@ -27,6 +27,7 @@ from dlild_client.errors import (
     UnreadableFileError,
 )
 from dlild_client.preparation.prepare import prepare
+from dlild_client.preparation.surroundings import in_voxels
 from dlild_client.settings import Retries, Timeout
 from dlild_client.transport.failures import from_server_message
 
@@ -47,6 +48,8 @@ def test_a_scan_is_scored_as_its_voxels_say(server, chest):
     inside = tuple(slice(a, b) for a, b in zip(prepared.box.start, prepared.box.stop, strict=True))
     hu = np.full(prepared.grid.shape, 2000, dtype=np.int16)
     hu[inside] = prepared.grid.array[inside]
+    seen = prepared.seen
+    hu[in_voxels(seen.outside, seen.factors, hu.shape)] = contract.hu.padding
     expected = np.where(hu <= -950, 0, np.where(hu < -600, 1, np.where(hu < -200, 2, 0)))
     np.testing.assert_array_equal(result.labels.array, expected)
     assert result.labels.origin_mm == prepared.grid.origin_mm

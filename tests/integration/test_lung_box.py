@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dlild_client.contract import Contract
 from dlild_client.preparation.grid import to_grid
 from dlild_client.preparation.lungs import find_lungs
+from dlild_client.preparation.surroundings import in_voxels
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.phantom import Pattern, PhantomSpec, make_phantom
@@ -76,7 +77,8 @@ def held(scan: Volume, lung: Mask, part: Callable[[Mask], Mask] | None) -> float
         hu[solid] = np.clip(noise, -100, 160)
     box = find_lungs(scan.with_array(hu))
     inside = tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))
-    return float(lung[inside].sum() / lung.sum())
+    sent = ~in_voxels(box.seen.outside, box.seen.factors, lung.shape)
+    return float((lung & sent)[inside].sum() / lung.sum())
 
 
 @pytest.fixture(scope="module", params=SPECS, ids=lambda s: str(s.pattern))

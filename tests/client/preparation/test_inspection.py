@@ -56,6 +56,7 @@ def chest(lung=-850, blood=40, noise=8, trachea="round") -> tuple[Volume, SeenCh
         body=(body & ~lungs)[EVERY],
         inner=lungs[EVERY],
         lungs=lungs[EVERY],
+        outside=~body[EVERY],
         spacing=np.array([3.0, 3.0, 3.0]),
         factors=(2, 2, 2),
     )

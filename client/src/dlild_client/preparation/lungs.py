@@ -53,6 +53,12 @@ GAS_HU = -965.0
 OUTSIDE_HU = -930.0
 """Denser air that touches the border of the image is lung, cut off by it."""
 
+_WALL_MM = 9.0
+"""Body that covers lung in front and behind at least: skin, muscle, ribs."""
+
+_LITTLE_BODY = 0.5
+"""Share of the median area of the body in a slice, below which a slice may show a part of it."""
+
 VARIATION_HU = 20.0
 """Standard deviation between slices: aerated lung, with its vessels, has at least 27 HU."""
 
@@ -103,6 +109,8 @@ class SeenChest:
         Air enclosed by the body within an axial slice.
     lungs : ndarray of bool
         Aerated lungs.
+    outside : ndarray of bool
+        Beside the patient: air, clothes, table. Where it is in doubt, not set.
     spacing : ndarray, shape (3,)
         In mm.
     factors : tuple of int
@@ -113,6 +121,7 @@ class SeenChest:
     body: Mask
     inner: Mask
     lungs: Mask
+    outside: Mask
     spacing: npt.NDArray[np.float64]
     factors: tuple[int, int, int]
 
@@ -149,7 +158,8 @@ def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
     areas_cm2 = lungs.sum(axis=(1, 2)) * float(spacing[1] * spacing[2]) / 100
     low, high = _extent(lungs, areas_cm2)
     cells = int(factors[0]), int(factors[1]), int(factors[2])
-    seen = SeenChest(coarse, body, inner, lungs, spacing, cells)
+    outside = _outside(body, lungs, coarse, spacing)
+    seen = SeenChest(coarse, body, inner, lungs, outside, spacing, cells)
     low, high = _add_margins(low, high, seen)
     start = np.clip(np.floor(low * factors), 0, grid.shape).astype(int)
     stop = np.clip(np.ceil(high * factors), 0, grid.shape).astype(int)
@@ -200,6 +210,37 @@ def _body_and_inner_air(
     outside[0] = True
     beyond = outside[labels]
     return body, (air & ~beyond) | _cut_off_at_sides(air & beyond & ~body, coarse, spacing)
+
+
+def _outside(
+    body: Mask,
+    lungs: Mask,
+    coarse: npt.NDArray[np.float32],
+    spacing: npt.NDArray[np.float64],
+) -> Mask:
+    """Find what lies beside the patient, for sure: the network may take cloth or foam for lung.
+
+    It is air and thin walls without 9 mm of body in front, or behind. Lung has that, and still has
+    it where the field cuts the chest open at a side. Not taken are what the front or the back of
+    the field cuts open, where most of the cut is as dense as lung; slices with little body, as
+    beside a blank one; and 3 mm beside all that, such as the skin.
+    """
+    deep = max(1, round(_WALL_MM / float(spacing[1])))
+    tissue = np.cumsum(body, axis=1, dtype=np.int16)
+    enclosed = (tissue >= deep) & (tissue[:, -1:] - tissue >= deep)
+    areas = body.sum(axis=(1, 2))
+    little = areas < _LITTLE_BODY * np.median(areas[areas > 0]) if areas.any() else areas == 0
+    around = ~body & ~enclosed & ~lungs
+    labels = label_slices(~body)
+    border = labels[:, [0, -1]]
+    dense = border[coarse[:, [0, -1]] > OUTSIDE_HU]
+    count = int(labels.max()) + 1
+    opened = np.bincount(dense, minlength=count) > 0.5 * np.bincount(
+        border.ravel(), minlength=count
+    )
+    around &= ~opened[labels]
+    around[little] = False
+    return _erode(around)
 
 
 def _cut_off_at_sides(
@@ -334,7 +375,7 @@ def _is_enclosed(
     first = np.argmax(part, axis=1)[z, x]
     last = part.shape[1] - 1 - np.argmax(part[:, ::-1], axis=1)[z, x]
     before, behind = tissue[z, first, x], tissue[z, -1, x] - tissue[z, last, x]
-    return bool(min(np.median(before), np.median(behind)) * spacing_y >= 9.0)
+    return bool(min(np.median(before), np.median(behind)) * spacing_y >= _WALL_MM)
 
 
 def _extent(

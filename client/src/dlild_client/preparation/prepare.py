@@ -15,7 +15,6 @@ from dlild_client.contract.schema import Shape
 from dlild_client.contract.windows import (
     Box,
     WindowPlan,
-    extract_window,
     fit_box,
     plan_windows,
 )
@@ -24,6 +23,7 @@ from dlild_client.preparation.grid import to_grid
 from dlild_client.preparation.inspection import inspect_chest
 from dlild_client.preparation.lungs import SeenChest, find_lungs
 from dlild_client.preparation.native import crop
+from dlild_client.preparation.surroundings import cut_window
 from dlild_client.volume import Volume
 
 Progress = Callable[[str, int, int], None]
@@ -73,12 +73,13 @@ class PreparedScan:
         return merge((*self.doubts, *(self.inspection.result() if self.inspection else ())))
 
     def windows(self, padding: int) -> Iterator[tuple[Shape, npt.NDArray[np.float16]]]:
-        """Yield origin in the box and HU of each window, lazily, in the order of the plan."""
+        """Yield origin in the box and HU of each window, lazily, in the order of the plan.
+
+        What lies beside the patient is padding.
+        """
+        grid, shape = self.grid.array, self.plan.shape
         for origin in self.plan.origins:
-            yield (
-                origin,
-                extract_window(self.grid.array, self.box, origin, self.plan.shape, padding),
-            )
+            yield origin, cut_window(grid, self.seen, self.box, origin, shape, padding)
 
 
 def no_progress(_stage: str, _done: int, _whole: int) -> None:

@@ -5,7 +5,7 @@ Each covers the one before it, so that whoever has the parts can compute them ag
 
 ===============  ===================================================================================
 `scan`           of the series' HU and steps: `SeriesInfo.digest`
-`preprocessing`  of `scan`, the lung box in the grid, and its HU: what was sent
+`preprocessing`  of `scan`, the lung box in the grid, and its HU
 `weights`        of the network: `ModelUsed.weights_digest`
 `labels`         of the label map in the lung box; beyond it there are no labels
 `result`         of the whole `result.json` but times, these four included
@@ -79,7 +79,7 @@ def trace(
 
 
 def preprocessing_digest(scan: str, grid: Volume, start: Shape, stop: Shape) -> str:
-    """Digest of what was sent: the HU of the lung box, and where it lies."""
+    """Digest of the HU of the lung box, and where it lies."""
     box = _box(start, stop)
     geometry = [*start, *stop, *grid.shape, *grid.spacing_mm, *np.round(grid.origin_mm, 3)]
     sha = hashlib.sha256(f"{scan}\n{[float(v) for v in geometry]}\n".encode())

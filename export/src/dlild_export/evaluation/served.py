@@ -196,7 +196,7 @@ def score_volume(volume: Volume, run: Network, contract: Contract) -> Scored:
     """
     prepared = prepare(volume, contract)
     start = time.perf_counter()
-    windows = Windows(prepared.grid, prepared.box, prepared.plan, contract)
+    windows = Windows(prepared.grid, prepared.box, prepared.plan, contract, prepared.seen)
     labels = _on_grid(blend(run, windows), prepared)
     seconds = time.perf_counter() - start
     return Scored(prepared.grid, labels, prepared.flags, len(prepared.plan.origins), seconds)

@@ -19,11 +19,11 @@ from dlild_client.contract.labels import SURE, label_voxels
 from dlild_client.contract.windows import (
     Box,
     WindowPlan,
-    extract_window,
     fit_box,
     plan_windows,
 )
-from dlild_client.preparation.lungs import find_lungs
+from dlild_client.preparation.lungs import SeenChest, find_lungs
+from dlild_client.preparation.surroundings import cut_window
 from dlild_client.volume import Volume
 
 Network = Callable[[npt.NDArray[np.float16]], npt.NDArray[np.float16]]
@@ -46,12 +46,15 @@ class Windows:
         Windows that cover the box.
     contract : Contract
         HU beyond the grid, classes, and the rule by which voxels are labelled.
+    seen : SeenChest or None
+        Where the patient is: what lies beside is left out.
     """
 
     grid: Volume
     box: Box
     plan: WindowPlan
     contract: Contract
+    seen: SeenChest | None = None
 
 
 def plan_scan(grid: Volume, contract: Contract) -> Windows:
@@ -75,7 +78,7 @@ def plan_scan(grid: Volume, contract: Contract) -> Windows:
     """
     lungs = find_lungs(grid)
     box = fit_box(lungs.start, lungs.stop, grid.shape, contract)
-    return Windows(grid, box, plan_windows(box.shape, contract), contract)
+    return Windows(grid, box, plan_windows(box.shape, contract), contract, lungs.seen)
 
 
 def blend(
@@ -100,7 +103,9 @@ def blend(
     weights = window_weights(shape)
     sums: npt.NDArray[np.float32] | None = None
     for done, origin in enumerate(plan.origins, start=1):
-        hu = extract_window(windows.grid.array, windows.box, origin, shape, contract.hu.padding)
+        hu = cut_window(
+            windows.grid.array, windows.seen, windows.box, origin, shape, contract.hu.padding
+        )
         probabilities = run(hu[None, None])[0]
         if sums is None:
             sums = np.zeros((len(probabilities), *windows.box.shape), dtype=np.float32)
