@@ -13,7 +13,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
-from bench.support.memory import server_processes
+from bench.support.memory import SHARED, server_processes
 from integration.conftest import send
 
 from dlild_client.contract import Contract
@@ -73,6 +73,12 @@ def is_running(pid: int) -> bool:
     return state not in "ZX"
 
 
+def holds_lock(pid: int) -> bool:
+    """Whether a process keeps the shared memory of its server from being removed as stale."""
+    files = [file.readlink() for file in Path(f"/proc/{pid}/fd").iterdir()]
+    return any(file.parent == SHARED and file.name.endswith("_lock") for file in files)
+
+
 def ended_within(seconds: float, processes: dict[str, int]) -> set[str]:
     deadline = time.monotonic() + seconds
     while any(map(is_running, processes.values())) and time.monotonic() < deadline:
@@ -86,6 +92,7 @@ def test_the_processes_of_all_models_end_with_a_server_that_is_killed(
     assert server.pid is not None
     processes = server_processes(server.pid)
     assert {"dlild", "dlild_volume", "ild_unet"} < set(processes)
+    assert all(map(holds_lock, processes.values()))
     air = np.full((64, 64, 64), -1000, np.float16)
     window = WindowRequest(
         window=air,
