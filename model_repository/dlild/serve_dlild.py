@@ -22,6 +22,7 @@ from contract.weights import check_version
 from health import Health
 from memory import read_memory
 from network import network_error
+from parent_death import end_with_parent
 from scans import Answer, OpenScans, QueuedWindow, ScanReport
 from window_request import read_scan_id, read_window
 
@@ -51,6 +52,7 @@ class TritonPythonModel:
         Not from the repository's files: where it is in an object store, Triton copies a model's
         folder alone, and the configuration is the one of the profile that is served.
         """
+        end_with_parent()
         parameters = {
             name: value["string_value"]
             for name, value in json.loads(args["model_config"])["parameters"].items()

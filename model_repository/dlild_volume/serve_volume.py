@@ -16,6 +16,7 @@ from contract.refusals import (
     IncompleteError,
     RefusedError,
 )
+from parent_death import end_with_parent
 from whole import plan_volume, read_volume, turns, window_tensors
 
 START = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START
@@ -43,6 +44,7 @@ class TritonPythonModel:
 
     def initialize(self, args):
         """Read the contract from this model's own configuration."""
+        end_with_parent()
         config = json.loads(args["model_config"])
         self._contract = parse_contract(config["parameters"]["contract"]["string_value"])
         # A version asks `dlild` of the same version, whose number is in its answers.

@@ -13,6 +13,7 @@ from contract.refusals import CancelledError, FailedError, RefusedError
 from contract.weights import INT8_NETWORK, UNRELEASED, check_network
 from contract.windows import check_window
 from engine import Engine
+from parent_death import end_with_parent
 
 
 class TritonPythonModel:
@@ -29,6 +30,7 @@ class TritonPythonModel:
         is in an object store, Triton copies a model's folder alone. The configuration warms the
         network up with the largest window.
         """
+        end_with_parent()
         parameters = json.loads(args["model_config"])["parameters"]
         self._contract = parse_contract(parameters["contract"]["string_value"])
         version = args["model_version"]

@@ -62,7 +62,12 @@ class SupervisedProcess:
         self.folder = Path(tempfile.mkdtemp(prefix=self._prefix))
         return self.folder
 
-    def start(self, command: Sequence[str], variables: Mapping[str, str]) -> None:
+    def start(
+        self,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        inherited: Sequence[int] = (),
+    ) -> None:
         """Start the program in a process group of its own.
 
         Parameters
@@ -70,6 +75,8 @@ class SupervisedProcess:
         command : sequence of str
         variables : mapping of str to str
             Its whole environment.
+        inherited : sequence of int, optional
+            File descriptors that it and its own children keep open.
 
         Raises
         ------
@@ -87,6 +94,7 @@ class SupervisedProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=variables,
+                pass_fds=tuple(inherited),
                 # Ctrl-C in a terminal must not reach the child: its parent stops it in order.
                 start_new_session=True,
             )

@@ -6,12 +6,10 @@ and stops it with everything that it made. Needs the standard library only:
 it also runs in the server's own environment.
 """
 
-import contextlib
 import json
 import os
 import shutil
 import urllib.request
-import uuid
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +21,6 @@ from dlild_deploy.errors import LauncherError
 from dlild_deploy.server.access_flags import ServerTLS, access_flags
 from dlild_deploy.server.preflight import (
     HOST,
-    SHARED_MEMORY,
     Environment,
     check_platform,
     check_port,
@@ -33,6 +30,7 @@ from dlild_deploy.server.preflight import (
     served_models,
     server_variables,
 )
+from dlild_deploy.server.shared_regions import SharedRegions, remove_stale_regions
 from dlild_deploy.supervisor import SupervisedProcess
 
 STOP_TIMEOUT_S = 15.0
@@ -118,7 +116,7 @@ class EmbeddedServer:
         self.threads = threads
         self.warm = warm
         self._api_key = api_key
-        self._prefix = f"dlild_{uuid.uuid4().hex[:12]}_"
+        self._regions = SharedRegions()
         self._process = SupervisedProcess(
             "the server",
             prefix="dlild-server-",
@@ -170,6 +168,8 @@ class EmbeddedServer:
         """
         if self.pid is not None:
             raise LauncherError("this server was started already")
+        # What a server left that was killed with its launcher, before free memory is looked at.
+        remove_stale_regions()
         check_platform()
         environment = find_environment(self.server_python)
         check_repository(self.repository, self.profile, self.backends)
@@ -191,10 +191,7 @@ class EmbeddedServer:
         try:
             self._process.stop()
         finally:
-            # This server's shared memory, never another's.
-            for region in SHARED_MEMORY.glob(f"{self._prefix}*"):
-                with contextlib.suppress(OSError):
-                    region.unlink()
+            self._regions.remove()
 
     def check_alive(self) -> None:
         """Raise when the server has died.
@@ -222,7 +219,9 @@ class EmbeddedServer:
         variables = server_variables(environment)
         if self.threads is not None:
             variables["DLILD_THREADS"] = str(self.threads)
-        self._process.start(self._command(environment, backend.parent), variables)
+        self._process.start(
+            self._command(environment, backend.parent), variables, inherited=[self._regions.open()]
+        )
 
     def _command(self, environment: Environment, backends: Path) -> list[str]:
         return [
@@ -230,7 +229,7 @@ class EmbeddedServer:
             f"--model-repository={self.repository}",
             f"--model-config-name={self.profile}",
             f"--backend-directory={backends}",
-            f"--backend-config=python,shm-region-prefix-name={self._prefix}",
+            f"--backend-config=python,shm-region-prefix-name={self._regions.prefix}",
             "--model-control-mode=none",
             "--exit-on-error=true",
             "--exit-timeout-secs=10",

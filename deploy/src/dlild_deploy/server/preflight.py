@@ -15,6 +15,7 @@ from typing import Any
 
 from dlild_deploy.checkout import ROOT
 from dlild_deploy.errors import LauncherError
+from dlild_deploy.server.shared_regions import SHARED_MEMORY
 
 MODELS = ("dlild", "dlild_volume", "ild_unet")
 HOST = "127.0.0.1"
@@ -23,7 +24,6 @@ OLDEST_GLIBC = (2, 35)
 # Tensors travel between Triton and its Python models through shared memory; a label map alone may
 # take 64 MiB.
 LEAST_SHARED_BYTES = 256 * 1024 * 1024
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton keeps its shared memory
 
 # Run by the server's Python: what it is and what it has.
 PROBE = """

@@ -4,8 +4,9 @@
 configurations never are. For each model there is one ``configs/<profile>.pbtxt`` a profile, and
 ``config.pbtxt``, which Triton takes when no profile is named (or, in silence, when the named one is
 missing): it holds the embedded profile. The Python models find the modules of
-`dlild_client.contract` that they use in ``contract/``, byte for byte as they are in the client, and
-the network runs through the same ``stages.py`` that the gates run it through.
+`dlild_client.contract` that they use in ``contract/``, byte for byte as they are in the client, all
+of them end with their server by the same ``parent_death.py``, and the network runs through the same
+``stages.py`` that the gates run it through.
 
 Run ``python -m dlild_export.serving.configs`` after a change, and with ``--check`` to learn whether
 anything drifted.
@@ -37,6 +38,13 @@ SHARED_MODULES = {
     "ild_unet": (*(name for name in _EVERYWHERE if name != "tensors"), "precision", "weights"),
 }
 """Modules of `dlild_client.contract` that each Python model uses."""
+
+SERVING_MODULES = {
+    "dlild": ("parent_death",),
+    "dlild_volume": ("parent_death",),
+    "ild_unet": ("parent_death", "stages"),
+}
+"""Modules of this package that each Python model uses."""
 
 
 def read_documents(repository: Path) -> Documents:
@@ -89,17 +97,21 @@ def render_all(documents: Documents) -> dict[str, str]:
 
 
 def shared_modules() -> dict[str, str]:
-    """Return the text of the modules that the Python models share with client and gates.
+    """Return the text of the modules that Python models share with client, gates and each other.
 
     Returns
     -------
     dict of str to str
         Text by path relative to the model repository.
     """
-    folder = Path(dlild_client.contract.__file__).parent
-    stages = {"ild_unet/stages.py": Path(__file__).with_name("stages.py").read_text("utf-8")}
-    return stages | {
-        f"{model}/contract/{name}.py": (folder / f"{name}.py").read_text("utf-8")
+    contract = Path(dlild_client.contract.__file__).parent
+    serving = {
+        f"{model}/{name}.py": Path(__file__).with_name(f"{name}.py").read_text("utf-8")
+        for model, names in SERVING_MODULES.items()
+        for name in names
+    }
+    return serving | {
+        f"{model}/contract/{name}.py": (contract / f"{name}.py").read_text("utf-8")
         for model, names in SHARED_MODULES.items()
         for name in names
     }

@@ -1,0 +1,75 @@
+"""A process ends with its parent, by the kernel's signal or by looking."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from dlild_export.serving import parent_death
+
+# A parent that starts a child in a thread, as Triton does, prints its id, and stays.
+PARENT = """
+import subprocess, sys, threading, time
+def start(child=[]):
+    child.append(subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE))
+    child[0].stdout.readline()
+    print(child[0].pid, flush=True)
+thread = threading.Thread(target=start)
+thread.start()
+time.sleep(60)
+"""
+CHILD = """
+import ctypes, sys, time
+sys.path.insert(0, {folder!r})
+import parent_death
+parent_death.end_with_parent()
+print("started", flush=True)
+time.sleep(4 * parent_death.POLL_S)
+{then}
+"""
+
+
+@pytest.mark.parametrize("then", ["time.sleep(60)", "ctypes.PyDLL(None).sleep(60)"])
+def test_a_process_outlives_the_thread_that_started_it_and_not_its_parent(then: str) -> None:
+    """Also where a thread of Python can no longer run: PyDLL keeps the interpreter's lock."""
+    folder = str(Path(parent_death.__file__).parent)
+    child = textwrap.dedent(CHILD).format(folder=folder, then=then)
+    with subprocess.Popen([sys.executable, "-c", PARENT, child], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        try:
+            time.sleep(6 * parent_death.POLL_S)
+            assert is_running(pid)
+            os.kill(parent.pid, signal.SIGKILL)
+            deadline = time.monotonic() + 10
+            while is_running(pid) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert not is_running(pid)
+        finally:
+            if is_running(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def test_only_the_main_thread_of_the_parent_counts(tmp_path: Path) -> None:
+    assert not parent_death.is_child_of_main_thread(7, tmp_path)
+    task = tmp_path / "7" / "task" / "7"
+    task.mkdir(parents=True)
+    (task / "children").write_text(f"1 {os.getpid()}0 ")
+    assert not parent_death.is_child_of_main_thread(7, tmp_path)
+    (task / "children").write_text(f"1 {os.getpid()} ")
+    assert parent_death.is_child_of_main_thread(7, tmp_path)
