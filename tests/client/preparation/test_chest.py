@@ -2,20 +2,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial import ConvexHull
 
-from dlild_client.preparation.chest import Ends, find_ribs, judge_ends
+from dlild_client.preparation.chest import Ends, find_ribs, hull_area, judge_ends
 
 SHAPE = (60, 40, 80)
 MIDDLE = 40.0
 
 
-def lungs(bottom=0, top=60, side=None):
-    """Two lungs: a dome above, and below a dome of the diaphragm that leaves a wedge behind."""
+def lungs(bottom=0, top=60, side=None, hollow=True):
+    """Two lungs: a dome above, and below a dome of the diaphragm that leaves a wedge behind.
+
+    Not `hollow`: below a plane that falls to the back, all is solid.
+    """
     z, y, x = np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij")
     out = np.zeros(SHAPE, dtype=bool)
     for centre in (20, 60):
         chest = ((y - 20) / 18) ** 2 + ((x - centre) / 16) ** 2 < np.clip((60 - z) / 25, 0, 1)
-        diaphragm = z < 18 - 22 * np.clip((y - 20) / 18, -0.2, 1) ** 2
+        across = ((x - centre) / 16) ** 2 if hollow else 0
+        diaphragm = z < 18 - 22 * (np.clip((y - 20) / 18, -0.2, 1) ** 2 + across)
         part = chest & ~diaphragm
         out |= part if side in (None, centre) else False
     out[:bottom] = False
@@ -30,7 +37,8 @@ def test_whole_lungs_end_in_a_wedge_and_a_dome():
 
 @pytest.mark.parametrize("bottom", [16, 20, 30, 40])
 def test_lungs_that_end_bluntly_below_are_not_whole_there(bottom):
-    assert judge_ends(lungs(bottom=bottom), MIDDLE) == Ends(bottom=False, top=True)
+    ends = judge_ends(lungs(bottom=bottom), MIDDLE)
+    assert (ends.bottom, ends.top) == (False, True)
 
 
 @pytest.mark.parametrize("top", [40, 48])
@@ -40,6 +48,18 @@ def test_lungs_that_end_bluntly_above_are_not_whole_there(top):
 
 def test_a_wedge_in_front_is_what_a_solid_lower_lobe_leaves():
     assert not judge_ends(lungs()[:, ::-1], MIDDLE).bottom
+
+
+def test_what_is_left_above_a_plane_that_falls_to_the_back_is_not_whole():
+    assert judge_ends(lungs(hollow=False), MIDDLE) == Ends(bottom=True, top=True, hollow=False)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 9)), min_size=1, max_size=30))
+def test_the_hull_of_a_slice_is_that_of_its_corners(voxels):
+    plane = np.zeros((13, 10), dtype=bool)
+    plane[tuple(np.transpose(voxels))] = True
+    corners = np.concatenate([np.argwhere(plane) + d for d in ((0, 0), (0, 1), (1, 0), (1, 1))])
+    assert hull_area(plane) == pytest.approx(ConvexHull(corners).volume)
 
 
 @pytest.mark.parametrize("side", [20, 60])

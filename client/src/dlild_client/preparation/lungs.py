@@ -471,9 +471,10 @@ def _add_margins(
 
 def _ends_mm(low: float, high: float, ends: Ends) -> tuple[float, float]:
     """Lowest and highest possible end of the lung, from those of the aerated lung, in mm."""
-    if ends.bottom and ends.top:
+    whole = ends.bottom and ends.hollow
+    if whole and ends.top:
         return low - 30, high + 15
-    if ends.bottom:
+    if whole:
         return low - 30, max(high + 15, low + TALLEST_MM)
     bottom = min(low - 30, high - TALLEST_MM)
     return bottom, high + (15 if ends.top else 45)

@@ -275,6 +275,7 @@ def _each(seen: SeenChest, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]
         body=change(seen.body),
         inner=change(seen.inner),
         lungs=change(seen.lungs),
+        outside=change(seen.outside),
     )
 
 
