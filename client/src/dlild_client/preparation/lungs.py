@@ -31,6 +31,7 @@ from dlild_client.volume import Volume
 
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int16]
+Labels = npt.NDArray[Any]
 
 COARSE_MM = 3.0
 AERATED_HU = -400
@@ -148,7 +149,7 @@ def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
     factors = np.array([max(1, round(COARSE_MM / s)) for s in grid.spacing_mm])
     coarse = _block_means(grid.array, factors)
     spacing = factors * np.asarray(grid.spacing_mm)
-    body, inner = _body_and_inner_air(coarse, spacing)
+    body, inner, holes = _body_and_inner_air(coarse, spacing)
     lungs = _pick_lungs(inner, coarse, spacing)
     voxel_ml = float(np.prod(spacing)) / 1000
     millilitres = float(lungs.sum()) * voxel_ml
@@ -158,7 +159,7 @@ def find_lungs(grid: Volume, minimum_ml: float = MINIMUM_LUNG_ML) -> LungBox:
     areas_cm2 = lungs.sum(axis=(1, 2)) * float(spacing[1] * spacing[2]) / 100
     low, high = _extent(lungs, areas_cm2)
     cells = int(factors[0]), int(factors[1]), int(factors[2])
-    outside = _outside(body, lungs, coarse, spacing)
+    outside = _outside(body, holes, lungs, coarse, spacing)
     seen = SeenChest(coarse, body, inner, lungs, outside, spacing, cells)
     low, high = _add_margins(low, high, seen)
     start = np.clip(np.floor(low * factors), 0, grid.shape).astype(int)
@@ -194,8 +195,10 @@ def _every(array: npt.NDArray[Any], axis: int, first: int, step: int) -> npt.NDA
 
 def _body_and_inner_air(
     coarse: npt.NDArray[np.float32], spacing: npt.NDArray[np.float64]
-) -> tuple[Mask, Mask]:
+) -> tuple[Mask, Mask, Labels]:
     """Masks of the body without inner air, and of the air that it encloses in axial slices.
+
+    And the connected components of all that is not body, slice by slice.
 
     Slice by slice: outer air touches the border of the image, air in the lungs does not. In three
     dimensions both are connected through the mouth.
@@ -209,11 +212,13 @@ def _body_and_inner_air(
         outside[border] = True
     outside[0] = True
     beyond = outside[labels]
-    return body, (air & ~beyond) | _cut_off_at_sides(air & beyond & ~body, coarse, spacing)
+    inner = (air & ~beyond) | _cut_off_at_sides(air & beyond & ~body, coarse, spacing)
+    return body, inner, labels
 
 
 def _outside(
     body: Mask,
+    labels: Labels,
     lungs: Mask,
     coarse: npt.NDArray[np.float32],
     spacing: npt.NDArray[np.float64],
@@ -231,7 +236,6 @@ def _outside(
     areas = body.sum(axis=(1, 2))
     little = areas < _LITTLE_BODY * np.median(areas[areas > 0]) if areas.any() else areas == 0
     around = ~body & ~enclosed & ~lungs
-    labels = label_slices(~body)
     border = labels[:, [0, -1]]
     dense = border[coarse[:, [0, -1]] > OUTSIDE_HU]
     count = int(labels.max()) + 1
@@ -275,7 +279,7 @@ def _variation_hu(part: Mask, coarse: npt.NDArray[np.float32]) -> float:
     return float(steps.std() / np.sqrt(2)) if steps.size else 0.0
 
 
-def label_slices(mask: Mask) -> npt.NDArray[Any]:
+def label_slices(mask: Mask) -> Labels:
     """Label the connected components of every axial slice; 0 is background.
 
     Empty planes between the slices separate them in one call, ten times as fast as one per slice.

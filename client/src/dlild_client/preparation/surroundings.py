@@ -48,12 +48,17 @@ def cut_window(
     window = extract_window(grid, box, origin, shape, padding)
     if seen is not None:
         first = [a + o for a, o in zip(box.start, origin, strict=True)]
-        window[in_voxels(seen.outside, seen.factors, shape, first)] = padding
+        planes, *cells = _cells(seen.outside, seen.factors, shape, first)
+        inside = np.ix_(*cells)
+        for plane in np.unique(planes):
+            window[planes == plane] = np.where(
+                seen.outside[plane][inside], np.float16(padding), window[planes == plane]
+            )
     return window
 
 
-def in_voxels(coarse: Mask, factors: Shape, shape: Shape, first: Sequence[int] = (0, 0, 0)) -> Mask:
-    """Return a part of a coarse mask in voxels of the grid.
+def in_voxels(coarse: Mask, factors: Shape, shape: Shape) -> Mask:
+    """Return a coarse mask in voxels of the grid.
 
     Parameters
     ----------
@@ -62,16 +67,20 @@ def in_voxels(coarse: Mask, factors: Shape, shape: Shape, first: Sequence[int] =
     factors : tuple of int
         Voxels of the grid per coarse voxel, along each axis.
     shape : tuple of int
-        Of the part.
-    first : sequence of int
-        First voxel of the part.
+        Of the grid.
 
     Returns
     -------
     ndarray of bool, shape `shape`
     """
-    cells = [
+    return coarse[np.ix_(*_cells(coarse, factors, shape, (0, 0, 0)))]
+
+
+def _cells(
+    coarse: Mask, factors: Shape, shape: Shape, first: Sequence[int]
+) -> list[npt.NDArray[np.int_]]:
+    """Return the coarse voxel of each voxel of a part of the grid, along each axis."""
+    return [
         np.minimum((start + np.arange(length)) // factor, count - 1)
         for start, length, factor, count in zip(first, shape, factors, coarse.shape, strict=True)
     ]
-    return coarse[np.ix_(*cells)]
