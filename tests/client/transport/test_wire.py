@@ -5,6 +5,7 @@ import uuid
 import numpy as np
 
 from dlild_client.preparation.prepare import prepare
+from dlild_client.preparation.surroundings import in_voxels
 from dlild_client.transport.exchange import window_requests
 
 
@@ -35,7 +36,10 @@ def test_requests_say_what_docs_wire_says(chest, contract):
     start = prepared.box.start
     hu = np.frombuffer(raw[0], "<f2").reshape(prepared.plan.shape)
     place = tuple(slice(a, a + p) for a, p in zip(start, prepared.plan.shape, strict=True))
-    np.testing.assert_array_equal(hu, prepared.grid.array[place].astype(np.float16))
+    grid, seen = prepared.grid.array, prepared.seen
+    beside = in_voxels(seen.outside, seen.factors, grid.shape)
+    sent = np.where(beside, contract.hu.padding, grid)[place]
+    np.testing.assert_array_equal(hu, sent.astype(np.float16))
     assert tuple(np.frombuffer(raw[2], "<i4")) == prepared.box.shape
     assert np.frombuffer(raw[4], "<i4")[0] == len(messages)
     assert np.frombuffer(raw[5], "<f4")[0] == np.float32(3.375)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import dlild_client.preparation.prepare
 from dlild_client.contract import Contract
-from dlild_client.contract.windows import extract_window
+from dlild_client.preparation.surroundings import cut_window
 from dlild_client.reading.read import read_volume
 from dlild_client.volume import Volume
 from dlild_export.data.contracts import find_contract
@@ -36,7 +36,10 @@ def real_contract() -> Contract:
 def test_training_reads_what_the_client_sends(
     files: Any, real_contract: Contract, tmp_path: Path
 ) -> None:
-    """The windows of a scan, cut from the prepared case, are those that the client sends of it."""
+    """The windows of a scan, cut from the prepared case, are those that the client sends of it.
+
+    What lies beside the patient stays in the case, so that the network learns what it is.
+    """
     (path, _) = prepare(files.folder, tmp_path / "out", contract=real_contract)
 
     volume = read_volume(files.image())
@@ -48,7 +51,7 @@ def test_training_reads_what_the_client_sends(
     padding = real_contract.hu.padding
     count = 0
     for origin, window in sent.windows(padding):
-        cut = extract_window(hu, sent.box, origin, sent.plan.shape, padding)
+        cut = cut_window(hu, sent.seen, sent.box, origin, sent.plan.shape, padding)
         assert window.tobytes() == cut.tobytes()
         count += 1
     assert count > 0
