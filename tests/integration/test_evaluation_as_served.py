@@ -15,6 +15,7 @@ from dlild_export.evaluation.served import score_volume
 pytestmark = pytest.mark.server
 
 
+@pytest.mark.only("embedded", "the evaluation runs the engine of that profile")
 def test_the_evaluation_scores_as_the_server_does(
     scored: Result, volume: Volume, weights: Path
 ) -> None:
