@@ -138,7 +138,8 @@ class TrainConfig:
     # Steps that a row of metrics.csv is the mean of.
     log_every: Positive = 10
     seed: Count = 0
-    # bf16 halves the time of a step where the CPU or GPU has it.
+    # bf16 halves the time of a step where the CPU or GPU has it; a CPU without AVX-512 computes in
+    # FP32 all the same (`precision.py`).
     bf16: bool = True
     # A GPU's fastest convolutions sum in any order; true forbids them. A CPU is exact as it is.
     deterministic: bool = False

@@ -24,6 +24,7 @@ from dlild_export.training.config import TrainConfig
 from dlild_export.training.distributed import World, open_world
 from dlild_export.training.losses import Loss, dice_ce_loss, over_levels
 from dlild_export.training.patches import Key, PatchSource
+from dlild_export.training.precision import mixed_precision
 from dlild_export.training.provenance import origin_of
 from dlild_export.training.run_writer import RunWriter
 from dlild_export.training.start import (
@@ -208,7 +209,7 @@ def _steps(
         for group in state.optimiser.param_groups:
             group["lr"] = rate
         hu = patches.to(world.device, memory_format=torch.channels_last_3d)
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=config.bf16):
+        with mixed_precision(world.device, wanted=config.bf16):
             logits = model(hu)
         loss = over_levels(logits, labels.to(world.device), loss_of)
         state.optimiser.zero_grad(set_to_none=True)

@@ -12,6 +12,7 @@ from torch import nn
 from dlild_export.data.crop import box_of
 from dlild_export.data.labels import IGNORE
 from dlild_export.training.cases import CLASSES, ArrayCache, TrainingCase
+from dlild_export.training.precision import mixed_precision
 
 _MARGIN = 16  # voxels round the lungs
 _OVERLAP = 0.25
@@ -70,7 +71,7 @@ def validate(
     for case in cases:
         hu, labels = arrays.get(case.path)
         box = box_of((labels > 0) & (labels != IGNORE), margin=_MARGIN)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.inference_mode(), mixed_precision(device, wanted=bf16):
             logits = sliding_window_inference(
                 torch.from_numpy(hu[box].astype(np.float32))[None, None],
                 (window,) * 3,
