@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from dlild_export.training import config as training_config
 from dlild_export.training.config import (
     ConfigError,
     TrainConfig,
@@ -89,3 +91,19 @@ def test_only_what_touches_the_weights_is_a_difference() -> None:
     stored["seed"] = 5
     del stored["focal_gamma"]  # of a release that did not have the setting yet
     assert differences(stored, config) == ["seed was 5 and is 0"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted", "expected"),
+    [
+        ({"avx2", "avx512bw"}, True, torch.bfloat16),
+        ({"avx2", "avx512bw"}, False, torch.float32),
+        ({"avx2"}, True, torch.float32),
+        (set(), True, torch.float32),
+    ],
+)
+def test_a_cpu_without_kernels_for_bf16_computes_in_fp32(flags, wanted, expected, monkeypatch):
+    monkeypatch.setattr(training_config, "cpu_flags", lambda: frozenset(flags))
+    layer, values = torch.nn.Linear(2, 2), torch.zeros(1, 2)
+    with training_config.mixed_precision(torch.device("cpu"), wanted=wanted):
+        assert layer(values).dtype == expected

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
+import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
+from dlild_client.contract.precision import cpu_flags
 from dlild_export.training.cases import CLASSES
 from dlild_export.training.provenance import renamed
 from dlild_export.training.unet import UNetConfig
@@ -23,6 +25,9 @@ Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Fewer voxels along an edge of the deepest level leave batch normalisation little to measure. And
 # with 2, oneDNN's bf16 gradient of a 3 x 3 x 3 convolution is whatever lay in memory (torch 2.13).
 _DEEPEST_EDGE = 4
+BF16_KERNELS = frozenset({"avx512bw", "avx_ne_convert"})
+"""Flags of CPUs of which oneDNN has kernels for bf16, imitated where they are not native. On others
+torch computes a convolution in bf16 by plain loops: a hundred times as long as in FP32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +144,7 @@ class TrainConfig:
     log_every: Positive = 10
     seed: Count = 0
     # bf16 halves the time of a step where the CPU or GPU has it; a CPU without AVX-512 computes in
-    # FP32 all the same (`precision.py`).
+    # FP32 all the same (`mixed_precision`).
     bf16: bool = True
     # A GPU's fastest convolutions sum in any order; true forbids them. A CPU is exact as it is.
     deterministic: bool = False
@@ -260,3 +265,21 @@ def differences(stored: dict[str, Any], config: TrainConfig) -> list[str]:
         for key, value in asdict(config).items()
         if key not in RUNTIME and former[key] != value
     ]
+
+
+def mixed_precision(device: torch.device, *, wanted: bool) -> torch.autocast:
+    """Return the context that a network is run in.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the network is.
+    wanted : bool
+        Whether to compute in bf16 where the device has kernels for it, and otherwise in FP32.
+
+    Returns
+    -------
+    torch.autocast
+    """
+    has_kernels = device.type != "cpu" or bool(cpu_flags() & BF16_KERNELS)
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and has_kernels)

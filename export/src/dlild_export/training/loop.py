@@ -20,11 +20,10 @@ from dlild_export.data.prepare import prepare, prepared_files
 from dlild_export.training import checkpoints
 from dlild_export.training.cases import TrainingCase, open_case, split
 from dlild_export.training.checkpoints import State
-from dlild_export.training.config import TrainConfig
+from dlild_export.training.config import TrainConfig, mixed_precision
 from dlild_export.training.distributed import World, open_world
 from dlild_export.training.losses import Loss, dice_ce_loss, over_levels
 from dlild_export.training.patches import Key, PatchSource
-from dlild_export.training.precision import mixed_precision
 from dlild_export.training.provenance import origin_of
 from dlild_export.training.run_writer import RunWriter
 from dlild_export.training.start import (

@@ -12,7 +12,7 @@ from torch import nn
 from dlild_export.data.crop import box_of
 from dlild_export.data.labels import IGNORE
 from dlild_export.training.cases import CLASSES, ArrayCache, TrainingCase
-from dlild_export.training.precision import mixed_precision
+from dlild_export.training.config import mixed_precision
 
 _MARGIN = 16  # voxels round the lungs
 _OVERLAP = 0.25
