@@ -6,10 +6,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import pytest
 from deploy.checkers import ROOT
+from processes import is_running
 
 from dlild_deploy import cli
 from dlild_deploy.server import EmbeddedServer, LauncherError, embedded_server
@@ -93,14 +93,6 @@ def test_a_server_that_is_late_is_stopped_with_all_it_started(start, tmp_path, m
     while is_running(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not is_running(child)
-
-
-def is_running(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 @pytest.fixture

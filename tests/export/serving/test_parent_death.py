@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import is_running
 
 from dlild_export.serving import parent_death
 
@@ -55,14 +56,6 @@ def test_a_process_outlives_the_thread_that_started_it_and_not_its_parent(then: 
         finally:
             if is_running(pid):
                 os.kill(pid, signal.SIGKILL)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
 
 
 def test_only_the_main_thread_of_the_parent_counts(tmp_path: Path) -> None:

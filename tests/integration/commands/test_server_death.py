@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from bench.support.memory import SHARED, server_processes
 from integration.conftest import send
+from processes import is_running
 
 from dlild_client.contract import Contract
 from dlild_client.transport.wire import WindowRequest
@@ -63,14 +64,6 @@ def server(
         warm=False,
     ) as running:
         yield running
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
 
 
 def holds_lock(pid: int) -> bool:
