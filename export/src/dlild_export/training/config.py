@@ -268,7 +268,7 @@ def differences(stored: dict[str, Any], config: TrainConfig) -> list[str]:
 
 
 def mixed_precision(device: torch.device, *, wanted: bool) -> torch.autocast:
-    """Return the context that a network is run in.
+    """Return the context that a network is run in, as often as need be.
 
     Parameters
     ----------

@@ -203,12 +203,13 @@ def _steps(
         num_workers=config.workers,
         generator=torch.Generator(),
     )
+    precision = mixed_precision(world.device, wanted=config.bf16)
     for step, (patches, labels) in enumerate(loader, start=first):
         rate = learning_rate(step, config)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
         hu = patches.to(world.device, memory_format=torch.channels_last_3d)
-        with mixed_precision(world.device, wanted=config.bf16):
+        with precision:
             logits = model(hu)
         loss = over_levels(logits, labels.to(world.device), loss_of)
         state.optimiser.zero_grad(set_to_none=True)

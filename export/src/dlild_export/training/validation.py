@@ -68,10 +68,11 @@ def validate(
     training = network.training
     network.eval()
     counts = []
+    precision = mixed_precision(device, wanted=bf16)
     for case in cases:
         hu, labels = arrays.get(case.path)
         box = box_of((labels > 0) & (labels != IGNORE), margin=_MARGIN)
-        with torch.inference_mode(), mixed_precision(device, wanted=bf16):
+        with torch.inference_mode(), precision:
             logits = sliding_window_inference(
                 torch.from_numpy(hu[box].astype(np.float32))[None, None],
                 (window,) * 3,
