@@ -24,7 +24,8 @@ WEDGE_SHARES = 0.05, 0.40
 """Areas of the slices that are judged, as fractions of the widest slice above them."""
 WEDGE_FILL = 0.70
 """Share of its convex hull that the wedge of a whole lung fills at most: 0.16 to 0.63 in both lungs
-of 20 masks, 11 scans and 2 phantoms; the rest of a lung that is solid below a plane fills 0.4 to 0.94."""
+of 20 masks, 11 scans and 2 phantoms; the rest of a lung that is solid below a plane fills 0.4 to
+0.94."""
 
 
 @dataclass(frozen=True)
