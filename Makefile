@@ -100,8 +100,9 @@ MEASURE = PYTHONPATH=tests:$(SOURCE_ROOTS) $(BIN)/python -m
 SERVER ?=
 bench bench-scale bench-batch load goodput soak: OUT = out
 
-bench: $(VENV)/.dev $(SERVER_VENV)/.server  ## Compare ways to score one scan: ours, one process, MONAI, a naive client
-	$(MEASURE) bench.speed --out "$(OUT)"
+BEFORE ?=
+bench: $(VENV)/.dev $(SERVER_VENV)/.server  ## Compare ways to score one scan: ours, one process, MONAI, a naive client, BEFORE=<earlier checkout>
+	$(MEASURE) bench.speed --out "$(OUT)" $(if $(BEFORE),--before "$(BEFORE)")
 
 bench-scale: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure 1 to 8 scans at once, and scans of 1 to 4 times the slices
 	$(MEASURE) bench.scale --out "$(OUT)"

@@ -1,10 +1,11 @@
-"""Chaos test: many scans, clients that disconnect or misbehave, a server that is killed.
+"""Chaos test: many scans, vanishing and misbehaving clients, slow lines, restarts, upgrades.
 
 `make soak` and the chaos test run the same thing, one long, one short.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -12,7 +13,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,15 +23,19 @@ from bench.support.misbehaving import FAULTS, answers_to, requests_of, spoilt_me
 from bench.support.scan import REPOSITORY
 from bench.support.small import SmallScan
 from bench.support.watch import read_metric
+from proxy import Fault, Proxy
 
 from dlild_client import Client, Retries
 from dlild_client.contract import Contract
 from dlild_client.errors import DlildError
 from dlild_deploy.server import EmbeddedServer
 from dlild_export.data.contracts import read_limits
+from dlild_export.release.versions import serve
 
 AT_ONCE = 4
 BATCH = 25
+# A small scan takes some two seconds on such a line, both ways.
+SLOW = Fault(bytes_per_s=4e6)
 # No retries: errors that they would hide must be counted here.
 ONCE = Retries(attempts=1)
 # The wire's words, and what Triton itself says of a wrong type and of a sequence it does not hold.
@@ -47,26 +52,36 @@ class Plan:
     ----------
     scans : int
         All told.
-    vanishing, spoilt : frozenset of int
-        Numbers of the scans whose clients vanish, and of those with a bad window.
+    vanishing, spoilt, slow : frozenset of int
+        Numbers of the scans whose clients vanish, of those with a bad window, and of those that
+        come by a slow line.
     kills : frozenset of int
         Batches in whose midst the server is killed.
+    upgrades : dict of int to int
+        Batches in whose midst the server is stopped in order, and the version that it is started
+        again with.
     """
 
     scans: int
     vanishing: frozenset[int]
     spoilt: frozenset[int]
+    slow: frozenset[int]
     kills: frozenset[int]
+    upgrades: dict[int, int] = field(default_factory=dict)
 
     @classmethod
-    def spread(cls, scans: int, every: int, kills: frozenset[int]) -> Plan:
-        """Let one client in `every` vanish, and another send a bad window."""
-        return cls(
-            scans,
-            frozenset(range(every // 3, scans, every)),
-            frozenset(range(2 * every // 3, scans, every)),
-            kills,
+    def spread(
+        cls,
+        scans: int,
+        every: int,
+        kills: Iterable[int],
+        upgrades: Mapping[int, int] | None = None,
+    ) -> Plan:
+        """Let one client in `every` vanish, one send a bad window, and one have a slow line."""
+        vanishing, spoilt, slow = (
+            frozenset(range(first, scans, every)) for first in (every // 3, 2 * every // 3, 0)
         )
+        return cls(scans, vanishing, spoilt, slow, frozenset(kills), dict(upgrades or {}))
 
 
 @dataclass
@@ -76,19 +91,23 @@ class Findings:
     Attributes
     ----------
     counts : Counter
-        Scans by outcome: scored, vanished, refused, interrupted (by a kill, with a clear error).
+        Scans by outcome: scored, vanished, refused, interrupted (by a kill or an upgrade, with a
+        clear error).
     violations : list of str
         What must not happen.
     memory : list of dict
         Samples with nothing under way: scans so far, bytes of every process, of /dev/shm.
     restarts_s : list of float
         From kill to the first score after it.
+    upgrades_s : list of float
+        From the order to stop to the first score of the other version.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     memory: list[dict[str, Any]] = field(default_factory=list)
     restarts_s: list[float] = field(default_factory=list)
+    upgrades_s: list[float] = field(default_factory=list)
 
 
 class Chaos:
@@ -133,10 +152,10 @@ class Chaos:
                 for batch, first in enumerate(range(0, self._plan.scans, BATCH)):
                     numbers = range(first, min(first + BATCH, self._plan.scans))
                     waiting = as_completed([pool.submit(self._one, n) for n in numbers])
-                    if batch in self._plan.kills:
+                    if batch in self._plan.kills or batch in self._plan.upgrades:
                         # Some are done, some under way, some still to come.
                         done = list(itertools.islice(waiting, len(numbers) // 3))
-                        self._kill_and_restart()
+                        self._restart(self._plan.upgrades.get(batch))
                         waiting = itertools.chain(done, waiting)
                     for future in waiting:
                         future.result()
@@ -152,17 +171,21 @@ class Chaos:
         self._lives += 1
         self._ready.set()
 
-    def _kill_and_restart(self) -> None:
+    def _restart(self, version: int | None) -> None:
+        """Kill the server and start it again; with a version, stop it in order and serve that."""
         self._ready.clear()
         assert self._server.pid is not None
-        killed = time.monotonic()
-        os.killpg(self._server.pid, signal.SIGKILL)
+        began = time.monotonic()
+        if version is None:
+            os.killpg(self._server.pid, signal.SIGKILL)
+        else:
+            serve(self._server.repository, version)
         self._server.stop()
         self._start()
         with Client(self._server.grpc_url, retries=ONCE) as client:
-            scan = self._scans[0]
-            self._judge("first scan after a kill", scan, client)
-        self.findings.restarts_s.append(time.monotonic() - killed)
+            self._judge("first scan after a restart", self._scans[0], client)
+        taken = self.findings.restarts_s if version is None else self.findings.upgrades_s
+        taken.append(time.monotonic() - began)
 
     def _one(self, number: int) -> None:
         scan = self._scans[number % len(self._scans)]
@@ -175,11 +198,15 @@ class Chaos:
         if number in self._plan.spoilt:
             self._spoil(number, scan)
             return
-        with Client(self._server.grpc_url, retries=ONCE) as client:
+        with contextlib.ExitStack() as line:
+            url = self._server.grpc_url
+            if number in self._plan.slow:
+                url = line.enter_context(Proxy(self._server.grpc_port, lambda _: SLOW)).url
+            client = line.enter_context(Client(url, retries=ONCE))
             self._judge(f"scan {number}", scan, client)
 
     def _judge(self, what: str, scan: SmallScan, client: Client) -> None:
-        """Score a scan until it is done; only a kill may come between."""
+        """Score a scan until it is done; only a restart may come between."""
         while True:
             life = self._lives
             try:

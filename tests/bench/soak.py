@@ -1,4 +1,4 @@
-"""`make soak`: 500 small scans, some clients vanish, some misbehave, the server is killed twice.
+"""`make soak`: small scans; clients vanish, misbehave, have slow lines; kills and upgrades.
 
 Writes OUT/bench.json and a table of docs/performance.md. Exit code 1 when something happened that
 must not.
@@ -17,16 +17,18 @@ from typing import Any
 from bench.chaos import BATCH, Chaos, Findings, Plan
 from bench.report import publish, store, table
 from bench.support.memory import MIB
-from bench.support.small import small_repository, small_scans
+from bench.support.small import earlier_version, small_repository, small_scans
 
 from dlild_client.contract import parse_contract
 from dlild_deploy.server import EmbeddedServer
 
 SCANS = 500
 ONE_IN = 20
-WATCHED = 300
+# Memory is watched over the last scans of the last server: so many, or this share of all.
+WATCHED, WATCHED_SHARE = 300, 0.4
 # More growth than this over the last scans is a leak.
 FLAT_SHARE = 0.03
+ROWS = 8
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,15 +37,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--scans", type=int, default=SCANS)
     options = parser.parse_args(arguments)
-    # Long before the last scans, over which the memory is watched: a fresh server's grows at first.
-    batches = options.scans // BATCH
-    plan = Plan.spread(options.scans, ONE_IN, frozenset({batches // 20, 3 * batches // 20}))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="dlild-soak-") as place:
         repository = small_repository(Path(place))
         contract = parse_contract((repository / "contract.json").read_text("utf-8"))
-        scans = small_scans(6, contract)
-        _say(f"small scans with DL-ILD {', '.join(f'{s.dl_ild_percent:.2f}' for s in scans)} %")
+        served = contract.model.version
+        earlier = earlier_version(repository, served)
+        plan = spread_mishaps(options.scans, served, earlier)
+        scans = small_scans(6, contract, (earlier,))
+        for version in (served, earlier):
+            scores = ", ".join(f"{s.answers[version].dl_ild_percent:.2f}" for s in scans)
+            _say(f"small scans with DL-ILD {scores} % by version {version}")
         server = EmbeddedServer(repository, grpc_port=0, http_port=0, metrics_port=0)
         findings = Chaos(plan, scans, contract, server, _say).run()
     leaks = _leaks(findings)
@@ -53,7 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         "windows_a_scan": len(scans[0].prepared.plan.origins),
         "counts": dict(findings.counts),
         "restarts_s": findings.restarts_s,
+        "upgrades_s": findings.upgrades_s,
         "memory": findings.memory,
+        "watched": _watched_scans(options.scans),
         "growth": leaks,
         "violations": findings.violations,
     }
@@ -71,11 +77,37 @@ def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
+def spread_mishaps(scans: int, served: int, earlier: int) -> Plan:
+    """Spread kills, and upgrades in pairs (back to the earlier version, and forth again).
+
+    All of them come in the first third: memory is watched over the last scans, and that of a fresh
+    server grows at first.
+
+    Parameters
+    ----------
+    scans : int
+        All told.
+    served, earlier : int
+        The version that is served first and last, and the one that is served between.
+    """
+    batches = scans // BATCH
+    pairs = max(1, batches // 40)
+    step = max(2, 3 * batches // 10 // (2 * pairs))
+    kills = range(step // 2, 2 * pairs * step, step)
+    turns = zip(range(step, (2 * pairs + 1) * step, step), (earlier, served) * pairs, strict=True)
+    return Plan.spread(scans, ONE_IN, kills, dict(turns))
+
+
+def _watched_scans(scans: int) -> int:
+    return max(WATCHED, int(WATCHED_SHARE * scans))
+
+
 def _watched(findings: Findings) -> list[dict[str, Any]]:
     """Samples of the server's last life, over the last scans."""
     samples = findings.memory
     life, scans = samples[-1]["life"], samples[-1]["scans"]
-    return [s for s in samples if s["life"] == life and s["scans"] >= scans - WATCHED]
+    first = scans - _watched_scans(scans)
+    return [s for s in samples if s["life"] == life and s["scans"] >= first]
 
 
 def _leaks(findings: Findings) -> dict[str, dict[str, float]]:
@@ -95,21 +127,26 @@ def _leaks(findings: Findings) -> dict[str, dict[str, float]]:
 def _tables(figures: dict[str, Any]) -> str:
     counts = figures["counts"]
     outcomes = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
-    restarts = ", ".join(f"{seconds:.1f}" for seconds in figures["restarts_s"])
+    restarts, upgrades = (
+        ", ".join(f"{seconds:.1f}" for seconds in figures[what])
+        for what in ("restarts_s", "upgrades_s")
+    )
     said = [
         f"{figures['scans']} scans of {figures['windows_a_scan']} windows: {outcomes}.",
         f"All of it took {figures['seconds']:.0f} s.",
         f"From kill to the next score, the start of the server included: {restarts} s.",
+        f"From the order to stop to the first score of the other version: {upgrades} s.",
         f"Things that must not happen: {len(figures['violations']) or 'none'}.",
         *(
-            f"{name} over the last {WATCHED} scans: {g['from'] / MIB:.0f} to {g['to'] / MIB:.0f} "
-            f"MiB ({g['share']:+.1%})."
+            f"{name} over the last {figures['watched']} scans: {g['from'] / MIB:.0f} to "
+            f"{g['to'] / MIB:.0f} MiB ({g['share']:+.1%})."
             for name, g in figures["growth"].items()
         ),
     ]
     samples = figures["memory"]
     life = samples[-1]["life"]
-    shown = [s for s in samples if s["life"] == life][::3]
+    last = [s for s in samples if s["life"] == life]
+    shown = last[:: max(1, len(last) // ROWS)]
     shown += [] if shown[-1] is samples[-1] else [samples[-1]]
     names = list(samples[-1]["rss"])
     rows = [

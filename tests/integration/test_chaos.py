@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 from bench.chaos import Chaos, Plan
 from bench.support.misbehaving import FAULTS, answers_to, requests_of, spoilt_messages, vanish
-from bench.support.small import SmallScan, small_repository, small_scans
+from bench.support.small import SmallScan, earlier_version, small_repository, small_scans
 from bench.support.watch import read_metric
 from integration.conftest import read_metrics, wait_for
 
@@ -47,7 +48,7 @@ def server(small: Path, embedded_server: EmbeddedServer, tmp_path: Path) -> Embe
 def test_no_mishap_makes_a_wrong_score_or_costs_another_scan(
     server: EmbeddedServer, scans: list[SmallScan], small_contract: Contract
 ) -> None:
-    plan = Plan.spread(SCANS, every=5, kills=frozenset({0}))
+    plan = Plan.spread(SCANS, every=5, kills={0})
 
     findings = Chaos(plan, scans, small_contract, server, print).run()
 
@@ -58,6 +59,24 @@ def test_no_mishap_makes_a_wrong_score_or_costs_another_scan(
     # All others, and the one right after the kill.
     assert counts["scored"] == SCANS - len(plan.vanishing) - len(plan.spoilt) + 1
     assert findings.memory[-1]["open_scans"] == 0
+
+
+@pytest.mark.slow
+def test_an_upgrade_under_load_gives_each_scan_the_score_of_the_version_it_names(
+    small: Path, embedded_server: EmbeddedServer, small_contract: Contract, tmp_path: Path
+) -> None:
+    copied = tmp_path / "model_repository"
+    shutil.copytree(small, copied)
+    earlier = earlier_version(copied, small_contract.model.version)
+    both = small_scans(3, small_contract, (earlier,))
+    server = EmbeddedServer(copied, grpc_port=0, http_port=0, metrics_port=0)
+    plan = Plan.spread(SCANS, every=5, kills=(), upgrades={0: earlier})
+
+    findings = Chaos(plan, both, small_contract, server, print).run()
+
+    assert findings.violations == []
+    assert len(findings.upgrades_s) == 1
+    assert findings.counts["scored"] == SCANS - len(plan.vanishing) - len(plan.spoilt) + 1
 
 
 def test_no_fault_of_a_window_gives_a_score_and_the_next_scan_is_served(

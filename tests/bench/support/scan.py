@@ -95,10 +95,12 @@ def measured_scan() -> Iterator[MeasuredScan]:
         yield MeasuredScan(name, folder, volume, prepare(volume, contract), contract)
 
 
-def network_path(repository: Path = REPOSITORY) -> Path:
-    """Path of the ONNX file that a repository serves."""
-    contract = json.loads((repository / "contract.json").read_text("utf-8"))
-    return repository / "ild_unet" / str(contract["model"]["version"]) / "model.onnx"
+def network_path(repository: Path = REPOSITORY, version: int | None = None) -> Path:
+    """Path of the ONNX file of a version; by default of the one that a repository serves."""
+    if version is None:
+        contract = json.loads((repository / "contract.json").read_text("utf-8"))
+        version = contract["model"]["version"]
+    return repository / "ild_unet" / str(version) / "model.onnx"
 
 
 def own_digest() -> str:

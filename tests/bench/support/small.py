@@ -23,6 +23,21 @@ DENSER_HU = 350
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What one version of the network makes of a scan, by the same engine in this process.
+
+    Attributes
+    ----------
+    dl_ild_percent : float
+    labels : ndarray of uint8, shape (z, y, x)
+        Label map of the box.
+    """
+
+    dl_ild_percent: float
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
 class SmallScan:
     """A volume, its windows, and what a right server makes of it.
 
@@ -30,26 +45,26 @@ class SmallScan:
     ----------
     volume : Volume
     prepared : PreparedScan
-    dl_ild_percent : float
-        By the same engine in this process.
-    labels : ndarray of uint8, shape (z, y, x)
-        Label map of the box, likewise.
+    answers : dict of int to Answer
+        By version.
     """
 
     volume: Volume
     prepared: PreparedScan
-    dl_ild_percent: float
-    labels: np.ndarray
+    answers: dict[int, Answer]
 
     def fault_of(self, result: Result) -> str:
-        """Say what is wrong with a result; nothing where it is right."""
-        prepared = self.prepared
-        if abs(result.dl_ild_percent - self.dl_ild_percent) > 0.01:
-            return f"DL-ILD {result.dl_ild_percent:.4f}, must be {self.dl_ild_percent:.4f}"
+        """Say what is wrong with a result; nothing where it is right for the version it names."""
+        prepared, version = self.prepared, result.model.version
+        if version not in self.answers:
+            return f"version {version} answered, must be of {sorted(self.answers)}"
+        right = self.answers[version]
+        if abs(result.dl_ild_percent - right.dl_ild_percent) > 0.01:
+            return f"DL-ILD {result.dl_ild_percent:.4f}, must be {right.dl_ild_percent:.4f}"
         ends = (min(b, n) for b, n in zip(prepared.box.stop, prepared.grid.shape, strict=True))
         box = tuple(slice(a, b) for a, b in zip(prepared.box.start, ends, strict=True))
         found = result.labels.array[box]
-        differ = float(np.mean(found != self.labels[tuple(slice(n) for n in found.shape)]))
+        differ = float(np.mean(found != right.labels[tuple(slice(n) for n in found.shape)]))
         return f"{differ:.2%} of the labels differ" if differ > 1e-5 else ""
 
 
@@ -75,7 +90,13 @@ def small_repository(place: Path) -> Path:
     return copied
 
 
-def small_scans(count: int, contract: Contract) -> list[SmallScan]:
+def earlier_version(repository: Path, served: int) -> int:
+    """The version before the served one, whose weights a repository still holds."""
+    kept = (int(folder.name) for folder in (repository / "ild_unet").glob("[0-9]*"))
+    return max(number for number in kept if number < served)
+
+
+def small_scans(count: int, contract: Contract, earlier: tuple[int, ...] = ()) -> list[SmallScan]:
     """Make scans of half the size on every axis, with scores that differ.
 
     Parameters
@@ -83,13 +104,17 @@ def small_scans(count: int, contract: Contract) -> list[SmallScan]:
     count : int
         How many.
     contract : Contract
-        What to prepare them by.
+        What to prepare them by; its version answers.
+    earlier : tuple of int
+        Versions that may answer as well.
 
     Returns
     -------
     list of SmallScan
     """
-    engine = Engine(network_path(), int8=int8_beside(network_path()))
+    served = contract.model.version
+    paths = {number: network_path(version=number) for number in (served, *earlier)}
+    engines = {number: Engine(path, int8=int8_beside(path)) for number, path in paths.items()}
     with measured_scan() as whole:
         chest = whole.prepared.grid.array[::2, ::2, ::2]
     lung = (chest > AERATED_HU[0]) & (chest < AERATED_HU[1])
@@ -100,15 +125,14 @@ def small_scans(count: int, contract: Contract) -> list[SmallScan]:
         hu[ill][lung[ill]] += DENSER_HU
         volume = Volume(hu, contract.grid.spacing_mm)
         prepared = prepare(volume, contract)
-        scans.append(SmallScan(volume, prepared, *score_in_process(prepared, engine, contract)))
-    scores = sorted(scan.dl_ild_percent for scan in scans)
+        answers = {n: score_in_process(prepared, e, contract) for n, e in engines.items()}
+        scans.append(SmallScan(volume, prepared, answers))
+    scores = sorted(scan.answers[served].dl_ild_percent for scan in scans)
     assert min(np.diff(scores)) > 0.1, f"scores {scores} are too near to be told apart"
     return scans
 
 
-def score_in_process(
-    prepared: PreparedScan, engine: Engine, contract: Contract
-) -> tuple[float, np.ndarray]:
+def score_in_process(prepared: PreparedScan, engine: Engine, contract: Contract) -> Answer:
     """Score the windows without a server: same engine, same blending, one process."""
     scan = OpenScan(
         prepared.box.shape,
@@ -120,4 +144,4 @@ def score_in_process(
     for index, (origin, window) in enumerate(prepared.windows(contract.hu.padding)):
         scan.add(engine.infer(window[None, None])[0], origin, index)
     score = scan.finish()
-    return score.dl_ild_percent, score.labels
+    return Answer(score.dl_ild_percent, score.labels)
