@@ -86,6 +86,14 @@ def test_what_stays_in_floating_point_takes_in_nothing_rounded(form) -> None:
         assert {n.op_type for n in sources(form, node.input[0])} <= {"Relu", "ConvTranspose"}
 
 
+def test_weights_in_floating_point_stay_what_bf16_holds(form) -> None:
+    """Rounded once more they moved DL-ILD of a phantom by 0.1 point."""
+    values = {t.name: numpy_helper.to_array(t) for t in form.graph.initializer}
+    for name in (f"{FIRST}weight", *KEPT, f"{HEAD}weight"):
+        assert np.any(values[name])
+        assert not np.any(values[name].view(np.uint32) & 0xFFFF)
+
+
 def test_it_computes_nearly_the_same_and_onnx_runtime_reads_it(
     form, model, crops, tmp_path
 ) -> None:
@@ -107,7 +115,7 @@ def test_equalised_channels_compute_the_same(model, crops) -> None:
 
     np.testing.assert_allclose(run(network.observed(), crops[0]), run(model, crops[0]), atol=2e-3)
     for values in sample_tensors(network, crops).values():
-        assert np.abs(values).max() == pytest.approx(1, abs=0.02)
+        assert 2**-0.5 - 0.02 < np.abs(values).max() < 2**0.5 + 0.02
 
 
 def test_a_range_holds_what_counts() -> None:

@@ -107,14 +107,15 @@ class QuantisedUNet:
         Returns
         -------
         dict of str to ndarray of float32, shape (channels,)
-            What each channel was divided by, in 8 significant bits; then none is larger than about
-            1.
+            What each channel was divided by: powers of 2, so that weights that bf16 holds exactly
+            stay so where a convolution is left in floating point. Then none is much larger than 1.
         """
         factors = {}
         for name in self.tensors:
             size = np.maximum(sizes[name], _LEAST_CHANNEL * sizes[name].max())
             factor = np.sqrt(size / np.maximum(self._input_weights(name), _LEAST))
-            factors[name] = rounded(factor * (size / factor).max()).astype(np.float32)
+            factor *= (size / factor).max()
+            factors[name] = np.exp2(np.rint(np.log2(factor))).astype(np.float32)
             self._divide(name, factors[name])
         return factors
 
