@@ -155,7 +155,11 @@ class Chaos:
                     if batch in self._plan.kills or batch in self._plan.upgrades:
                         # Some are done, some under way, some still to come.
                         done = list(itertools.islice(waiting, len(numbers) // 3))
-                        self._restart(self._plan.upgrades.get(batch))
+                        try:
+                            self._restart(self._plan.upgrades.get(batch))
+                        finally:
+                            # Where it fails, those that wait must fail too, not wait for ever.
+                            self._ready.set()
                         waiting = itertools.chain(done, waiting)
                     for future in waiting:
                         future.result()

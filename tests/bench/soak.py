@@ -17,15 +17,15 @@ from typing import Any
 from bench.chaos import BATCH, Chaos, Findings, Plan
 from bench.report import publish, store, table
 from bench.support.memory import MIB
-from bench.support.small import earlier_version, small_repository, small_scans
+from bench.support.small import THIRD, earlier_version, small_repository, small_scans
 
 from dlild_client.contract import parse_contract
 from dlild_deploy.server import EmbeddedServer
 
-SCANS = 500
+SCANS = 1000
 ONE_IN = 20
-# Memory is watched over the last scans of the last server: so many, or this share of all.
-WATCHED, WATCHED_SHARE = 300, 0.4
+# Memory is watched over this share of the scans, the last ones: a fresh server's grows at first.
+WATCHED_SHARE = 0.4
 # More growth than this over the last scans is a leak.
 FLAT_SHARE = 0.03
 ROWS = 8
@@ -39,12 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="dlild-soak-") as place:
-        repository = small_repository(Path(place))
+        repository = small_repository(Path(place), THIRD)
         contract = parse_contract((repository / "contract.json").read_text("utf-8"))
         served = contract.model.version
         earlier = earlier_version(repository, served)
         plan = spread_mishaps(options.scans, served, earlier)
-        scans = small_scans(6, contract, (earlier,))
+        scans = small_scans(6, contract, (earlier,), step=3)
         for version in (served, earlier):
             scores = ", ".join(f"{s.answers[version].dl_ild_percent:.2f}" for s in scans)
             _say(f"small scans with DL-ILD {scores} % by version {version}")
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         "restarts_s": findings.restarts_s,
         "upgrades_s": findings.upgrades_s,
         "memory": findings.memory,
-        "watched": _watched_scans(options.scans),
+        "watched": round(WATCHED_SHARE * options.scans),
         "growth": leaks,
         "violations": findings.violations,
     }
@@ -80,8 +80,7 @@ def _say(what: str) -> None:
 def spread_mishaps(scans: int, served: int, earlier: int) -> Plan:
     """Spread kills, and upgrades in pairs (back to the earlier version, and forth again).
 
-    All of them come in the first third: memory is watched over the last scans, and that of a fresh
-    server grows at first.
+    All of them come in the first third, long before the last scans, over which memory is watched.
 
     Parameters
     ----------
@@ -98,15 +97,11 @@ def spread_mishaps(scans: int, served: int, earlier: int) -> Plan:
     return Plan.spread(scans, ONE_IN, kills, dict(turns))
 
 
-def _watched_scans(scans: int) -> int:
-    return max(WATCHED, int(WATCHED_SHARE * scans))
-
-
 def _watched(findings: Findings) -> list[dict[str, Any]]:
     """Samples of the server's last life, over the last scans."""
     samples = findings.memory
     life, scans = samples[-1]["life"], samples[-1]["scans"]
-    first = scans - _watched_scans(scans)
+    first = (1 - WATCHED_SHARE) * scans
     return [s for s in samples if s["life"] == life and s["scans"] >= first]
 
 

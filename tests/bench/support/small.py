@@ -1,8 +1,9 @@
-"""Small scans with known scores: half-size copies of one chest, with lesions in other regions."""
+"""Small scans with known scores: a chest of a half or a third of its size, lesions elsewhere."""
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from scan import OpenScan
 
 AERATED_HU = (-950, -700)
 DENSER_HU = 350
+HALF, THIRD = (64, 80, 80), (40, 56, 40)
+"""Largest windows, of which a chest of a half or a third of its size needs four."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,15 @@ class SmallScan:
         return f"{differ:.2%} of the labels differ" if differ > 1e-5 else ""
 
 
-def small_repository(place: Path) -> Path:
+def small_repository(place: Path, window: tuple[int, int, int] = HALF) -> Path:
     """Copy the model repository with smaller windows, so that a small scan has several.
 
     Parameters
     ----------
     place : Path
         Folder to make it in.
+    window : tuple of int
+        The largest window, (z, y, x) in voxels: for scans of half the size, or of a third.
 
     Returns
     -------
@@ -84,8 +89,12 @@ def small_repository(place: Path) -> Path:
     copied = place / "model_repository"
     shutil.copytree(REPOSITORY, copied)
     contract = json.loads((copied / "contract.json").read_text("utf-8"))
-    contract["windows"] |= {"maximum": [64, 80, 80], "maximum_voxels": 64 * 80 * 80}
-    (copied / "contract.json").write_text(json.dumps(contract), "utf-8")
+    least = [min(a, b) for a, b in zip(contract["windows"]["minimum"], window, strict=True)]
+    contract["windows"] |= {
+        "minimum": least, "maximum": window, "maximum_voxels": math.prod(window)
+    }  # fmt: skip
+    # As people write it: a release leaves all of the text but the model as it was.
+    (copied / "contract.json").write_text(json.dumps(contract, indent=2), "utf-8")
     write_configs(copied)
     return copied
 
@@ -96,8 +105,10 @@ def earlier_version(repository: Path, served: int) -> int:
     return max(number for number in kept if number < served)
 
 
-def small_scans(count: int, contract: Contract, earlier: tuple[int, ...] = ()) -> list[SmallScan]:
-    """Make scans of half the size on every axis, with scores that differ.
+def small_scans(
+    count: int, contract: Contract, earlier: tuple[int, ...] = (), step: int = 2
+) -> list[SmallScan]:
+    """Make scans of every second voxel along every axis, with scores that differ.
 
     Parameters
     ----------
@@ -107,6 +118,8 @@ def small_scans(count: int, contract: Contract, earlier: tuple[int, ...] = ()) -
         What to prepare them by; its version answers.
     earlier : tuple of int
         Versions that may answer as well.
+    step : int
+        Of how many voxels one is taken, along every axis.
 
     Returns
     -------
@@ -116,7 +129,7 @@ def small_scans(count: int, contract: Contract, earlier: tuple[int, ...] = ()) -
     paths = {number: network_path(version=number) for number in (served, *earlier)}
     engines = {number: Engine(path, int8=int8_beside(path)) for number, path in paths.items()}
     with measured_scan() as whole:
-        chest = whole.prepared.grid.array[::2, ::2, ::2]
+        chest = whole.prepared.grid.array[::step, ::step, ::step]
     lung = (chest > AERATED_HU[0]) & (chest < AERATED_HU[1])
     scans = []
     for place in range(count):
