@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench import contenders as ways
-from bench.before import earlier_product
-from bench.journey import journey
 from bench.report import machine, publish, store
 from bench.speed_tables import tables
+from bench.support import contenders as ways
+from bench.support.before import earlier_product
+from bench.support.journey import journey
 from bench.support.memory import processor_seconds, server_memory, shared_memory
 from bench.support.network import check_same_network, torch_network
 from bench.support.rounds import Contender, ratio, run_rounds

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from bench.before import EarlierCheckoutError, earlier_product
+from bench.support.before import EarlierCheckoutError, earlier_product
 
 
 def test_a_folder_without_the_product_is_refused_and_not_measured(tmp_path: Path):

@@ -1,7 +1,7 @@
 """One scan in a process of its own, from DICOM to JSON: seconds by stage and the client's memory.
 
-Run as ``python -m bench.journey URL SCAN OUT``, or with ``all`` at its end for SEG, SR, capture and
-report, too; prints one line of JSON.
+Run as ``python -m bench.support.journey URL SCAN OUT``, or with ``all`` at its end for SEG, SR,
+capture and report, too; prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def journey(url: str, scan: Path, out: Path, *, outputs: bool = False) -> dict[s
         ``stages_s``, ``memory`` (bytes at the start, after imports, and at the peak), ``dl_ild``;
         or ``outputs``: seconds, processor seconds, and the peak in bytes before and after.
     """
-    command = [sys.executable, "-m", "bench.journey", url, str(scan), str(out)]
+    command = [sys.executable, "-m", "bench.support.journey", url, str(scan), str(out)]
     command += ["all"] if outputs else []
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300)
     measured: dict[str, Any] = json.loads(done.stdout)
