@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
+from client.disks import files_of_at_most
 
-from dlild_client.results.files import write_nifti
+from dlild_client.results.files import TRIAL_BYTES, write_nifti
 
 ROOT = Path(__file__).parents[3]
 
@@ -71,18 +72,26 @@ def test_a_folder_that_takes_no_result_is_reported_before_the_scan_is_sent(serve
     assert_one_line(done, 1, "scan.nii.gz: cannot be written: File exists")
     done = dlild("batch", scan_file.parent, "--url", server.url, "--out", scan_file)
     assert_one_line(done, 1, "scan.nii.gz: cannot be written: File exists")
+    (scan_file.parent / "labels.nii.gz").mkdir()
+    done = dlild("score", scan_file, "--url", server.url, "--out", scan_file.parent)
+    assert_one_line(done, 1, "cannot be written: labels.nii.gz is a folder there")
     assert server.sequence_ids == []
 
 
+@pytest.mark.parametrize("command", ["score", "batch", "compare", "report"])
+def test_an_empty_path_for_outputs_is_not_this_folder(scan_file, command):
+    done = dlild(command, scan_file, "--out", "")
+    assert done.returncode == 2
+    assert "the path is empty" in done.stderr
+
+
 def test_a_score_is_reported_even_where_it_cannot_be_kept(server, scan_file, tmp_path):
-    (tmp_path / "out" / "result.json").mkdir(parents=True)
-    told = dlild("score", scan_file, "--url", server.url, "--out", tmp_path / "out", "--json")
+    with files_of_at_most(TRIAL_BYTES + 100):
+        told = dlild("score", scan_file, "--url", server.url, "--out", tmp_path / "out", "--json")
     assert told.returncode == 1
     assert json.loads(told.stdout)["windows"] > 0
-    assert told.stderr == (
-        "error: out: cannot be written: result.json is a folder there; choose another folder\n"
-    )
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
+    assert told.stderr == "error: out: cannot be written: File too large; choose another folder\n"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

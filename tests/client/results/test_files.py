@@ -289,6 +289,13 @@ def test_a_folder_is_tried_and_left_as_it_was(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_folder_in_the_place_of_an_output_is_told_before_the_scan_is_scored(tmp_path):
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(DlildError, match=r"cannot be written: .*report\.html is a folder there"):
+        try_folder(tmp_path, OUTPUTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
 def colours_in(image: Image.Image, colour: tuple[int, int, int]) -> int:
     return int(np.all(np.asarray(image) == colour, axis=-1).sum())
 

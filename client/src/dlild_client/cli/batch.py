@@ -19,6 +19,7 @@ from dlild_client.cli.options import (
     ReportLanguage,
     ServerOptions,
     make_files,
+    output_option,
 )
 from dlild_client.cli.screen import TITLE, batch_progress, print_rows
 
@@ -39,7 +40,7 @@ def batch(
             readable=BY_TYPER,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for results.csv and a JSON file per scan.")],
+    out: Annotated[Path, output_option("Folder for results.csv and a JSON file per scan.")],
     concurrency: Annotated[
         int | None,
         typer.Option(

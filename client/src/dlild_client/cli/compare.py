@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlild_client.cli.options import BY_TYPER, Anonymous, AsJson, ReportLanguage
+from dlild_client.cli.options import (
+    BY_TYPER,
+    Anonymous,
+    AsJson,
+    ReportLanguage,
+    output_option,
+)
 from dlild_client.cli.screen import TITLE, print_rows
 
 if TYPE_CHECKING:
@@ -41,7 +47,7 @@ def compare(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for comparison.json, comparison.html and comparison.dcm."),
+        output_option("Folder for comparison.json, comparison.html and comparison.dcm."),
     ] = None,
     report: Annotated[
         bool, typer.Option("--report", help="Also write comparison.html; needs --out.")
@@ -76,6 +82,7 @@ def compare(
     from dlild_client.results.compare import compare_results  # noqa: PLC0415
     from dlild_client.results.dicom.extra import load_highdicom  # noqa: PLC0415
     from dlild_client.results.files import (  # noqa: PLC0415
+        COMPARISON_OUTPUTS,
         text_writer,
         try_folder,
         write_comparison,
@@ -95,7 +102,7 @@ def compare(
         load_highdicom()
     comparison = compare_results([read_stored(path) for path in paths], _days(dates, days))
     if out is not None:
-        try_folder(out)
+        try_folder(out, COMPARISON_OUTPUTS)
         files: dict[str, Writer] = {}
         if report:
             from dlild_client.report.comparison import comparison_page  # noqa: PLC0415

@@ -29,6 +29,17 @@ def path_option(text: str, panel: str) -> typer.models.OptionInfo:
     return typer.Option(help=text, readable=BY_TYPER, rich_help_panel=panel)  # type: ignore[no-any-return]
 
 
+def output_option(text: str, **more: Any) -> typer.models.OptionInfo:
+    """Make the option ``--out``, whose path may not be empty, as by a variable that is not set."""
+    return typer.Option(help=text, parser=_output_path, metavar="<path>", **more)  # type: ignore[no-any-return]
+
+
+def _output_path(given: str | Path) -> Path:
+    if not str(given):
+        raise typer.BadParameter("the path is empty; give one, or . for this folder")
+    return Path(given)
+
+
 def _dicom_flag(name: str, text: str) -> typer.models.OptionInfo:
     return typer.Option(name, help=text, rich_help_panel=DICOM)  # type: ignore[no-any-return]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlild_client.cli.options import BY_TYPER, ReportLanguage
+from dlild_client.cli.options import BY_TYPER, ReportLanguage, output_option
 
 if TYPE_CHECKING:
     from dlild_client.results.stored import StoredResult
@@ -36,9 +36,8 @@ def report(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="File to write. [default: report.html beside the result, or "
-            "reading.html with --blind]",
+        output_option(
+            "File to write. [default: report.html beside the result, or reading.html with --blind]",
             show_default=False,
         ),
     ] = None,

@@ -16,6 +16,7 @@ from dlild_client.cli.options import (
     ReportLanguage,
     ServerOptions,
     make_files,
+    output_option,
 )
 from dlild_client.cli.screen import TITLE, print_rows, scan_progress
 
@@ -35,7 +36,7 @@ def score(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for result.json, labels.nii.gz and overlay.png."),
+        output_option("Folder for result.json, labels.nii.gz and overlay.png."),
     ] = None,
     series: Annotated[
         str | None,
@@ -69,7 +70,7 @@ def score(
     from dlild_client.archive.scan import open_scan  # noqa: PLC0415
     from dlild_client.client import Client  # noqa: PLC0415
     from dlild_client.errors import BadSettingsError  # noqa: PLC0415
-    from dlild_client.results.files import try_folder, write_result  # noqa: PLC0415
+    from dlild_client.results.files import OUTPUTS, try_folder, write_result  # noqa: PLC0415
 
     settings = server.settings()
     if report and out is None:
@@ -80,7 +81,7 @@ def score(
     with open_scan(path, study, series) as scan:
         _check_scan(scan, kinds, store=store)
         if out is not None:
-            try_folder(out)
+            try_folder(out, OUTPUTS)
         with Client.from_settings(settings) as client, scan_progress() as progress:
             if scan.archive is not None:
                 client.info()  # an absent server is reported before a study is retrieved

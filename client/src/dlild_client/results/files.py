@@ -208,15 +208,21 @@ def write_atomically(path: Path, text: str) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def try_folder(folder: str | os.PathLike[str]) -> None:
+def try_folder(folder: str | os.PathLike[str], names: Collection[str] = ()) -> None:
     """Check that a folder can be created and written to, and leave it as it was.
 
     Called before a scan is scored, which takes minutes.
 
+    Parameters
+    ----------
+    folder : path
+    names : collection of str, optional
+        Of the files that may be written there.
+
     Raises
     ------
     DlildError
-        It cannot; the message says why.
+        It cannot, or a folder has the name of one of the files; the message says which.
     """
     folder = Path(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -226,6 +232,8 @@ def try_folder(folder: str | os.PathLike[str]) -> None:
             trial = stage / "trial"
             trial.write_bytes(bytes(TRIAL_BYTES))
             _sync(trial)
+        for name in names:
+            _check_not_folder(folder / name)
     except OSError as error:
         raise cannot_be_written(folder, error) from None
     finally:
@@ -316,8 +324,7 @@ def _exchange(stage: Path, folder: Path, names: list[str], stale: list[str]) -> 
 
     try:
         for name in reversed(names):
-            if (folder / name).is_dir():
-                raise IsADirectoryError(errno.EISDIR, f"{name} is a folder there")
+            _check_not_folder(folder / name)
             if os.path.lexists(folder / name):
                 move(folder / name, old / name)
         for name in stale:
@@ -328,6 +335,11 @@ def _exchange(stage: Path, folder: Path, names: list[str], stale: list[str]) -> 
         for source, target in reversed(moved):
             target.replace(source)
         raise
+
+
+def _check_not_folder(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, f"{path.name} is a folder there")
 
 
 def _sync(path: Path) -> None:
