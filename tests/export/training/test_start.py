@@ -18,6 +18,7 @@ from dlild_export.training.start import (
     WeightsError,
     adopt,
     load_network,
+    normalised,
     restore_statistics,
 )
 from dlild_export.training.unet import ServedUNet, UNet, UNetConfig
@@ -167,3 +168,31 @@ def test_a_network_that_newly_sees_the_density_computes_what_it_did_before(netwo
     with torch.no_grad():
         next(seeing.parameters())[:, 1] = 5.0
     assert np.abs(_served(seeing, _hu(3)) - _served(plain, _hu(3))).max() > 2e-3
+
+
+@pytest.mark.parametrize("stem", ["full", "space_to_depth"])
+def test_a_network_of_another_stem_begins_with_the_deeper_levels(stem: str) -> None:
+    other = {"full": "space_to_depth", "space_to_depth": "full"}[stem]
+    before = UNet(replace(WIDTHS, stem=stem, stem_channels=4)).eval()
+
+    adopted = adopt(before, replace(WIDTHS, stem=other, stem_channels=4))
+
+    assert adopted.config.stem == other
+    kept, weights = before.state_dict(), adopted.state_dict()
+    for name in ("down.1.0.weight", "down.2.4.running_var", "upsampling.0.bias", "up.0.3.weight"):
+        assert torch.equal(weights[name], kept[name])
+    assert weights["head.weight"].shape != kept["head.weight"].shape
+
+
+def test_statistics_are_restored_after_a_space_to_depth_too() -> None:
+    torch.manual_seed(0)
+    network = UNet(replace(WIDTHS, stem="space_to_depth")).eval()
+    before = _served(network, _hu(99, 2))
+
+    restore_statistics(network, [_hu(seed).float() for seed in range(4)])
+
+    np.testing.assert_allclose(_served(network, _hu(99, 2)), before, atol=2e-3)
+    assert all(
+        not torch.equal(norm.weight, torch.ones_like(norm.weight))
+        for _, norm in normalised(network)
+    )

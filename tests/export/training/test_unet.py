@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from dlild_client.preparation.grid import to_grid
 from dlild_client.reading.read import read_volume
 from dlild_export.data.contracts import find_contract
 from dlild_export.serving.onnx import INPUT, OUTPUT, export_onnx, round_to_bf16
+from dlild_export.serving.stages import CONVOLUTIONS, split
 from dlild_export.training.start import load_network
 from dlild_export.training.unet import (
     DENSITY_UNIT_HU,
@@ -325,6 +327,83 @@ def test_a_network_that_averages_is_exported_and_read_back(on_cubes: bool, tmp_p
         taught = network(torch.from_numpy(window).float()).softmax(1).numpy()
     np.testing.assert_allclose(served, expected, atol=2e-3)
     np.testing.assert_allclose(taught, expected, atol=2e-3)
+
+
+HALVED = UNetConfig(
+    channels=(4, 8, 8),
+    stem="space_to_depth",
+    stem_channels=8,
+    evidence_passes=2,
+    evidence_on_cubes=True,
+)
+
+
+def _random(config: UNetConfig) -> UNet:
+    torch.manual_seed(0)
+    network = UNet(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
+def test_after_a_space_to_depth_the_head_alone_is_at_full_resolution() -> None:
+    network = _random(HALVED)
+    shapes = []
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
+            layer.register_forward_hook(lambda _, __, output: shapes.append(output.shape[2:]))
+    hu = torch.randn(1, 1, 16, 24, 32) * 100 - 800
+
+    with torch.inference_mode():
+        levels = network.features(hu - HEALTHY_HU)
+        logits = network(hu)
+
+    assert [tuple(level.shape[1:]) for level in levels] == [(8, 8, 12, 16)] * 2
+    assert logits.shape == (1, 6, 16, 24, 32)
+    assert shapes[-1] == hu.shape[2:]
+    assert max(shapes[:-1]) == (8, 12, 16)
+
+
+def test_a_space_to_depth_tells_the_voxels_of_a_cube_apart() -> None:
+    network = _random(HALVED)
+    with torch.inference_mode():
+        logits = network.head(network.features(torch.randn(1, 1, 16, 16, 16) * 100)[0])
+    cubes = logits.unfold(2, 2, 2).unfold(3, 2, 2).unfold(4, 2, 2)
+    assert cubes.std((-3, -2, -1)).min() > 0
+
+
+def test_a_space_to_depth_moves_with_the_scan() -> None:
+    """By multiples of the stride, away from the window's rim."""
+    network = _random(replace(HALVED, lung_density=False, relative_hu=False, evidence_passes=0))
+    hu = torch.randn(1, 1, 64, 64, 64) * 100 - 800
+
+    with torch.inference_mode():
+        before, after = (network(x) for x in (hu, torch.roll(hu, 4, dims=2)))
+
+    middle = (..., *3 * (slice(28, 36),))
+    torch.testing.assert_close(torch.roll(before, 4, dims=2)[middle], after[middle])
+
+
+def test_a_network_with_a_space_to_depth_is_exported_and_read_back(tmp_path: Path) -> None:
+    network = _random(HALVED)
+    round_to_bf16(network)
+    path = tmp_path / "model.onnx"
+    export_onnx(network, path)
+    window = _middle(coarse_scan().array)
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    served = session.run([OUTPUT], {INPUT: window})[0]
+    read = load_network(path)
+    parts = list(split(openvino.Core().read_model(str(path)), "bf16"))
+
+    assert read.config == HALVED
+    for some in (network, read):
+        with torch.inference_mode():
+            found = ServedUNet(some)(torch.from_numpy(window)).numpy()
+        np.testing.assert_allclose(served, found, atol=2e-3)
+    counts = [sum(op.get_type_name() in CONVOLUTIONS for op in m.get_ops()) for m, _ in parts]
+    assert counts == [0, 13, 0]
 
 
 def test_gradients_of_averaged_evidence_are_finite_where_a_class_is_impossible() -> None:

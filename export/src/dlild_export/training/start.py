@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +125,9 @@ def _config_of(path: Path, model: onnx.ModelProto) -> UNetConfig:
 def _fill(
     network: UNet, convolutions: list[list[np.ndarray]], upsampling: list[list[np.ndarray]]
 ) -> None:
-    *blocks, head = convolutions
+    blocks, upsampling = list(convolutions), list(upsampling)
+    # The head is the last of its kind: transposed after a space-to-depth.
+    head = (upsampling if network.halved else blocks).pop()
     with torch.no_grad():
         for (weight, bias), (conv, norm) in zip(blocks, normalised(network), strict=True):
             _copy(conv.weight, weight)
@@ -150,15 +152,17 @@ def _copy(parameter: Tensor | None, values: np.ndarray) -> None:
 
 def normalised(network: UNet) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
     """Return every convolution and the normalisation that follows it, in the graph's order."""
+    first, *deeper = network.down
+    between = [network.narrowing] if network.narrowing else []
     pairs = []
-    for block in (*network.down, *network.up):
+    for block in (first, *between, *deeper, *network.up):
         layers = list(block.children())
-        pairs += [(layers[0], layers[1]), (layers[3], layers[4])]
+        pairs += list(zip(layers[::3], layers[1::3], strict=True))
     return pairs
 
 
 def adopt(network: UNet, config: UNetConfig) -> UNet:
-    """Return a network of another configuration's inputs, with the same weights.
+    """Return a network of another configuration's inputs or first level, with the same weights.
 
     Parameters
     ----------
@@ -172,13 +176,16 @@ def adopt(network: UNet, config: UNetConfig) -> UNet:
     UNet
         Where only the lung's own density is new to it, or another scale, it computes the same until
         it is trained further, but for the rim of a window, beyond which a convolution sees the
-        scale's 0. Relative HU it has to get used to.
+        scale's 0. Relative HU it has to get used to. With another first level (`stem`) the
+        convolutions of that level and the head are new, drawn at random.
     """
     before = network.config
     became = replace(
         before,
         lung_density=before.lung_density or config.lung_density,
         relative_hu=before.relative_hu or config.relative_hu,
+        stem=config.stem,
+        stem_channels=config.stem_channels,
         centre_hu=config.centre_hu,
         unit_hu=config.unit_hu,
         evidence_passes=config.evidence_passes,
@@ -191,8 +198,17 @@ def adopt(network: UNet, config: UNetConfig) -> UNet:
             (weights[_FIRST_WEIGHT], torch.zeros_like(weights[_FIRST_WEIGHT])), dim=1
         )
     adopted = UNet(became)
+    if (became.stem, became.stem_channels) != (before.stem, before.stem_channels):
+        weights = adopted.state_dict() | _deeper(weights)
     adopted.load_state_dict(weights)
     return adopted.train(network.training)
+
+
+def _deeper(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of all levels but the first, which no two kinds of it share."""
+    last = max(int(name.split(".")[1]) for name in weights if name.startswith("up."))
+    first = ("down.0.", "narrowing.", f"upsampling.{last}.", f"up.{last}.", "head.")
+    return {name: value for name, value in weights.items() if not name.startswith(first)}
 
 
 def _rescale_density(network: UNet) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,15 @@ class UNetConfig:
     # Channels from full resolution down. Multiples of 16 fill a vector register in bf16.
     channels: tuple[int, ...] = (16, 32, 64, 128)
     classes: int = len(Label)
+    # At which resolution the first level computes. "full": convolutions at full resolution, as in
+    # U-Net. "space_to_depth": a convolution with a stride of 2 takes the place of them (a
+    # space-to-depth by 2 and a convolution, with some weights 0), and the head is a transposed
+    # convolution that gives each of a cube's 8 voxels its logits (a 1 x 1 x 1 convolution and a
+    # depth-to-space). Two thirds of an engine's time are spent at full resolution, and whether a
+    # voxel is a lesion is decided on cubes of 2 voxels anyhow (`evidence_on_cubes`).
+    stem: Literal["full", "space_to_depth"] = "full"
+    # Channels of the first level after a space-to-depth: 8 voxels are described together.
+    stem_channels: int = 32
     # HU below and above carry nothing about the lungs and are cut off.
     window_hu: tuple[float, float] = (-1024.0, 276.0)
     # HU that the first convolution sees as 0, and how many are 1.
@@ -60,6 +70,17 @@ class UNetConfig:
         return int(2 ** (len(self.channels) - 1))
 
 
+def _convolution(
+    inside: int, outside: int, edge: int = 3, stride: int = 1, padding: int = 1
+) -> tuple[nn.Module, ...]:
+    """Return a convolution with batch normalisation and ReLU."""
+    return (
+        nn.Conv3d(inside, outside, edge, stride=stride, padding=padding, bias=False),
+        nn.BatchNorm3d(outside),
+        nn.ReLU(inplace=True),
+    )
+
+
 class _Block(nn.Sequential):
     """Two convolutions, each with batch normalisation and ReLU.
 
@@ -68,15 +89,9 @@ class _Block(nn.Sequential):
     when served.
     """
 
-    def __init__(self, inside: int, outside: int) -> None:
-        super().__init__(
-            nn.Conv3d(inside, outside, 3, padding=1, bias=False),
-            nn.BatchNorm3d(outside),
-            nn.ReLU(inplace=True),
-            nn.Conv3d(outside, outside, 3, padding=1, bias=False),
-            nn.BatchNorm3d(outside),
-            nn.ReLU(inplace=True),
-        )
+    def __init__(self, inside: int, outside: int, *, halving: bool = False) -> None:
+        first = _convolution(inside, outside, *((4, 2) if halving else (3, 1)))
+        super().__init__(*first, *_convolution(outside, outside))
 
 
 def _rename_stored(
@@ -109,8 +124,22 @@ class UNet(nn.Module):
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.upsampling = nn.ModuleList(nn.ConvTranspose3d(a, b, 2, stride=2) for a, b in pairs)
         self.up = nn.ModuleList(_Block(2 * b, b) for _, b in pairs)
-        self.head = nn.Conv3d(widths[0], config.classes, 1)
+        self.head: nn.Conv3d | nn.ConvTranspose3d = nn.Conv3d(widths[0], config.classes, 1)
+        # Between the first level and the second one: what a pooling is at full resolution.
+        self.narrowing: nn.Module | None = None
+        if self.halved:
+            stem = config.stem_channels
+            self.down[0] = _Block(1 + config.lung_density, stem, halving=True)
+            self.narrowing = nn.Sequential(*_convolution(stem, widths[0], edge=1, padding=0))
+            del self.upsampling[-1]
+            self.up[-1] = _Block(widths[1] + stem, stem)
+            self.head = nn.ConvTranspose3d(stem, config.classes, 2, stride=2)
         self.register_load_state_dict_pre_hook(_rename_stored)  # type: ignore[no-untyped-call]
+
+    @property
+    def halved(self) -> bool:
+        """Whether nothing but the head's logits is at full resolution."""
+        return self.config.stem == "space_to_depth"
 
     def forward(self, hu: Tensor) -> Tensor:
         """Return logits of the classes.
@@ -132,7 +161,7 @@ class UNet(nn.Module):
         return self.decide(self.features(hu_offset)[0])
 
     def decide(self, features: Tensor) -> Tensor:
-        """Return logits of the classes from the decoder's features at full resolution."""
+        """Return logits of the classes from the decoder's features on the first level."""
         logits: Tensor = self.head(features)
         passes = self.config.evidence_passes
         if not passes:
@@ -150,7 +179,7 @@ class UNet(nn.Module):
         return evidence_on_cubes(logits, self.config.evidence_passes)
 
     def features(self, hu_offset: Tensor) -> list[Tensor]:
-        """Return what the decoder makes of a chest on every level, from full resolution down.
+        """Return what the decoder makes of a chest on every level, the first one first.
 
         Parameters
         ----------
@@ -160,19 +189,27 @@ class UNet(nn.Module):
         Returns
         -------
         list of Tensor, shape (n, channels, z, y, x)
-            One a level but the deepest, each half as large as the one before.
+            One a level but the deepest, each half as large as the one before; after a
+            space-to-depth the first two are of one size, half of full resolution.
         """
         x = self._inputs(hu_offset)
         skipped = []
         for depth, block in enumerate(self.down):
-            x = block(self.pool(x) if depth else x)
+            x = block(self._halve(x, depth) if depth else x)
             skipped.append(x)
         x = skipped.pop()
         levels: list[Tensor] = []
-        for transposed, block in zip(self.upsampling, self.up, strict=True):
-            x = block(torch.cat((transposed(x), skipped.pop()), dim=1))
+        for number, block in enumerate(self.up):
+            if number < len(self.upsampling):
+                x = self.upsampling[number](x)
+            x = block(torch.cat((x, skipped.pop()), dim=1))
             levels.insert(0, x)
         return levels
+
+    def _halve(self, x: Tensor, depth: int) -> Tensor:
+        """Return what a level of the encoder reads of the one before."""
+        halved: Tensor = self.narrowing(x) if self.narrowing and depth == 1 else self.pool(x)
+        return halved
 
     def _inputs(self, hu_offset: Tensor) -> Tensor:
         """Return what the first convolution sees: HU through the window, and the lung's density."""
