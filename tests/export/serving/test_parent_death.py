@@ -66,3 +66,46 @@ def test_only_the_main_thread_of_the_parent_counts(tmp_path: Path) -> None:
     assert not parent_death.is_child_of_main_thread(7, tmp_path)
     (task / "children").write_text(f"1 {os.getpid()} ")
     assert parent_death.is_child_of_main_thread(7, tmp_path)
+
+
+def test_models_are_the_children_of_any_thread_that_watch(tmp_path: Path) -> None:
+    names = {11: ["python", parent_death.WATCH], 12: ["python"], 13: ["python", "grpc"]}
+    for pid, threads in names.items():
+        for number, name in enumerate(threads):
+            thread = tmp_path / str(pid) / "task" / str(pid + 100 * number)
+            thread.mkdir(parents=True)
+            (thread / "comm").write_text(f"{name}\n")
+    for number, children in {7: "12 11 ", 8: "13 14 "}.items():
+        task = tmp_path / "7" / "task" / str(number)
+        task.mkdir(parents=True)
+        (task / "children").write_text(children)
+    assert parent_death.models_of(7, tmp_path) == {11}
+    assert parent_death.models_of(9, tmp_path) == frozenset()
+
+
+SIBLINGS = """
+import subprocess, sys, time
+command = [sys.executable, "-c", sys.argv[1]]
+children = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+for child in children:
+    child.stdout.readline()
+print(*(child.pid for child in children), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_parent_is_told_to_stop_when_one_of_its_models_ends() -> None:
+    folder = str(Path(parent_death.__file__).parent)
+    child = textwrap.dedent(CHILD).format(folder=folder, then="time.sleep(60)")
+    command = [sys.executable, "-c", SIBLINGS, child]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        try:
+            time.sleep(6 * parent_death.POLL_S)
+            assert parent.poll() is None
+            os.kill(pids[0], signal.SIGKILL)
+            assert parent.wait(10) == -signal.SIGTERM
+        finally:
+            for pid in filter(is_running, (*pids, parent.pid)):
+                os.kill(pid, signal.SIGKILL)

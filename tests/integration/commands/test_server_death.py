@@ -1,4 +1,4 @@
-"""A server that is killed alone, as by the kernel for want of memory: its models end with it."""
+"""A server or one of its models is killed alone, as for want of memory: the others end with it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from processes import is_running
 
 from dlild_client.contract import Contract
 from dlild_client.transport.wire import WindowRequest
+from dlild_deploy.errors import LauncherError
 from dlild_deploy.server import EmbeddedServer
 
 pytestmark = pytest.mark.server
@@ -108,3 +109,18 @@ def test_the_processes_of_all_models_end_with_a_server_that_is_killed(
 
     assert ended_within(5, processes) == set(processes)
     asking.join(10)
+
+
+@pytest.mark.parametrize("model", ["dlild", "dlild_volume", "ild_unet"])
+def test_a_server_stops_when_the_process_of_one_of_its_models_is_killed(
+    server: EmbeddedServer, model: str
+) -> None:
+    """It would say that it is ready, and answer no scan any more."""
+    assert server.pid is not None
+    processes = server_processes(server.pid)
+
+    os.kill(processes[model], signal.SIGKILL)
+
+    assert ended_within(20, processes) == set(processes)
+    with pytest.raises(LauncherError, match="the process of a model has ended"):
+        server.check_alive()

@@ -1,4 +1,4 @@
-"""End a model's process with the server that started it, however the server ends.
+"""End a model's process with the server that started it, and the server with any of its models.
 
 Triton's Python backend (24.10) looks for its server every 0.3 s, but two faults keep the process of
 a model alive: it takes a server that has ended and was not waited for (a zombie) for a living one,
@@ -6,9 +6,14 @@ and before it exits it waits for the interpreter's lock, which a thread may hold
 the server could answer (``Metric.set``, or the end of ``execute``). For the second reason a thread
 of Python cannot do it alone either: only the kernel ends a process without that lock.
 
+And a server whose model has lost its process, as by the kernel for want of memory, says that it is
+ready and answers no scan any more: Triton starts such a process again for some models only. What is
+left of its models then tells it to stop, and what started it starts it again.
+
 Rendered into every Python model, and of the standard library only.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -16,12 +21,18 @@ import threading
 import time
 from pathlib import Path
 
-POLL_S = 0.5
-PR_SET_PDEATHSIG = 1
+POLL_S, STOPPING_S = 0.5, 3.0
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+WATCH = "dlild-watch"
+"""Name of the watching thread for the kernel, by which models know each other. Other processes that
+Triton starts, to complete a configuration, end again at once."""
 
 
 def end_with_parent() -> None:
-    """Have this process end when its parent does; to be called once, when a model is loaded."""
+    """Have this process end when its parent does, and tell the parent to stop when a sibling ends.
+
+    To be called once, when a model is loaded.
+    """
     watch = threading.Thread(
         target=_watch, args=(os.getppid(),), name="end_with_parent", daemon=True
     )
@@ -38,14 +49,65 @@ def _watch(parent: int) -> None:
 
     This thread must stay: the request for the signal is its own, and ends with it.
     """
-    is_asked = False
+    _ask_kernel(PR_SET_NAME, WATCH.encode("ascii"))
+    is_asked, known = False, frozenset[int]()
     # After the request the parent is looked for once more: it may have ended just before.
     while os.getppid() == parent:
+        running = models_of(parent)
+        if ended := known - running:
+            _stop_server(parent, min(ended))
+        known = running
         if not is_asked and is_child_of_main_thread(parent):
-            is_asked = _ask_for_signal()
+            is_asked = _ask_kernel(PR_SET_PDEATHSIG, int(signal.SIGKILL))
         else:
             time.sleep(POLL_S)
     os._exit(1)
+
+
+def _stop_server(parent: int, ended: int) -> None:
+    """Tell a server to stop that goes on without a model; one that is stopping needs a while."""
+    deadline = time.monotonic() + STOPPING_S
+    while os.getppid() == parent:
+        if time.monotonic() > deadline:
+            said = (
+                f"error: the process of a model has ended ({ended}), so the server is told to stop"
+            )
+            print(said, flush=True)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(parent, signal.SIGTERM)
+            return
+        time.sleep(POLL_S / 5)
+
+
+def models_of(parent: int, processes: Path = Path("/proc")) -> frozenset[int]:
+    """Return the processes that a server has started, that watch it, and that run.
+
+    Parameters
+    ----------
+    parent : int
+        Process id of the server.
+    processes : Path, optional
+        The kernel's folder of processes.
+
+    Returns
+    -------
+    frozenset of int
+        Process ids; none where the kernel does not tell.
+    """
+    children: set[int] = set()
+    for task in (processes / str(parent) / "task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            children.update(map(int, task.read_text("ascii").split()))
+    return frozenset(pid for pid in children if _watches(processes / str(pid)))
+
+
+def _watches(process: Path) -> bool:
+    # A process that ended and was not waited for has no threads left but the first.
+    for thread in (process / "task").glob("*/comm"):
+        with contextlib.suppress(OSError):
+            if thread.read_text("utf-8", "replace").rstrip() == WATCH:
+                return True
+    return False
 
 
 def is_child_of_main_thread(parent: int, processes: Path = Path("/proc")) -> bool:
@@ -70,6 +132,6 @@ def is_child_of_main_thread(parent: int, processes: Path = Path("/proc")) -> boo
         return False
 
 
-def _ask_for_signal() -> bool:
+def _ask_kernel(what: int, argument: int | bytes) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) == 0)
+    return bool(libc.prctl(what, argument, 0, 0, 0) == 0)
