@@ -108,7 +108,7 @@ def earlier_version(repository: Path, served: int) -> int:
 def small_scans(
     count: int, contract: Contract, earlier: tuple[int, ...] = (), step: int = 2
 ) -> list[SmallScan]:
-    """Make scans of every second voxel along every axis, with scores that differ.
+    """Make scans of every `step`-th voxel along every axis, with scores that differ.
 
     Parameters
     ----------

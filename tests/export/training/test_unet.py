@@ -305,21 +305,30 @@ def test_averaged_evidence_of_extreme_logits_is_finite(
         assert shares.argmax(1).reshape(6, -1).tolist() == [[n] * 512 for n in range(6)], engine
 
 
-@pytest.mark.parametrize("on_cubes", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_a_network_that_averages_is_exported_and_read_back(on_cubes: bool, tmp_path: Path) -> None:
+def _random(config: UNetConfig) -> UNet:
     torch.manual_seed(0)
-    config = UNetConfig(channels=(4, 8, 8), evidence_passes=2, evidence_on_cubes=on_cubes)
     network = UNet(config).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
+def _exported(network: UNet, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Export a network, and return a window and what ONNX Runtime makes of it."""
     round_to_bf16(network)
-    path = tmp_path / "model.onnx"
     export_onnx(network, path)
     window = _middle(coarse_scan().array)
-
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    served = session.run([OUTPUT], {INPUT: window})[0]
+    return window, session.run([OUTPUT], {INPUT: window})[0]
+
+
+@pytest.mark.parametrize("on_cubes", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_a_network_that_averages_is_exported_and_read_back(on_cubes: bool, tmp_path: Path) -> None:
+    config = UNetConfig(channels=(4, 8, 8), evidence_passes=2, evidence_on_cubes=on_cubes)
+    network, path = _random(config), tmp_path / "model.onnx"
+
+    window, served = _exported(network, path)
 
     assert load_network(path).config == config
     with torch.inference_mode():
@@ -336,15 +345,6 @@ HALVED = UNetConfig(
     evidence_passes=2,
     evidence_on_cubes=True,
 )
-
-
-def _random(config: UNetConfig) -> UNet:
-    torch.manual_seed(0)
-    network = UNet(config).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return network
 
 
 def test_after_a_space_to_depth_the_head_alone_is_at_full_resolution() -> None:
@@ -386,14 +386,9 @@ def test_a_space_to_depth_moves_with_the_scan() -> None:
 
 
 def test_a_network_with_a_space_to_depth_is_exported_and_read_back(tmp_path: Path) -> None:
-    network = _random(HALVED)
-    round_to_bf16(network)
-    path = tmp_path / "model.onnx"
-    export_onnx(network, path)
-    window = _middle(coarse_scan().array)
+    network, path = _random(HALVED), tmp_path / "model.onnx"
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    served = session.run([OUTPUT], {INPUT: window})[0]
+    window, served = _exported(network, path)
     read = load_network(path)
     parts = list(split(openvino.Core().read_model(str(path)), "bf16"))
 
