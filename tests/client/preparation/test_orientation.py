@@ -67,7 +67,7 @@ def seen_in(grid: Volume):
 
 
 def told(grid: Volume):
-    return {str(flag): flag.values for flag in flag_orientation(seen_in(grid))}
+    return {str(flag): flag.values for flag in flag_orientation(judge_orientation(seen_in(grid)))}
 
 
 def test_a_right_header_raises_no_doubt():
@@ -140,7 +140,7 @@ def test_no_bone_is_no_doubt_about_front_and_sides():
 def test_nothing_seen_is_nothing_said():
     seen = seen_in(body())
     empty = replace(seen, lungs=np.zeros_like(seen.lungs))
-    assert flag_orientation(empty) == []
+    assert flag_orientation(judge_orientation(empty)) == []
 
 
 @pytest.fixture(scope="module")

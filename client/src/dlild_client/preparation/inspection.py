@@ -14,7 +14,12 @@ import numpy.typing as npt
 
 from dlild_client.flags import Flag
 from dlild_client.preparation.lungs import AIRWAY_CM2, CUT_OFF_CM2, SeenChest
-from dlild_client.preparation.orientation import find_spine, flag_orientation, front_first
+from dlild_client.preparation.orientation import (
+    find_spine,
+    flag_orientation,
+    front_first,
+    judge_orientation,
+)
 from dlild_client.preparation.trachea import extents, measure_trachea
 from dlild_client.volume import Volume
 
@@ -67,7 +72,8 @@ def inspect_chest(grid: Volume, seen: SeenChest, aerated_ml: float) -> list[Flag
     flags = []
     if strange := strange_lungs(seen, aerated_ml):
         flags.append(Flag("chest_doubtful", **strange))
-    facing = front_first(seen)
+    orientation = judge_orientation(seen)
+    facing = front_first(seen, orientation)
     blood = None if facing is None else blood_hu(facing)
     if blood is not None and blood > CONTRAST_HU:
         flags.append(Flag("contrast_likely", blood_hu=blood))
@@ -80,7 +86,7 @@ def inspect_chest(grid: Volume, seen: SeenChest, aerated_ml: float) -> list[Flag
     noise = noise_hu(grid)
     if noise is not None and noise > NOISE_HU:
         flags.append(Flag("heavy_noise", noise_hu=noise))
-    return [*flags, *flag_orientation(seen)]
+    return [*flags, *flag_orientation(orientation)]
 
 
 def strange_lungs(seen: SeenChest, aerated_ml: float) -> dict[str, float]:

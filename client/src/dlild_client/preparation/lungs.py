@@ -259,17 +259,26 @@ def _cut_off_at_sides(
     kept = np.zeros_like(outer)
     dense = outer & (coarse > OUTSIDE_HU)
     core = _erode(dense)
-    if not core.any():
+    faces = [
+        (axis, edge)
+        for axis in (1, 2)
+        for edge in (0, -1)
+        if np.count_nonzero(core.take(edge, axis)) * _pixel_cm2(spacing, axis) > CUT_OFF_CM2
+    ]
+    if not faces:
         return kept
     labels = _components(core)
-    for axis in (1, 2):
-        pixel_cm2 = float(np.prod(spacing) / spacing[axis]) / 100
-        for edge in (0, -1):
-            areas = np.bincount(labels.take(edge, axis).ravel()) * pixel_cm2
-            for label in np.flatnonzero(areas > CUT_OFF_CM2):
-                part = labels == label
-                kept |= part if label and _variation_hu(part, coarse) > VARIATION_HU else False
+    for axis, edge in faces:
+        areas = np.bincount(labels.take(edge, axis).ravel()) * _pixel_cm2(spacing, axis)
+        for label in np.flatnonzero(areas > CUT_OFF_CM2):
+            part = labels == label
+            kept |= part if label and _variation_hu(part, coarse) > VARIATION_HU else False
     return _dilate(_dilate(kept)) & dense
+
+
+def _pixel_cm2(spacing: npt.NDArray[np.float64], axis: int) -> float:
+    """Area of a pixel of the planes across an axis."""
+    return float(np.prod(spacing) / spacing[axis]) / 100
 
 
 def _variation_hu(part: Mask, coarse: npt.NDArray[np.float32]) -> float:

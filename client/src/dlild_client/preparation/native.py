@@ -146,7 +146,7 @@ def sample(labels: Volume, stack: Stack) -> NativeLabels:
     NativeLabels
         The cuboid of the scan that holds all labelled voxels; empty where there are none.
     """
-    first, stop = _labelled_box(labels.array)
+    first, stop = labelled_box(labels.array)
     if (first >= stop).any():
         return NativeLabels(np.zeros((0, 0, 0), np.uint8), (0, 0, 0))
     start, end = _native_box(labels, first, stop, stack)
@@ -160,19 +160,20 @@ def sample(labels: Volume, stack: Stack) -> NativeLabels:
     array = (
         _sample_oblique(labels.array, at, down, right, shape)
         if lookup is None
-        else _sample_aligned(labels.array, lookup)
+        else _sample_aligned(labels.array, lookup, first, stop)
     )
     return NativeLabels(array, start)
 
 
-def _labelled_box(labels: Labels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """First and one past the last labelled voxel along each axis."""
+def labelled_box(labels: Labels) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """First and one past the last labelled voxel along each axis; all 0 where there is none."""
     first, stop = np.zeros(3, np.intp), np.zeros(3, np.intp)
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        used = np.flatnonzero(labels.any(axis=others))
-        if used.size:
-            first[axis], stop[axis] = used[0], used[-1] + 1
+    across: npt.NDArray[np.bool_] = np.any(labels, axis=0)
+    for axis, used in enumerate(
+        (np.any(labels, axis=(1, 2)), np.any(across, axis=1), np.any(across, axis=0))
+    ):
+        if used.any():
+            first[axis], stop[axis] = np.flatnonzero(used)[[0, -1]] + (0, 1)
     return first, stop
 
 
@@ -244,13 +245,22 @@ def _nearest(at: Array, count: int) -> npt.NDArray[np.intp]:
     return np.asarray(np.floor(at + TIE_VOXELS * to_middle + 0.5), dtype=np.intp)
 
 
-def _sample_aligned(labels: Labels, lookup: list[tuple[int, npt.NDArray[np.intp]]]) -> Labels:
-    out = labels
-    for axis, (_, index) in enumerate(lookup):
-        taken = np.take(out, np.clip(index, 0, labels.shape[axis] - 1), axis=axis)
-        outside = (index < 0) | (index >= labels.shape[axis])
-        if outside.any():
-            np.moveaxis(taken, axis, 0)[outside] = 0
+def _sample_aligned(
+    labels: Labels,
+    lookup: list[tuple[int, npt.NDArray[np.intp]]],
+    first: npt.NDArray[np.intp],
+    stop: npt.NDArray[np.intp],
+) -> Labels:
+    """Axis by axis, of the labelled box alone: beyond it there are no labels.
+
+    The last axis first, while there is least to take: along the others whole rows are copied.
+    """
+    out = labels[tuple(slice(a, b) for a, b in zip(first, stop, strict=True))]
+    for axis, (_, index) in reversed(list(enumerate(lookup))):
+        inside = np.clip(index, first[axis], stop[axis] - 1)
+        taken = np.take(out, inside - first[axis], axis=axis)
+        if (beyond := inside != index).any():
+            np.moveaxis(taken, axis, 0)[beyond] = 0
         out = taken
     return np.ascontiguousarray(out.transpose([[m for m, _ in lookup].index(a) for a in range(3)]))
 

@@ -99,13 +99,13 @@ class Orientation:
         return seen
 
 
-def flag_orientation(seen: SeenChest) -> list[Flag]:
+def flag_orientation(found: Orientation) -> list[Flag]:
     """Flag an orientation that the anatomy contradicts.
 
     Parameters
     ----------
-    seen : SeenChest
-        Of the search for the lungs.
+    found : Orientation
+        Of `judge_orientation`.
 
     Returns
     -------
@@ -113,7 +113,6 @@ def flag_orientation(seen: SeenChest) -> list[Flag]:
         `orientation_doubtful`, with the contradictions and the sums of the signs, or
         `prone_likely`.
     """
-    found = judge_orientation(seen)
     if found.doubts:
         numbers = {
             "front_back": found.front_back,
@@ -127,19 +126,20 @@ def flag_orientation(seen: SeenChest) -> list[Flag]:
     return []
 
 
-def front_first(seen: SeenChest) -> SeenChest | None:
+def front_first(seen: SeenChest, found: Orientation) -> SeenChest | None:
     """Flip a chest so that its front lies in front, whatever its header says.
 
     Parameters
     ----------
     seen : SeenChest
+    found : Orientation
+        Of `judge_orientation`.
 
     Returns
     -------
     SeenChest or None
         None where the spine lies at the side, so that the front is unknown.
     """
-    found = judge_orientation(seen)
     if found.spine is not None and found.spine.aside:
         return None
     return _turned(seen, 1) if found.front_back <= FRONT_BACK else seen

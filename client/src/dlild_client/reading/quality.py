@@ -254,10 +254,8 @@ LEAST_LIKENESS = 0.7
 """Least correlation of slices that show the same anatomy; independent of the rescale."""
 
 LEAST_PIXELS = 50
-BANDS = ((-1100.0, -850.0), (-200.0, 200.0))
+BANDS = ((-1100, -850), (-200, 200))
 """Air, and soft tissue, in HU."""
-
-Plane = npt.NDArray[np.floating]
 
 
 def check_jumps(
@@ -302,18 +300,14 @@ def check_jumps(
 
 
 def jump_hu(a: npt.NDArray[np.int16], b: npt.NDArray[np.int16]) -> float:
-    """Estimate the change of the grey values between two slices; 0 where there is none.
+    """Estimate the change of the grey values between two slices; 0 up to `JUMP_HU` / 2.
 
     Parameters
     ----------
     a, b : ndarray, shape (rows, columns)
         HU of neighbouring slices.
     """
-    x, y = a.ravel().astype(np.float32), b.ravel().astype(np.float32)
-    if x.std() < 1 or y.std() < 1 or np.corrcoef(x, y)[0, 1] < LEAST_LIKENESS:
-        return 0.0
-    there = _moves(x, y)
-    back = _moves(y, x)
+    there, back = _moves(a, b), _moves(b, a)
     # Growing or shrinking anatomy moves the median in one direction only.
     found = [
         (f - g) / 2
@@ -322,21 +316,38 @@ def jump_hu(a: npt.NDArray[np.int16], b: npt.NDArray[np.int16]) -> float:
     ]
     found += [f for f, g in zip(there, back, strict=True) if f is not None and g is None]
     found += [-g for f, g in zip(there, back, strict=True) if f is None and g is not None]
-    return max(found, key=abs, default=0.0)
+    jump = max(found, key=abs, default=0.0)
+    return jump if jump and _are_alike(a, b) else 0.0
 
 
-def _moves(x: Plane, y: Plane) -> list[float | None]:
+def _are_alike(a: npt.NDArray[np.int16], b: npt.NDArray[np.int16]) -> bool:
+    """Whether two slices show the same anatomy."""
+    x, y = a.ravel().astype(np.float32), b.ravel().astype(np.float32)
+    return bool(min(x.std(), y.std()) >= 1 and np.corrcoef(x, y)[0, 1] >= LEAST_LIKENESS)
+
+
+def _moves(x: npt.NDArray[np.int16], y: npt.NDArray[np.int16]) -> list[float | None]:
     """Median change of the air, and of the soft tissue, of `x`; None where there is too little.
+
+    0 where it is at most `JUMP_HU` / 2: less than half of the voxels change by more, and the
+    median, which costs as much as all the rest, is not needed.
 
     Voxels at the bottom of the scale are left out: the edge of a resampled image may run through
     the body, and is no change of the grey values.
     """
     moves: list[float | None] = []
     measured = (x > AIR_HU) & (y > AIR_HU)
+    change = np.subtract(y, x, dtype=np.result_type(x, np.int32))
+    far = np.abs(change) > int(JUMP_HU / 2)  # whole numbers: no conversion to float64
     for low, high in BANDS:
         inside = measured & (x >= low) & (x <= high)
-        enough = np.count_nonzero(inside) >= max(LEAST_PIXELS, 0.01 * x.size)
-        moves.append(float(np.median(y[inside] - x[inside])) if enough else None)
+        count = np.count_nonzero(inside)
+        if count < max(LEAST_PIXELS, 0.01 * x.size):
+            moves.append(None)
+        elif 2 * np.count_nonzero(inside & far) < count:
+            moves.append(0.0)
+        else:
+            moves.append(float(np.median(change[inside])))
     return moves
 
 

@@ -38,7 +38,7 @@ import numpy.typing as npt
 from dlild_client.contract import Contract
 from dlild_client.contract.score import SLICE_LUNG_MM2, ZONES, zone_planes
 from dlild_client.flags import Flag
-from dlild_client.preparation.native import sample, stack_of
+from dlild_client.preparation.native import labelled_box, sample, stack_of
 from dlild_client.slabs import pieces
 from dlild_client.volume import Volume
 
@@ -57,7 +57,7 @@ Histogram = npt.NDArray[np.float64]
 _BINS = HIGHEST_HU - LOWEST_HU + 1
 _HU = np.arange(LOWEST_HU, HIGHEST_HU + 1, dtype=np.float64)
 _REGIONS = 9  # thirds of the height, by right halves of a plane
-_VOXELS_AT_ONCE = 1 << 22
+_VOXELS_AT_ONCE = 1 << 19  # what is made of them stays in the cache
 
 
 @dataclass(frozen=True)
@@ -200,6 +200,7 @@ def _histograms(native: Volume, labels: Volume, contract: Contract) -> Histogram
     slices, rows, columns = regions.box
     weights = _slice_weights(native)[slices]
     out = np.zeros((_REGIONS + 1) * _BINS)
+    first_bins = np.arange(_REGIONS + 1) * _BINS - LOWEST_HU
     even = bool((weights == 1).all())
     for start, piece in pieces(native.array[slices]):
         inside = piece[:, rows, columns]
@@ -208,19 +209,22 @@ def _histograms(native: Volume, labels: Volume, contract: Contract) -> Histogram
             hu = inside[first : first + group]
             at = regions.array[start + first : start + first + len(hu)]
             lung = at > 0
-            index = np.clip(hu[lung], LOWEST_HU, HIGHEST_HU).astype(np.intp) - LOWEST_HU
-            index += at[lung].astype(np.intp) * _BINS
+            index = np.clip(hu[lung], LOWEST_HU, HIGHEST_HU) + first_bins[at[lung]]
             out += np.bincount(index, minlength=len(out)) * weights[start + first]
     return out.reshape(_REGIONS + 1, _BINS)[1:]
 
 
 def _regions(labels: Volume, contract: Contract) -> npt.NDArray[np.uint8]:
     """Region of each voxel of the grid, from 1; 0 outside the lung."""
-    lung = np.isin(labels.array, contract.lung_labels)
+    out = np.zeros(labels.shape, dtype=np.uint8)
+    first, stop = labelled_box(labels.array)
+    box = tuple(slice(a, b) for a, b in zip(first, stop, strict=True))
+    lung = np.isin(labels.array[box], contract.lung_labels)
     least = SLICE_LUNG_MM2 / (labels.spacing_mm[1] * labels.spacing_mm[2])
     thirds, right_halves = zone_planes(lung.sum(axis=1, dtype=np.int32), least)
     region = (1 + 3 * thirds[:, None] + right_halves[None, :]).astype(np.uint8)
-    return np.asarray(lung * region[:, None, :], dtype=np.uint8)
+    np.multiply(lung, region[:, None, :], out=out[box])
+    return out
 
 
 def _slice_weights(native: Volume) -> npt.NDArray[np.float64]:

@@ -273,7 +273,8 @@ def _read(source: Source, file: BinaryIO, *, force: bool) -> list[SliceHeader] |
     else:
         file = cast(BinaryIO, _BoundedReader(file))
     try:
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=force)
+        tags = [values.tag(name) for name in TAGS]
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=force)
         return _slices(source, dataset, _pixel_offset(file))
     except Exception:
         return []

@@ -13,7 +13,10 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
+
+from dlild_client.reading.dicom.dicomlib import load_pydicom
 
 MM, HU = "mm", "HU"
 FACTORS = {
@@ -49,10 +52,18 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16] if text else ""
 
 
+@cache
+def tag(name: str) -> Any:
+    """Return the tag of an element, by which pydicom finds it faster than by its keyword."""
+    pydicom = load_pydicom()
+    return pydicom.tag.Tag(pydicom.datadict.tag_for_keyword(name))
+
+
 def many(ds: Any, name: str) -> list[Any]:
     """All values of an element."""
     try:
-        value = ds.get(name)
+        element = ds.get(tag(name))
+        value = None if element is None else element.value
     except Exception:
         return []
     if value is None or value == "":
@@ -71,7 +82,7 @@ def text(ds: Any, name: str) -> str:
 def written(ds: Any, name: str) -> str:
     """Raw content of an element as text, whatever its VR; empty where blank."""
     try:
-        element = ds.get_item(name)
+        element = ds.get_item(tag(name))
         value = None if element is None else element.value
     except Exception:
         return ""
@@ -86,7 +97,7 @@ def written(ds: Any, name: str) -> str:
 def description(ds: Any, name: str) -> str:
     """Text of an element, decoded with each likely character set where none is declared."""
     try:
-        raw = ds.get_item(name)
+        raw = ds.get_item(tag(name))
         content = raw.value if raw is not None and isinstance(raw.value, bytes) else b""
     except Exception:
         return ""
