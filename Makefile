@@ -101,8 +101,13 @@ SERVER ?=
 bench bench-scale bench-batch load goodput soak: OUT = out
 
 BEFORE ?=
-bench: $(VENV)/.dev $(SERVER_VENV)/.server  ## Compare ways to score one scan: ours, one process, MONAI, a naive client, BEFORE=<earlier checkout>
-	$(MEASURE) bench.speed --out "$(OUT)" $(if $(BEFORE),--before "$(BEFORE)")
+bench: $(VENV)/.dev $(SERVER_VENV)/.server $(VENV)/nnunet/.done  ## Compare ways to score one scan: ours, one process, MONAI, nnU-Net, a naive client, BEFORE=<earlier checkout>
+	$(MEASURE) bench.speed --out "$(OUT)" --nnunet $(VENV)/nnunet $(if $(BEFORE),--before "$(BEFORE)")
+
+$(VENV)/nnunet/.done: requirements/nnunet.txt | $(VENV)/.dev
+	rm -rf $(@D)
+	$(BIN)/python $(PIP) install --no-deps --target $(@D) -r requirements/nnunet.txt
+	@touch $@
 
 bench-scale: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure 1 to 8 scans at once, and scans of 1 to 4 times the slices
 	$(MEASURE) bench.scale --out "$(OUT)"

@@ -1,6 +1,6 @@
 """`make bench`: one scan, scored in ways that take turns.
 
-BEFORE=<earlier checkout> adds the product as it was there.
+BEFORE=<earlier checkout> adds the product as it was there, NNUNET=<folder> nnU-Net's predictor.
 
 Writes OUT/bench.json and the tables of docs/performance.md.
 """
@@ -25,6 +25,7 @@ from bench.support.before import earlier_product
 from bench.support.journey import journey
 from bench.support.memory import processor_seconds, server_memory, shared_memory
 from bench.support.network import check_same_network, torch_network
+from bench.support.nnunet import nnunet
 from bench.support.rounds import Contender, ratio, run_rounds
 from bench.support.scan import MeasuredScan, measured_scan, own_digest
 from proxy import Proxy
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--before", type=Path, help="earlier checkout of this project")
+    parser.add_argument("--nnunet", type=Path, help="folder with nnU-Net's packages")
     options = parser.parse_args(arguments)
     with measured_scan() as scan:
         figures: dict[str, Any] = {
@@ -62,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             "weights_sha256": own_digest(),
         }
         figures |= _one_scan(scan)
-        figures |= _compare(scan, options.rounds, options.before)
+        figures |= _compare(scan, options.rounds, options.before, options.nnunet)
     figures["targets"] = _targets(figures)
     path = store(options.out, "speed", figures)
     text = tables(figures)
@@ -116,7 +118,9 @@ def _one_scan(scan: MeasuredScan) -> dict[str, Any]:
     }
 
 
-def _compare(scan: MeasuredScan, rounds: int, before: Path | None) -> dict[str, Any]:
+def _compare(
+    scan: MeasuredScan, rounds: int, before: Path | None, packages: Path | None
+) -> dict[str, Any]:
     """All contenders in turn, on one server; an earlier product has its own."""
     _say("starting the contenders ...")
     engine = Engine(ways.NETWORK, int8=int8_beside(ways.NETWORK))
@@ -150,6 +154,8 @@ def _compare(scan: MeasuredScan, rounds: int, before: Path | None) -> dict[str, 
                 Contender("monai_box", ways.sliding(network, box, scan), some),
                 Contender("monai_full", ways.sliding(network, full, scan), 1),
             ]
+            if packages is not None:
+                fields.append(Contender("nnunet_box", nnunet(network, box, scan, packages), some))
             if before is not None:
                 run = open_until_measured.enter_context(earlier_product(before, scan.folder))
                 fields.append(Contender("before", run, rounds))

@@ -16,6 +16,7 @@ WORDS = {
     "json_remote": "the same windows by HTTP, as JSON both ways: MONAI Deploy's remote model",
     "monai_box": "MONAI's sliding window, torch, on the lung box",
     "monai_full": "the same on the full field of view",
+    "nnunet_box": "nnU-Net's predictor, torch, on the lung box",
     "before": "`product` of an earlier checkout, with its own server and weights",
 }
 

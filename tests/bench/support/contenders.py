@@ -53,11 +53,17 @@ def sliding(
 
     def run() -> float:
         with torch.inference_mode():
-            labels = inferer(inputs, predict)[0].argmax(dim=0)
-            voxels = torch.bincount(labels.ravel(), minlength=len(scan.contract.classes)).numpy()
-        return dl_ild_percent(*lesion_and_lung(voxels, scan.contract.classes))
+            return percent(inferer(inputs, predict)[0], scan)
 
     return run
+
+
+def percent(probabilities: torch.Tensor, scan: MeasuredScan) -> float:
+    """DL-ILD of the labels of a box, from probabilities (classes, z, y, x)."""
+    classes = scan.contract.classes
+    labels = probabilities.argmax(dim=0)
+    voxels = torch.bincount(labels.ravel(), minlength=len(classes)).numpy()
+    return dl_ild_percent(*lesion_and_lung(voxels, classes))
 
 
 def in_process(network: Engine) -> Callable[[torch.Tensor], torch.Tensor]:
