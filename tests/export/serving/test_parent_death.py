@@ -79,8 +79,10 @@ def test_models_are_the_children_of_any_thread_that_watch(tmp_path: Path) -> Non
         task = tmp_path / "7" / "task" / str(number)
         task.mkdir(parents=True)
         (task / "children").write_text(children)
-    assert parent_death.models_of(7, tmp_path) == {11}
-    assert parent_death.models_of(9, tmp_path) == frozenset()
+    assert parent_death.models_of(7, processes=tmp_path) == {11}
+    assert parent_death.models_of(9, processes=tmp_path) == frozenset()
+    # A model that runs is one also where the list leaves it out; one that has ended is none.
+    assert parent_death.models_of(9, frozenset({11, 12, 99}), tmp_path) == {11}
 
 
 SIBLINGS = """

@@ -53,7 +53,7 @@ def _watch(parent: int) -> None:
     is_asked, known = False, frozenset[int]()
     # After the request the parent is looked for once more: it may have ended just before.
     while os.getppid() == parent:
-        running = models_of(parent)
+        running = models_of(parent, known)
         if ended := known - running:
             _stop_server(parent, min(ended))
         known = running
@@ -79,13 +79,20 @@ def _stop_server(parent: int, ended: int) -> None:
         time.sleep(POLL_S / 5)
 
 
-def models_of(parent: int, processes: Path = Path("/proc")) -> frozenset[int]:
+def models_of(
+    parent: int, known: frozenset[int] = frozenset(), processes: Path = Path("/proc")
+) -> frozenset[int]:
     """Return the processes that a server has started, that watch it, and that run.
+
+    The kernel's list of children may leave out one that runs, while others of it come or go; so
+    those that are known are looked for themselves.
 
     Parameters
     ----------
     parent : int
         Process id of the server.
+    known : frozenset of int, optional
+        Those that were found before.
     processes : Path, optional
         The kernel's folder of processes.
 
@@ -94,7 +101,7 @@ def models_of(parent: int, processes: Path = Path("/proc")) -> frozenset[int]:
     frozenset of int
         Process ids; none where the kernel does not tell.
     """
-    children: set[int] = set()
+    children = set(known)
     for task in (processes / str(parent) / "task").glob("*/children"):
         with contextlib.suppress(OSError):
             children.update(map(int, task.read_text("ascii").split()))
