@@ -52,20 +52,19 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not():
     assert names == fires == silent
 
 
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_a_rule_that_never_fires_would_be_seen(rule, tmp_path):
-    """Break one rule at a time: the tests must fail."""
+def test_a_rule_that_never_fires_would_be_seen(tmp_path):
+    """Break every rule: a test of each must fail."""
     document = yaml.safe_load((MONITORING / "alerts.yml").read_text())
     for group in document["groups"]:
-        for one in group["rules"]:
-            if one["alert"] == rule["alert"]:
-                one["expr"] = f"({one['expr']}) unless on () vector(1)"
+        for rule in group["rules"]:
+            rule["expr"] = f"({rule['expr']}) unless on () vector(1)"
     (tmp_path / "alerts.yml").write_text(yaml.safe_dump(document))
     for name in (RULES[0], *TESTS):
         (tmp_path / name).write_text((MONITORING / name).read_text())
     done = run("promtool", "test", "rules", *TESTS, cwd=tmp_path)
     assert done.returncode != 0
-    assert rule["alert"] in done.stdout + done.stderr
+    failed = re.findall(r"alertname: (\w+), time:", done.stdout + done.stderr)
+    assert set(failed) == {rule["alert"] for rule in rules()}
 
 
 def test_every_alert_says_what_and_what_to_do_and_is_in_the_table():
