@@ -11,8 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dlild_analysis import Cohort, calibrate, draw_cohort, draw_visits, load_cohort, load_study
+from dlild_analysis import (
+    Cohort,
+    analyse,
+    calibrate,
+    draw_cohort,
+    draw_visits,
+    load_cohort,
+    load_study,
+)
 from dlild_analysis.simulate import STUDY_TOML, VISITS_TOML
+from dlild_analysis.steps.step import Analysis
 
 QUICK = STUDY_TOML + "bootstraps = 20\nrepeats = 1\n"
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -23,6 +32,15 @@ Edit = Callable[[pd.DataFrame], pd.DataFrame]
 def drawn() -> pd.DataFrame:
     """Draw one cohort with deaths and losses."""
     return draw_cohort(calibrate(), 90, np.random.default_rng(7), dropout_24=0.1, death_24=0.08)
+
+
+@pytest.fixture(scope="session")
+def analysed(drawn: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    """Analyse that cohort, for all tests that change neither it nor its study."""
+    folder = tmp_path_factory.mktemp("analysed")
+    drawn.to_csv(folder / "cohort.csv", index=False)
+    (folder / "study.toml").write_text(QUICK, encoding="utf-8")
+    return analyse(load_cohort(folder / "cohort.csv", load_study(folder / "study.toml")))
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import pytest
 from dlild_analysis import (
     InputRejectedError,
     ModelFileError,
-    analyse,
     build_model,
     predict_table,
     read_model,
@@ -23,9 +22,8 @@ from dlild_analysis.stats import cox
 
 
 @pytest.fixture
-def fitted(load):
-    analysis = analyse(load())
-    return analysis, build_model(analysis)
+def fitted(analysed):
+    return analysed, build_model(analysed)
 
 
 def test_risks_are_those_of_the_cox_model(fitted):

@@ -14,7 +14,6 @@ from dlild_analysis import (
     ModelFileError,
     UsageError,
     add_to_repository,
-    analyse,
     build_model,
     read_model,
 )
@@ -26,8 +25,8 @@ PROFILES = ("embedded", "onnxruntime", "tensorrt")
 
 
 @pytest.fixture
-def model(load):
-    return build_model(analyse(load()))
+def model(analysed):
+    return build_model(analysed)
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def test_all_files_are_there_and_nothing_else(model, served):
         "1/risk.py",
         "1/model.json",
     }
-    assert {p.name for p in served.parent.iterdir()} - {"cohort.csv", "study.toml"} == {"models"}
+    assert {p.name for p in served.parent.iterdir()} == {"models"}
 
 
 def test_each_profile_says_its_name_and_the_digest_of_the_model(model, served):

@@ -117,8 +117,8 @@ def test_models_are_grouped_by_their_kind():
     ]
 
 
-def test_checklists_claim_nothing_of_the_authors(load):
-    told = {item.asks: item for one in checklists(analyse(load())) for item in one.items}
+def test_checklists_claim_nothing_of_the_authors(analysed):
+    told = {item.asks: item for one in checklists(analysed) for item in one.items}
     for asks in ("Why this reference standard", "Dates of accrual and of the end of follow-up"):
         assert told[asks].rest.startswith("For the authors to add")
     for item in told.values():

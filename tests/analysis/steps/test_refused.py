@@ -110,7 +110,7 @@ def test_a_cut_off_that_looks_like_a_fraction_is_said(load):
     assert any("was read as 0.2 %" in text for text in chosen.warnings)
 
 
-def test_a_rule_that_could_not_be_applied_is_not_called_robust(load):
+def test_a_rule_that_could_not_be_applied_is_not_called_robust(load, analysed):
     analysis = analyse(load(), all_rules=True)
     told = " ".join(analysis.steps["rules"].sentences(analysis.data))
     for rule in ("relative-decline@1", "pf-ild@1", "ppf-2022@1"):
@@ -120,8 +120,7 @@ def test_a_rule_that_could_not_be_applied_is_not_called_robust(load):
         if "sensitivity" in item.asks:
             assert "applied: recorded@1." in item.answer
             assert "ppf-2022@1 could not be applied" in item.answer
-    alone = analyse(load())
-    (robust,) = (entry for entry in checklists(alone)[1].items if "sensitivity" in entry.asks)
+    (robust,) = (entry for entry in checklists(analysed)[1].items if "sensitivity" in entry.asks)
     assert "No other progression rule was tried" in robust.answer
 
 

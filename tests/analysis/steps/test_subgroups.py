@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlild_analysis import analyse, build_model, load_cohort, load_study
+from dlild_analysis import build_model, load_cohort, load_study
 from dlild_analysis.cohort import Cohort
 from dlild_analysis.errors import NotDoneError, StudyError
 from dlild_analysis.prediction import risk
@@ -100,10 +100,9 @@ def test_a_site_must_be_a_covariate(load):
         sites.by_site(Data(cohort, assess(cohort)), NotDone(""))
 
 
-def test_risk_table_and_nomogram_are_the_model(load):
-    analysis = analyse(load())
-    model = build_model(analysis)
-    found = analysis.of(RISK_TABLE)
+def test_risk_table_and_nomogram_are_the_model(analysed):
+    model = build_model(analysed)
+    found = analysed.of(RISK_TABLE)
     assert found == risk_table(model)
     held = {item["name"]: item.get("mean", item.get("levels", [0])[0]) for item in model["inputs"]}
     row = found.rows[3]
@@ -123,7 +122,7 @@ def test_risk_table_and_nomogram_are_the_model(load):
     read = 1 - np.exp(-np.exp(np.interp(points, places, np.log(-np.log1p(-np.array(risks))))))
     truth = risk.risks(model, {"score": score, "age": age, "sex": sex})[1]["risk"]
     assert read == pytest.approx(truth, abs=0.01)
-    assert figure(found, analysis) is not None
+    assert figure(found, analysed) is not None
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 70), (3.2, 58.9), (0.001, 0.004), (5, 5), (-3, 900)])
