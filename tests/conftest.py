@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from examples import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 # The one list of source roots: what lies in model_repository is in no environment.
@@ -19,16 +19,7 @@ from dlild_deploy.errors import LauncherError  # noqa: E402
 from dlild_deploy.server import EmbeddedServer  # noqa: E402
 from dlild_deploy.server.preflight import check_platform  # noqa: E402
 
-# A busy machine is no failure: examples are bounded in number, not in time. And a run today and
-# one tomorrow try the same examples.
-settings.register_profile(
-    "dlild",
-    deadline=None,
-    max_examples=50,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("dlild")
+load_profile()
 
 
 PROFILE = os.environ.get("DLILD_PROFILE") or "embedded"
@@ -58,19 +49,21 @@ def weights(repository: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def embedded_server(
-    repository: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[EmbeddedServer]:
-    """The real server, started once a run on free ports of loopback.
-
-    Skips only where the platform cannot run it: whatever else is wrong is a failure.
-    """
+def server_platform() -> None:
+    """Skip where the platform cannot run the real server: whatever else is wrong is a failure."""
     try:
         check_platform()
     except LauncherError as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def embedded_server(
+    server_platform: None, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedServer]:
+    """The real server, started once a run on free ports of loopback; its first scan is slower."""
     log = tmp_path_factory.mktemp("server") / "tritonserver.log"
     with EmbeddedServer(
-        repository, grpc_port=0, http_port=0, metrics_port=0, log_path=log
+        repository, grpc_port=0, http_port=0, metrics_port=0, log_path=log, warm=False
     ) as server:
         yield server

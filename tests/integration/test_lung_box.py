@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client.contract import Contract
@@ -123,7 +124,7 @@ def test_the_box_holds_the_lung_of_a_real_scan(
     assert held(*real, part) >= 0.999
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(
     height=st.floats(0.0, 0.6),
     to_back=st.floats(-0.5, 0.8),

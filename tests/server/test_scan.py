@@ -2,7 +2,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from server.cases import CLASSES, WINDOW, make_contract, make_ruled, messages, softmax, tile
@@ -31,7 +32,7 @@ def add_all(scan, windows):
         scan.add(window.probabilities, window.origin, window.index)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(volumes)
 def test_a_network_that_is_always_right_gives_the_volume_back(volume):
     scan = open_for(volume)
@@ -43,7 +44,7 @@ def test_a_network_that_is_always_right_gives_the_volume_back(volume):
     )
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(box_shapes, st.integers(0, 2**32 - 1))
 def test_labels_are_those_of_sums_over_the_whole_box(box_shape, seed):
     random = np.random.default_rng(seed)
@@ -61,7 +62,7 @@ def test_labels_are_those_of_sums_over_the_whole_box(box_shape, seed):
     np.testing.assert_allclose(score.class_volumes_ml, counted * 3.375e-3)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(volumes, st.randoms(use_true_random=False))
 def test_repeats_and_the_order_within_a_row_change_nothing(volume, random):
     windows = messages(volume)
@@ -74,7 +75,7 @@ def test_repeats_and_the_order_within_a_row_change_nothing(volume, random):
     np.testing.assert_array_equal(scan.finish().labels, volume)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.data())
 def test_windows_in_any_other_order_are_refused_never_scored_otherwise(data):
     volume = data.draw(volumes)
@@ -112,7 +113,7 @@ def test_a_repeat_with_other_content_is_ignored():
     assert (scan.finish().labels == 1).all()
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.data())
 def test_a_dropped_window_never_scores(data):
     volume = np.ones((12, 16, 20), np.uint8)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from server.cases import CLASSES, WINDOW, make_contract, make_ruled, messages, softmax
 
@@ -31,7 +32,7 @@ def labels_of(way, probabilities):
     return np.stack([labels for labels, _, _ in slices]), sum(sure for _, _, sure in slices)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     shapes,
     st.sampled_from([softmax, tied]),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client.contract import Contract
@@ -24,7 +25,7 @@ def by_hand(values: np.ndarray, rule: str) -> int:
     return int(values.argmax())
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     seed=st.integers(0, 2**32 - 1),
     spread=st.sampled_from([0.3, 2.0, 8.0]),

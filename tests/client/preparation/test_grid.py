@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client.errors import GeometryError
@@ -75,7 +76,7 @@ def test_weights_are_a_mean_that_keeps_ramps(n, spacing, target, extra):
 
 
 @given(data=st.data())
-@settings(max_examples=60)
+@examples(60)
 def test_resampling_is_one_plain_sum_along_each_axis(contract, data):
     shape = tuple(data.draw(st.tuples(st.integers(1, 40), st.integers(1, 90), st.integers(1, 140))))
     spacing = tuple(data.draw(st.tuples(*[st.floats(0.05, 6.0)] * 3)))
@@ -105,7 +106,7 @@ def test_the_grid_covers_the_scan_from_face_to_face(noise, contract):
 
 
 @given(value=st.integers(-3024, 4000))
-@settings(max_examples=20)
+@examples(20)
 def test_a_flat_scan_stays_flat_and_within_range(contract, value):
     volume = Volume(np.full((12, 20, 20), value, dtype=np.int16), (5, 0.8, 0.9))
     grid = to_grid(volume, contract)

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client.errors import NotChestError
@@ -163,7 +164,7 @@ def test_a_real_scan_has_its_lungs_in_the_box(shared_data, contract):
 
 
 @given(data=st.data())
-@settings(max_examples=50)
+@examples(50)
 def test_coarse_voxels_are_the_means_of_their_blocks(data):
     shape = data.draw(st.tuples(*[st.integers(1, 9)] * 3))
     factors = data.draw(st.tuples(*[st.integers(1, 4)] * 3))

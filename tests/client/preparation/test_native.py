@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from client.results.labelled import label_at
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client.preparation.native import SEPARABLE_VOXELS, sample, stack_of
@@ -72,7 +73,7 @@ def scans(draw: st.DrawFn) -> Volume:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(scans())
 def test_every_voxel_has_the_label_of_the_nearest_one(scan):
     found = sample(LABELS, stack_of(scan))

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client.contract.windows import extract_window
@@ -88,7 +89,7 @@ def lung(real):
 
 
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_lung_is_sent_wherever_the_field_cuts_the_chest_open(real, lung, data):
     part = tuple(
         slice(data.draw(st.integers(0, most)), n - data.draw(st.integers(0, most)))

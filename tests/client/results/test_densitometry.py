@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from client.results.labelled import labelled_result
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client.contract.score import ZONES
@@ -57,7 +58,7 @@ def test_the_figures_that_the_chest_imaging_platform_published_of_its_test_scan(
     assert found.percentiles_hu["15"] == published["fifteenthPercentileHU"] + 1
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.lists(st.integers(-1024, 400), min_size=2, max_size=300))
 def test_moments_and_percentiles_are_those_of_the_values(values):
     v = np.array(values)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dlild_client.preparation.prepare
@@ -192,7 +193,7 @@ def test_no_prepared_cases_is_a_clear_error(tmp_path: Path) -> None:
         prepared_files(tmp_path)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     order=st.permutations([0, 1, 2]),
     signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -24,7 +25,7 @@ def volume_of(phantom: Phantom, thickness_mm: float | None = None) -> Volume:
     return Volume(phantom.hu, (SPACING_MM,) * 3, series=series)
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(
     pattern=st.sampled_from([p for p in Pattern if p is not Pattern.NONE]),
     severity=st.floats(0.01, 0.8),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client.contract import Contract, parse_contract
@@ -58,7 +59,7 @@ def served(run, windows: Windows) -> tuple[np.ndarray, float]:
     return score.labels, score.dl_ild_percent
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(
     box=st.tuples(*[st.integers(6, 20)] * 3),
     seed=st.integers(0, 1000),

@@ -12,8 +12,9 @@ import onnxruntime
 import openvino
 import pytest
 import torch
+from examples import examples
 from export.tiny import coarse_scan
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_client.preparation.grid import to_grid
@@ -71,7 +72,7 @@ def test_where_no_lung_is_air_filled_the_level_says_nothing() -> None:
     assert density_of(_chest(-400.0), CELL).abs().max() == 0
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(lung_hu=st.floats(-975, -760), places=st.integers(1, 3))
 def test_the_level_moves_with_the_windows_origin_by_whole_cells(
     lung_hu: float, places: int

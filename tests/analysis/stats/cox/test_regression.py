@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from lifelines import CoxPHFitter
 
@@ -84,7 +85,7 @@ def test_fit_agrees_with_lifelines(table, name):
 
 
 @given(st.floats(0.01, 100), st.floats(-1000, 1000), st.integers(0, 2**20))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_units_of_covariates_and_order_of_time_do_not_matter(factor, shift, seed):
     rng = np.random.default_rng(seed)
     x, time, event = rng.normal(size=50), rng.integers(1, 20, 50), rng.random(50) < 0.6

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlild_analysis.stats import logistic
@@ -148,7 +149,7 @@ def test_variance_inflation_sees_a_determined_column():
 
 
 @given(st.floats(0.01, 100), st.floats(-1e3, 1e3))
-@settings(max_examples=20)
+@examples(20)
 def test_units_do_not_matter(factor, shift):
     rng = np.random.default_rng(5)
     x = rng.normal(size=80)

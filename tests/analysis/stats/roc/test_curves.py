@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from examples import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -131,7 +132,7 @@ def test_paired_test_of_a_score_against_itself_and_swapped(rows, seed):
 
 
 @given(patients)
-@settings(max_examples=50)
+@examples(50)
 def test_youden_is_the_best_of_all_cutoffs(rows):
     event, score = split(rows)
     assume(np.ptp(score) > 0)

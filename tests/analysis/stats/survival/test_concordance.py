@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from examples import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dlild_analysis.stats import survival
@@ -96,7 +97,7 @@ def test_weighted_counts_pair_by_pair(values):
 
 
 @given(rows)
-@settings(max_examples=50)
+@examples(50)
 def test_transforms_and_turning_round(values):
     time, event, score = columns(values)
     assume(by_hand(time, event, score)[1] > 0)
