@@ -20,6 +20,7 @@ from deploy.test_runbook import (  # noqa: F401  (fixtures)
     port,
     wait_until_ready,
 )
+from patients import write_child
 
 from dlild_client.reading.read import read_volume
 from dlild_client.results.files import write_nifti
@@ -170,15 +171,10 @@ def block_with(page: str, words: str) -> Block:
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The phantom of the demo as a DICOM series."""
+    """The phantom of a child as a DICOM series."""
     folder = tmp_path_factory.mktemp("readme-scan")
-    subprocess.run(
-        ["dlild-export", "phantom", folder, "--count", "1",
-         "--first-seed", "2000005", "--format", "dicom"],
-        check=True, capture_output=True, env=variables(),
-    )  # fmt: skip
-    (series,) = folder.glob("*/ct")
-    return series
+    write_child(folder)
+    return folder
 
 
 def variables(**more: str) -> dict[str, str]:

@@ -20,8 +20,7 @@ import yaml
 from deploy.checkers import ROOT
 
 from dlild_client.settings import VARIABLES
-from dlild_deploy.errors import LauncherError
-from dlild_deploy.server.preflight import check_platform, default_server_python
+from dlild_deploy.server.preflight import default_server_python
 
 RUNBOOK = ROOT / "deploy" / "README.md"
 TEXT = RUNBOOK.read_text("utf-8")
@@ -87,12 +86,8 @@ def test_every_make_target_and_file_it_names_is_there() -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(server_platform: None, tmp_path: Path) -> Path:
     """Return what a newcomer has, and the environments that `make` would fill for minutes."""
-    try:
-        check_platform()
-    except LauncherError as reason:
-        pytest.skip(str(reason))
     for name in ("make", "openssl"):
         if shutil.which(name) is None:
             pytest.skip(f"{name} is not installed")
@@ -150,6 +145,7 @@ def wait_until_ready(shell: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.server
+@pytest.mark.slow
 def test_a_newcomer_reaches_the_known_score_through_tls(
     first_terminal: subprocess.Popen[str], checkout: Path, port: int
 ) -> None:

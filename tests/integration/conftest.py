@@ -1,4 +1,8 @@
-"""A phantom patient as a DICOM series, and the raw wire for what a good client never does."""
+"""Phantom patients as DICOM series, and the raw wire for what a good client never does.
+
+`patient` is a child: the network takes a fifth of the time that it needs for `adult`. Tests that do
+not depend on what a trained network answers ask servers of a tiny one.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,9 @@ from typing import Any
 
 import grpc
 import pytest
+from bench.support.small import SmallScan, small_repository, small_scans
+from export.tiny import write_repository
+from patients import SPEC, write_child
 from tritonclient.grpc import service_pb2_grpc
 
 from dlild_client import Client
@@ -27,7 +34,7 @@ from dlild_client.transport.exchange import window_requests
 from dlild_client.transport.wire import WindowRequest
 from dlild_client.volume import Volume
 from dlild_deploy.server import EmbeddedServer
-from dlild_export.phantom import Pattern, Phantom, PhantomSpec, make_phantom
+from dlild_export.phantom import Phantom, make_phantom
 from dlild_export.phantom.dicom import write_dicom_series
 from dlild_export.serving.configs import write_configs
 
@@ -47,13 +54,20 @@ def contract(contract_text: str) -> Contract:
 
 @pytest.fixture(scope="session")
 def phantom() -> Phantom:
-    return make_phantom(PhantomSpec(seed=2_000_005, pattern=Pattern.UIP, severity=0.25))
+    return make_phantom(SPEC)
 
 
 @pytest.fixture(scope="session")
-def patient(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("patient")
+def adult(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adult")
     write_dicom_series(phantom, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("patient")
+    write_child(folder)
     return folder
 
 
@@ -76,13 +90,8 @@ def scored(embedded_server: EmbeddedServer, patient: Path) -> Result:
 
 @pytest.fixture(scope="session")
 def in_pieces(volume: Volume, contract_text: str) -> PreparedScan:
-    """A small scan in six windows, although the server would take it in one.
-
-    The phantom's voxels, taken for finer ones: the chest of a child, that is computed soon.
-    """
-    child = replace(volume, spacing_mm=tuple(0.6 * mm for mm in volume.spacing_mm))
-    small = several_windows(contract_text, (64, 96, 96))
-    return prepare(child, parse_contract(small))
+    """The patient's scan in six windows, although the server would take it in one."""
+    return prepare(volume, parse_contract(several_windows(contract_text, (64, 96, 96))))
 
 
 def several_windows(contract_text: str, maximum: tuple[int, int, int] = (96, 128, 128)) -> str:
@@ -100,20 +109,49 @@ def requests(in_pieces: PreparedScan, contract: Contract) -> list[WindowRequest]
 
 
 @pytest.fixture(scope="session")
-def hasty_server(
-    repository: Path, tmp_path_factory: pytest.TempPathFactory, embedded_server: EmbeddedServer
-) -> Iterator[EmbeddedServer]:
-    """A server of its own that holds one scan, and drops it after five silent seconds."""
+def tiny_repository(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository with the tiny network: nothing may change it."""
+    return write_repository(tmp_path_factory.mktemp("tiny") / "model_repository", repository)
+
+
+@pytest.fixture(scope="session")
+def hasty_repository(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One scan at a time, dropped after five silent seconds; in several windows, a tiny network."""
     copied = tmp_path_factory.mktemp("hasty") / "model_repository"
-    shutil.copytree(repository, copied)
+    shutil.copytree(tiny_repository, copied)
     contract = json.loads(several_windows((copied / "contract.json").read_text()))
     (copied / "contract.json").write_text(json.dumps(contract))
     limits = json.loads((copied / "limits.json").read_text())
     limits |= {"scan_idle_s": IDLE_S, "open_scans": 1}
     (copied / "limits.json").write_text(json.dumps(limits))
     write_configs(copied)
+    return copied
+
+
+@pytest.fixture(scope="session")
+def small(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of the tiny network whose windows are so small that `scans` take four."""
+    return small_repository(tmp_path_factory.mktemp("small"), source=tiny_repository)
+
+
+@pytest.fixture(scope="session")
+def small_contract(small: Path) -> Contract:
+    return parse_contract((small / "contract.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="session")
+def scans(small: Path, small_contract: Contract) -> list[SmallScan]:
+    return small_scans(3, small_contract, source=small)
+
+
+@pytest.fixture(scope="session")
+def hasty_server(
+    server_platform: None, hasty_repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedServer]:
     log = tmp_path_factory.mktemp("hasty-log") / "tritonserver.log"
-    with EmbeddedServer(copied, grpc_port=0, http_port=0, metrics_port=0, log_path=log) as server:
+    with EmbeddedServer(
+        hasty_repository, grpc_port=0, http_port=0, metrics_port=0, log_path=log
+    ) as server:
         yield server
 
 

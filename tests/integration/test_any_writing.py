@@ -45,12 +45,12 @@ WRITINGS: dict[str, Callable[[Path, Path], Path]] = {
 
 
 def test_the_score_does_not_depend_on_the_writing(
-    embedded_server: EmbeddedServer, patient: Path, tmp_path: Path
+    embedded_server: EmbeddedServer, adult: Path, tmp_path: Path
 ) -> None:
     with Client(embedded_server.grpc_url) as client:
-        straight = client.score(patient)
+        straight = client.score(adult)
         scores = {
-            name: client.score(write(patient, tmp_path / name)).dl_ild_percent
+            name: client.score(write(adult, tmp_path / name)).dl_ild_percent
             for name, write in WRITINGS.items()
         }
 

@@ -1,4 +1,4 @@
-"""A real CT, a real archive, the real server: results land in the study, once.
+"""A scan, a real archive, the real server: results land in the study, once.
 
 The archive is Orthanc, the sender dcmtk's `storescu`; scored through DICOMweb and through the node.
 """
@@ -22,10 +22,7 @@ ROOT = Path(__file__).parents[2]
 CT = ROOT.parent / "shared" / "data" / "lidc-idri-0314" / "dicom"
 RESULT = ["OT", "SEG", "SR"]
 
-pytestmark = [
-    pytest.mark.server,
-    pytest.mark.skipif(not CT.is_dir(), reason="no ../shared/data beside the repository"),
-]
+pytestmark = pytest.mark.server
 
 
 def dlild(*arguments: object) -> subprocess.Popen[str]:
@@ -46,12 +43,12 @@ def added(archive: Orthanc) -> list[tuple[str, str]]:
 
 
 def test_results_land_in_the_study_by_dicomweb_and_by_the_node_and_only_once(
-    embedded_server: EmbeddedServer, tmp_path: Path
+    embedded_server: EmbeddedServer, patient: Path, tmp_path: Path
 ) -> None:
     port, url = free_port(), ("--url", embedded_server.grpc_url)
     modalities = {"dlild": ["DLILD", "127.0.0.1", port]}
     with Orthanc(tmp_path / "orthanc", modalities=modalities) as archive:
-        storescu(archive.dicom_port, CT)
+        storescu(archive.dicom_port, patient)
         (study,) = archive.get("studies?expand")
         uid = study["MainDicomTags"]["StudyInstanceUID"]
         store = ("score", archive.dicomweb, "--study", uid, "--store", *url)
@@ -76,7 +73,7 @@ def test_results_land_in_the_study_by_dicomweb_and_by_the_node_and_only_once(
             assert '"failed"' not in text
             assert added(archive) == first
             # The same study, sent by a scanner, is known and is not answered again.
-            storescu(port, CT, title="DLILD")
+            storescu(port, patient, title="DLILD")
             time.sleep(4)
             assert audit.read_text().count('"scoring"') == 1
             node.send_signal(signal.SIGTERM)
@@ -87,6 +84,7 @@ def test_results_land_in_the_study_by_dicomweb_and_by_the_node_and_only_once(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not CT.is_dir(), reason="no ../shared/data beside the repository")
 def test_the_node_alone_answers_and_an_archive_that_is_away_gets_its_answer(
     embedded_server: EmbeddedServer, tmp_path: Path
 ) -> None:

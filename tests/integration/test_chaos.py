@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
@@ -21,36 +20,21 @@ pytestmark = pytest.mark.server
 SCANS = 12
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_repository(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(scope="module")
-def small_contract(small: Path) -> Contract:
-    return parse_contract((small / "contract.json").read_text("utf-8"))
-
-
-@pytest.fixture(scope="module")
-def scans(small_contract: Contract) -> list[SmallScan]:
-    return small_scans(3, small_contract)
-
-
 @pytest.fixture
-def server(small: Path, embedded_server: EmbeddedServer, tmp_path: Path) -> EmbeddedServer:
-    """A server that is not started yet; `embedded_server` skips where none can run."""
-    return EmbeddedServer(
-        small, grpc_port=0, http_port=0, metrics_port=0, log_path=tmp_path / "tritonserver.log"
-    )
+def released(tmp_path: Path) -> Path:
+    """The released networks, with small windows."""
+    return small_repository(tmp_path)
 
 
 @pytest.mark.slow
 def test_no_mishap_makes_a_wrong_score_or_costs_another_scan(
-    server: EmbeddedServer, scans: list[SmallScan], small_contract: Contract
+    server_platform: None, released: Path
 ) -> None:
     plan = Plan.spread(SCANS, every=5, kills={0})
+    contract = parse_contract((released / "contract.json").read_text("utf-8"))
+    server = EmbeddedServer(released, grpc_port=0, http_port=0, metrics_port=0)
 
-    findings = Chaos(plan, scans, small_contract, server, print).run()
+    findings = Chaos(plan, small_scans(3, contract), contract, server, print).run()
 
     assert findings.violations == []
     counts = findings.counts
@@ -63,16 +47,15 @@ def test_no_mishap_makes_a_wrong_score_or_costs_another_scan(
 
 @pytest.mark.slow
 def test_an_upgrade_under_load_gives_each_scan_the_score_of_the_version_it_names(
-    small: Path, embedded_server: EmbeddedServer, small_contract: Contract, tmp_path: Path
+    server_platform: None, released: Path
 ) -> None:
-    copied = tmp_path / "model_repository"
-    shutil.copytree(small, copied)
-    earlier = earlier_version(copied, small_contract.model.version)
-    both = small_scans(3, small_contract, (earlier,))
-    server = EmbeddedServer(copied, grpc_port=0, http_port=0, metrics_port=0)
+    contract = parse_contract((released / "contract.json").read_text("utf-8"))
+    earlier = earlier_version(released, contract.model.version)
+    both = small_scans(3, contract, (earlier,))
+    server = EmbeddedServer(released, grpc_port=0, http_port=0, metrics_port=0)
     plan = Plan.spread(SCANS, every=5, kills=(), upgrades={0: earlier})
 
-    findings = Chaos(plan, both, small_contract, server, print).run()
+    findings = Chaos(plan, both, contract, server, print).run()
 
     assert findings.violations == []
     assert len(findings.upgrades_s) == 1
@@ -80,8 +63,9 @@ def test_an_upgrade_under_load_gives_each_scan_the_score_of_the_version_it_names
 
 
 def test_no_fault_of_a_window_gives_a_score_and_the_next_scan_is_served(
-    server: EmbeddedServer, scans: list[SmallScan], small_contract: Contract
+    server_platform: None, small: Path, scans: list[SmallScan], small_contract: Contract
 ) -> None:
+    server = EmbeddedServer(small, grpc_port=0, http_port=0, metrics_port=0, warm=False)
     with server, Client(server.grpc_url) as client:
         for fault in FAULTS:
             messages = spoilt_messages(requests_of(scans[0], small_contract), fault)

@@ -69,11 +69,12 @@ def check(prepared: PreparedScan, engine: Engine, contract: Contract, contract_t
 
 
 def test_the_phantom_scores_as_with_dense_windows(
-    prepared: PreparedScan,
+    adult: Path,
     engine: Engine,
     contract: Contract,
     contract_text: str,
 ) -> None:
+    prepared = prepare(read_volume(adult), contract)
     check(prepared, engine, contract, contract_text)
 
 

@@ -50,7 +50,11 @@ def test_the_score_is_that_of_the_same_windows_without_a_server(
     assert np.mean(scored.labels.array[box] != labels) < 1e-5
 
 
-def test_the_score_is_near_the_phantoms_truth(scored: Result, phantom: Phantom) -> None:
+def test_the_score_is_near_the_phantoms_truth(
+    embedded_server: EmbeddedServer, adult: Path, phantom: Phantom
+) -> None:
+    with Client(embedded_server.grpc_url) as client:
+        scored = client.score(adult)
     assert scored.dl_ild_percent == pytest.approx(phantom.dl_ild_percent, abs=3)
     assert scored.lung_volume_ml == pytest.approx(phantom.lung_volume_ml, rel=0.03)
 
@@ -145,6 +149,7 @@ def test_the_files_of_a_result(scored: Result, tmp_path: Path) -> None:
     assert sum(z["lung_ml"] for z in zones) == pytest.approx(stored["lung_volume_ml"], abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data beside the repository")
 def test_a_real_ct_without_disease(embedded_server: EmbeddedServer) -> None:
     with Client(embedded_server.grpc_url) as client:

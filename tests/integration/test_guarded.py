@@ -1,4 +1,7 @@
-"""The real server behind mutual TLS and a key, and what becomes of a scan when it restarts."""
+"""The real server behind mutual TLS and a key, and what becomes of a scan when it restarts.
+
+With a tiny network: the score is that of the same server without TLS and key.
+"""
 
 from __future__ import annotations
 
@@ -35,30 +38,37 @@ class Guarded:
 
 @pytest.fixture(scope="module")
 def guarded(
-    repository: Path, tmp_path_factory: pytest.TempPathFactory, embedded_server: EmbeddedServer
+    server_platform: None, hasty_repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
     authority = Authority(folder / "ca")
     mine, theirs = authority.issue("client"), authority.issue("server")
     server = EmbeddedServer(
-        repository,
+        hasty_repository,
         grpc_port=0,
         http_port=0,
         metrics_port=0,
         log_path=folder / "tritonserver.log",
         tls=ServerTLS(theirs.cert, theirs.key, authority.ca),
         api_key=KEY,
+        warm=False,
     )
     with server:
         yield Guarded(server, TLS(authority.ca, mine.cert, mine.key), authority)
 
 
+@pytest.fixture
+def in_the_open(quiet_server: EmbeddedServer, volume: Volume) -> Result:
+    with Client(quiet_server.grpc_url) as client:
+        return client.score(volume)
+
+
 def test_a_scan_through_mutual_tls_and_a_key(
-    guarded: Guarded, scored: Result, volume: Volume
+    guarded: Guarded, in_the_open: Result, volume: Volume
 ) -> None:
     with Client(guarded.server.grpc_url, tls=guarded.tls, api_key=KEY) as client:
         result = client.score(volume)
-    assert result.dl_ild_percent == pytest.approx(scored.dl_ild_percent, abs=1e-6)
+    assert result.dl_ild_percent == pytest.approx(in_the_open.dl_ild_percent, abs=1e-6)
 
 
 @pytest.mark.parametrize("key", [None, "another-key"])
@@ -138,17 +148,18 @@ def test_a_busy_server_is_waited_for(quiet_server: EmbeddedServer, volume: Volum
 
 
 def test_a_server_restarted_in_mid_scan_gives_the_result_all_the_same(
-    guarded: Guarded, volume: Volume, scored: Result
+    guarded: Guarded, volume: Volume, in_the_open: Result
 ) -> None:
-    """The real one: killed with a window under way, started again on the same port."""
+    """Killed with windows still to be sent, started again on the same port."""
     steps: list[tuple[str, int, int]] = []
     restarted: list[threading.Thread] = []
-    done = threading.Event()
+    killed, done = threading.Event(), threading.Event()
 
     def restart() -> None:
         assert guarded.server.pid is not None
         os.killpg(guarded.server.pid, signal.SIGKILL)
         guarded.server.stop()
+        killed.set()
         guarded.server.start()
         # The server goes with the thread that has started it.
         done.wait()
@@ -158,14 +169,20 @@ def test_a_server_restarted_in_mid_scan_gives_the_result_all_the_same(
         if (stage, done) == ("inference", 1) and not restarted:
             restarted.append(threading.Thread(target=restart))
             restarted[0].start()
+            assert killed.wait(60)
 
-    retries = Retries(attempts=60, longest_wait_s=2)
-    with Client(guarded.server.grpc_url, tls=guarded.tls, api_key=KEY, retries=retries) as client:
+    with Client(
+        guarded.server.grpc_url,
+        tls=guarded.tls,
+        api_key=KEY,
+        limits=Limits(in_flight=1),
+        retries=Retries(attempts=60, longest_wait_s=2),
+    ) as client:
         try:
             result = client.score(volume, report)
         finally:
             done.set()
             restarted[0].join()
 
-    assert result.dl_ild_percent == pytest.approx(scored.dl_ild_percent, abs=1e-6)
+    assert result.dl_ild_percent == pytest.approx(in_the_open.dl_ild_percent, abs=1e-6)
     assert [step for step in steps if step[0] == "again"]

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -206,16 +207,22 @@ def test_what_no_window_may_be_never_reaches_the_network(
 
 
 def test_a_stop_with_windows_that_wait_is_in_order_and_their_clients_may_try_again(
-    repository: Path, requests: list[WindowRequest], tmp_path: Path, embedded_server: EmbeddedServer
+    server_platform: None, tiny_repository: Path, requests: list[WindowRequest], tmp_path: Path
 ) -> None:
     log = tmp_path / "tritonserver.log"
     server = EmbeddedServer(
-        repository, grpc_port=0, http_port=0, metrics_port=0, log_path=log, warm=False
+        tiny_repository, grpc_port=0, http_port=0, metrics_port=0, log_path=log, warm=False
     )
+    # Several scans, so that the tiny network has not computed all before the server stops.
+    scans = [
+        changed(request, sequence_id=str(uuid.uuid5(uuid.NAMESPACE_OID, str(scan)))).message()
+        for scan in range(8)
+        for request in requests
+    ]
     with server:
         channel = open_channel(find_settings(server.grpc_url))
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        stream = stub.ModelStreamInfer(iter([r.message() for r in requests]), timeout=60)
+        stream = stub.ModelStreamInfer(iter(scans), timeout=60)
         next(stream)
         asked = time.monotonic()
         server.stop()

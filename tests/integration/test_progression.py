@@ -15,9 +15,7 @@ from tritonclient.utils import InferenceServerException
 from dlild_analysis import predict_table, read_model
 from dlild_analysis.cli import main as analysis_command
 from dlild_client import Client
-from dlild_deploy.errors import LauncherError
 from dlild_deploy.server import EmbeddedServer
-from dlild_deploy.server.preflight import check_platform
 
 pytestmark = pytest.mark.server
 
@@ -44,18 +42,18 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(
-    model_path: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory
+    server_platform: None,
+    model_path: Path,
+    tiny_repository: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[EmbeddedServer]:
-    try:
-        check_platform()
-    except LauncherError as reason:
-        pytest.skip(str(reason))
     folder = tmp_path_factory.mktemp("serving")
     copied = folder / "model_repository"
-    shutil.copytree(repository, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(tiny_repository, copied, ignore=shutil.ignore_patterns("__pycache__"))
     assert analysis_command(["add-to-repository", str(model_path), str(copied)]) == 0
+    log = folder / "tritonserver.log"
     with EmbeddedServer(
-        copied, grpc_port=0, http_port=0, metrics_port=0, log_path=folder / "tritonserver.log"
+        copied, grpc_port=0, http_port=0, metrics_port=0, log_path=log, warm=False
     ) as running:
         yield running
 

@@ -62,10 +62,12 @@ def released(
 
 @pytest.fixture(scope="module")
 def server(
-    released: Path, embedded_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+    server_platform: None, released: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedServer]:
     log = tmp_path_factory.mktemp("released-log") / "tritonserver.log"
-    with EmbeddedServer(released, grpc_port=0, http_port=0, metrics_port=0, log_path=log) as server:
+    with EmbeddedServer(
+        released, grpc_port=0, http_port=0, metrics_port=0, log_path=log, warm=False
+    ) as server:
         yield server
 
 

@@ -10,41 +10,30 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from bench.support.small import SmallScan, small_repository, small_scans
+from bench.support.small import SmallScan
 from orthanc import free_port
 
-from dlild_client import Client, Retries
+from dlild_client import Client, Limits, Retries
 from dlild_client.batch.run import PATIENT, run_batch
 from dlild_client.cli.screen import WaitingNotice
-from dlild_client.contract import parse_contract
 from dlild_client.results.files import write_nifti
 from dlild_deploy.server import EmbeddedServer
 
 pytestmark = pytest.mark.server
 SOON = Retries(attempts=200, first_wait_s=0.2, longest_wait_s=1.0)
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_repository(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(scope="module")
-def scans(small: Path) -> list[SmallScan]:
-    return small_scans(3, parse_contract((small / "contract.json").read_text("utf-8")))
+# The others are still to be sent when the server ends.
+ONE_WINDOW = Limits(in_flight=1)
 
 
 @pytest.fixture
-def server(
-    small: Path, embedded_server: EmbeddedServer, tmp_path: Path
-) -> Iterator[EmbeddedServer]:
-    """A server of its own; `embedded_server` skips where none can run."""
+def server(server_platform: None, small: Path, tmp_path: Path) -> Iterator[EmbeddedServer]:
     with EmbeddedServer(
         small,
         grpc_port=free_port(),
         http_port=0,
         metrics_port=0,
         log_path=tmp_path / "tritonserver.log",
+        warm=False,
     ) as running:
         yield running
 
@@ -65,18 +54,23 @@ def kill(server: EmbeddedServer) -> None:
 def test_a_scan_under_way_is_sent_again_and_scored_right(
     server: EmbeddedServer, scans: list[SmallScan], end: Callable[[EmbeddedServer], None]
 ) -> None:
-    under_way, stages = threading.Event(), []
+    under_way, ended, stages = threading.Event(), threading.Event(), []
 
     def watch(stage: str, done: int, whole: int) -> None:
         stages.append(stage)
         if stage == "inference" and 0 < done < whole:
             under_way.set()
+            ended.wait(60)
 
-    with Client(server.grpc_url, retries=SOON) as client, ThreadPoolExecutor(1) as pool:
+    with (
+        Client(server.grpc_url, retries=SOON, limits=ONE_WINDOW) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
         waiting = pool.submit(client.score, scans[0].volume, watch)
         assert under_way.wait(60)
         # Linux ends the server with the thread that started it: this one.
         end(server)
+        ended.set()
         server.start()
         result = waiting.result(120)
 
@@ -87,7 +81,7 @@ def test_a_scan_under_way_is_sent_again_and_scored_right(
 def test_a_batch_waits_for_the_server_says_so_and_scores_all(
     server: EmbeddedServer, scans: list[SmallScan], tmp_path: Path
 ) -> None:
-    under_way = threading.Event()
+    under_way, ended = threading.Event(), threading.Event()
     said: list[str] = []
     notice = WaitingNotice(said.append)
     for number, scan in enumerate(scans):
@@ -99,16 +93,18 @@ def test_a_batch_waits_for_the_server_says_so_and_scores_all(
             notice.on_wait(scan)
         if stage == "inference" and 0 < done < whole:
             under_way.set()
+            ended.wait(60)
             notice.on_answer(scan)
 
     with (
-        Client(server.grpc_url, retries=PATIENT) as client,
+        Client(server.grpc_url, retries=PATIENT, limits=ONE_WINDOW) as client,
         notice.listening(),
         ThreadPoolExecutor(1) as pool,
     ):
         waiting = pool.submit(run_batch, client, tmp_path / "in", tmp_path / "out", progress=told)
         assert under_way.wait(60)
         stop(server)
+        ended.set()
         server.start()
         summary = waiting.result(240)
 

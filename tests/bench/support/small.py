@@ -71,8 +71,10 @@ class SmallScan:
         return f"{differ:.2%} of the labels differ" if differ > 1e-5 else ""
 
 
-def small_repository(place: Path, window: tuple[int, int, int] = HALF) -> Path:
-    """Copy the model repository with smaller windows, so that a small scan has several.
+def small_repository(
+    place: Path, window: tuple[int, int, int] = HALF, source: Path = REPOSITORY
+) -> Path:
+    """Copy a model repository with smaller windows, so that a small scan has several.
 
     Parameters
     ----------
@@ -80,6 +82,8 @@ def small_repository(place: Path, window: tuple[int, int, int] = HALF) -> Path:
         Folder to make it in.
     window : tuple of int
         The largest window, (z, y, x) in voxels: for scans of half the size, or of a third.
+    source : Path
+        The repository to copy; this project's by default.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def small_repository(place: Path, window: tuple[int, int, int] = HALF) -> Path:
         The repository.
     """
     copied = place / "model_repository"
-    shutil.copytree(REPOSITORY, copied)
+    shutil.copytree(source, copied)
     contract = json.loads((copied / "contract.json").read_text("utf-8"))
     least = [min(a, b) for a, b in zip(contract["windows"]["minimum"], window, strict=True)]
     contract["windows"] |= {
@@ -106,7 +110,11 @@ def earlier_version(repository: Path, served: int) -> int:
 
 
 def small_scans(
-    count: int, contract: Contract, earlier: tuple[int, ...] = (), step: int = 2
+    count: int,
+    contract: Contract,
+    earlier: tuple[int, ...] = (),
+    step: int = 2,
+    source: Path = REPOSITORY,
 ) -> list[SmallScan]:
     """Make scans of every `step`-th voxel along every axis, with scores that differ.
 
@@ -120,13 +128,15 @@ def small_scans(
         Versions that may answer as well.
     step : int
         Of how many voxels one is taken, along every axis.
+    source : Path
+        The repository whose networks answer; this project's by default.
 
     Returns
     -------
     list of SmallScan
     """
     served = contract.model.version
-    paths = {number: network_path(version=number) for number in (served, *earlier)}
+    paths = {number: network_path(source, number) for number in (served, *earlier)}
     engines = {number: Engine(path, int8=int8_beside(path)) for number, path in paths.items()}
     with measured_scan() as whole:
         chest = whole.prepared.grid.array[::step, ::step, ::step]

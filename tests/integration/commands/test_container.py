@@ -20,9 +20,7 @@ from deploy.checkers import DEPLOY, checker
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from dlild_client.transport.wire import WindowRequest
-from dlild_deploy.errors import LauncherError
 from dlild_deploy.server.preflight import (
-    check_platform,
     check_port,
     default_server_python,
     find_environment,
@@ -39,13 +37,9 @@ WITH_KEY = (("triton-grpc-protocol-x-ild-key", KEY),)
 
 @pytest.fixture(scope="module")
 def container(
-    repository: Path, tmp_path_factory: pytest.TempPathFactory
+    server_platform: None, tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SimpleNamespace]:
     """The entrypoint with the embedded server in place of the container's."""
-    try:
-        check_platform()
-    except LauncherError as reason:
-        pytest.skip(str(reason))
     folder = tmp_path_factory.mktemp("container")
     environment = find_environment(default_server_python())
     backend = folder / "backends" / "python"
@@ -63,7 +57,7 @@ def container(
     variables |= {
         "PATH": f"{folder / 'bin'}{os.pathsep}{variables['PATH']}",
         "DLILD_PROFILE": "embedded",
-        "DLILD_MODEL_REPOSITORY": str(repository),
+        "DLILD_MODEL_REPOSITORY": str(tiny_repository),
         "DLILD_TLS": "mutual",
         "DLILD_TLS_FOLDER": str(folder),
         "DLILD_KEY_FILE": str(folder / "api-key"),

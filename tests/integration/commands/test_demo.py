@@ -54,6 +54,7 @@ def test_a_missing_scan_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_unreadable_scan_is_one_line_and_the_server_stops(tmp_path: Path) -> None:
     folder = tmp_path / "scan"
     folder.mkdir()

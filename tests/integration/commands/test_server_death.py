@@ -49,11 +49,10 @@ def mark(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(
-    repository: Path, embedded_server: EmbeddedServer, mark: Path, tmp_path: Path
+    server_platform: None, tiny_repository: Path, mark: Path, tmp_path: Path
 ) -> Iterator[EmbeddedServer]:
-    """A server of its own; `embedded_server` skips where none can run."""
     copied = tmp_path / "model_repository"
-    shutil.copytree(repository, copied)
+    shutil.copytree(tiny_repository, copied)
     for model in copied.glob("dlild/*/model.py"):
         model.write_text(model.read_text("utf-8") + HOLDING.format(mark=str(mark)), "utf-8")
     with EmbeddedServer(
