@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def archived(orthanc, post, series_writer, chest) -> tuple[str, Path]:
+def archived(orthanc, post, series_writer, small) -> tuple[str, Path]:
     """A study with a chest in the archive; returns its UID, and a folder with the same."""
-    folder = series_writer.write(chest)
+    folder = series_writer.write(small)
     post(orthanc, folder)
     return series_writer.study, folder
 

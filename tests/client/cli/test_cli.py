@@ -52,8 +52,8 @@ def assert_one_line(done, code, words):
 
 
 @pytest.fixture
-def scan_file(tmp_path, chest) -> Path:
-    write_nifti(chest, tmp_path / "scan.nii.gz")
+def scan_file(tmp_path, small) -> Path:
+    write_nifti(small, tmp_path / "scan.nii.gz")
     return tmp_path / "scan.nii.gz"
 
 

@@ -36,16 +36,23 @@ def on_the_scan(labels: np.ndarray, volume: Volume) -> np.ndarray:
     return labels if volume.direction[2][0] > 0 else labels[::-1]
 
 
-@pytest.mark.parametrize("kind", ["labelmap", "binary"])
+FINE = {"pixel_mm": 2.0, "slice_mm": 6.0}
+TILTED_AND_PADDED = {"pixel_mm": 3.0, "tilt_deg": 14.0, "padding_hu": -3024}
+TILTED_BACK = {"pixel_mm": 4.0, "tilt_deg": -8.0}
+
+
 @pytest.mark.parametrize(
-    "slices",
+    ("kind", "slices"),
     [
-        {},
-        {"pixel_mm": 2.0, "slice_mm": 6.0},
-        {"pixel_mm": 3.0, "tilt_deg": 14.0, "padding_hu": -3024},
-        {"pixel_mm": 4.0, "tilt_deg": -8.0},
+        pytest.param("labelmap", {}, id="grid-labelmap"),
+        pytest.param("binary", {}, id="grid-binary", marks=pytest.mark.slow),
+        pytest.param("labelmap", FINE, id="fine-labelmap", marks=pytest.mark.slow),
+        pytest.param("binary", FINE, id="fine-binary", marks=pytest.mark.slow),
+        pytest.param("labelmap", TILTED_AND_PADDED, id="padded-labelmap", marks=pytest.mark.slow),
+        pytest.param("binary", TILTED_AND_PADDED, id="padded-binary", marks=pytest.mark.slow),
+        pytest.param("labelmap", TILTED_BACK, id="back-labelmap", marks=pytest.mark.slow),
+        pytest.param("binary", TILTED_BACK, id="back-binary"),
     ],
-    ids=["grid", "fine", "tilted and padded", "tilted back"],
 )
 def test_truth_comes_back(
     scan: LabelledScan, contract: Contract, dicom_writer: Writer, kind: str, slices: dict[str, Any]

@@ -12,9 +12,14 @@ from dlild_export.data.threshold import (
     label_no_lesion,
     threshold_lungs,
 )
-from dlild_export.phantom import PhantomSpec, make_phantom
+from dlild_export.phantom import Phantom, PhantomSpec, make_phantom
 
 SPACING_MM = 3.0
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return make_phantom(PhantomSpec(seed=21, noise_hu=5), spacing_mm=SPACING_MM)
 
 
 def test_healthy_lungs_are_found_whole() -> None:
@@ -33,8 +38,7 @@ def test_a_body_without_lungs_is_refused() -> None:
         threshold_lungs(np.full((40, 60, 60), 40, np.int16), SPACING_MM)
 
 
-def test_a_mass_in_the_lung_is_doubtful_and_vessels_are_not() -> None:
-    phantom = make_phantom(PhantomSpec(seed=21, noise_hu=5), spacing_mm=SPACING_MM)
+def test_a_mass_in_the_lung_is_doubtful_and_vessels_are_not(phantom: Phantom) -> None:
     lungs = phantom.labels >= 1
     z, y, x = (int(v) for v in np.argwhere(lungs)[lungs.sum() // 2])
     hu = phantom.hu.copy()
@@ -49,8 +53,7 @@ def test_a_mass_in_the_lung_is_doubtful_and_vessels_are_not() -> None:
     assert (before & lungs).sum() < 0.1 * lungs.sum()
 
 
-def test_without_lesions_a_mass_is_outside_and_vessels_are_lung() -> None:
-    phantom = make_phantom(PhantomSpec(seed=21, noise_hu=5), spacing_mm=SPACING_MM)
+def test_without_lesions_a_mass_is_outside_and_vessels_are_lung(phantom: Phantom) -> None:
     lungs = threshold_lungs(phantom.hu, SPACING_MM)
     z, y, x = (int(v) for v in np.argwhere(lungs)[lungs.sum() // 2])
     grid = np.ogrid[tuple(slice(0, n) for n in lungs.shape)]

@@ -106,6 +106,7 @@ def test_evaluate_a_run_on_a_dataset(
     assert "missed" in result.output
 
 
+@pytest.mark.slow
 def test_phantoms_of_measured_texture_are_cases(repository: Path, tmp_path: Path) -> None:
     result = run(
         "evaluate", tiny_run(), "--texture", "measured", "--first-seed", 1000, "--count", 1,
@@ -184,7 +185,11 @@ def test_bad_input_ends_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("texture", "conditions"), [("plain", CONDITIONS), ("measured", MEASURED_CONDITIONS)]
+    ("texture", "conditions"),
+    [
+        pytest.param("plain", CONDITIONS, marks=pytest.mark.slow),
+        ("measured", MEASURED_CONDITIONS),
+    ],
 )
 def test_repeatability_of_a_run(
     texture: str, conditions: dict[str, frozenset[str]], repository: Path, tmp_path: Path
