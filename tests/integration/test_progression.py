@@ -77,7 +77,8 @@ def test_a_scan_and_covariates_give_the_risk_of_predict(
     server: EmbeddedServer, patient: Path, model_path: Path, tmp_path: Path
 ) -> None:
     with Client(server.grpc_url) as client:
-        score = client.score(patient).dl_ild_percent
+        # The tiny network calls more of the lung ill than any patient of the cohort has.
+        score = client.score(patient).dl_ild_percent / 2
 
     served = ask(server, score, 61.0, "F")
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -330,20 +331,20 @@ def test_progress_is_for_terminals_only(server, scan_file):
     import pty  # noqa: PLC0415
 
     near, far = pty.openpty()
-    done = subprocess.run(
+    shown = b""
+    with subprocess.Popen(
         [sys.executable, "-m", "dlild_client.cli", "score", str(scan_file), "--url", server.url],
         stdout=subprocess.PIPE,
         stderr=far,
-        check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT / "client" / "src"), "TERM": "xterm"},
-    )
-    os.close(far)
-    shown = b""
-    with open(near, "rb", buffering=0) as terminal:  # noqa: PTH123
-        try:
+    ) as running:
+        os.close(far)
+        # Read as it comes: a terminal that nobody reads is full after some seconds of progress.
+        with open(near, "rb", buffering=0) as terminal, suppress(OSError):  # noqa: PTH123
             while chunk := terminal.read(4096):
                 shown += chunk
-        except OSError:
-            pass  # the other end is closed
+        assert running.stdout is not None
+        told = running.stdout.read()
+    assert running.returncode == 0
     assert b"inference" in shown
-    assert b"DL-ILD" in done.stdout
+    assert b"DL-ILD" in told

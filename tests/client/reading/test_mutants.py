@@ -100,7 +100,7 @@ def try_mutants(numbers: range, breeders: list[list[bytes]], folder: Path) -> di
 
 def test_mutants_raise_nothing_but_the_tree(breeders, tmp_path, recwarn, caplog):
     recwarn.clear()
-    outcomes = try_mutants(range(int(os.environ.get("DLILD_MUTANTS", "400"))), breeders, tmp_path)
+    outcomes = try_mutants(range(int(os.environ.get("DLILD_MUTANTS", "150"))), breeders, tmp_path)
     # The mutator is worth its name: most mutants are refused, for many reasons; some survive.
     assert len(outcomes) > 5
     assert outcomes["read"] > 10

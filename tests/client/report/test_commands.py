@@ -11,8 +11,8 @@ from dlild_client.results.files import write_nifti
 
 
 @pytest.fixture
-def scored_folder(server, chest, tmp_path):
-    write_nifti(chest, tmp_path / "scan.nii.gz")
+def scored_folder(server, small, tmp_path):
+    write_nifti(small, tmp_path / "scan.nii.gz")
     done = dlild(
         "score",
         tmp_path / "scan.nii.gz",

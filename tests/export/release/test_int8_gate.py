@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,9 @@ from dlild_export.serving.engines import IN_FP32, Engine
 
 @pytest.fixture(scope="module")
 def contract(repository: Path) -> Contract:
-    return parse_contract((repository / "contract.json").read_text("utf-8"))
+    """The contract, with a grid of the scan's voxels: it is scored hundreds of times here."""
+    real = parse_contract((repository / "contract.json").read_text("utf-8"))
+    return replace(real, grid=replace(real.grid, spacing_mm=coarse_scan().spacing_mm))
 
 
 def by_hu(lesion_hu: float) -> Engine:
@@ -108,8 +111,12 @@ def run_command(
     monkeypatch.setattr(int8_gate, "gate_engines", lambda *_: [by_hu(-500), quantised])
     copied = write_repository(folder / "model_repository", repository)
     weights, out = tiny_run() / "model.onnx", folder / "model.int8.onnx"
-    contract = str(copied / "contract.json")
-    command = ["int8", str(weights), str(out), "--contract", contract, "--release", str(copied)]
+    contract = copied / "contract.json"
+    content = json.loads(contract.read_text("utf-8"))
+    content["grid"]["spacing_mm"] = coarse_scan().spacing_mm
+    contract.write_text(json.dumps(content, indent=2), "utf-8")
+    command = ["int8", str(weights), str(out), "--contract", str(contract)]
+    command += ["--release", str(copied)]
     return CliRunner().invoke(app, command), copied, out
 
 
