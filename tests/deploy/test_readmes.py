@@ -262,6 +262,7 @@ def test_the_commands_of_the_client_are_typed(
     assert (tmp_path / "OUT" / "results.csv").is_file()
 
 
+@pytest.mark.slow
 def test_the_worked_example_of_the_analysis_is_typed(tmp_path: Path) -> None:
     first = block_with("analysis/README.md", "pip install").commands()[1]
     *example, predict = block_with("analysis/README.md", "simulate").commands()
@@ -280,6 +281,7 @@ def numbers(table: list[str]) -> list[float]:
     return [float(cell) for row in table[1:] for cell in row.split(",")[1:-1]]
 
 
+@pytest.mark.slow
 def test_the_phantoms_of_the_export_are_typed(tmp_path: Path) -> None:
     """With one phantom in the place of 160, in the order in which they need each other."""
     lines: dict[str, str] = {}

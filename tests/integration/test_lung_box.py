@@ -82,7 +82,11 @@ def held(scan: Volume, lung: Mask, part: Callable[[Mask], Mask] | None) -> float
     return float((lung & sent)[inside].sum() / lung.sum())
 
 
-@pytest.fixture(scope="module", params=SPECS, ids=lambda s: str(s.pattern))
+@pytest.fixture(
+    scope="module",
+    params=[SPECS[0], *(pytest.param(spec, marks=pytest.mark.slow) for spec in SPECS[1:])],
+    ids=lambda s: str(s.pattern),
+)
 def chest(request: pytest.FixtureRequest) -> tuple[Volume, Mask]:
     phantom = make_phantom(request.param)
     return Volume(phantom.hu, (phantom.spacing_mm,) * 3), phantom.labels > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,18 @@ import pytest
 from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from dlild_analysis import predict_table, read_model
+from dlild_analysis import (
+    analyse,
+    build_model,
+    calibrate,
+    draw_cohort,
+    load_cohort,
+    load_study,
+    predict_table,
+    read_model,
+)
 from dlild_analysis.cli import main as analysis_command
+from dlild_analysis.simulate import STUDY_TOML
 from dlild_client import Client
 from dlild_deploy.server import EmbeddedServer
 
@@ -24,20 +35,14 @@ RISKS = ("horizon_months", "risk", "risk_low", "risk_high")
 
 @pytest.fixture(scope="module")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of DL-ILD, age and sex, fitted by the commands on a simulated cohort."""
+    """A model of DL-ILD, age and sex, fitted on a simulated cohort."""
     folder = tmp_path_factory.mktemp("study")
     table, study = folder / "cohort.csv", folder / "study.toml"
-    assert (
-        analysis_command(
-            ["simulate", "--n", "300", "--seed", "5", "--out", str(table), "--config", str(study)]
-        )
-        == 0
-    )
-    with study.open("a", encoding="utf-8") as file:
-        file.write("bootstraps = 20\nrepeats = 1\n")
-    arguments = ["fit", str(table), "--config", str(study), "--out", str(folder / "report")]
-    assert analysis_command([*arguments, "--quiet"]) == 0
-    return folder / "report" / "model.json"
+    draw_cohort(calibrate(), 300, np.random.default_rng(5)).to_csv(table, index=False)
+    study.write_text(STUDY_TOML + "bootstraps = 20\nrepeats = 1\n", encoding="utf-8")
+    model = build_model(analyse(load_cohort(table, load_study(study))))
+    (folder / "model.json").write_text(json.dumps(model), encoding="utf-8")
+    return folder / "model.json"
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ def run(tmp_path: Path) -> Path:
     return shutil.copytree(tiny_run(), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_same_weights_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     run = write_run(tmp_path / "elsewhere", 1)
     code = "import sys, pathlib; from dlild_export.serving.onnx import export_run as e; "

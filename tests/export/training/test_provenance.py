@@ -65,6 +65,7 @@ def test_the_file_carries_network_trainings_calibration_and_recipe(tmp_path: Pat
     assert load_network(run / "model.onnx").config == TINY
 
 
+@pytest.mark.slow
 def test_another_recipe_is_exported_anew(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 3)
     before = sha256(export_run(run))

@@ -154,6 +154,7 @@ def exported(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
+@pytest.mark.slow
 def test_an_export_of_today_computes_the_bits_of_the_released_version_7(
     repository: Path, exported: Path
 ) -> None:

@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bench.support.small import AERATED_HU, DENSER_HU
 from export.tiny import write_repository
 
 from dlild_client import TLS, Client, Limits, Retries
@@ -83,13 +85,19 @@ def small_tiny_repository(folder: Path, repository: Path) -> Path:
     return copied
 
 
+@cache
+def _phantom() -> np.ndarray:
+    spec = PhantomSpec(seed=11, pattern=Pattern.UIP, severity=0.05)
+    return np.asarray(make_phantom(spec, spacing_mm=3.0).hu)
+
+
 def small_volumes(count: int) -> list[Volume]:
-    """Small phantoms, ill in different measure."""
+    """One small phantom, denser from the base up to different heights."""
     volumes = []
     for number in range(count):
-        severity = 0.05 + 0.4 * number / max(1, count - 1)
-        spec = PhantomSpec(seed=11 + number, pattern=Pattern.UIP, severity=severity)
-        hu = np.asarray(make_phantom(spec, spacing_mm=3.0).hu)
+        hu = _phantom().copy()
+        denser = hu[: len(hu) * number // count]
+        denser[(denser > AERATED_HU[0]) & (denser < AERATED_HU[1])] += DENSER_HU
         volumes.append(Volume(hu, SPACING_MM))
     return volumes
 

@@ -45,7 +45,7 @@ from dlild_deploy.proxy.haproxy import Proxy
 
 pytestmark = pytest.mark.server
 
-SCANS = 24
+SCANS = 12
 SERVERS = 3
 OUT_WITHIN_S = 5.0
 ALLOWED_POINTS = 0.01
@@ -68,7 +68,7 @@ def cluster(
 
 @pytest.fixture(scope="module")
 def volumes() -> list[Volume]:
-    return small_volumes(4)
+    return small_volumes(3)
 
 
 @pytest.fixture(scope="module")

@@ -283,6 +283,7 @@ def test_only_listed_private_codes_are_used(flagged, tmp_path):
     assert {u for u in used if not u.isdigit()} - {codes.SCHEME} <= listed
 
 
+@pytest.mark.slow
 def test_objects_of_the_real_ct_are_exact_and_valid(shared_data, contract, tmp_path):
     folder = shared_data / "lidc-idri-0314" / "dicom"
     result = labelled_result(read_volume(folder, with_source=True), contract)
