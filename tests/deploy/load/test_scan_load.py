@@ -82,7 +82,8 @@ def test_two_clients_load_a_server_and_its_refusals_are_counted(
     with (out / "scans.csv").open(newline="") as file:
         levels = list(csv.DictReader(file))
     assert [level["clients"] for level in levels] == ["1", "2"]
-    assert sum(int(level["scans"]) for level in levels) == len(server.sequence_ids) > 3
+    # One of every client at least.
+    assert sum(int(level["scans"]) for level in levels) == len(server.sequence_ids) >= 3
     for level in levels:
         assert (level["refused"], level["errors"]) == ("0", "0")
         assert 0 < float(level["p50_s"]) <= float(level["p95_s"]) <= float(level["p99_s"])

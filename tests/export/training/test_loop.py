@@ -74,6 +74,7 @@ def test_training_learns(cases: Path, tmp_path: Path) -> None:
 # ---- it goes on as if it had never stopped ------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_weights(cases: Path, tmp_path: Path) -> None:
     config = small_config(
         stages=[{"steps": 30, "patch": 16}, {"steps": 10, "patch": 24}], checkpoint_every=7
