@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 CT = ROOT.parent / "shared" / "data" / "lidc-idri-0314" / "dicom"
 RESULT = ["OT", "SEG", "SR"]
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 def dlild(*arguments: object) -> subprocess.Popen[str]:
@@ -83,7 +83,6 @@ def test_results_land_in_the_study_by_dicomweb_and_by_the_node_and_only_once(
         assert uid not in audit.read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not CT.is_dir(), reason="no ../shared/data beside the repository")
 def test_the_node_alone_answers_and_an_archive_that_is_away_gets_its_answer(
     embedded_server: EmbeddedServer, tmp_path: Path

@@ -32,7 +32,7 @@ from dlild_export.serving.parity import measure_parity
 from dlild_export.serving.sliding import blend, plan_scan
 from engine import Engine
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def kill(server: EmbeddedServer) -> None:
     server.stop()
 
 
-@pytest.mark.parametrize("end", [stop, kill])
+@pytest.mark.parametrize("end", [pytest.param(stop, marks=pytest.mark.slow), kill])
 def test_a_scan_under_way_is_sent_again_and_scored_right(
     server: EmbeddedServer, scans: list[SmallScan], end: Callable[[EmbeddedServer], None]
 ) -> None:

@@ -89,8 +89,8 @@ def read_only(orthanc: Orthanc, code: int | None) -> Iterator[str]:
     [
         (None, "the connection broke"),
         (403, "HTTP status 403 to store"),
-        (409, "HTTP status 409 to store"),
-        (507, "HTTP status 507 to store"),
+        pytest.param(409, "HTTP status 409 to store", marks=pytest.mark.slow),
+        pytest.param(507, "HTTP status 507 to store", marks=pytest.mark.slow),
     ],
     ids=["away", "forbidden", "conflict", "full"],
 )

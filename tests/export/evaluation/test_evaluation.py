@@ -148,7 +148,9 @@ def test_truth_of_another_shape_is_refused() -> None:
     assert found.verdict is None
 
 
-@pytest.mark.parametrize(("texture", "least"), [("plain", 1), ("measured", 0.1)])
+@pytest.mark.parametrize(
+    ("texture", "least"), [("plain", 1), pytest.param("measured", 0.1, marks=pytest.mark.slow)]
+)
 def test_real_scans_with_lesions_planted(
     texture: str, least: float, scan: Path, tmp_path: Path
 ) -> None:

@@ -72,6 +72,7 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
     assert (tmp_path / "two" / "validation.csv").exists()
 
 
+@pytest.mark.slow
 def test_bad_input_ends_all_processes(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = _torchrun(tmp_path / "empty", tmp_path / "run")

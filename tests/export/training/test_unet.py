@@ -387,6 +387,7 @@ def test_a_space_to_depth_moves_with_the_scan() -> None:
     torch.testing.assert_close(torch.roll(before, 4, dims=2)[middle], after[middle])
 
 
+@pytest.mark.slow
 def test_a_network_with_a_space_to_depth_is_exported_and_read_back(tmp_path: Path) -> None:
     network, path = _random(HALVED), tmp_path / "model.onnx"
 

@@ -178,6 +178,7 @@ def served_certificate(proxy: Proxy) -> str:
     return ssl.get_server_certificate(("127.0.0.1", proxy.port))
 
 
+@pytest.mark.slow
 def test_keys_and_certificate_are_rotated_without_dropping_open_scans(
     cluster: Cluster, papers: Papers, volumes: list[Volume], expected: list[float]
 ) -> None:

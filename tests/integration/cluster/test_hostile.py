@@ -248,6 +248,7 @@ def test_ten_thousand_streams(cluster: Cluster, papers: Papers, scan: Scan, atta
     assert during - before < 300
 
 
+@pytest.mark.slow
 def test_ten_thousand_streams_one_after_the_other_on_one_connection(
     cluster: Cluster, papers: Papers, scan: Scan, attacker: str
 ) -> None:
