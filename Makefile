@@ -25,7 +25,7 @@ DEPLOY := $(BIN)/dlild-deploy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test test-slow test-gpu test-deploy deploy-tools bench bench-scale bench-batch load goodput soak lint format configs dashboard weights lock venvs clean
+.PHONY: help demo serve test test-slow test-all test-gpu test-deploy deploy-tools bench bench-scale bench-batch load goodput soak lint format configs dashboard weights lock venvs clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,11 +50,21 @@ COVERAGE ?=
 covered = $(if $(COVERAGE),COVERAGE_FILE=.coverage.$(1))
 COUNT = $(if $(COVERAGE),$(foreach root,$(subst :, ,$(SOURCE_ROOTS)),--cov=$(root)) --cov-report=)
 
+# What is slow has a faster neighbour in the default run, which finds the same kind of fault; properties (`hypothesis`) are tried
+# with fewer examples there.
+MARKED = not slow and not gpu
+EXAMPLES =
+test-slow: MARKED = (slow or hypothesis) and not gpu
+test-all: MARKED = not gpu
+test-slow test-all: EXAMPLES = all
 # Two lanes in parallel: tests of servers and commands wait half of their time, and the others compute in it.
 # The output of a lane comes in one piece when it ends; both run to their end, and either fails the whole.
-test: $(VENV)/.dev $(SERVER_VENV)/.server checkers  ## Run the tests, in two lanes (some 25 minutes on two cores); COVERAGE=yes ends with a table
+test:  ## Run the tests that are not slow, in two lanes (the aim is 10 minutes on two cores); COVERAGE=yes ends with a table
+test-slow:  ## Run the slow tests, and properties with all examples: every night
+test-all:  ## Run both; COVERAGE=yes ends with a table
+test test-slow test-all: $(VENV)/.dev $(SERVER_VENV)/.server checkers
 	@echo "two lanes in parallel; each prints its results when it ends"
-	@status=0; $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-servers test-others || status=$$?; \
+	@status=0; $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target MARKED="$(MARKED)" EXAMPLES=$(EXAMPLES) test-servers test-others || status=$$?; \
 		deploy/missing.sh $(TOOLS); $(if $(COVERAGE),$(BIN)/python .ci/coverage_table.py;) exit $$status
 
 # The programs that check deploy/ are fetched; where they cannot be, their tests are skipped, and no others.
@@ -63,7 +73,7 @@ checkers:
 	@$(MAKE) --no-print-directory $(TOOLS)/.done || echo "the programs that check deploy/ cannot be fetched: their tests are skipped" >&2
 
 # Each lane ends with its slowest tests: what is made faster first.
-PYTEST := $(BIN)/python -m pytest --durations=30 --durations-min=2
+PYTEST = $(if $(EXAMPLES),DLILD_EXAMPLES=$(EXAMPLES)) $(BIN)/python -m pytest --durations=30 --durations-min=2 -m "$(MARKED)"
 SERVERS := tests/deploy tests/integration tests/server tests/client/archive tests/client/cli
 TRAININGS := $(patsubst %,tests/export/training/test_%.py,loop config processes validation)
 .PHONY: test-servers test-others
@@ -75,9 +85,6 @@ test-servers:
 test-others:
 	OMP_NUM_THREADS=1 $(call covered,others) $(PYTEST) $(COUNT) $(SERVERS:%=--ignore %) $(TRAININGS:%=--ignore %)
 	OMP_NUM_THREADS=1 $(call covered,trainings) $(PYTEST) $(COUNT) $(TRAININGS)
-
-test-slow: $(VENV)/.dev $(SERVER_VENV)/.server  ## Run the tests that take long
-	$(BIN)/python -m pytest -m slow
 
 BACKENDS ?=
 .PHONY: test-backends
