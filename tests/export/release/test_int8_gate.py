@@ -73,7 +73,7 @@ def test_a_loss_of_dice_is_refused_even_where_the_index_is_right(gate, contract)
     grid = coarse_scan()
     truth = np.where(grid.array >= -500, 2, 1).astype(np.uint8)
     assert refusals(gate(-500, -500, truth=truth)) == []
-    worse = gate(-500, -300, truth=truth)
+    worse = gate(-500, -300, scans=2, truth=truth)
     assert any("mean Dice of the lesions" in reason for reason in refusals(worse))
     expected, lost = worse.mean_dice().values()
     assert expected > lost + 0.005
