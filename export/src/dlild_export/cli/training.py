@@ -45,6 +45,25 @@ def train(
         Path | None,
         typer.Option(help="Checkpoint or model.onnx whose weights to begin with (fine-tuning)."),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint or model.onnx whose answers teach in place of labels."),
+    ] = None,
+    distil: Annotated[
+        str | None,
+        typer.Option(
+            help="What TEACHER teaches: blocks (the first and the last one of a space-to-depth, "
+            "alone) or all."
+        ),
+    ] = None,
+    blocks: Annotated[
+        Path | None,
+        typer.Option(help="blocks.pt of a training with --distil blocks, to begin with."),
+    ] = None,
+    repeat_steps: Annotated[
+        int | None,
+        typer.Option(help="Steps after which patches come again, with the answers of TEACHER."),
+    ] = None,
     fixed_statistics: Annotated[
         bool | None,
         typer.Option(help="Keep the statistics of START in batch normalisation, as when served."),
@@ -69,6 +88,8 @@ def train(
         "checkpoint_every": checkpoint_every,
         "workers": workers,
         "bf16": bf16,
+        "distil": distil,
+        "repeat_steps": repeat_steps,
         "fixed_statistics": fixed_statistics,
         "seed": seed,
     }
@@ -76,7 +97,7 @@ def train(
         settings = _settings(config, out, {k: v for k, v in options.items() if v is not None})
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from None
-    _run(data, out, settings, start)
+    _run(data, out, settings, start=start, teacher=teacher, blocks=blocks)
 
 
 def average(
@@ -113,7 +134,7 @@ def _settings(config: Path | None, out: Path, options: dict[str, Any]) -> TrainC
     return config_from(settings | options, str(config) if config else "options")
 
 
-def _run(data: Path, out: Path, config: TrainConfig, start: Path | None) -> None:
+def _run(data: Path, out: Path, config: TrainConfig, **weights: Path | None) -> None:
     from dlild_export.training.loop import StoppedError  # noqa: PLC0415
     from dlild_export.training.loop import train as run  # noqa: PLC0415
 
@@ -131,7 +152,7 @@ def _run(data: Path, out: Path, config: TrainConfig, start: Path | None) -> None
                 if leader and not sys.stderr.isatty() and done % 100 == 0:
                     print(f"step {done} of {config.steps}, loss {loss:.3f}", file=sys.stderr)
 
-            checkpoint = run(data, out, config, start=start, progress=show, preparing=preparing)
+            checkpoint = run(data, out, config, progress=show, preparing=preparing, **weights)
     except StoppedError as stopped:
         stderr.print(str(stopped), soft_wrap=True)
         raise typer.Exit(128 + stopped.signal_number) from None

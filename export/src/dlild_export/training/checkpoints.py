@@ -15,10 +15,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from dlild_export.data.digest import sha256
 from dlild_export.training.config import TrainConfig, differences
+from dlild_export.training.distillation.student import Student
 from dlild_export.training.unet import SupervisedUNet
 
 FORMAT = 1
 NAME = "checkpoint.pt"
+_WAY_OUT = "give the former ones, or another folder for the new training"
 
 
 class ResumeError(ValueError):
@@ -33,7 +35,7 @@ class State:
 
     Attributes
     ----------
-    model : SupervisedUNet
+    model : SupervisedUNet or Student
         Network and further heads.
     average : AveragedModel
         Running mean of the network's weights and statistics.
@@ -43,7 +45,7 @@ class State:
         Start weights, trainings before and versions (`provenance.origin_of`).
     """
 
-    model: SupervisedUNet
+    model: SupervisedUNet | Student
     average: AveragedModel
     optimiser: torch.optim.Optimizer
     origin: dict[str, Any] = field(default_factory=dict)
@@ -126,6 +128,8 @@ def resume(path: Path, state: State, config: TrainConfig, cases: list[str]) -> i
         return 0
     stored = _read(path)
     _check_same(path, stored, config, cases)
+    if stored.get("origin", {}).get("teacher_sha256") != state.origin.get("teacher_sha256"):
+        raise ResumeError(f"{path} was taught by another teacher: {_WAY_OUT}")
     state.model.network.load_state_dict(stored["network"])
     state.model.heads.load_state_dict(stored["heads"])
     state.average.load_state_dict(stored["average"])
@@ -184,7 +188,6 @@ def average_runs(runs: Sequence[Path], out: Path) -> Path:
 
 
 def _check_same(path: Path, stored: dict[str, Any], config: TrainConfig, cases: list[str]) -> None:
-    way_out = "give the former ones, or another folder for the new training"
     if stored.get("format") != FORMAT:
         raise ResumeError(
             f"{path}: checkpoint of format {stored.get('format', 0)}, not {FORMAT}: begin with its "
@@ -192,11 +195,11 @@ def _check_same(path: Path, stored: dict[str, Any], config: TrainConfig, cases: 
         )
     changed = differences(stored["config"], config)
     if changed:
-        raise ResumeError(f"{path} was made with other settings ({'; '.join(changed)}): {way_out}")
+        raise ResumeError(f"{path} was made with other settings ({'; '.join(changed)}): {_WAY_OUT}")
     if stored["cases"] != cases:
         odd = sorted(set(stored["cases"]) ^ set(cases)) or ["their order"]
         raise ResumeError(
-            f"{path} was made with other cases ({len(odd)} differ, first {odd[0]}): {way_out}"
+            f"{path} was made with other cases ({len(odd)} differ, first {odd[0]}): {_WAY_OUT}"
         )
 
 

@@ -132,6 +132,14 @@ class TrainConfig:
     # Coarser levels of the decoder that are taught as well, each counting half of the one before.
     deep_supervision: Count = 0
 
+    # What a teacher's answers teach in place of labels. "none": nothing. "blocks": the first and
+    # the last block of a network with a space-to-depth, with the teacher's features in place of all
+    # levels between. "all": the whole network.
+    distil: Literal["none", "blocks", "all"] = "none"
+    # Steps after which the patches of a stage come again; 0: never. What a teacher answered is kept
+    # in memory, up to `cache_gb`: it costs more than a student's step.
+    repeat_steps: Count = 0
+
     # Share of the patients (groups) that is kept for validation; 0 trains on all.
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
     # Steps between two validations; 0 never validates.
@@ -179,16 +187,42 @@ class TrainConfig:
                 f"class_weights has {len(self.class_weights)} numbers for "
                 f"{self.network.classes} classes"
             )
+        self._check_distillation()
         if self.deep_supervision > len(channels) - 2:
             raise ValueError(
                 f"deep_supervision {self.deep_supervision} is more than the {len(channels) - 2} "
                 "coarser levels of this network's decoder"
             )
 
+    def _check_distillation(self) -> None:
+        if self.distil == "none":
+            return
+        if self.distil == "blocks" and self.network.stem != "space_to_depth":
+            raise ValueError(
+                f"distil is blocks, and network.stem is {self.network.stem}: only a network of "
+                "space_to_depth has blocks that are taught by themselves"
+            )
+        of_labels = ("focal_gamma", "lesions_together", "class_weights", "deep_supervision")
+        given = [name for name in of_labels if getattr(self, name)]
+        if given:
+            raise ValueError(
+                f"{', '.join(given)}: a teacher has no use for what weighs labels; leave it out, "
+                "or distil nothing"
+            )
+
     @property
     def steps(self) -> int:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
+
+    def drawn(self, step: int) -> int:
+        """Return the step whose patches a step takes: an earlier one where they come again."""
+        first = 0
+        for stage in self.stages:
+            if step < first + stage.steps:
+                break
+            first += stage.steps
+        return first + (step - first) % self.repeat_steps if self.repeat_steps else step
 
     def stage(self, step: int) -> Stage:
         """Return the stage that a step belongs to."""

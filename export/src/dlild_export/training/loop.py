@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +23,11 @@ from dlild_export.training import checkpoints
 from dlild_export.training.cases import TrainingCase, open_case, split
 from dlild_export.training.checkpoints import State
 from dlild_export.training.config import TrainConfig, mixed_precision
+from dlild_export.training.distillation.blocks import read_blocks
+from dlild_export.training.distillation.objective import Distillation
+from dlild_export.training.distillation.teacher import load_teacher
 from dlild_export.training.distributed import World, open_world
-from dlild_export.training.losses import Loss, dice_ce_loss, over_levels
+from dlild_export.training.losses import StepLoss, dice_ce_loss, over_levels
 from dlild_export.training.patches import Key, PatchSource
 from dlild_export.training.provenance import origin_of
 from dlild_export.training.run_writer import RunWriter
@@ -56,6 +61,8 @@ def train(
     config: TrainConfig,
     *,
     start: Path | None = None,
+    teacher: Path | None = None,
+    blocks: Path | None = None,
     progress: Callable[[int, float], None] | None = None,
     preparing: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -70,7 +77,12 @@ def train(
     config : TrainConfig
         How to train.
     start : pathlib.Path, optional
-        Checkpoint or ONNX file whose weights to begin with.
+        Checkpoint or ONNX file whose weights to begin with; the teacher's where there is one and
+        this is not given.
+    teacher : pathlib.Path, optional
+        Checkpoint or ONNX file of the network whose answers teach, where `config.distil` says so.
+    blocks : pathlib.Path, optional
+        First and last block to begin with (`blocks.pt` of a training of them).
     progress : callable, optional
         Called after every step with the steps done and the loss.
     preparing : callable, optional
@@ -98,12 +110,14 @@ def train(
         cases = [open_case(path) for path in files]
         learned, held_out = split(cases, config.held_out, config.seed)
         source = PatchSource(learned, config)
-        state = _new_state(config, source, start, world)
+        objective = _objective(config, source, teacher, world)
+        state = _new_state(config, source, objective, start or teacher, blocks, world)
+        state.origin.update(origin_of(start or teacher, teacher=teacher, blocks=blocks))
         checkpoint = out / checkpoints.NAME
         first = checkpoints.resume(checkpoint, state, config, [case.name for case in learned])
         world.wait()  # no process may write a checkpoint that another one has still to read
         with _run_writer(out, config, state, learned, held_out, first, world) as writer:
-            for done, loss in _steps(first, state, source, config, world, writer):
+            for done, loss in _steps(first, state, source, objective, config, world, writer):
                 stopping = done < config.steps and world.any(bool(caught))
                 if writer:
                     writer.keep(done, stopping=stopping)
@@ -151,27 +165,76 @@ def _run_writer(
     )
 
 
-def _new_state(config: TrainConfig, source: PatchSource, start: Path | None, world: World) -> State:
+class _Labels:
+    """Teaches a network by the truth of the patches."""
+
+    def __init__(self, config: TrainConfig, world: World) -> None:
+        self._config, self._device = config, world.device
+        weights = None
+        if config.class_weights:
+            weights = torch.tensor(config.class_weights, device=world.device)
+        self._loss = partial(
+            dice_ce_loss,
+            class_weights=weights,
+            focal_gamma=config.focal_gamma,
+            lesions_together=config.lesions_together,
+            over_processes=world.sum,
+        )
+
+    def model(self, network: UNet, *, new_level: bool) -> SupervisedUNet:  # noqa: ARG002
+        return SupervisedUNet(network, self._config.deep_supervision)
+
+    def __call__(
+        self, model: nn.Module, hu: Tensor, labels: Tensor, _keys: Sequence[Key]
+    ) -> StepLoss:
+        with mixed_precision(self._device, wanted=self._config.bf16):
+            logits = model(hu)
+        return over_levels(logits, labels.to(self._device), self._loss)
+
+
+def _objective(
+    config: TrainConfig, source: PatchSource, teacher: Path | None, world: World
+) -> _Labels | Distillation:
+    """Return what teaches: labels, or a teacher."""
+    if config.distil == "none":
+        if teacher:
+            raise WeightsError(
+                f"{teacher} has nothing to teach: distil is none, give blocks or all"
+            )
+        return _Labels(config, world)
+    if not teacher:
+        raise WeightsError(f"distil is {config.distil}: name the weights that teach (--teacher)")
+    return Distillation(load_teacher(teacher, config, world.device), config, _sample(source), world)
+
+
+def _sample(source: PatchSource) -> Tensor:
+    """Return HU of patches that no step takes, to measure statistics on."""
+    return torch.stack([source[0, 10**9 + i][0] for i in range(_SETTLING_PATCHES)])
+
+
+def _new_state(
+    config: TrainConfig,
+    source: PatchSource,
+    objective: _Labels | Distillation,
+    start: Path | None,
+    blocks: Path | None,
+    world: World,
+) -> State:
     torch.manual_seed(config.seed)
     torch.backends.cudnn.deterministic = config.deterministic
-    network = UNet(config.network)
-    model = SupervisedUNet(network, config.deep_supervision)
-    if config.fixed_statistics and not start:
+    network, new_level = UNet(config.network), True
+    if start:
+        begun, new_level = _begun(config, source, start)
+        network.load_state_dict(begun.state_dict())
+    elif config.fixed_statistics:
         raise WeightsError(
             "fixed_statistics is true, and a new network has none to fix: name the weights to "
             "begin with (--start)"
         )
-    if start:
-        begun = adopt(load_network(start), config.network)
-        if begun.config != config.network:
-            raise WeightsError(
-                f"{start} holds a network of {begun.config}, and {config.network} is configured"
-            )
-        if start.suffix == ".onnx":
-            restore_statistics(
-                begun, (source[0, 10**9 + i][0][None] for i in range(_SETTLING_PATCHES))
-            )
-        network.load_state_dict(begun.state_dict())
+    if blocks:
+        read_blocks(blocks, network)
+        new_level = False
+    model = objective.model(network, new_level=new_level)
     model = model.train().to(world.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if config.fixed_statistics:
         for layer in model.modules():
@@ -182,36 +245,53 @@ def _new_state(config: TrainConfig, source: PatchSource, start: Path | None, wor
         multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / config.average_steps),  # type: ignore[no-untyped-call]
         use_buffers=True,
     )
-    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay)
-    return State(model, average, optimiser, origin_of(start))
+    taught = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return State(model, average, torch.optim.AdamW(taught, weight_decay=config.weight_decay))
+
+
+def _begun(config: TrainConfig, source: PatchSource, start: Path) -> tuple[UNet, bool]:
+    """Return the network that a file begins, and whether its first level is drawn at random."""
+    loaded = load_network(start)
+    stem: dict[str, Any] = {
+        "stem": loaded.config.stem,
+        "stem_channels": loaded.config.stem_channels,
+    }
+    begun = adopt(loaded, replace(config.network, **stem))
+    if replace(begun.config, **stem) != replace(config.network, **stem):
+        raise WeightsError(
+            f"{start} holds a network of {begun.config}, and {config.network} is configured"
+        )
+    if start.suffix == ".onnx":
+        restore_statistics(begun, (patch[None] for patch in _sample(source)))
+    return adopt(begun, config.network), begun.config != config.network
 
 
 def _steps(
     first: int,
     state: State,
     source: PatchSource,
+    objective: _Labels | Distillation,
     config: TrainConfig,
     world: World,
     writer: RunWriter | None,
 ) -> Iterator[tuple[int, float]]:
     """Train from step `first` on, and yield the steps done and the loss after each."""
     model = world.share(state.model)
-    loss_of = _loss(config, world)
+    batches = _Keys(first, config, world)
     loader = DataLoader(
         source,
-        batch_sampler=_Keys(first, config, world),
+        batch_sampler=batches,
         num_workers=config.workers,
         generator=torch.Generator(),
     )
-    precision = mixed_precision(world.device, wanted=config.bf16)
-    for step, (patches, labels) in enumerate(loader, start=first):
+    for step, keys, (patches, labels) in zip(
+        range(first, config.steps), batches, loader, strict=True
+    ):
         rate = learning_rate(step, config)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
         hu = patches.to(world.device, memory_format=torch.channels_last_3d)
-        with precision:
-            logits = model(hu)
-        loss = over_levels(logits, labels.to(world.device), loss_of)
+        loss = objective(model, hu, labels, keys)
         state.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
@@ -223,25 +303,12 @@ def _steps(
         yield step + 1, loss.total.item()
 
 
-def _loss(config: TrainConfig, world: World) -> Callable[[Tensor, Tensor], Loss]:
-    weights = None
-    if config.class_weights:
-        weights = torch.tensor(config.class_weights, device=world.device)
-    return partial(
-        dice_ce_loss,
-        class_weights=weights,
-        focal_gamma=config.focal_gamma,
-        lesions_together=config.lesions_together,
-        over_processes=world.sum,
-    )
-
-
 def _check_finite(
     step: int, loss: Tensor, norm: Tensor, source: PatchSource, config: TrainConfig, world: World
 ) -> None:
     for name, value in (("loss", loss), ("length of the gradient", norm)):
         if not torch.isfinite(value):
-            keys = [(step, i) for i in range(config.stage(step).batch * world.size)]
+            keys = [(config.drawn(step), i) for i in range(config.stage(step).batch * world.size)]
             files = ", ".join(str(source.case(key).path) for key in keys)
             raise FloatingPointError(
                 f"the {name} is {value.item()} at step {step + 1}, on patches of {files}: look at "
@@ -258,7 +325,8 @@ class _Keys:
     def __iter__(self) -> Iterator[list[Key]]:
         for step in range(self.first, self.config.steps):
             batch = self.config.stage(step).batch
-            yield [(step, self.world.rank * batch + i) for i in range(batch)]
+            drawn = self.config.drawn(step)
+            yield [(drawn, self.world.rank * batch + i) for i in range(batch)]
 
 
 class StoppedError(Exception):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,20 @@ from dlild_client.contract.classes import Label
 from dlild_export.data.labels import IGNORE
 
 _SMOOTH = 1e-5
+
+
+class StepLoss(Protocol):
+    """A loss to be minimised, and what the metrics of a step show of it."""
+
+    @property
+    def total(self) -> Tensor:
+        """Loss, shape ()."""
+        ...
+
+    @property
+    def measures(self) -> Mapping[str, float]:
+        """Parts of the loss, by name."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,12 @@ class Loss:
     total: Tensor
     cross_entropy: Tensor
     dice: Tensor
+
+    @property
+    def measures(self) -> Mapping[str, float]:
+        """Cross-entropy and the Dice of every class."""
+        dice = {f"dice_{number}": value for number, value in enumerate(self.dice.tolist())}
+        return {"cross_entropy": self.cross_entropy.item(), **dice}
 
 
 def _alone(sums: Tensor) -> Tensor:

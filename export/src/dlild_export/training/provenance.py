@@ -57,19 +57,22 @@ def network_config(stored: Mapping[str, Any]) -> UNetConfig:
     return UNetConfig(**tuples)
 
 
-def origin_of(start: Path | None) -> dict[str, Any]:
+def origin_of(start: Path | None, **further: Path | None) -> dict[str, Any]:
     """Return what a checkpoint records of its beginning.
 
     Parameters
     ----------
     start : pathlib.Path or None
         Checkpoint or ONNX file whose weights the training begins with.
+    **further : pathlib.Path or None
+        Other files that the training takes weights from (`teacher`, `blocks`); None: no such file.
 
     Returns
     -------
     dict
-        `start_sha256` (None: a new network), `before` (trainings that made the start weights, as
-        far as these record them) and `versions` of dlild-export and torch.
+        `start_sha256` (None: a new network), the same of each further file, `before` (trainings
+        that made the start weights, as far as these record them) and `versions` of dlild-export
+        and torch.
     """
     before: list[dict[str, Any]] = []
     if start:
@@ -79,6 +82,7 @@ def origin_of(start: Path | None) -> dict[str, Any]:
             before = trainings(torch.load(start, map_location="cpu", weights_only=True))
     return {
         "start_sha256": sha256(start) if start else None,
+        **{f"{name}_sha256": sha256(path) for name, path in further.items() if path},
         "before": before,
         "versions": {
             "dlild-export": importlib.metadata.version("dlild-export"),
@@ -103,7 +107,7 @@ def trainings(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
     this["steps"] = stored["step"]
     if "cases" in stored:
         this["cases"] = len(stored["cases"])
-    recorded = ("start_sha256", "versions", "average_of_sha256")
+    recorded = ("start_sha256", "teacher_sha256", "blocks_sha256", "versions", "average_of_sha256")
     this |= {name: origin[name] for name in recorded if name in origin}
     return [*origin.get("before", []), this]
 

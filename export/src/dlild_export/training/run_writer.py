@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ from dlild_export.training import checkpoints
 from dlild_export.training.cases import ArrayCache, TrainingCase
 from dlild_export.training.checkpoints import State
 from dlild_export.training.config import TrainConfig, write_config
-from dlild_export.training.losses import Loss
+from dlild_export.training.distillation.blocks import BLOCKS, write_blocks
+from dlild_export.training.losses import StepLoss
+from dlild_export.training.unet import UNet
 from dlild_export.training.validation import validate
 
 
@@ -148,22 +151,21 @@ class RunWriter:
         """Write out what waits."""
         self.journal.close()
 
-    def note(self, done: int, loss: Loss, rate: float, gradient: float) -> None:
+    def note(self, done: int, loss: StepLoss, rate: float, gradient: float) -> None:
         """Write the metrics of a step.
 
         Parameters
         ----------
         done : int
             Steps done, this one included.
-        loss : Loss
+        loss : StepLoss
             Of the step.
         rate, gradient : float
             Learning rate, and length of the gradient before it was clipped.
         """
         values = {
             "loss": loss.total.item(),
-            "cross_entropy": loss.cross_entropy.item(),
-            **{f"dice_{c}": dice for c, dice in enumerate(loss.dice.tolist())},
+            **loss.measures,
             "learning_rate": rate,
             "gradient": gradient,
             "seconds": time.monotonic() - self.began,
@@ -184,6 +186,8 @@ class RunWriter:
         finished = done == c.steps
         if stopping or finished or done % c.checkpoint_every == 0:
             checkpoints.save(self.out / checkpoints.NAME, done, self.state, c, self.names)
+            if c.distil == "blocks":
+                write_blocks(self.out / BLOCKS, cast(UNet, self.state.average.module))
         due = c.validate_every and (finished or done % c.validate_every == 0)
         if due and self.held_out and not stopping:
             self._validate(done)

@@ -36,6 +36,12 @@ _WITHOUT_METADATA = {
 }
 """Configurations of versions 1 to 4, released before the ONNX file carried them, by SHA-256."""
 
+_CUBE_VOXELS = (
+    *((0, 0, 0), (1, 1, 1), (0, 1, 1), (1, 0, 0)),
+    *((1, 0, 1), (0, 1, 0), (1, 1, 0), (0, 0, 1)),
+)
+"""Of a cube of 2 voxels, each beside the one opposite to it: two see most of the cube."""
+
 _FIRST_WEIGHT, _FIRST_MEAN = "down.0.0.weight", "down.0.1.running_mean"
 
 
@@ -177,7 +183,8 @@ def adopt(network: UNet, config: UNetConfig) -> UNet:
         Where only the lung's own density is new to it, or another scale, it computes the same until
         it is trained further, but for the rim of a window, beyond which a convolution sees the
         scale's 0. Relative HU it has to get used to. With another first level (`stem`) the
-        convolutions of that level and the head are new, drawn at random.
+        convolutions of that level and the head are new, drawn at random; the first one of a
+        space-to-depth begins with the filters that were at full resolution.
     """
     before = network.config
     became = replace(
@@ -199,16 +206,42 @@ def adopt(network: UNet, config: UNetConfig) -> UNet:
         )
     adopted = UNet(became)
     if (became.stem, became.stem_channels) != (before.stem, before.stem_channels):
-        weights = adopted.state_dict() | _deeper(weights)
+        first, drawn = first_level(weights), adopted.state_dict()
+        if not network.halved and adopted.halved:
+            _place_filters(drawn, weights)
+        weights = drawn | {name: value for name, value in weights.items() if name not in first}
     adopted.load_state_dict(weights)
     return adopted.train(network.training)
 
 
-def _deeper(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of all levels but the first, which no two kinds of it share."""
-    last = max(int(name.split(".")[1]) for name in weights if name.startswith("up."))
+def first_level(names: Iterable[str]) -> set[str]:
+    """Return those names of a network's weights that are the first level's, and the head's.
+
+    Parameters
+    ----------
+    names : iterable of str
+        As in `state_dict()`. No two kinds of first level (`stem`) share the weights of theirs.
+    """
+    names = list(names)
+    last = max(int(name.split(".")[1]) for name in names if name.startswith("up."))
     first = ("down.0.", "narrowing.", f"upsampling.{last}.", f"up.{last}.", "head.")
-    return {name: value for name, value in weights.items() if not name.startswith(first)}
+    return {name for name in names if name.startswith(first)}
+
+
+def _place_filters(drawn: dict[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Begin the convolution of a space-to-depth with the filters that were at full resolution.
+
+    One of 4 x 4 x 4 with a stride of 2 can hold what filters of 3 x 3 x 3 compute at any of a
+    cube's 8 voxels, with their normalisation: at as many of them as there are channels for.
+    """
+    count = len(weights[_FIRST_WEIGHT])
+    for number, (z, y, x) in enumerate(_CUBE_VOXELS[: len(drawn[_FIRST_WEIGHT]) // count]):
+        channels = slice(number * count, (number + 1) * count)
+        filters = torch.zeros_like(drawn[_FIRST_WEIGHT][channels])
+        filters[..., z : z + 3, y : y + 3, x : x + 3] = weights[_FIRST_WEIGHT]
+        drawn[_FIRST_WEIGHT][channels] = filters
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            drawn[f"down.0.1.{name}"][channels] = weights[f"down.0.1.{name}"]
 
 
 def _rescale_density(network: UNet) -> None:

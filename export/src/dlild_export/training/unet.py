@@ -192,12 +192,20 @@ class UNet(nn.Module):
             One a level but the deepest, each half as large as the one before; after a
             space-to-depth the first two are of one size, half of full resolution.
         """
-        x = self._inputs(hu_offset)
-        skipped = []
+        return self.decode(self.encode(hu_offset))
+
+    def encode(self, hu_offset: Tensor) -> list[Tensor]:
+        """Return what the encoder makes of a chest on every level, the first one first."""
+        x = self.inputs(hu_offset)
+        encoded = []
         for depth, block in enumerate(self.down):
             x = block(self._halve(x, depth) if depth else x)
-            skipped.append(x)
-        x = skipped.pop()
+            encoded.append(x)
+        return encoded
+
+    def decode(self, encoded: list[Tensor]) -> list[Tensor]:
+        """Return what the decoder makes of the levels of the encoder, as `features` does."""
+        *skipped, x = encoded
         levels: list[Tensor] = []
         for number, block in enumerate(self.up):
             if number < len(self.upsampling):
@@ -211,7 +219,7 @@ class UNet(nn.Module):
         halved: Tensor = self.narrowing(x) if self.narrowing and depth == 1 else self.pool(x)
         return halved
 
-    def _inputs(self, hu_offset: Tensor) -> Tensor:
+    def inputs(self, hu_offset: Tensor) -> Tensor:
         """Return what the first convolution sees: HU through the window, and the lung's density."""
         config = self.config
         low, high = (bound - HEALTHY_HU for bound in config.window_hu)
@@ -382,17 +390,35 @@ def evidence_on_cubes(logits: Tensor, passes: int) -> Tensor:
     outside, lung, lesions = probabilities[:, :1], probabilities[:, 1:2], probabilities[:, 2:]
     together = _channels_together(lesions)
     lung_cubes, lesion_cubes = avg_pool3d(lung, 2), avg_pool3d(together, 2)
-    odds = (lesion_cubes + _LEAST_PROBABILITY) / (lung_cubes + _LEAST_PROBABILITY)
-    weight = lung_cubes + lesion_cubes
-    sums = weight * odds.log().clamp(-_MOST_EVIDENCE, _MOST_EVIDENCE)
-    for _ in range(passes):
-        sums, weight = (avg_pool3d(x, 3, stride=1, padding=1) for x in (sums, weight))
-    share = torch.sigmoid(sums / (weight + _NO_LUNG))
+    share = torch.sigmoid(cube_evidence(lung_cubes, lesion_cubes, passes))
     inside = lung + together
     ill = inside * interpolate(share, scale_factor=2.0, mode="nearest")
     # Where no class of lesion is likely at all they share alike: nothing is divided by 0.
     classes = together + lesions.shape[1] * _LEAST_PROBABILITY
     return torch.cat((outside, inside - ill, (lesions + _LEAST_PROBABILITY) * (ill / classes)), 1)
+
+
+def cube_evidence(lung: Tensor, lesions: Tensor, passes: int) -> Tensor:
+    """Return the evidence for lesions of every cube, averaged over neighbouring lung.
+
+    Parameters
+    ----------
+    lung, lesions : Tensor, shape (n, 1, z, y, x)
+        Mean probabilities of cubes: of lung without lesion, and of all lesion classes together.
+    passes : int
+        Means over 3 x 3 x 3 neighbouring cubes, one after the other.
+
+    Returns
+    -------
+    Tensor, shape (n, 1, z, y, x)
+        Log-odds of lesion against lung without lesion, at most 6 either way.
+    """
+    odds = (lesions + _LEAST_PROBABILITY) / (lung + _LEAST_PROBABILITY)
+    weight = lung + lesions
+    sums = weight * odds.log().clamp(-_MOST_EVIDENCE, _MOST_EVIDENCE)
+    for _ in range(passes):
+        sums, weight = (avg_pool3d(x, 3, stride=1, padding=1) for x in (sums, weight))
+    return sums / (weight + _NO_LUNG)
 
 
 class SupervisedUNet(nn.Module):
