@@ -43,6 +43,15 @@ def test_every_step_has_its_stage() -> None:
     assert [config.stage(step).patch for step in range(5)] == [64, 64, 96, 96, 96]
 
 
+def test_patches_come_again_within_their_stage() -> None:
+    stages = [{"steps": 5, "patch": 64}, {"steps": 3, "patch": 96}]
+
+    again, never = config_from({"stages": stages, "repeat_steps": 2}), config_from({})
+
+    assert [again.drawn(step) for step in range(8)] == [0, 1, 0, 1, 0, 5, 6, 5]
+    assert [never.drawn(step) for step in (0, 4999)] == [0, 4999]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -63,6 +72,9 @@ def test_every_step_has_its_stage() -> None:
         ({"network": {"channels": [16]}}, "two or more"),
         ({"network": {"classes": 4}}, "contract's 6"),
         ({"average_steps": 2.5}, "average_steps"),
+        ({"distil": "blocks"}, "distil is blocks, and network.stem is full"),
+        ({"distil": "all", "focal_gamma": 2.0, "class_weights": [1] * 6}, "focal_gamma, class_w"),
+        ({"distil": "half"}, "distil: .*'none', 'blocks' or 'all'"),
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, Any], message: str) -> None:

@@ -138,6 +138,7 @@ def _share_statistics(network: nn.Module) -> None:
         for name, child in parent.named_children():
             if type(child) is nn.BatchNorm3d:
                 shared = SharedBatchNorm3d(child.num_features, child.eps, child.momentum)
+                shared.train(child.training)  # fixed statistics stay fixed
                 shared.weight, shared.bias = child.weight, child.bias
                 shared.running_mean, shared.running_var = child.running_mean, child.running_var
                 shared.num_batches_tracked = child.num_batches_tracked

@@ -181,7 +181,12 @@ class _Labels:
             over_processes=world.sum,
         )
 
-    def model(self, network: UNet, *, new_level: bool) -> SupervisedUNet:  # noqa: ARG002
+    def model(self, network: UNet, *, new_level: bool) -> SupervisedUNet:
+        if new_level and self._config.fixed_statistics:
+            raise WeightsError(
+                "fixed_statistics is true, and a new network or first level has none to fix: name "
+                "the weights to begin with (--start)"
+            )
         return SupervisedUNet(network, self._config.deep_supervision)
 
     def __call__(
@@ -226,11 +231,6 @@ def _new_state(
     if start:
         begun, new_level = _begun(config, source, start)
         network.load_state_dict(begun.state_dict())
-    elif config.fixed_statistics:
-        raise WeightsError(
-            "fixed_statistics is true, and a new network has none to fix: name the weights to "
-            "begin with (--start)"
-        )
     if blocks:
         read_blocks(blocks, network)
         new_level = False

@@ -33,7 +33,8 @@ class Distillation:
         self._teacher, self._config, self._world = teacher, config, world
         self._sample = sample.to(world.device)
         self._answers = teacher.answer(self._sample)
-        variance = self._answers.pooled.float().var((0, 2, 3, 4))
+        features = self._answers.pooled.float().movedim(1, 0).flatten(1)
+        variance = features.square().mean(1) - features.mean(1).square()
         # A channel that hardly ever differs from 0 would count more than all others.
         self._variance = variance.clamp_min(0.01 * variance.sum() / max(len(variance), 1))
 

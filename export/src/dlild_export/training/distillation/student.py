@@ -67,7 +67,8 @@ def measure_statistics(student: Student, hu: Tensor, decoded: Tensor) -> None:
     Parameters
     ----------
     student : Student
-        Changed in place: mean and variance of batch normalisation on the first level.
+        Changed in place: mean and variance of batch normalisation on the first level. Left in
+        evaluation mode.
     hu, decoded : Tensor
         As `Student.forward` takes them; the more patches, the better.
     """
@@ -85,4 +86,5 @@ def measure_statistics(student: Student, hu: Tensor, decoded: Tensor) -> None:
     with torch.no_grad():
         student(hu, decoded)
     for norm in norms:
+        norm.eval()
         norm.momentum = momentum
