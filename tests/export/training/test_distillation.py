@@ -17,6 +17,7 @@ from dlild_export.cli import app
 from dlild_export.data.digest import sha256
 from dlild_export.training.checkpoints import ResumeError
 from dlild_export.training.config import TrainConfig, write_config
+from dlild_export.training.distillation.first_block import fit_first_block
 from dlild_export.training.distillation.loss import DistillationLoss, distillation_loss
 from dlild_export.training.distillation.student import Student, measure_statistics
 from dlild_export.training.distillation.teacher import Targets, Teacher, load_teacher
@@ -175,6 +176,28 @@ def test_a_new_level_begins_evenly_and_the_others_stay() -> None:
     student(_hu(3), decoded)
     torch.testing.assert_close(seen[0].mean((0, 2, 3, 4)), norm.bias, atol=1e-3, rtol=0)
     assert norm.momentum == 0.1
+
+
+@pytest.mark.parametrize("stem_channels", [8, 11, 3])
+def test_the_first_block_begins_as_a_regression_on_the_teachers_features(
+    stem_channels: int,
+) -> None:
+    network = _random_network(WIDTHS)
+    student = adopt(network, replace(HALVED, stem_channels=stem_channels)).eval()
+    fitted, fresh = _hu(6, 32), _hu(2, 32, seed=1)
+    answer = Teacher(network, _config(), CPU).answer
+
+    def missed() -> float:
+        wanted = answer(fresh).pooled.float()
+        with torch.no_grad():
+            pooled = student.narrowing(student.down[0](student.inputs(fresh - HEALTHY_HU)))
+        return float((pooled - wanted).square().mean() / wanted.var((0, 2, 3, 4)).mean())
+
+    before = missed()
+    fit_first_block(student, fitted, answer(fitted).pooled)
+
+    assert missed() < (0.75 if stem_channels >= 4 else before + 1e-9)
+    assert before > 0.9
 
 
 # ---- the loss -----------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ from dlild_export.training.unet import SupervisedUNet, UNet
 __all__ = ["StoppedError", "TrainConfig", "learning_rate", "load_network", "train"]
 
 _SETTLING_PATCHES = 8  # that the statistics of a network read from ONNX are measured on
+_FITTED_PATCHES = 32  # that a student's first block is fitted to, and its statistics measured on
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -209,12 +210,13 @@ def _objective(
         return _Labels(config, world)
     if not teacher:
         raise WeightsError(f"distil is {config.distil}: name the weights that teach (--teacher)")
-    return Distillation(load_teacher(teacher, config, world.device), config, _sample(source), world)
+    sample = _sample(source, _FITTED_PATCHES)
+    return Distillation(load_teacher(teacher, config, world.device), config, sample, world)
 
 
-def _sample(source: PatchSource) -> Tensor:
+def _sample(source: PatchSource, patches: int) -> Tensor:
     """Return HU of patches that no step takes, to measure statistics on."""
-    return torch.stack([source[0, 10**9 + i][0] for i in range(_SETTLING_PATCHES)])
+    return torch.stack([source[0, 10**9 + i][0] for i in range(patches)])
 
 
 def _new_state(
@@ -262,7 +264,7 @@ def _begun(config: TrainConfig, source: PatchSource, start: Path) -> tuple[UNet,
             f"{start} holds a network of {begun.config}, and {config.network} is configured"
         )
     if start.suffix == ".onnx":
-        restore_statistics(begun, (patch[None] for patch in _sample(source)))
+        restore_statistics(begun, (patch[None] for patch in _sample(source, _SETTLING_PATCHES)))
     return adopt(begun, config.network), begun.config != config.network
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from dlild_export.training.config import TrainConfig, mixed_precision
+from dlild_export.training.distillation.first_block import fit_first_block
 from dlild_export.training.distillation.loss import DistillationLoss, distillation_loss
 from dlild_export.training.distillation.student import Student, measure_statistics
 from dlild_export.training.distillation.teacher import Teacher
@@ -32,7 +33,8 @@ class Distillation:
     def __init__(self, teacher: Teacher, config: TrainConfig, sample: Tensor, world: World) -> None:
         self._teacher, self._config, self._world = teacher, config, world
         self._sample = sample.to(world.device)
-        self._answers = teacher.answer(self._sample)
+        # One by one: a batch of them all is more than a small machine has memory for.
+        self._answers = teacher.targets(self._sample, [(-1, n) for n in range(len(sample))])
         features = self._answers.pooled.float().movedim(1, 0).flatten(1)
         variance = features.square().mean(1) - features.mean(1).square()
         # A channel that hardly ever differs from 0 would count more than all others.
@@ -46,13 +48,16 @@ class Distillation:
         network : UNet
             To teach.
         new_level : bool
-            Its first level was drawn at random, and has no statistics yet.
+            Its first level was drawn at random, and has no statistics yet. They are measured, and
+            where blocks are taught, the first one is fitted.
         """
         assert self._config.distil != "none"
         student = Student(network, self._config.distil)
         if new_level:
             student.to(self._world.device)
             measure_statistics(student, self._sample, self._answers.decoded.float())
+            if self._config.distil == "blocks":
+                fit_first_block(network, self._sample, self._answers.pooled)
         return student
 
     def __call__(
