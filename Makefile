@@ -75,7 +75,7 @@ checkers:
 # Each lane ends with its slowest tests: what is made faster first.
 PYTEST = $(if $(EXAMPLES),DLILD_EXAMPLES=$(EXAMPLES)) $(BIN)/python -m pytest --durations=30 --durations-min=2 -m "$(MARKED)"
 SERVERS := tests/deploy tests/integration tests/server tests/client/archive tests/client/cli
-TRAININGS := $(patsubst %,tests/export/training/test_%.py,loop config processes validation)
+TRAININGS := $(patsubst %,tests/export/training/test_%.py,loop config distillation processes validation)
 .PHONY: test-servers test-others
 test-servers:
 	$(call covered,servers) $(PYTEST) $(COUNT) $(SERVERS)
