@@ -17,9 +17,13 @@ from dlild_export.cli import app
 from dlild_export.data.digest import sha256
 from dlild_export.training.checkpoints import ResumeError
 from dlild_export.training.config import TrainConfig, write_config
-from dlild_export.training.distillation.first_block import fit_first_block
+from dlild_export.training.distillation.least_squares import fit_first_block, fit_head
 from dlild_export.training.distillation.loss import DistillationLoss, distillation_loss
-from dlild_export.training.distillation.student import Student, measure_statistics
+from dlild_export.training.distillation.student import (
+    Student,
+    first_norms,
+    measure_statistics,
+)
 from dlild_export.training.distillation.teacher import Targets, Teacher, load_teacher
 from dlild_export.training.loop import StoppedError, train
 from dlild_export.training.provenance import trainings
@@ -164,7 +168,7 @@ def test_a_new_level_begins_evenly_and_the_others_stay() -> None:
     before = {name: value.clone() for name, value in before.items()}
     decoded = torch.rand(3, 8, 8, 8, 8)
 
-    measure_statistics(student, _hu(3), decoded)
+    measure_statistics(student, first_norms(network), _hu(3), decoded)
 
     after, level = network.state_dict(), first_level(before)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -198,6 +202,29 @@ def test_the_first_block_begins_as_a_regression_on_the_teachers_features(
 
     assert missed() < (0.75 if stem_channels >= 4 else before + 1e-9)
     assert before > 0.9
+
+
+def test_the_head_begins_as_a_regression_on_the_teachers_logits() -> None:
+    network = _random_network(WIDTHS)
+    student = Student(adopt(network, HALVED), "blocks").eval()
+    hu = _hu(4)
+    targets = Teacher(network, _config(), CPU).answer(hu)
+    wanted = targets.logits.float()
+
+    def missed() -> float:
+        with torch.no_grad():
+            logits, _ = student(hu, targets.decoded.float())
+        return float((logits - wanted).square().mean() / wanted.var((0, 2, 3, 4)).mean())
+
+    before = missed()
+    fit_head(student, hu, targets)
+
+    least = missed()
+    assert least < 1 < before
+    for factor in (0.5, 4.0):
+        with torch.no_grad():
+            student.network.head.weight.mul_(factor)
+        assert missed() > least
 
 
 # ---- the loss -----------------------------------------------------------------------------------

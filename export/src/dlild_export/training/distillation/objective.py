@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from dlild_export.training.config import TrainConfig, mixed_precision
-from dlild_export.training.distillation.first_block import fit_first_block
+from dlild_export.training.distillation.least_squares import fit_blocks
 from dlild_export.training.distillation.loss import DistillationLoss, distillation_loss
-from dlild_export.training.distillation.student import Student, measure_statistics
+from dlild_export.training.distillation.student import Student, first_norms, measure_statistics
 from dlild_export.training.distillation.teacher import Teacher
 from dlild_export.training.distributed import World
 from dlild_export.training.unet import UNet
@@ -49,15 +49,17 @@ class Distillation:
             To teach.
         new_level : bool
             Its first level was drawn at random, and has no statistics yet. They are measured, and
-            where blocks are taught, the first one is fitted.
+            where blocks are taught, these are fitted.
         """
         assert self._config.distil != "none"
         student = Student(network, self._config.distil)
         if new_level:
             student.to(self._world.device)
-            measure_statistics(student, self._sample, self._answers.decoded.float())
             if self._config.distil == "blocks":
-                fit_first_block(network, self._sample, self._answers.pooled)
+                fit_blocks(student, self._sample, self._answers)
+            else:
+                norms = first_norms(network)
+                measure_statistics(student, norms, self._sample, self._answers.decoded)
         return student
 
     def __call__(

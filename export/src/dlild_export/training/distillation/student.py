@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -61,30 +62,37 @@ class Student(nn.Module):
         return network.head(last), network.narrowing(first)
 
 
-def measure_statistics(student: Student, hu: Tensor, decoded: Tensor) -> None:
-    """Give a new first level the statistics of a batch, so that its layers begin evenly.
+def first_norms(network: UNet) -> list[nn.BatchNorm3d]:
+    """Return the normalisations of the first level, those of the encoder first."""
+    level = first_level(network.state_dict())
+    return [
+        module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.BatchNorm3d) and f"{name}.weight" in level
+    ]
+
+
+@torch.no_grad()
+def measure_statistics(
+    student: Student, norms: Sequence[nn.BatchNorm3d], hu: Tensor, decoded: Tensor
+) -> None:
+    """Give layers that are new the statistics of a batch, so that they begin evenly.
 
     Parameters
     ----------
     student : Student
-        Changed in place: mean and variance of batch normalisation on the first level. Left in
-        evaluation mode.
+        Of these layers. Left in evaluation mode.
+    norms : sequence of torch.nn.BatchNorm3d
+        Mean and variance of these are changed in place.
     hu, decoded : Tensor
         As `Student.forward` takes them; the more patches, the better.
     """
-    level = first_level(student.network.state_dict())
-    norms = [
-        module
-        for name, module in student.network.named_modules()
-        if isinstance(module, nn.BatchNorm3d) and f"{name}.weight" in level
-    ]
     student.eval()
-    momentum = norms[0].momentum
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.train()
         norm.momentum = 1.0
-    with torch.no_grad():
-        student(hu, decoded)
-    for norm in norms:
+    student(hu, decoded)
+    for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval()
         norm.momentum = momentum

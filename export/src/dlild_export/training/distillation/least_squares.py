@@ -1,4 +1,4 @@
-"""A student's first block by least squares: where its training by gradients begins."""
+"""A student's blocks by least squares: where their training by gradients begins."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from dlild_export.training.distillation.student import Student, measure_statistics
+from dlild_export.training.distillation.teacher import Targets
 from dlild_export.training.start import normalised
 from dlild_export.training.unet import HEALTHY_HU, UNet
 
@@ -13,6 +15,27 @@ _EDGE = 3  # of the kernel that is fitted
 _VOXELS = 2048  # of a patch, evenly chosen, that the fit is to
 _RIDGE = 1e-4  # added to the diagonal, as a share of its mean
 _BEND = 0.5  # standard deviations between the points from which features are rectified
+
+
+@torch.no_grad()
+def fit_blocks(student: Student, hu: Tensor, targets: Targets) -> None:
+    """Fit a student's first block, and its head on a last block that is drawn at random.
+
+    Parameters
+    ----------
+    student : Student
+        With a new first level; changed in place.
+    hu : Tensor, shape (n, 1, z, y, x)
+        HU of patches.
+    targets : Targets
+        The teacher's answers to them.
+    """
+    decoded, network = targets.decoded.float(), student.network
+    norms = [norm for _, norm in normalised(network)]
+    measure_statistics(student, norms[:1], hu, decoded)
+    fit_first_block(network, hu, targets.pooled)
+    measure_statistics(student, norms[-2:], hu, decoded)
+    fit_head(student, hu, targets)
 
 
 @torch.no_grad()
@@ -55,6 +78,32 @@ def fit_first_block(network: UNet, hu: Tensor, pooled: Tensor) -> None:
     # Channels that were not fitted count for nothing as yet.
     weight = pad(weight, (0, narrowing.in_channels - weight.shape[1]))
     _set(narrowing, last_norm, weight, bias, fitted)
+
+
+@torch.no_grad()
+def fit_head(student: Student, hu: Tensor, targets: Targets) -> None:
+    """Fit the head to a teacher's logits, on the last block as it is.
+
+    Parameters
+    ----------
+    student : Student
+        In evaluation mode; its head is changed in place.
+    hu, targets : Tensor, Targets
+        As `fit_blocks` takes them.
+    """
+    head = student.network.head
+    rows: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0]))
+    student(hu, targets.decoded.float())
+    hook.remove()
+    seen = rows[0].movedim(1, 0).flatten(1).T
+    wanted = targets.logits.float()
+    for axis in (2, 3, 4):
+        wanted = wanted.unfold(axis, 2, 2)
+    weight, bias = _regress(seen, wanted.movedim(1, 4).flatten(4).flatten(0, 3))
+    assert head.bias is not None
+    head.weight.copy_(weight.T.reshape(head.weight.shape))
+    head.bias.copy_(bias.view(len(head.bias), -1).mean(1))  # one for the 8 voxels of a cube
 
 
 def _neighbours(features: Tensor) -> Tensor:
