@@ -74,5 +74,7 @@ def _print_table(result: "Result", phantom: "Phantom | None") -> None:
     for title, measured, truth in rows:
         cells = [measured] if truth is None else [measured, truth]
         print(f"{title:<26}" + "".join(f"{cell:>12.1f}" for cell in cells))
+    model = result.model
     print(f"\nflags: {', '.join(result.flags) or 'none'}; {result.timings_s['total']:.1f} s")
+    print(f"weights: version {model.version}, by {model.engine} in {model.precision}")
     print("For research use only.\n")

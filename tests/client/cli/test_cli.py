@@ -64,6 +64,8 @@ def test_a_scan_is_scored_into_a_folder_and_a_table(server, scan_file, tmp_path)
     assert done.stderr == ""
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert f"{result['dl_ild_percent']:.2f} %" in done.stdout
+    model = result["model"]
+    assert f"by {model['engine']} in {model['precision']}" in done.stdout
     assert "research use only" in done.stdout
     assert len(list((tmp_path / "out").iterdir())) == 3
 

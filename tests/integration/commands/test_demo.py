@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -42,6 +43,8 @@ def test_a_scan_is_scored(patient: Path, tmp_path: Path) -> None:
     written = {p.name for p in (tmp_path / "out").iterdir()}
     assert written == {"result.json", "labels.nii.gz", "overlay.png"}
     assert "DL-ILD, %" in done.stdout
+    model = json.loads((tmp_path / "out" / "result.json").read_text())["model"]
+    assert f"version {model['version']}, by openvino in {model['precision']}" in done.stdout
     assert not runs_from(tmp_path / "t")
     assert not list((tmp_path / "t").iterdir())
 

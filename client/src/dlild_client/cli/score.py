@@ -165,6 +165,8 @@ def _print_result(result: Result, out: Path | None) -> None:
     for name, kind in result.classes.items():
         rows.append((titles[name], f"{kind.volume_ml:.0f} mL ({kind.percent_of_lung:.2f} %)"))
     rows.append(("Flags", ", ".join(result.flags) or "none"))
+    model = result.model
+    rows.append(("Weights", f"version {model.version}, by {model.engine} in {model.precision}"))
     rows.append(("Time", f"{result.timings_s['total']:.1f} s"))
     if out is not None:
         rows.append(("Written to", str(out)))
