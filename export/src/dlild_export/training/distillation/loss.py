@@ -16,7 +16,8 @@ from dlild_export.training.unet import cube_evidence
 _CUBE = 2  # voxels along the edge of the cubes on which a lesion is decided
 _NEAR = 5  # cubes along the edge of the neighbourhood of a lung that counts as the lung itself
 _ANYWHERE = 0.1  # weight of a cube far from the lungs; of one in them, 1
-_SHARES, _EVIDENCE = 10.0, 0.1  # weights in the total, so that no part of it is lost beside another
+# Weights in the total, so that no part of it is lost beside another.
+_SHARES, _EVIDENCE, _MISSED = 10.0, 0.1, 10.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def distillation_loss(
     total = parts["divergence"] + _SHARES * parts["shares"] + _EVIDENCE * parts["evidence"]
     if pooled.shape[1]:
         parts["missed"] = sums[5] / sums[6]
-        total = total + parts["missed"]
+        total = total + _MISSED * parts["missed"]
     return DistillationLoss(total, {name: part.detach() for name, part in parts.items()})
 
 
