@@ -96,7 +96,8 @@ class Findings:
     violations : list of str
         What must not happen.
     memory : list of dict
-        Samples with nothing under way: scans so far, bytes of every process, of /dev/shm.
+        Samples with nothing under way: scans so far, and what every process holds (bytes,
+        threads, file descriptors), and /dev/shm.
     restarts_s : list of float
         From kill to the first score after it.
     upgrades_s : list of float
@@ -254,13 +255,15 @@ class Chaos:
 
     def _sample(self, scans: int) -> None:
         assert self._server.pid is not None
-        memory = server_memory(self._server.pid)
+        processes = server_memory(self._server.pid)
         sample = {
             "scans": scans,
             "life": self._lives,
             "open_scans": read_metric(self._server, "dlild_open_scans"),
             "shared_memory": shared_memory(self._server.pid),
-            "rss": {name: held.rss for name, held in memory.items()},
+            "rss": {name: held.rss for name, held in processes.items()},
+            "threads": {name: held.threads for name, held in processes.items()},
+            "descriptors": {name: held.descriptors for name, held in processes.items()},
         }
         self.findings.memory.append(sample)
         counts = ", ".join(f"{n} {what}" for what, n in sorted(self.findings.counts.items()))

@@ -1,5 +1,9 @@
 """`make soak`: small scans; clients vanish, misbehave, have slow lines; kills and upgrades.
 
+Every process of the server must be flat over the last scans: memory, threads, file descriptors.
+`NETWORK=voxelwise` serves a network that computes next to nothing, for machines whose networks are
+slow: all but the network's own process is put to the same test.
+
 Writes OUT/bench.json and a table of docs/performance.md. Exit code 1 when something happened that
 must not.
 """
@@ -8,16 +12,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.chaos import BATCH, Chaos, Findings, Plan
+from bench.chaos import BATCH, Chaos, Plan
 from bench.report import publish, store, table
 from bench.support.memory import MIB
 from bench.support.small import THIRD, earlier_version, small_repository, small_scans
+from bench.support.voxelwise import serve_voxelwise
 
 from dlild_client.contract import parse_contract
 from dlild_deploy.server import EmbeddedServer
@@ -26,9 +33,15 @@ SCANS = 1000
 ONE_IN = 20
 # Memory is watched over this share of the scans, the last ones: a fresh server's grows at first.
 WATCHED_SHARE = 0.4
-# More growth than this over the last scans is a leak.
-FLAT_SHARE = 0.03
+# Growth that is none: of memory that varies with the scans that are open, and of counts.
+FLAT_SHARE, FLAT_BYTES, FLAT_COUNT = 0.03, 4 * MIB, 4
+# Of how many voxels one is taken along z, y and x: boxes of several sizes, of 4 to 8 windows.
+STEPS = ((3, 3, 3), (2, 3, 3), (3, 2, 3), (3, 3, 2))
 ROWS = 8
+NETWORKS = {
+    "served": "the network that is served",
+    "voxelwise": "a network of one convolution of a single voxel, which computes next to nothing",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,31 +49,41 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Many scans and many mishaps on one server.")
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--scans", type=int, default=SCANS)
+    parser.add_argument(
+        "--network",
+        choices=NETWORKS,
+        default="served",
+        help="; ".join(f"{name}: {what}" for name, what in NETWORKS.items()),
+    )
     options = parser.parse_args(arguments)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="dlild-soak-") as place:
         repository = small_repository(Path(place), THIRD)
+        if options.network == "voxelwise":
+            serve_voxelwise(repository)
         contract = parse_contract((repository / "contract.json").read_text("utf-8"))
         served = contract.model.version
         earlier = earlier_version(repository, served)
         plan = spread_mishaps(options.scans, served, earlier)
-        scans = small_scans(6, contract, (earlier,), step=3)
+        scans = small_scans(8, contract, (earlier,), STEPS, repository)
         for version in (served, earlier):
             scores = ", ".join(f"{s.answers[version].dl_ild_percent:.2f}" for s in scans)
             _say(f"small scans with DL-ILD {scores} % by version {version}")
         server = EmbeddedServer(repository, grpc_port=0, http_port=0, metrics_port=0)
         findings = Chaos(plan, scans, contract, server, _say).run()
-    leaks = _leaks(findings)
+    watched = watch(findings.memory)
+    windows = [len(scan.prepared.plan.origins) for scan in scans]
     figures = {
+        "network": options.network,
         "scans": options.scans,
         "seconds": time.perf_counter() - started,
-        "windows_a_scan": len(scans[0].prepared.plan.origins),
+        "windows_a_scan": [min(windows), max(windows)],
         "counts": dict(findings.counts),
         "restarts_s": findings.restarts_s,
         "upgrades_s": findings.upgrades_s,
         "memory": findings.memory,
-        "watched": round(WATCHED_SHARE * options.scans),
-        "growth": leaks,
+        "watched": watched[-1]["scans"] - watched[0]["scans"],
+        "growth": growth(watched),
         "violations": findings.violations,
     }
     path = store(options.out, "soak", figures)
@@ -69,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"\n{text}\nwritten: {path}, docs/performance.md")
     for violation in findings.violations:
         print(f"violation: {violation}", file=sys.stderr)
-    flat = all(leak["share"] <= FLAT_SHARE for leak in leaks.values())
+    flat = all(one["flat"] for one in figures["growth"].values())
     return 0 if flat and not findings.violations else 1
 
 
@@ -97,26 +120,50 @@ def spread_mishaps(scans: int, served: int, earlier: int) -> Plan:
     return Plan.spread(scans, ONE_IN, kills, dict(turns))
 
 
-def _watched(findings: Findings) -> list[dict[str, Any]]:
-    """Samples of the server's last life, over the last scans."""
-    samples = findings.memory
+def watch(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Samples of the server's last life, over the last scans.
+
+    Parameters
+    ----------
+    samples : sequence of mapping
+        As of `Findings`.
+    """
     life, scans = samples[-1]["life"], samples[-1]["scans"]
     first = (1 - WATCHED_SHARE) * scans
     return [s for s in samples if s["life"] == life and s["scans"] >= first]
 
 
-def _leaks(findings: Findings) -> dict[str, dict[str, float]]:
-    """Growth of the server's memory, all processes and /dev/shm, from first to last sample."""
-    samples = _watched(findings)
-    first, last = samples[0], samples[-1]
-    pairs = {
-        "all processes": (sum(first["rss"].values()), sum(last["rss"].values())),
-        "/dev/shm": (first["shared_memory"], last["shared_memory"]),
+def growth(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Judge whether what the processes hold is flat.
+
+    Medians of the first and of the second half are compared: a single sample depends on how many
+    scans of vanished clients are open just then.
+
+    Parameters
+    ----------
+    samples : sequence of mapping
+        Two at least, of one server's life.
+
+    Returns
+    -------
+    dict of str to dict
+        By name of what is held: its unit, both medians, and whether it is flat.
+    """
+    processes = list(samples[-1]["rss"])
+    series: dict[str, tuple[str, list[float]]] = {
+        f"`{name}`": ("MiB", [s["rss"][name] for s in samples]) for name in processes
     }
-    return {
-        name: {"from": before, "to": after, "share": after / before - 1}
-        for name, (before, after) in pairs.items()
-    }
+    series["/dev/shm"] = ("MiB", [s["shared_memory"] for s in samples])
+    for what in ("threads", "descriptors"):
+        series[what] = ("", [sum(s[what].values()) for s in samples])
+    half = len(samples) // 2
+    judged = {}
+    for name, (unit, values) in series.items():
+        before, after = statistics.median(values[:half]), statistics.median(values[half:])
+        least = FLAT_BYTES if unit else FLAT_COUNT
+        flat = after - before <= max(FLAT_SHARE * before, least)
+        judged[name] = {"unit": unit, "from": before, "to": after, "flat": flat}
+    return judged
 
 
 def _tables(figures: dict[str, Any]) -> str:
@@ -126,17 +173,22 @@ def _tables(figures: dict[str, Any]) -> str:
         ", ".join(f"{seconds:.1f}" for seconds in figures[what])
         for what in ("restarts_s", "upgrades_s")
     )
+    fewest, most = figures["windows_a_scan"]
+    scale = {"MiB": MIB, "": 1}
     said = [
-        f"{figures['scans']} scans of {figures['windows_a_scan']} windows: {outcomes}.",
+        f"Served was {NETWORKS[figures['network']]}.",
+        f"{figures['scans']} scans of {fewest} to {most} windows: {outcomes}.",
         f"All of it took {figures['seconds']:.0f} s.",
         f"From kill to the next score, the start of the server included: {restarts} s.",
         f"From the order to stop to the first score of the other version: {upgrades} s.",
         f"Things that must not happen: {len(figures['violations']) or 'none'}.",
-        *(
-            f"{name} over the last {figures['watched']} scans: {g['from'] / MIB:.0f} to "
-            f"{g['to'] / MIB:.0f} MiB ({g['share']:+.1%})."
+        f"Over the last {figures['watched']} scans, medians of their first and second half: "
+        + "; ".join(
+            f"{name} {g['from'] / scale[g['unit']]:.0f} to {g['to'] / scale[g['unit']]:.0f}"
+            f"{' ' * bool(g['unit'])}{g['unit']}{'' if g['flat'] else ' (**not flat**)'}"
             for name, g in figures["growth"].items()
-        ),
+        )
+        + ".",
     ]
     samples = figures["memory"]
     life = samples[-1]["life"]
@@ -149,11 +201,20 @@ def _tables(figures: dict[str, Any]) -> str:
             sample["scans"],
             *(f"{sample['rss'].get(name, 0) / MIB:.0f}" for name in names),
             f"{sample['shared_memory'] / MIB:.0f}",
+            sum(sample["threads"].values()),
+            sum(sample["descriptors"].values()),
             f"{sample['open_scans']:g}",
         )
         for sample in shown
     ]
-    heads = ("scans so far", *(f"`{name}`" for name in names), "/dev/shm", "still open")
+    heads = (
+        "scans so far",
+        *(f"`{name}`" for name in names),
+        "/dev/shm",
+        "threads",
+        "descriptors",
+        "still open",
+    )
     return "\n".join([*said, "", "MiB, with nothing under way:", "", table(heads, rows)])
 
 

@@ -1,7 +1,11 @@
-"""The plan of `make soak`: what befalls the server, and when."""
+"""The plan of `make soak`, and what it calls flat."""
 
+import random
+
+import pytest
 from bench.chaos import BATCH
-from bench.soak import spread_mishaps
+from bench.soak import growth, spread_mishaps, watch
+from bench.support.memory import MIB
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,3 +27,43 @@ def test_nothing_befalls_a_scan_twice(scans):
     befallen = [*plan.vanishing, *plan.spoilt, *plan.slow]
     assert len(befallen) == len(set(befallen))
     assert all(0 <= number < scans for number in befallen)
+
+
+def samples(rss, scans=10_000, life=2, descriptors=lambda _scans: 90):
+    """Samples of a server that was killed after a third of the scans."""
+    drawn = random.Random(5)
+    return [
+        {
+            "scans": n,
+            "life": life if n > scans // 3 else 1,
+            "rss": {"dlild": rss(n) + drawn.uniform(0, 30) * MIB, "ild_unet": 100 * MIB},
+            "shared_memory": 12 * MIB,
+            "threads": {"dlild": 11, "ild_unet": 9},
+            "descriptors": {"dlild": descriptors(n) + drawn.randrange(4), "ild_unet": 8},
+        }
+        for n in range(BATCH, scans + 1, BATCH)
+    ]
+
+
+def not_flat(taken):
+    return {name for name, judged in growth(watch(taken)).items() if not judged["flat"]}
+
+
+def test_the_last_scans_of_the_last_server_are_watched():
+    watched = watch(samples(lambda _scans: 100 * MIB))
+    assert (watched[0]["scans"], watched[-1]["scans"]) == (6000, 10_000)
+    assert watch(samples(lambda _scans: 0, life=1))[0]["scans"] == 6000
+
+
+def test_what_varies_with_open_scans_is_flat():
+    assert not_flat(samples(lambda _scans: 100 * MIB)) == set()
+
+
+@pytest.mark.parametrize("kib", [4, 20])
+def test_a_few_kib_a_scan_are_a_leak(kib):
+    assert not_flat(samples(lambda scans: 100 * MIB + kib * 1024 * scans)) == {"`dlild`"}
+
+
+def test_a_descriptor_of_every_client_that_vanished_is_a_leak():
+    taken = samples(lambda _scans: 100 * MIB, descriptors=lambda scans: 90 + scans // 20)
+    assert not_flat(taken) == {"descriptors"}

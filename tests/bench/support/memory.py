@@ -1,4 +1,4 @@
-"""Memory of a running server: each of its processes, and shared memory."""
+"""Memory, threads and file descriptors of a running server: each of its processes, and /dev/shm."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Held:
-    """Memory of one process, in bytes.
+    """What one process holds.
 
     Attributes
     ----------
     rss : int
-        Resident now, shared pages included.
+        Bytes resident now, shared pages included.
     peak : int
         Largest resident size so far.
+    threads, descriptors : int
+        Now.
     """
 
     rss: int
     peak: int
+    threads: int
+    descriptors: int
 
 
 def held_by(pid: int | str = "self") -> Held:
-    """Read a process's memory.
+    """Read what a process holds.
 
     Parameters
     ----------
@@ -41,8 +45,10 @@ def held_by(pid: int | str = "self") -> Held:
     Held
     """
     status = (PROC / str(pid) / "status").read_text()
-    fields = dict(re.findall(r"^(Vm\w+):\s+(\d+) kB", status, re.MULTILINE))
-    return Held(int(fields["VmRSS"]) * 1024, int(fields["VmHWM"]) * 1024)
+    fields = dict(re.findall(r"^(VmRSS|VmHWM|Threads):\s+(\d+)", status, re.MULTILINE))
+    descriptors = len(list((PROC / str(pid) / "fd").iterdir()))
+    rss, peak = (int(fields[name]) * 1024 for name in ("VmRSS", "VmHWM"))
+    return Held(rss, peak, int(fields["Threads"]), descriptors)
 
 
 def server_processes(pid: int) -> dict[str, int]:
@@ -70,7 +76,7 @@ def server_processes(pid: int) -> dict[str, int]:
 
 
 def server_memory(pid: int) -> dict[str, Held]:
-    """Memory of all processes of a server, by name."""
+    """What all processes of a server hold, by name."""
     memory = {}
     for name, process in server_processes(pid).items():
         with contextlib.suppress(FileNotFoundError, KeyError):  # it ended meanwhile

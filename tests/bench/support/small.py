@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from bench.support.scan import REPOSITORY, measured_scan, network_path
 
 from dlild_client.contract import Contract
+from dlild_client.contract.schema import Shape
 from dlild_client.preparation.prepare import PreparedScan, prepare
 from dlild_client.results.result import Result
 from dlild_client.volume import Volume
@@ -113,10 +115,10 @@ def small_scans(
     count: int,
     contract: Contract,
     earlier: tuple[int, ...] = (),
-    step: int = 2,
+    steps: Sequence[Shape] = ((2, 2, 2),),
     source: Path = REPOSITORY,
 ) -> list[SmallScan]:
-    """Make scans of every `step`-th voxel along every axis, with scores that differ.
+    """Make scans of a part of the voxels along every axis, with scores that differ.
 
     Parameters
     ----------
@@ -126,8 +128,8 @@ def small_scans(
         What to prepare them by; its version answers.
     earlier : tuple of int
         Versions that may answer as well.
-    step : int
-        Of how many voxels one is taken, along every axis.
+    steps : sequence of tuple of int
+        Of how many voxels one is taken, along z, y and x; the scans have them in turn.
     source : Path
         The repository whose networks answer; this project's by default.
 
@@ -139,11 +141,11 @@ def small_scans(
     paths = {number: network_path(source, number) for number in (served, *earlier)}
     engines = {number: Engine(path, int8=int8_beside(path)) for number, path in paths.items()}
     with measured_scan() as whole:
-        chest = whole.prepared.grid.array[::step, ::step, ::step]
-    lung = (chest > AERATED_HU[0]) & (chest < AERATED_HU[1])
+        chest = whole.prepared.grid.array
     scans = []
     for place in range(count):
-        hu = chest.copy()
+        hu = chest[tuple(slice(None, None, step) for step in steps[place % len(steps)])].copy()
+        lung = (hu > AERATED_HU[0]) & (hu < AERATED_HU[1])
         ill = slice(len(hu) * place // count // 2, len(hu) * (place + 1) // count)
         hu[ill][lung[ill]] += DENSER_HU
         volume = Volume(hu, contract.grid.spacing_mm)
