@@ -20,7 +20,7 @@ from contract import parse_contract, parse_limits, tensors
 from contract.refusals import BusyError, CancelledError, FailedError, GoneError, ScanError
 from contract.weights import check_version
 from health import Health
-from memory import read_memory
+from memory import read_memory, return_freed
 from network import network_error
 from parent_death import end_with_parent
 from scans import Answer, OpenScans, QueuedWindow, ScanReport
@@ -35,6 +35,9 @@ END = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
 STATUS = {BusyError: "UNAVAILABLE", GoneError: "NOT_FOUND", CancelledError: "CANCELLED"}
 # Seconds between two looks for clients that went away and scans that fell silent.
 SWEEP_S = 1.0
+# Freed memory is kept for so many sweeps, some 250 scans of a busy server: each page that the
+# kernel gives anew it has to clear first.
+RETURN_SWEEPS = 60
 # While one window is in the network, another may be blended, and a third may be on its way to it.
 THREADS_AN_INSTANCE = 3
 STOP_S = 5.0
@@ -168,8 +171,12 @@ class TritonPythonModel:
         )
 
     def _sweep(self):
+        sweeps = 0
         while not self._stopping.wait(SWEEP_S):
             self._scans.sweep()
+            sweeps += 1
+            if sweeps % RETURN_SWEEPS == 0:
+                return_freed()
             if self._health:
                 self._health.publish(self._scans, read_memory())
 

@@ -1,6 +1,12 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
-from memory import read_memory
+import memory
+from dlild_deploy.server.preflight import KEPT_MEMORY
+from memory import read_memory, return_freed
 
 
 @pytest.fixture
@@ -45,3 +51,38 @@ def test_this_machine_has_memory():
     memory = read_memory()
     assert 0 <= memory.shared_used <= memory.shared_total
     assert 0 < memory.memory_used <= memory.memory_total
+
+
+FREES_BELOW_WHAT_IS_HELD = """
+import re
+from pathlib import Path
+from memory import return_freed
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+
+freed, held = b"1" * (64 << 20), b"1" * (1 << 20)
+before = resident()
+del freed
+kept = resident()
+returned = return_freed()
+print(before - kept, kept - resident(), returned)
+"""
+
+
+def test_what_was_freed_below_what_is_held_goes_back_to_the_kernel():
+    done = subprocess.run(
+        [sys.executable, "-c", FREES_BELOW_WHAT_IS_HELD],
+        env=os.environ | KEPT_MEMORY | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    at_once, by_return, returned = done.stdout.split()
+    assert (int(at_once), returned) == (0, "True")
+    assert 60 <= int(by_return) <= 64
+
+
+def test_without_glibc_nothing_is_returned(monkeypatch):
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _name: object())
+    assert return_freed() is False
