@@ -129,8 +129,8 @@ load: $(VENV)/.dev $(SERVER_VENV)/.server  ## Load `dlild` with perf_analyzer: S
 goodput: $(VENV)/.dev $(SERVER_VENV)/.server  ## Measure scans finished a minute at 1 to 32 times what the server can do, and with a network ten times as slow
 	$(MEASURE) bench.goodput --out "$(OUT)"
 
-soak: $(VENV)/.dev $(SERVER_VENV)/.server  ## Score SCANS=1000 scans while clients vanish, misbehave or are slow, and the server is killed and upgraded; NETWORK=voxelwise computes next to nothing
-	$(MEASURE) bench.soak --out "$(OUT)" $(if $(SCANS),--scans $(SCANS)) $(if $(NETWORK),--network $(NETWORK))
+soak: $(VENV)/.dev $(SERVER_VENV)/.server  ## Score SCANS=1000 scans while clients vanish, misbehave or are slow, and the server is killed and upgraded; LIGHT=yes for slow machines
+	$(MEASURE) bench.soak --out "$(OUT)" $(if $(SCANS),--scans $(SCANS)) $(if $(LIGHT),--light)
 
 lint: $(VENV)/.dev  ## Check style, types, imports between packages, and drift of the configs
 	$(BIN)/ruff check $(CHECKED)
