@@ -1,13 +1,20 @@
-"""The plan of `make soak`, and what it calls flat."""
+"""The plan of `make soak`, what it calls flat, and its light network."""
 
+import json
 import random
 
+import numpy as np
 import pytest
 from bench.chaos import BATCH
 from bench.soak import growth, spread_mishaps, watch
 from bench.support.memory import MIB
+from bench.support.small import small_repository
+from bench.support.voxelwise import BORDERS_HU, BY_HU, serve_voxelwise, write_voxelwise
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dlild_client.contract.weights import check_repository
+from engine import Engine
 
 
 @given(st.integers(500, 20_000))
@@ -67,3 +74,25 @@ def test_a_few_kib_a_scan_are_a_leak(kib):
 def test_a_descriptor_of_every_client_that_vanished_is_a_leak():
     taken = samples(lambda _scans: 100 * MIB, descriptors=lambda scans: 90 + scans // 20)
     assert not_flat(taken) == {"descriptors"}
+
+
+@pytest.mark.parametrize("shift", [0.0, 70.0])
+def test_the_class_of_a_voxel_follows_from_its_hu(tmp_path, shift):
+    write_voxelwise(tmp_path / "model.onnx", shift)
+    hu = np.array([-1024.0, *BORDERS_HU, 2047.0], np.float16)
+    between = (hu[1:] + hu[:-1]) / 2 + shift
+    window = np.broadcast_to(between.astype(np.float16), (1, 1, 8, 8, len(BY_HU)))
+    found = Engine(tmp_path / "model.onnx").infer(window)
+    assert found.dtype == np.float16
+    assert np.allclose(found.sum(axis=1), 1, atol=2e-3)
+    assert (found[0].argmax(axis=0) == BY_HU).all()
+
+
+def test_a_repository_serves_it_in_every_version_as_if_it_were_released(tmp_path):
+    repository = small_repository(tmp_path)
+    serve_voxelwise(repository)
+    check_repository(repository, "embedded")
+    releases = json.loads((repository / "releases.json").read_text("utf-8"))["releases"]
+    held = {folder.name for folder in (repository / "ild_unet").glob("[0-9]*")}
+    assert len(held) > 1
+    assert len({releases[version]["weights_sha256"] for version in held}) == len(held)
