@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memory import hold
+
 # An array of numpy or of cupy.
 Array = Any
 
@@ -24,6 +26,8 @@ class Arrays:
     ----------
     xp : module
         ``numpy``, or a library with its functions.
+    held : callable
+        Makes an array, of a shape and a type, for as long as a scan is open; not zeroed.
     chunk : int
         Slices worked on at a time: few where temporaries should stay in a CPU's cache, many where
         each call of a GPU costs more than its work.
@@ -36,6 +40,7 @@ class Arrays:
     """
 
     xp: Any
+    held: Callable[[tuple[int, ...], type[np.generic]], Array]
     chunk: int
     widen: Callable[[Array, Array], None]
     to_host: Callable[[Array], NDArray[Any]]
@@ -68,7 +73,7 @@ def read_floats(bits: Array, arrays: Arrays) -> Array:
     return out
 
 
-HOST = Arrays(np, 4, _look_up, _same, _bring_to_host)
+HOST = Arrays(np, hold, 4, _look_up, _same, _bring_to_host)
 
 
 @cache
@@ -82,7 +87,7 @@ def device() -> Arrays:
     """
     import cupy  # noqa: PLC0415 - the GPU path alone needs it
 
-    return Arrays(cupy, 1 << 16, plain_widen, cupy.asnumpy, cupy.asarray)
+    return Arrays(cupy, cupy.empty, 1 << 16, plain_widen, cupy.asnumpy, cupy.asarray)
 
 
 def arrays_of(array: Array) -> Arrays:

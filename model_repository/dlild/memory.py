@@ -1,13 +1,25 @@
-"""Memory of the container, in use and in all, and what this process has freed of it."""
+"""Memory of the container, in use and in all; memory of open scans; what this process has freed."""
 
+import contextlib
 import ctypes
+import math
+import mmap
 import os
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 SHARED = Path("/dev/shm")  # noqa: S108 - where Triton and its Python models exchange tensors
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
+
+# Pages of ended scans that are kept for the next ones: sums and labels of two.
+KEPT_PAGES = 4
+_kept: list[mmap.mmap] = []
 
 
 @dataclass(frozen=True)
@@ -75,17 +87,56 @@ def _table(path: Path, unit: int) -> dict[str, int]:
     return {line[0]: int(line[1]) * unit for line in lines if len(line) > 1 and line[1].isdigit()}
 
 
-def return_freed() -> bool:
-    """Have the C library return to the kernel what this process has freed; in use stays in use.
+def hold(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    """Make an array for as long as a scan is open, in pages of its own; not zeroed.
 
-    The allocator keeps what is freed below a block that is still held, as the sums of a scan whose
-    client has vanished, and where the server's environment tells it to keep freed memory, all of
-    it: without this a process stays as large as at the busiest moment of its life.
+    A scan whose client has vanished stays open for long. In the heap its arrays would lie between
+    those of windows, which come and go: what is free between them fits less and less, and the heap
+    grows. New pages have to be cleared by the kernel, so those of the last scans are used again.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : type
+
+    Returns
+    -------
+    ndarray
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    pages = _take_pages(size)
+    array = np.frombuffer(pages, dtype, math.prod(shape))
+    # All views of an array refer to it: the pages are free when none is left.
+    weakref.finalize(array, _keep_pages, pages).atexit = False
+    return array.reshape(shape)
+
+
+def _take_pages(size: int) -> mmap.mmap:
+    for pages in tuple(_kept):
+        if size <= len(pages) <= 2 * size:
+            with contextlib.suppress(ValueError):  # another thread has taken them
+                _kept.remove(pages)
+                return pages
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _keep_pages(pages: mmap.mmap) -> None:
+    # Called wherever the last reference goes, in the midst of another call too: it takes no lock.
+    _kept.append(pages)
+    del _kept[:-KEPT_PAGES]
+
+
+def return_freed() -> bool:
+    """Return to the kernel what this process has freed and what `hold` keeps.
+
+    Told by the server's environment to keep freed memory, the allocator would keep all that the
+    busiest moment of the server's life has taken.
 
     Returns
     -------
     bool
-        Whether anything was returned; False where the C library is not glibc.
+        Whether the C library returned anything; False where it is not glibc.
     """
+    _kept.clear()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim is not None and bool(trim(0))

@@ -8,6 +8,7 @@ import numpy as np
 from arrays import HOST, Array, Arrays
 from contract.refusals import IncompleteError, RefusedError
 from contract.schema import Contract, Shape
+from memory import hold
 from score import Counts, Score, measure
 from single_window import SingleWindow
 from slabs import Slabs
@@ -55,7 +56,7 @@ class OpenScan:
             if _is_single(box_shape, window_shape, window_count)
             else Slabs(contract, window_shape, box_shape, arrays)
         )
-        self._labels = np.empty(box_shape, dtype=np.uint8)
+        self._labels = hold(box_shape, np.uint8)
         self._counts = Counts(box_shape, contract.classes)
         self._fixed = 0
         self._uncovered = 0

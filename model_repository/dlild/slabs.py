@@ -51,7 +51,7 @@ class Slabs:
         self._depth = depth
         self._arrays = arrays
         # Not zeroed: a slot holds nothing worth reading until its first window comes.
-        self._sums = arrays.xp.empty((classes, depth, *box_shape[1:]), dtype=np.float32)
+        self._sums = arrays.held((classes, depth, *box_shape[1:]), np.float32)
         self._blank = np.ones(depth, dtype=np.bool_)
         self._covered = arrays.xp.zeros((depth, *box_shape[1:]), dtype=np.bool_)
 

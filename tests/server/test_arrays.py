@@ -7,7 +7,7 @@ from scan import OpenScan
 
 BOX = (15, 20, 25)
 # What cupy does differently, done by numpy: plain conversion, all slices of a window at a time.
-PLAIN = Arrays(np, 1 << 16, plain_widen, HOST.to_host, HOST.to_here)
+PLAIN = Arrays(np, HOST.held, 1 << 16, plain_widen, HOST.to_host, HOST.to_here)
 
 
 def windows_of(seed):

@@ -2,11 +2,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import memory
 from dlild_deploy.server.preflight import KEPT_MEMORY
-from memory import read_memory, return_freed
+from memory import hold, read_memory, return_freed
 
 
 @pytest.fixture
@@ -86,3 +87,47 @@ def test_what_was_freed_below_what_is_held_goes_back_to_the_kernel():
 def test_without_glibc_nothing_is_returned(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda _name: object())
     assert return_freed() is False
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+@pytest.fixture
+def _nothing_kept():
+    memory._kept.clear()
+    yield
+    memory._kept.clear()
+
+
+@pytest.mark.usefixtures("_nothing_kept")
+def test_pages_of_an_ended_scan_are_those_of_the_next_one_once_no_view_is_left():
+    first = hold((4, 50, 60), np.float32)
+    first[...] = 7
+    where, view = address(first), first[1, 2:]
+    del first
+    second = hold((4, 50, 60), np.float32)
+    second[...] = 1
+    assert address(second) != where
+    assert (view == 7).all()
+    del view
+    third = hold((4, 40, 60), np.float32)
+    assert (address(third), third.shape, third.dtype) == (where, (4, 40, 60), np.float32)
+
+
+@pytest.mark.usefixtures("_nothing_kept")
+def test_pages_that_are_too_small_or_far_too_large_are_not_taken():
+    pages = hold((10_000,), np.uint8)
+    where = address(pages)
+    del pages
+    others = [hold((size,), np.uint8) for size in (10_001, 4_999)]
+    assert where not in map(address, others)
+
+
+@pytest.mark.usefixtures("_nothing_kept")
+def test_pages_of_few_scans_are_kept_and_none_when_memory_is_returned():
+    scans = [hold((1000 + n,), np.uint8) for n in range(2 * memory.KEPT_PAGES)]
+    del scans
+    assert len(memory._kept) == memory.KEPT_PAGES
+    return_freed()
+    assert memory._kept == []

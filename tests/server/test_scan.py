@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from server.cases import CLASSES, WINDOW, make_contract, make_ruled, messages, softmax, tile
 
+import memory
 from contract.blending import window_weights
 from contract.refusals import IncompleteError, RefusedError
 from contract.schema import LARGEST_CLASS
@@ -178,7 +179,10 @@ def window_heights(box_shape, window):
 
 
 def peak_bytes(box_shape, window):
-    """Most bytes that a scan held, by Python's own count, beside the windows themselves."""
+    """Most bytes that a scan held, by Python's own count, beside the windows themselves.
+
+    Pages that are no Python memory must be made in it (`_traced`).
+    """
     probabilities = np.zeros((CLASSES, *window), np.float16)
     probabilities[2:] = 0.25  # lesions of any class everywhere: what labelling costs most
     heights = window_heights(box_shape, window)
@@ -194,6 +198,13 @@ def peak_bytes(box_shape, window):
         tracemalloc.stop()
 
 
+@pytest.fixture
+def _traced(monkeypatch):
+    monkeypatch.setattr(memory, "_take_pages", bytearray)
+    monkeypatch.setattr(memory, "_keep_pages", lambda pages: None)
+
+
+@pytest.mark.usefixtures("_traced")
 @pytest.mark.parametrize("slices", [24, 48, 96, 192])
 def test_bytes_needed_are_the_peak(slices):
     window = (24, 48, 40)

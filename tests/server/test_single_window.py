@@ -11,7 +11,7 @@ from scan import OpenScan
 from single_window import SingleWindow
 from slabs import Slabs
 
-PLAIN = Arrays(np, 1 << 16, plain_widen, HOST.to_host, HOST.to_here)
+PLAIN = Arrays(np, HOST.held, 1 << 16, plain_widen, HOST.to_host, HOST.to_here)
 shapes = st.tuples(st.integers(1, 13), st.integers(1, 20), st.integers(1, 20))
 
 
