@@ -16,6 +16,7 @@ Rendered into every Python model, and of the standard library only.
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import threading
 import time
@@ -44,13 +45,14 @@ def _watch(parent: int) -> None:
 
     The kernel sends that signal when the *thread* that started this process ends. Triton loads each
     instance in a thread that ends once it is loaded; its children then pass to the main thread,
-    which ends with the server. Where Triton starts a process again by a thread that stays, looking
-    is all there is.
+    which ends with the server. Where Triton starts a process by a thread that stays, as when a
+    version is loaded by request, looking is all there is; and it has to be faster than Triton's
+    own look, which then waits for ever in the end of the interpreter.
 
     This thread must stay: the request for the signal is its own, and ends with it.
     """
     _ask_kernel(PR_SET_NAME, WATCH.encode("ascii"))
-    is_asked, known = False, frozenset[int]()
+    is_asked, known, end = False, frozenset[int](), _end_of(parent)
     # After the request the parent is looked for once more: it may have ended just before.
     while os.getppid() == parent:
         running = models_of(parent, known)
@@ -59,9 +61,19 @@ def _watch(parent: int) -> None:
         known = running
         if not is_asked and is_child_of_main_thread(parent):
             is_asked = _ask_kernel(PR_SET_PDEATHSIG, int(signal.SIGKILL))
-        else:
+        elif end is None:
             time.sleep(POLL_S)
+        else:
+            select.select([end], [], [], POLL_S)
     os._exit(1)
+
+
+def _end_of(parent: int) -> int | None:
+    """Return a descriptor that becomes readable when a process ends; None where there is none."""
+    try:
+        return os.pidfd_open(parent)
+    except OSError:  # a kernel before 5.3, or the process has ended
+        return None
 
 
 def _stop_server(parent: int, ended: int) -> None:

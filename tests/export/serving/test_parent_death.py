@@ -37,6 +37,13 @@ time.sleep(4 * parent_death.POLL_S)
 """
 
 
+def _ends(pid: int) -> bool:
+    deadline = time.monotonic() + 10
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not is_running(pid)
+
+
 @pytest.mark.parametrize("then", ["time.sleep(60)", "ctypes.PyDLL(None).sleep(60)"])
 def test_a_process_outlives_the_thread_that_started_it_and_not_its_parent(then: str) -> None:
     """Also where a thread of Python can no longer run: PyDLL keeps the interpreter's lock."""
@@ -49,10 +56,38 @@ def test_a_process_outlives_the_thread_that_started_it_and_not_its_parent(then: 
             time.sleep(6 * parent_death.POLL_S)
             assert is_running(pid)
             os.kill(parent.pid, signal.SIGKILL)
-            deadline = time.monotonic() + 10
-            while is_running(pid) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            assert not is_running(pid)
+            assert _ends(pid)
+        finally:
+            if is_running(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+# Where the thread that started it stays, the kernel's signal is not asked for.
+STAYING = PARENT.replace("flush=True)\nthread", "flush=True)\n    time.sleep(60)\nthread")
+LOOKING = """
+import sys, time
+sys.path.insert(0, {folder!r})
+import parent_death
+parent_death.POLL_S = 60
+parent_death.end_with_parent()
+print("started", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="a kernel without pidfd_open")
+def test_the_end_of_a_parent_is_seen_at_once_where_its_thread_stays() -> None:
+    """Triton looks every 0.3 s, and hangs in the end of the interpreter if it sees it first."""
+    assert STAYING != PARENT
+    child = LOOKING.format(folder=str(Path(parent_death.__file__).parent))
+    with subprocess.Popen([sys.executable, "-c", STAYING, child], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        try:
+            time.sleep(1)
+            assert is_running(pid)
+            os.kill(parent.pid, signal.SIGKILL)
+            assert _ends(pid)
         finally:
             if is_running(pid):
                 os.kill(pid, signal.SIGKILL)
