@@ -22,7 +22,7 @@ import threading
 import time
 from pathlib import Path
 
-POLL_S, STOPPING_S = 0.5, 3.0
+POLL_S, LONGEST_PAUSE_S, STOPPING_S = 0.5, 10.0, 3.0
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 WATCH = "dlild-watch"
 """Name of the watching thread for the kernel, by which models know each other. Other processes that
@@ -52,28 +52,28 @@ def _watch(parent: int) -> None:
     This thread must stay: the request for the signal is its own, and ends with it.
     """
     _ask_kernel(PR_SET_NAME, WATCH.encode("ascii"))
-    is_asked, known, end = False, frozenset[int](), _end_of(parent)
+    is_asked, pause_s = False, POLL_S
+    ends: dict[int, int] = {}  # processes, by descriptors that are ready when they have ended
+    poller = select.poll()
     # After the request the parent is looked for once more: it may have ended just before.
     while os.getppid() == parent:
-        running = models_of(parent, known)
-        if ended := known - running:
-            _stop_server(parent, min(ended))
-        known = running
+        for pid in {parent, *models_of(parent)} - {*ends.values()}:
+            with contextlib.suppress(OSError):  # a kernel before 5.3, or it has ended
+                end = os.pidfd_open(pid)
+                ends[end] = pid
+                poller.register(end, select.POLLIN)
         if not is_asked and is_child_of_main_thread(parent):
             is_asked = _ask_kernel(PR_SET_PDEATHSIG, int(signal.SIGKILL))
-        elif end is None:
-            time.sleep(POLL_S)
-        else:
-            select.select([end], [], [], POLL_S)
+            continue
+        for end, _ in poller.poll(1000 * pause_s):
+            if ends[end] != parent:
+                _stop_server(parent, ends[end])
+            poller.unregister(end)
+            os.close(end)
+            del ends[end]
+        # Models are loaded together, mostly, and a look at all threads of the server takes 6 ms.
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S) if ends else POLL_S
     os._exit(1)
-
-
-def _end_of(parent: int) -> int | None:
-    """Return a descriptor that becomes readable when a process ends; None where there is none."""
-    try:
-        return os.pidfd_open(parent)
-    except OSError:  # a kernel before 5.3, or the process has ended
-        return None
 
 
 def _stop_server(parent: int, ended: int) -> None:
@@ -91,20 +91,15 @@ def _stop_server(parent: int, ended: int) -> None:
         time.sleep(POLL_S / 5)
 
 
-def models_of(
-    parent: int, known: frozenset[int] = frozenset(), processes: Path = Path("/proc")
-) -> frozenset[int]:
+def models_of(parent: int, processes: Path = Path("/proc")) -> frozenset[int]:
     """Return the processes that a server has started, that watch it, and that run.
 
-    The kernel's list of children may leave out one that runs, while others of it come or go; so
-    those that are known are looked for themselves.
+    The kernel's list of children may leave out one that runs, while others of it come or go.
 
     Parameters
     ----------
     parent : int
         Process id of the server.
-    known : frozenset of int, optional
-        Those that were found before.
     processes : Path, optional
         The kernel's folder of processes.
 
@@ -113,7 +108,7 @@ def models_of(
     frozenset of int
         Process ids; none where the kernel does not tell.
     """
-    children = set(known)
+    children: set[int] = set()
     for task in (processes / str(parent) / "task").glob("*/children"):
         with contextlib.suppress(OSError):
             children.update(map(int, task.read_text("ascii").split()))

@@ -114,10 +114,8 @@ def test_models_are_the_children_of_any_thread_that_watch(tmp_path: Path) -> Non
         task = tmp_path / "7" / "task" / str(number)
         task.mkdir(parents=True)
         (task / "children").write_text(children)
-    assert parent_death.models_of(7, processes=tmp_path) == {11}
-    assert parent_death.models_of(9, processes=tmp_path) == frozenset()
-    # A model that runs is one also where the list leaves it out; one that has ended is none.
-    assert parent_death.models_of(9, frozenset({11, 12, 99}), tmp_path) == {11}
+    assert parent_death.models_of(7, tmp_path) == {11}
+    assert parent_death.models_of(9, tmp_path) == frozenset()
 
 
 SIBLINGS = """
@@ -146,3 +144,31 @@ def test_a_parent_is_told_to_stop_when_one_of_its_models_ends() -> None:
         finally:
             for pid in filter(is_running, (*pids, parent.pid)):
                 os.kill(pid, signal.SIGKILL)
+
+
+FORGETFUL = """
+import sys, time
+sys.path.insert(0, {folder!r})
+import parent_death
+parent_death.POLL_S = parent_death.LONGEST_PAUSE_S = parent_death.STOPPING_S = 0.1
+parent_death.end_with_parent()
+print("started", flush=True)
+time.sleep(1)
+parent_death.models_of = lambda _parent: frozenset()
+time.sleep(60)
+"""
+
+
+def test_a_parent_goes_on_where_the_kernels_list_leaves_out_a_model_that_runs() -> None:
+    child = FORGETFUL.format(folder=str(Path(parent_death.__file__).parent))
+    command = [sys.executable, "-c", SIBLINGS, child]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        try:
+            time.sleep(2)
+            assert parent.poll() is None
+            assert all(map(is_running, pids))
+        finally:
+            parent.kill()
+        assert all(map(_ends, pids))
