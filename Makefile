@@ -57,9 +57,10 @@ EXAMPLES =
 test-slow: MARKED = (slow or hypothesis) and not gpu
 test-all: MARKED = not gpu
 test-slow test-all: EXAMPLES = all
-# Two lanes in parallel: tests of servers and commands wait half of their time, and the others compute in it.
+# Two lanes in parallel: tests of servers and commands wait half of their time, and the others compute in it. Those of the analysis
+# are with the first, so that both lanes take about as long.
 # The output of a lane comes in one piece when it ends; both run to their end, and either fails the whole.
-test:  ## Run the tests that are not slow, in two lanes (the aim is 10 minutes on two cores); COVERAGE=yes ends with a table
+test:  ## Run the tests that are not slow, in two lanes (some 30 minutes on two slow cores); COVERAGE=yes ends with a table
 test-slow:  ## Run the slow tests, and properties with all examples: every night
 test-all:  ## Run both; COVERAGE=yes ends with a table
 test test-slow test-all: $(VENV)/.dev $(SERVER_VENV)/.server checkers
@@ -74,7 +75,7 @@ checkers:
 
 # Each lane ends with its slowest tests: what is made faster first.
 PYTEST = $(if $(EXAMPLES),DLILD_EXAMPLES=$(EXAMPLES)) $(BIN)/python -m pytest --durations=30 --durations-min=2 -m "$(MARKED)"
-SERVERS := tests/deploy tests/integration tests/server tests/client/archive tests/client/cli
+SERVERS := tests/deploy tests/integration tests/server tests/client/archive tests/client/cli tests/analysis
 TRAININGS := $(patsubst %,tests/export/training/test_%.py,loop config distillation processes validation)
 .PHONY: test-servers test-others
 test-servers:
