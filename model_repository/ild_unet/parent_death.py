@@ -23,9 +23,6 @@ import time
 from pathlib import Path
 
 POLL_S, LONGEST_PAUSE_S, STOPPING_S = 0.5, 10.0, 3.0
-STUCK_S = 120.0
-"""While the kernel's signal is not asked for, a process that no thread of Python has run in for so
-long ends: its server has ended in the midst of a call that holds the interpreter's lock."""
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 WATCH = "dlild-watch"
 """Name of the watching thread for the kernel, by which models know each other. Other processes that
@@ -48,10 +45,9 @@ def _watch(parent: int) -> None:
 
     The kernel sends that signal when the *thread* that started this process ends. Triton loads each
     instance in a thread that ends once it is loaded; its children then pass to the main thread,
-    which ends with the server. Until then, and where Triton starts a process by a thread that
-    stays, looking is all there is; and it has to be faster than Triton's own look, which may wait
-    for ever in the end of the interpreter. For that time an alarm of the kernel is put off at every
-    look.
+    which ends with the server. Until then, and where Triton starts a process by a thread that stays,
+    looking is all there is; and it has to be faster than Triton's own look, which may wait for ever
+    in the end of the interpreter.
 
     This thread must stay: the request for the signal is its own, and ends with it.
     """
@@ -61,7 +57,6 @@ def _watch(parent: int) -> None:
     poller = select.poll()
     # After the request the parent is looked for once more: it may have ended just before.
     while os.getppid() == parent:
-        signal.setitimer(signal.ITIMER_REAL, 0 if is_asked else STUCK_S)
         for pid in {parent, *models_of(parent)} - {*ends.values()}:
             with contextlib.suppress(OSError):  # a kernel before 5.3, or it has ended
                 end = os.pidfd_open(pid)

@@ -93,36 +93,6 @@ def test_the_end_of_a_parent_is_seen_at_once_where_its_thread_stays() -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-STUCK = """
-import ctypes, sys, time
-sys.path.insert(0, {folder!r})
-import parent_death
-parent_death.POLL_S = parent_death.LONGEST_PAUSE_S = 0.2
-parent_death.STUCK_S = 2
-parent_death.end_with_parent()
-print("started", flush=True)
-time.sleep(3)
-ctypes.PyDLL(None).sleep(60)
-"""
-
-
-def test_a_process_that_loads_ends_though_a_call_keeps_the_interpreters_lock() -> None:
-    """The server was killed while a model asked it for a metric: no thread of Python runs again."""
-    child = STUCK.format(folder=str(Path(parent_death.__file__).parent))
-    with subprocess.Popen([sys.executable, "-c", STAYING, child], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
-        try:
-            time.sleep(2.7)  # longer than the alarm: it is put off
-            assert is_running(pid)
-            time.sleep(0.6)
-            os.kill(parent.pid, signal.SIGKILL)
-            assert _ends(pid)
-        finally:
-            if is_running(pid):
-                os.kill(pid, signal.SIGKILL)
-
-
 def test_only_the_main_thread_of_the_parent_counts(tmp_path: Path) -> None:
     assert not parent_death.is_child_of_main_thread(7, tmp_path)
     task = tmp_path / "7" / "task" / "7"
