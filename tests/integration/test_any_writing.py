@@ -28,7 +28,7 @@ def _compressed(patient: Path, target: Path) -> Path:
 
 def _turned(patient: Path, target: Path) -> Path:
     """NIfTI with sagittal slices, from right to left."""
-    straight = target.with_suffix(".mha")
+    straight = target.with_name("straight.nii.gz")
     write_nifti(read_volume(patient), straight)
     target = target.with_suffix(".nii.gz")
     sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(straight)), "IAR"), str(target))
