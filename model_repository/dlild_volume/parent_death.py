@@ -45,9 +45,9 @@ def _watch(parent: int) -> None:
 
     The kernel sends that signal when the *thread* that started this process ends. Triton loads each
     instance in a thread that ends once it is loaded; its children then pass to the main thread,
-    which ends with the server. Until then, and where Triton starts a process by a thread that stays,
-    looking is all there is; and it has to be faster than Triton's own look, which may wait for ever
-    in the end of the interpreter.
+    which ends with the server. Until then, and where Triton starts a process by a thread that
+    stays, looking is all there is; and it has to be faster than Triton's own look, which may wait
+    for ever in the end of the interpreter.
 
     This thread must stay: the request for the signal is its own, and ends with it.
     """
