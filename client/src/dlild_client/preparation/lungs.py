@@ -440,9 +440,7 @@ def _too_little(millilitres: float, minimum_ml: float, flags: tuple[Flag, ...]) 
 
 def _cut_off(lungs: Mask, spacing: npt.NDArray[np.float64]) -> tuple[Flag, ...]:
     """Flag lungs with a wide area on a face of the grid, unlike a trachea."""
-    top_cm2, side_cm2, front_cm2 = (
-        float(np.prod(spacing) / step) / 100 for step in spacing.tolist()
-    )
+    top_cm2, side_cm2, front_cm2 = (_pixel_cm2(spacing, axis) for axis in range(3))
     areas = lungs.sum(axis=(1, 2)) * top_cm2
     sides = max(lungs[:, :, edge].sum() for edge in (0, -1)) * front_cm2
     sides = max(sides, *(lungs[:, edge].sum() * side_cm2 for edge in (0, -1)))
