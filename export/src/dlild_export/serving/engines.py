@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from dlild_client.contract.weights import INT8_NETWORK
 from dlild_export.serving.onnx import INPUT, OUTPUT, export_run, run_network
 from dlild_export.serving.sliding import Network
 from dlild_export.training.unet import ServedUNet, UNet
+
+if TYPE_CHECKING:
+    from dlild_export.serving.stages import StagedNetwork
 
 Window = npt.NDArray[np.float16]
 _AS_WRITTEN = {"LP_TRANSFORMS_MODE": "NO"}
@@ -182,13 +185,15 @@ def openvino_avx2_engine(weights: Path) -> Engine:
 
 
 def _run_for_avx2(weights: Path, window: Window) -> Window:
-    return np.array(_avx2_request(weights).infer({INPUT: window})[OUTPUT], dtype=np.float16)
+    return _avx2_network(weights).infer(window).copy()
 
 
 @functools.cache
-def _avx2_request(weights: Path) -> Any:
+def _avx2_network(weights: Path) -> StagedNetwork:
+    from dlild_export.serving.stages import StagedNetwork  # noqa: PLC0415
+
     os.environ[LIMIT] = "AVX2"
-    return openvino_request(weights.read_bytes())
+    return StagedNetwork(weights, "f32", _threads())
 
 
 def openvino_request(model: bytes) -> Any:

@@ -38,6 +38,7 @@ class StagedNetwork:
     def __init__(self, model: Path | bytes, precision: str, threads: int) -> None:
         core = ov.Core()
         read = core.read_model(model if isinstance(model, bytes) else str(model))
+        of_one_window(read)
         self._requests = [
             compile_cpu(core, stage, stage_precision, threads)
             for stage, stage_precision in split(read, precision)
@@ -46,9 +47,14 @@ class StagedNetwork:
     def infer(self, window: NDArray[np.float16]) -> NDArray[np.float16]:
         """Run the network on one window of HU.
 
+        Parameters
+        ----------
+        window : ndarray of float16, shape (1, 1, z, y, x)
+            HU.
+
         Returns
         -------
-        ndarray of float16, shape (N, classes, z, y, x)
+        ndarray of float16, shape (1, classes, z, y, x)
             Class probabilities, in memory that the next call writes over.
         """
         tensor = ov.Tensor(np.ascontiguousarray(window), shared_memory=True)
@@ -59,6 +65,19 @@ class StagedNetwork:
         # numpy 1.26 lets FP16 slip to FP32, which the next step refuses: the type is said here.
         probabilities: NDArray[np.float16] = np.asarray(tensor.data, dtype=np.float16)
         return probabilities
+
+
+def of_one_window(model: Any) -> None:
+    """Let a model take one window at a time, in place.
+
+    Channels of one window lie one after the other in memory, so that OpenVINO splits and joins them
+    where they are; of an unknown number of windows it makes copies. The bits are the same.
+    """
+    shapes = {entry: entry.get_partial_shape() for entry in model.inputs}
+    for shape in shapes.values():
+        if shape.rank.is_static and shape.rank.get_length() > 1:
+            shape[0] = 1
+    model.reshape(shapes)
 
 
 def compile_cpu(core: Any, model: Any, precision: str, threads: int, **more: object) -> Any:
