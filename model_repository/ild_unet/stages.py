@@ -107,6 +107,9 @@ def split(model: Any, precision: str) -> Iterator[tuple[Any, str]]:
     yield _part(_logits(unet), [entry]), precision
     after = model.clone()
     entry = _cut(_logits(after))
+    for target in after.input().get_target_inputs():
+        # Nothing but the edges of the window is asked for, which are those of the logits.
+        target.replace_source_output(entry.output(0))
     yield ov.Model(after.get_results(), [entry]), "f32"
 
 

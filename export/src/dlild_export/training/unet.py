@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -416,9 +418,46 @@ def cube_evidence(lung: Tensor, lesions: Tensor, passes: int) -> Tensor:
     odds = (lesions + _LEAST_PROBABILITY) / (lung + _LEAST_PROBABILITY)
     weight = lung + lesions
     sums = weight * odds.log().clamp(-_MOST_EVIDENCE, _MOST_EVIDENCE)
-    for _ in range(passes):
-        sums, weight = (avg_pool3d(x, 3, stride=1, padding=1) for x in (sums, weight))
+    # Sums in bf16 would be wrong by more than what neighbours differ in.
+    mixed = torch.is_autocast_enabled(lung.device.type)
+    with torch.autocast(lung.device.type, enabled=False) if mixed else nullcontext():
+        sums, weight = _mean_of_neighbours((sums.float(), weight.float()), passes)
     return sums / (weight + _NO_LUNG)
+
+
+def _mean_of_neighbours(images: Sequence[Tensor], passes: int) -> list[Tensor]:
+    """Average over 3 x 3 x 3 neighbours, `passes` times; what lies beyond the edges counts as 0.
+
+    Means along the three axes, one after the other, are the mean over the cube, and `passes` of
+    them the power of one matrix: three products in place of 27 additions a pass, which take an
+    engine a third of the time or less.
+
+    Parameters
+    ----------
+    images : sequence of Tensor, shape (n, 1, z, y, x)
+        Averaged one by one.
+    passes : int
+        Means, one after the other.
+
+    Returns
+    -------
+    list of Tensor, shape (n, 1, z, y, x)
+    """
+    depth, height, width = (
+        _mean_along(length, passes, images[0].device) for length in images[0].shape[2:]
+    )
+    averaged = []
+    for image in images:
+        plane = height @ (image @ width)
+        averaged.append((depth @ plane.flatten(3)).reshape(image.shape))
+    return averaged
+
+
+def _mean_along(length: int, passes: int, device: torch.device) -> Tensor:
+    """Return the matrix of `passes` means over three neighbours; shape (length, length)."""
+    place = torch.arange(length, device=device)
+    once = ((place[:, None] - place).abs() <= 1).float() / 3
+    return functools.reduce(torch.matmul, [once] * passes, torch.eye(length, device=device))
 
 
 class SupervisedUNet(nn.Module):
