@@ -57,15 +57,14 @@ EXAMPLES =
 test-slow: MARKED = (slow or hypothesis) and not gpu
 test-all: MARKED = not gpu
 test-slow test-all: EXAMPLES = all
-# Two lanes in parallel: tests of servers and commands wait half of their time, and the others compute in it. Those of the analysis
-# are with the first, so that both lanes take about as long.
-# The output of a lane comes in one piece when it ends; both run to their end, and either fails the whole.
-test:  ## Run the tests that are not slow, in two lanes (some 30 minutes on two slow cores); COVERAGE=yes ends with a table
+# Three lanes in parallel, on two cores: tests of servers and commands wait half of their time, and the others compute in it.
+# The output of a lane comes in one piece when it ends; all run to their end, and each fails the whole.
+test:  ## Run the tests that are not slow, in three lanes (TIME on two slow cores); COVERAGE=yes ends with a table
 test-slow:  ## Run the slow tests, and properties with all examples: every night
 test-all:  ## Run both; COVERAGE=yes ends with a table
 test test-slow test-all: $(VENV)/.dev $(SERVER_VENV)/.server checkers
-	@echo "two lanes in parallel; each prints its results when it ends"
-	@status=0; $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target MARKED="$(MARKED)" EXAMPLES=$(EXAMPLES) test-servers test-others || status=$$?; \
+	@echo "three lanes in parallel; each prints its results when it ends"
+	@status=0; $(MAKE) --no-print-directory --keep-going --jobs=3 --output-sync=target MARKED="$(MARKED)" EXAMPLES=$(EXAMPLES) test-servers test-client test-others || status=$$?; \
 		deploy/missing.sh $(TOOLS); $(if $(COVERAGE),$(BIN)/python .ci/coverage_table.py;) exit $$status
 
 # The programs that check deploy/ are fetched; where they cannot be, their tests are skipped, and no others.
@@ -75,16 +74,19 @@ checkers:
 
 # Each lane ends with its slowest tests: what is made faster first.
 PYTEST = $(if $(EXAMPLES),DLILD_EXAMPLES=$(EXAMPLES)) $(BIN)/python -m pytest --durations=30 --durations-min=2 -m "$(MARKED)"
-SERVERS := tests/deploy tests/integration tests/server tests/client/archive tests/client/cli tests/analysis
+SERVERS := tests/deploy tests/integration tests/server tests/client/archive tests/client/cli
 TRAININGS := $(patsubst %,tests/export/training/test_%.py,loop config distillation processes validation)
-.PHONY: test-servers test-others
+.PHONY: test-servers test-client test-others
 test-servers:
 	$(call covered,servers) $(PYTEST) $(COUNT) $(SERVERS)
 
+# One thread each: two threads that share a core with another lane would wait for each other.
+test-client:
+	OMP_NUM_THREADS=1 $(call covered,client) $(PYTEST) $(COUNT) tests/client $(SERVERS:%=--ignore %)
+
 # torch.export leaves a process in a state that crashes a training in it: the two are tested in separate processes.
-# One thread each: two threads that share a core with the other lane would wait for each other.
 test-others:
-	OMP_NUM_THREADS=1 $(call covered,others) $(PYTEST) $(COUNT) $(SERVERS:%=--ignore %) $(TRAININGS:%=--ignore %)
+	OMP_NUM_THREADS=1 $(call covered,others) $(PYTEST) $(COUNT) --ignore tests/client $(SERVERS:%=--ignore %) $(TRAININGS:%=--ignore %)
 	OMP_NUM_THREADS=1 $(call covered,trainings) $(PYTEST) $(COUNT) $(TRAININGS)
 
 BACKENDS ?=

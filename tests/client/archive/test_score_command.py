@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from client.cli.test_cli import assert_one_line, dlild
+from client.commands import assert_one_line, dlild, typed_dlild
 from client.writers import write_image
 from orthanc import Orthanc, free_port
 
@@ -148,5 +148,5 @@ def test_what_is_wrong_with_an_archive_is_one_line(orthanc, server, tmp_path):
 def test_a_missing_extra_is_named(tmp_path):
     (tmp_path / "requests.py").write_text("raise ImportError")
     path = f"{tmp_path}{os.pathsep}{ROOT / 'client' / 'src'}"
-    done = dlild("score", "dicomweb+https://pacs", "--study", "1.2", PYTHONPATH=path)
+    done = typed_dlild("score", "dicomweb+https://pacs", "--study", "1.2", PYTHONPATH=path)
     assert_one_line(done, 2, "pip install 'dlild-client[dicomweb]'")

@@ -11,27 +11,13 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
+from client.commands import ROOT, assert_one_line, dlild, typed_dlild
 from client.disks import files_of_at_most
 
 from dlild_client.results.files import TRIAL_BYTES, write_nifti
 
-ROOT = Path(__file__).parents[3]
-
-
 # Even root may not read everything then.
 UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
-
-
-def dlild(*arguments, before=(), stdout=subprocess.PIPE, **environment):
-    path = os.pathsep.join([str(ROOT / "client" / "src"), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [*before, sys.executable, "-m", "dlild_client.cli", *map(str, arguments)],
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "100", **environment},
-    )
 
 
 def start(*arguments):
@@ -44,14 +30,6 @@ def start(*arguments):
     )
 
 
-def assert_one_line(done, code, words):
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert words in done.stderr
-
-
 @pytest.fixture
 def scan_file(tmp_path, small) -> Path:
     write_nifti(small, tmp_path / "scan.nii.gz")
@@ -59,7 +37,7 @@ def scan_file(tmp_path, small) -> Path:
 
 
 def test_a_scan_is_scored_into_a_folder_and_a_table(server, scan_file, tmp_path):
-    done = dlild("score", scan_file, "--url", server.url, "--out", tmp_path / "out")
+    done = typed_dlild("score", scan_file, "--url", server.url, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     result = json.loads((tmp_path / "out" / "result.json").read_text())
@@ -90,7 +68,9 @@ def test_an_empty_path_for_outputs_is_not_this_folder(scan_file, command):
 
 def test_a_score_is_reported_even_where_it_cannot_be_kept(server, scan_file, tmp_path):
     with files_of_at_most(TRIAL_BYTES + 100):
-        told = dlild("score", scan_file, "--url", server.url, "--out", tmp_path / "out", "--json")
+        told = typed_dlild(
+            "score", scan_file, "--url", server.url, "--out", tmp_path / "out", "--json"
+        )
     assert told.returncode == 1
     assert json.loads(told.stdout)["windows"] > 0
     assert told.stderr == "error: out: cannot be written: File too large; choose another folder\n"
@@ -103,7 +83,7 @@ def test_a_score_is_reported_even_where_it_cannot_be_kept(server, scan_file, tmp
 def test_an_output_that_takes_nothing_is_one_line(server, scan_file, tmp_path, command):
     more = {"score": [scan_file], "batch": [scan_file.parent, "--out", tmp_path / "out"]}
     with Path("/dev/full").open("w") as full:
-        done = dlild(*command, *more.get(command[0], []), DLILD_URL=server.url, stdout=full)
+        done = typed_dlild(*command, *more.get(command[0], []), DLILD_URL=server.url, stdout=full)
     assert done.returncode == 1
     assert done.stderr == (
         "error: standard output cannot be written: No space left on device; send it elsewhere\n"
@@ -165,7 +145,7 @@ def test_a_path_that_cannot_be_read_is_reported_before_an_absent_server(server, 
     before = UNPRIVILEGED if os.geteuid() == 0 else ()
 
     absent = dlild(*command, tmp_path / "absent", DLILD_URL=server.url)
-    unreadable = dlild(*command, locked, before=before, DLILD_URL=server.url)
+    unreadable = typed_dlild(*command, locked, before=before, DLILD_URL=server.url)
 
     locked.chmod(0o700)
     assert_one_line(absent, 3, "absent: no such file or folder")

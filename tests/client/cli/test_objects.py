@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from client.cli.test_cli import ROOT, assert_one_line, dlild
+from client.commands import ROOT, assert_one_line, dlild
 from client.writers import write_image
 
 from dlild_client.client import Client

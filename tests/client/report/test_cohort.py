@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from client.cli.test_cli import assert_one_line, dlild
+from client.commands import assert_one_line, dlild
 from client.report.browser import needs_chromium
 
 from dlild_client.batch.record import columns

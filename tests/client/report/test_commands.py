@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from client.cli.test_cli import assert_one_line, dlild
+from client.commands import assert_one_line, dlild
 
 from dlild_client.results.files import write_nifti
 

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from client.cli.test_cli import assert_one_line, dlild
+from client.commands import assert_one_line, dlild
 from client.report.browser import needs_chromium
 from fake_server import FakeServer, cubes_only
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import highdicom
 import numpy as np
 import pytest
-from client.cli.test_cli import assert_one_line, dlild
+from client.commands import assert_one_line, dlild
 from client.results.dicom.test_objects import errors_of, identities, numbers_of, saved
 from client.writers import write_image
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from client.cli.test_cli import assert_one_line, dlild
+from client.commands import assert_one_line, dlild
 from client.results.dicom.test_segmentation import NAMES
 
 from dlild_client.errors import BadSettingsError, UnreadableFileError
